@@ -1,13 +1,13 @@
 """One of our hosts calls another at regular intervals, as implants do.
 
-A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular
-is a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and
-of sizes, from 20 connections on). Clocks and announcements are not looked at, and questions for names only where they
-go to a server that clients have no reason to ask.
+A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular is
+a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and of
+sizes, from 20 connections on). Clocks and announcements are ignored, and so are DNS queries, except those to a server
+that clients have no reason to use.
 
-A rhythm alone is worth a note: connectivity checks, updates and hubs have one too. It is worth a look when it has
-lasted, goes to a service that programs of the house do not poll, and no more than a few of our hosts have it. Hosts of
-ours that call each other are noted once a caller, whatever it calls.
+A rhythm alone is a note: connectivity checks, updates and hubs have one too. It is worth a look if it has lasted, goes
+to a service that our programs do not poll, and only a few of our hosts have it. Calls between our own hosts give one
+note per caller.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, 
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 
-_RING = 32  # beats remembered of each
+_RING = 32  # beats kept for each
 _BURST_S = 1.0
 _RETRY_S = (
     5.0  # tries from one port so soon after each other are one call: clients retry a reset (Windows: three times)
 )
 _NEVER = members(67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
-# A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); who asks more servers is a resolver.
+# A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); a host with more is a resolver.
 _DNS, _ASKED_SERVERS = 53, 3
 # bound: hosts of ours that ask foreign servers for names | the one heard of longest ago is forgotten
 _ASKERS = 1024
@@ -105,7 +105,7 @@ class Beacon(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         ports = [int(each) for each in settings.ignore if each.isdigit()]
-        self._rhythms: dict[int, _Rhythm] = {}  # of the entities at hand that are told
+        self._rhythms: dict[int, _Rhythm] = {}  # of the entities to be reported
         self._least = min(settings.beats, _STRICT_BEATS)
         self._never = _NEVER | members(*ports)
         self._askers = BoundedTable([("map", "u1", 64)], _ASKERS, self.evidence_bonus_s)
@@ -126,8 +126,8 @@ class Beacon(GroupedDetector):
         return attempts.take(kept)
 
     def _by_hand(self, questions: Columns, seen: Observation) -> Column:
-        """Which questions for names go to a foreign server that is no resolver for everybody, from a host that is
-        none either. What later ones of several ticks show counts for all."""
+        """A mask of DNS queries to a foreign server that is not a public resolver, from a host that is no resolver
+        either. With several ticks, later ones count for all."""
         foreign = ~seen.ours.side(questions, "dst")
         by = Grouped(questions["src"])
         now = by.max(seen.ends[questions["tick"]])
@@ -190,7 +190,7 @@ class Beacon(GroupedDetector):
         return over, beats
 
     def _callers(self, services: Column) -> Column:
-        """How many of our hosts call each of these services now and then."""
+        """The number of our hosts that call each of these services now and then."""
         services, which = np.unique(services, return_inverse=True)
         at = np.searchsorted(services, every := self.table.rows["service"])
         at[at == len(services)] = 0
@@ -200,7 +200,7 @@ class Beacon(GroupedDetector):
         return callers[which]
 
     def _count(self, attempts: Columns, slot: Column) -> None:
-        """Note the beats, in order of time, one of each service a round."""
+        """Record the beats, in order of time, one per service and round."""
         rows = self.table.rows
         at, port, calls = attempts["at"], attempts["sport"], attempts["kind"] == Kind.SYN
         which = np.arange(len(at))
@@ -281,7 +281,7 @@ def _gaps(states: Batch) -> tuple[Column, Column, Column]:
 
 
 def _alike(states: Batch) -> Column:
-    """Whose remembered requests are alike in size, by the median: a stager's first few decide nothing (as RITA's)."""
+    """A mask of rows with requests of similar size, by the median: a stager's first few decide nothing (as in RITA)."""
     beyond = np.arange(_RING) >= np.minimum(states["beats"], _RING)[:, None]
     sizes = np.where(beyond, np.inf, states["sizes"])
     median = _median(sizes, ~beyond)
@@ -291,7 +291,7 @@ def _alike(states: Batch) -> Column:
 
 
 def _median(values: Column, counted: Column) -> Column:
-    """Of each row's values that are counted, at least one; the others are infinite."""
+    """The median of each row's counted values, at least one; the others are infinite."""
     rows, count = np.arange(len(values)), np.count_nonzero(counted, axis=1)
     values = np.sort(values, axis=1)
     median: Column = (values[rows, (count - 1) // 2] + values[rows, count // 2]) / 2

@@ -6,10 +6,10 @@ to all day (databases, directories, mail relays) count only if every exchange is
 
 Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
 
-A slow guesser is one from outside whose exchanges are all small and alike, over hours. Many who each try a little at
-one service are told as one, by the victim: as long as hardly any stranger there is ever let in.
+A slow guesser is an outside source whose exchanges are all small and alike, over hours. Many sources that each try a
+little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in.
 
-Who looks by the clock whether a service is up guesses nothing, if he is one of ours. Mailboxes are polled by right.
+Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class BruteForce(GroupedDetector):
         asked = (flows["proto"] == UDP) & _BY_DATAGRAM[flows["dport"]]
         flows = flows.take(done | asked)
         done = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
-        # One that merely went quiet is not over, and says nothing of how it began.
+        # A flow that only went quiet is not over, and does not show how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
         done &= (flows["payload_bytes"] >= _TALK_BYTES) | ~_NO_TALK[flows["dport"]]
@@ -181,23 +181,23 @@ class BruteForce(GroupedDetector):
         return over, found.states("slow")
 
     def _severity(self, states: Batch, rows: Columns, seen: Observation) -> Column:
-        """Of each of these states and one row of its entity, as a number; 0: none."""
+        """The severity of each of these states with one row of its entity, as a number; 0: none."""
         settings, inside = self.settings, seen.ours.side(rows, "src")
         ports, datagrams = rows["dport"], rows["proto"] == UDP
         total, alike = np.maximum(states["total"], 1), _alike(states)
         small = (states["sent"] <= _ALIKE_BYTES * total) & (states["got"] <= _ALIKE_BYTES * total)
         tries = alike & (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
-        busy = _BUSY_PORTS[ports] & ~datagrams  # of datagrams only refusals are here
+        busy = _BUSY_PORTS[ports] & ~datagrams  # for datagrams only refusals are counted
         login = _LOGIN_PORTS[ports] | greets | datagrams
         factor = np.where(busy, _BUSY_FACTOR, 1)
         quick = states["quick"] >= factor * self.settings.connections
         quick |= _is_spray(states, rows)
         slow = states["slow"] >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
         slow |= states["steady"] >= factor * _STEADY
-        slow &= ~datagrams  # telephones register each minute, for ever
+        slow &= ~datagrams  # telephones register each minute, without an end
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
-        # From outside, refused alike each time: there is no doubt left.
+        # From outside, with the same refusal each time: there is no doubt.
         sure = (states["total"] > _SURE) | ~inside & tries
         few = datagrams & (states["quick"] < np.where(ports == _SIP, _TELEPHONES, 1) * settings.connections)
         severity = np.where(few, Severity.LOW, np.where(sure, Severity.HIGH, Severity.MEDIUM))
@@ -241,7 +241,7 @@ class BruteForce(GroupedDetector):
         ]
 
     def _crowd_of(self, rows: Columns, sessions: Columns) -> list[Threat]:
-        """The same of one tick."""
+        """The same for one tick."""
         self._let_in(sessions)
         tries = (rows["sent"] <= _TRY_BYTES) & (rows["got"] <= _TRY_BYTES)
         self._let_in(rows.take(~tries))
@@ -300,13 +300,13 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
 
 
 def _drops(ports: Column) -> Column:
-    """Ports of services that do not answer whom they do not know."""
+    """A mask of ports of services that do not reply to unknown clients."""
     drops: Column = (ports == _SNMP) | (ports == _RADIUS)
     return drops
 
 
 def _is_mute(states: Batch) -> Column:
-    """Whose guesses were mostly met by silence."""
+    """A mask of states whose guesses mostly got no reply."""
     mute: Column = states["mute"] > 0.5 * np.maximum(states["total"], 1)
     return mute
 
@@ -317,7 +317,7 @@ def _is_crowd(known: Service) -> bool:
 
 
 def _alike(states: Batch) -> Column:
-    """Whose exchanges vary little in size, both ways."""
+    """A mask of states whose exchanges vary little in size, both ways."""
     total, alike = np.maximum(states["total"], 1), np.ones(len(states), bool)
     for one, square in (("sent", "sent2"), ("got", "got2")):
         mean = states[one] / total

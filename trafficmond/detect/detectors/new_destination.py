@@ -1,8 +1,8 @@
-"""A service of this host calls where it has never called before.
+"""A service of this host calls a new destination.
 
-Most services talk with a few networks and with no others, for years; one that calls somewhere new was changed, or is
-no longer alone. Each unit is measured by its own past alone: where it has called is learnt for a time, and then what is
-new is told, unless new ones are what that unit is about, as for browsers, resolvers and mail servers.
+Most services use the same few networks for years; one that calls a new one was changed or compromised. Each unit is
+compared only with its own past: its destinations are learnt for a time, and then new ones are reported, unless the unit
+often has new ones, as browsers, resolvers and mail servers do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What is not in the packets."""
+    """Information that is not in the packets."""
 
     owner: Callable[[int], Owner | None]
     """Of a flow's `owner`."""
@@ -79,7 +79,7 @@ class NewDestination(GroupedDetector):
         self._watched_s, self._last = 1.0, 0.0
         self._moments = np.empty(0)  # of the observation's ticks, in seconds of watching
         self._forgotten = 0
-        self._fresh: dict[int, Column] = {}  # by slot those of the rows `kept` that are to be told
+        self._fresh: dict[int, Column] = {}  # by slot those of the rows `kept` to be reported
 
     def inform(self, news: Elsewhere) -> None:
         self._elsewhere = news
@@ -175,14 +175,14 @@ class NewDestination(GroupedDetector):
         self._watched_s = max(self._watched_s, float(self.table.rows["heard"].max()))
 
     def _key(self, number: int) -> int:
-        """Of the unit of an owner, the same in every run; 0: nobody knows it, or it is none."""
+        """A key of the unit of an owner, the same in every run; 0: unknown, or not a unit."""
         owner = self._elsewhere.owner(number)
         if owner is None or not owner.unit or owner.cgroup is None:
             return 0
         return int.from_bytes(blake2s(owner.unit.encode(), digest_size=8).digest(), "big") or 1
 
     def _destinations(self, rows: Columns) -> tuple[Column, Column]:
-        """Of each row where it goes: by prefix, and by the number of the system, 0 where that is unknown."""
+        """The destination of each row: by prefix, and by the number of the system, 0 if unknown."""
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
         cut = np.uint64(64) - np.where(rows["family"] == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
         port = np.where(np.isin(rows["proto"], WITH_PORTS), rows["dport"], 0)
@@ -191,7 +191,7 @@ class NewDestination(GroupedDetector):
         return mix(hi >> cut, rows["family"], rows["proto"], port), by_system
 
     def _is_news(self, state: Batch, now: float) -> bool:
-        """Whether the unit has been watched for long enough, and has met few new ones lately."""
+        """Whether the unit has been observed for long enough, and has had few new destinations lately."""
         lately = (state["prefix"] != 0) & (state["met"] > now - self.settings.learning)
         learnt = now - state["began"] >= self.settings.learning
         return bool(learnt) and int(np.count_nonzero(lately)) < self.settings.few

@@ -57,7 +57,7 @@ class Settings:
 
 
 class _Part(NamedTuple):
-    """What one of perhaps many sources did in a tick."""
+    """The attempts of one of possibly many sources in a tick."""
 
     tick: int
     now: float
@@ -86,8 +86,8 @@ class PortScan(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
-        self._crowds = Crowds(settings.window)  # by target: those who are one of many
-        self._parts: list[_Part] = []  # of the observation at hand
+        self._crowds = Crowds(settings.window)  # by target: sources that are one of many
+        self._parts: list[_Part] = []  # of the present observation
 
     @property
     def window_s(self) -> float:
@@ -135,13 +135,13 @@ class PortScan(GroupedDetector):
         tried = np.maximum(failed + wordless + found.states("answered"), 1)
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
-        # A visit to what was found is no probe: a scan goes on while it fails.
+        # A visit to an open port is no probe: a scan continues while it fails.
         probes = found.by.sum(found.rows["outcome"] != Outcome.ANSWERED) > 0
         self._note_parts(found, probes & (failed >= _PART) & (failed >= settings.failed_share * tried))
         return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
-        """Who tried several ports of one host within moments, none of which answered: no client does."""
+        """A mask of sources that tried several ports of one host within moments without a reply: no client does."""
         at, by = found.rows["at"], found.by
         few = (found.states("failed") >= _AT_ONCE) & (found.states("answered") == 0) & (found.states("wordless") == 0)
         few &= by.sum(found.rows["kind"] == Kind.SYN) >= _AT_ONCE
@@ -149,7 +149,7 @@ class PortScan(GroupedDetector):
         return found_few
 
     def _note_parts(self, found: Entities, some: Column) -> None:
-        """Notes those who may be one of many: several ports within the window, or a scan of their own."""
+        """Records sources that may be one of many: several ports within the window, or a scan of their own."""
         quick = found.now - found.states("since") <= self.settings.window
         some &= found.watched & (quick | (found.states("failed") >= self.settings.ports))
         for entity in np.flatnonzero(some).tolist():
