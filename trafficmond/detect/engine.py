@@ -17,6 +17,7 @@ import numpy as np
 
 from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
+from trafficmond.detect.carpet import network_of
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import make_detectors
 from trafficmond.detect.windows import Columns
@@ -272,10 +273,9 @@ class Engine:
         )
 
     def _explained(self, detector: Detector, threat: Threat) -> bool:
-        if not detector.suppressed_by:
-            return False
         return any(
-            key[0] in detector.suppressed_by and _about_the_same(entry.threat, threat)
+            (key[0] in detector.suppressed_by and _about_the_same(entry.threat, threat))
+            or (key[0] in (detector.name, *detector.suppressed_by) and _of_network(entry.threat, threat))
             for key, entry in self._open.items()
         )
 
@@ -316,7 +316,8 @@ def _taken(flows: Batch, at: Column) -> Batch:
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
     """The dedup key of a threat: threats with the same key are one. If its fields are all empty, the victim is used."""
     fields = [getattr(threat, field) or "" for field in detector.dedup_key]
-    return (detector.name, *(fields if any(fields) else [*fields, threat.dst_ip or ""]))
+    victim = threat.dst_ip or threat.evidence.get("network", "")
+    return (detector.name, *(fields if any(fields) else [*fields, victim]))
 
 
 def _many_key(name: str) -> tuple[str, ...]:
@@ -343,6 +344,14 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
     if one.src_ip and other.src_ip:
         return one.src_ip == other.src_ip and (not one.dst_ip or not other.dst_ip or one.dst_ip == other.dst_ip)
     return bool(one.dst_ip) and one.dst_ip == other.dst_ip
+
+
+def _of_network(one: Threat, other: Threat) -> bool:
+    """Whether one is about the network that the other's victim is in, or is."""
+    network = one.evidence.get("network")
+    if network is None:
+        return False
+    return bool(network == (network_of(other.dst_ip) if other.dst_ip else other.evidence.get("network")))
 
 
 def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import is_group
-from trafficmond.detect.base import Observation, address, addresses, approx
-from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.base import Detection, Observation, address, addresses, approx
+from trafficmond.detect.carpet import FloodDetector
+from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
@@ -23,6 +24,7 @@ from trafficmond.protocols import ACK, SYN, TCP, UDP
 _DNS, _HTTP, _HTTPS = 53, 80, 443
 _BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones
 _SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
+_LONG = 100  # ... of the answer to one question: NTP's list of peers has as many (CVE-2013-5211)
 _SOLICITED_SHARE = 0.1
 _CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # times the hosts, and the packets, from which on small answers count too
 _ANSWERS_EACH, _LEAST_BYTES = 4, 60
@@ -60,7 +62,7 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")
 
 
-class Amplification(GroupedDetector):
+class Amplification(FloodDetector):
     name = "amplification"
     technique = "T1498.002"
     dedup_key = ("dst_ip",)
@@ -105,6 +107,23 @@ class Amplification(GroupedDetector):
         rows.put("host", np.where(mine, rows["dst"], rows["src"]))
         rows.put("answers", np.where(asked, 0, np.where(by_tcp, rows["d_reply_packets"], rows["d_packets"])))
         return rows
+
+    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+        return self.examine(rows, seen)
+
+    def pour(self, rows: Columns) -> float:
+        """Large answers from one port; small ones, long streams and those to questions speak against it."""
+        tcp, asked, answers, service = rows["service"] == _BY_TCP, rows["asked"], rows["answers"], rows["service"]
+        for part in ("hi", "lo"):
+            rows.put(f"at_{part}", np.where(asked | tcp, rows[f"src_{part}"], rows[f"dst_{part}"]))
+        rows.put("by", rows["host"])
+        rows.put("kind", service)
+        least = np.where(service == _DNS, self.settings.dns_mean_bytes, self.settings.mean_bytes)
+        large = tcp | ((rows["d_bytes"] >= least * answers) & (rows["packets"] <= _LONG))
+        large &= ((service != _HTTP) & (service != _HTTPS)) | (answers <= _SHORT)
+        rows.put("amount", answers * large)
+        rows.put("other", np.where(asked, rows["solicited"], answers * ~large))
+        return float(_CROWD_PACKETS * self.settings.packets)
 
     def _note_senders(self, seen: Observation) -> None:
         """Notes who sends anything."""

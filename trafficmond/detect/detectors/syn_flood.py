@@ -13,7 +13,8 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, Observation, address, format_sources
-from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.carpet import FloodDetector
+from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
@@ -43,7 +44,7 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
-class SynFlood(GroupedDetector):
+class SynFlood(FloodDetector):
     name = "syn_flood"
     technique = "T1499.001"
     dedup_key = ("dst_ip",)
@@ -56,9 +57,9 @@ class SynFlood(GroupedDetector):
         ("map", "u1", 256),
     )
     evidence_bonus_s = 5.0
+    unit = "openings"
 
-    def feed(self, seen: Observation) -> list[Detection]:
-        rows = self.choose(seen)
+    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
         detections = self.examine(rows, seen)
         named = {(tick, threat.dst_ip) for tick, threat in detections}
         # The victim as a whole only where no port of it stands out.
@@ -69,6 +70,15 @@ class SynFlood(GroupedDetector):
         rows = Columns(_openings(seen))
         rows.put("port", rows["dport"].astype(np.int64))
         return rows
+
+    def pour(self, rows: Columns) -> float:
+        for part in ("hi", "lo"):
+            rows.put(f"at_{part}", rows[f"dst_{part}"])
+        rows.put("by", rows["src"])
+        rows.put("amount", rows["weight"])
+        rows.put("other", rows["weight"] == 0)
+        rows.put("kind", np.zeros(len(rows)))
+        return float(self.settings.unfinished)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["port"])

@@ -17,7 +17,8 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import Detection, Observation, address, format_sources
-from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.carpet import FloodDetector
+from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
@@ -59,7 +60,7 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
-class Volume(GroupedDetector):
+class Volume(FloodDetector):
     name = "volume"
     technique = "T1498.001"
     dedup_key = ("dst_ip",)
@@ -72,6 +73,7 @@ class Volume(GroupedDetector):
         ("map", "u1", 256),
     )
     evidence_bonus_s = 10.0
+    patience_s = _PATIENCE_S
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -79,10 +81,10 @@ class Volume(GroupedDetector):
         # again, for the table knows since when it has been one.
         self._waiting: dict[str, tuple[float, Threat]] = {}
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
         back = [dst for dst, (until, _) in self._waiting.items() if until - seen.ends[0] > _PATIENCE_S]
         early = [Detection(0, self._waiting.pop(dst)[1]) for dst in back]  # the clock was set back
-        found = early + super().feed(seen)
+        found = early + self.examine(rows, seen)
         if not self._waiting:
             return found
         told = {detection.threat.dst_ip for detection in found}
@@ -99,6 +101,16 @@ class Volume(GroupedDetector):
 
     def choose(self, seen: Observation) -> Columns:
         return _one_way(seen)
+
+    def pour(self, rows: Columns) -> float:
+        for part in ("hi", "lo"):
+            rows.put(f"at_{part}", rows[f"dst_{part}"])
+        rows.put("by", rows["src"])
+        flood = ~(rows["answer"] | rows["error"] | rows["client"] | rows["media"])
+        rows.put("amount", rows["poured"] * flood)
+        for none in ("other", "kind"):
+            rows.put(none, np.zeros(len(rows)))
+        return self.settings.packets * self.spread_window_s
 
     def key(self, rows: Columns) -> Column:
         return rows["dst"]
@@ -216,15 +228,17 @@ def _one_way(seen: Observation) -> Columns:
     quic = ~turned & udp & (rows["dport"] == _QUIC) & (rows["first_len"] >= _QUIC_FIRST)
     quic &= octets <= _QUIC_LATER * rows["packets"]
     rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
-    weight = rows["packets"] / seen.span[at]
-    weight[icmp] /= _ICMP_FACTOR
+    odd = np.ones(len(at))
+    odd[icmp] /= _ICMP_FACTOR
     streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC))
     streams &= octets >= _MEDIA_BYTES * rows["packets"]
     sent = np.where(turned, flows.some("reply_packets", at), flows.some("packets", at))
     paced = udp & (sent >= _PACED_PACKETS) & (rows["packets"] <= _PACE * seen.span[at])
-    weight[streams & ~paced] /= _MEDIA_FACTOR
-    weight[udp & ONE_WAY_PORTS[rows["dport"]] | paced | quic] /= _ONE_WAY_FACTOR
-    rows.put("weight", weight)
+    odd[streams & ~paced] /= _MEDIA_FACTOR
+    odd[udp & ONE_WAY_PORTS[rows["dport"]] | paced | quic] /= _ONE_WAY_FACTOR
+    rows.put("media", streams)
+    rows.put("weight", odd * rows["packets"] / seen.span[at])
+    rows.put("poured", np.minimum(odd, 1) * rows["packets"] * np.minimum(seen.widths[rows["tick"]] / seen.span[at], 1))
     rows.put("answer", (rows["proto"] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK)))
     rows.put("error", icmp & ~pings[at] & ~turned)
     grouped = udp & _is_stream_group(rows)

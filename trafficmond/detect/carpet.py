@@ -1,0 +1,164 @@
+"""Floods spread over the hosts of a network (carpet bombing): one threat, told by the network.
+
+They are floods at three hosts or more of a /24 (IPv4) or /64 (IPv6) at once, or what is a flood only of all its hosts
+together. The latter comes from a crowd and goes to many hosts, none of which gets most of it: so no farm of servers,
+and no host that is busy by itself, makes one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trafficmond.detect.base import Detection, Observation, approx, format_sources
+from trafficmond.detect.grouped import GroupedDetector
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, decay, estimate, in_turns, mark, mix
+from trafficmond.flows.batch import address_text
+from trafficmond.model import Severity, Threat
+
+_HOSTS = 3  # of a network under flood at once are one situation
+_NETWORK_FACTOR = 4  # times what is too much for one host is too much for a network
+_TARGETS, _SOURCES = 64, 64  # of a flood of which no host gets too much: a quarter of a /24, more than a farm has
+_MOST_OF_IT = 0.5
+_IGNORED = 0.01  # of the threshold in a batch: no room is made for less
+# bound: networks whose hosts are watched together, by each flood detector | the one with the least traffic is forgotten
+_NETWORKS = 256
+
+
+class FloodDetector(GroupedDetector):
+    """A detector of floods at one victim, that tells those over a network as one."""
+
+    spread_window_s: ClassVar[float] = 10.0
+    """How long what goes to a network is remembered (it fades out)."""
+    unit: ClassVar[str] = "packets"
+    patience_s: ClassVar[float] = 0.0
+    """How long a flood at a network must go on."""
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        numbers = [(name, "f8") for name in ("at", "amount", "other", "total", "began", "over")]
+        maps = [("sources", "u1", 256), ("targets", "u1", 256)]
+        self._networks = BoundedTable([*numbers, *maps], _NETWORKS, self.evidence_bonus_s)
+
+    @abstractmethod
+    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+        """The threats told by their victim."""
+
+    @abstractmethod
+    def pour(self, rows: Columns) -> float:
+        """Say what each row pours onto a network, as further columns: `at_hi` and `at_lo`, the victim; `by`, a hash of
+        the source; `kind`, what is added up; `amount`; and `other`, what speaks against a flood. How much is too much
+        for one host in `spread_window_s`."""
+
+    def feed(self, seen: Observation) -> list[Detection]:
+        rows = self.choose(seen)
+        spread = self._spread(rows, seen)
+        told = {(each.tick, each.threat.evidence["network"]) for each in spread}
+        by_network: dict[tuple[int, str], list[Threat]] = defaultdict(list)
+        alone: list[Detection] = []
+        for each in self.victims(rows, seen):
+            if each.threat.dst_ip is None:
+                alone.append(each)
+            else:
+                by_network[each.tick, network_of(each.threat.dst_ip)].append(each.threat)
+        for (tick, network), threats in by_network.items():
+            if (tick, network) in told:
+                continue
+            if len({threat.dst_ip for threat in threats}) >= _HOSTS:
+                spread.append(Detection(tick, self._together(network, threats)))
+            else:
+                alone += [Detection(tick, threat) for threat in threats]
+        return spread + alone
+
+    def tables(self) -> Mapping[str, BoundedTable]:
+        return {**super().tables(), "networks": self._networks}
+
+    def _together(self, network: str, threats: list[Threat]) -> Threat:
+        worst = max(threats, key=lambda threat: (threat.severity, threat.count))
+        hosts = len({threat.dst_ip for threat in threats})
+        return self.found(
+            worst.severity,
+            f"{hosts} or more hosts of {network} at once; at one of them: {worst.summary}",
+            {**worst.evidence, "network": network, "targets": hosts},
+            first_seen=min(threat.first_seen for threat in threats),
+            last_seen=max(threat.last_seen for threat in threats),
+            count=sum(threat.count for threat in threats),
+        )
+
+    def _spread(self, rows: Columns, seen: Observation) -> list[Detection]:
+        if len(rows) < _TARGETS:
+            return []
+        threshold = _NETWORK_FACTOR * self.pour(rows)
+        if rows["amount"].sum() < _IGNORED * threshold:
+            return []
+        low = np.where(rows["family"] == 4, rows["at_lo"] & ~np.uint64(0xFF), np.uint64(0))
+        rows.put("network", mix(rows["at_hi"], low, rows["kind"]))
+        detections = []
+        for step in in_turns(rows["network"], rows["tick"]):
+            detections += self._spread_step(rows.take(step), threshold, seen)
+        return detections
+
+    def _spread_step(self, rows: Columns, threshold: float, seen: Observation) -> list[Detection]:
+        """Of rows that are of one tick of each network."""
+        by, table, amount = Grouped(rows["network"]), self._networks.rows, rows["amount"]
+        now, sums, victim = seen.ends[rows["tick"][by.first]], by.sum(amount), mix(rows["at_hi"], rows["at_lo"])
+        most = np.zeros(len(by))  # to one host, or from one source: who gets most is a victim by itself, or scans
+        for ends in (Grouped(mix(rows["network"], victim)), Grouped(mix(rows["network"], rows["by"]))):
+            np.maximum.at(most, by.of[ends.first], ends.sum(amount))
+        sums -= np.where(most > _MOST_OF_IT * sums, most, 0)
+        weight = np.where(sums >= _IGNORED * threshold, sums, 0)
+        slots = self._networks.admit(by.keys, weight, now, np.inf)
+        watched = slots != NOWHERE
+        known = slots[watched]
+        decay(table, known, now[watched], self.spread_window_s, ("amount", "other"))
+        quiet = known[table["amount"][known] < _IGNORED * threshold]
+        for field in ("sources", "targets", "total"):
+            table[field][quiet] = 0
+        for field, added in (("amount", sums), ("total", sums), ("other", by.sum(rows["other"]))):
+            table[field][known] += added[watched]
+        slot = slots[by.of]
+        poured = (slot != NOWHERE) & (amount > 0)
+        mark(table["sources"], slot[poured], rows["by"][poured])
+        mark(table["targets"], slot[poured], victim[poured])
+        over = watched & (sums > 0) & (table["amount"][slots] >= threshold)
+        over &= table["other"][slots] <= _MOST_OF_IT * table["amount"][slots]
+        detections = []
+        for at in np.flatnonzero(over).tolist():
+            state, row = table[slots[at]], by.first[at]
+            targets, sources = int(estimate(state["targets"])), int(estimate(state["sources"]))
+            if targets < _TARGETS or sources < _SOURCES:
+                continue
+            if abs(now[at] - state["over"]) > self.idle_timeout_s:
+                state["began"] = now[at]
+            state["over"] = now[at]
+            if now[at] - state["began"] < self.patience_s:
+                continue
+            address = address_text(int(rows["at_hi"][row]), int(rows["at_lo"][row]), int(rows["family"][row]))
+            detections.append(
+                Detection(
+                    int(rows["tick"][row]),
+                    self._spread_threat(network_of(address), state, targets, sources, float(now[at])),
+                )
+            )
+        return detections
+
+    def _spread_threat(self, network: str, state: Any, targets: int, sources: int, now: float) -> Threat:
+        return self.found(
+            Severity.HIGH,
+            f"{approx(targets)} hosts of {network} are flooded together: {state['amount']:.0f} {self.unit} "
+            f"in {self.spread_window_s:.0f} s from {format_sources(sources, state['sources'])}",
+            {"unit": self.unit, "network": network, "targets": targets, "sources": sources},
+            first_seen=state["began"],
+            last_seen=now,
+            count=state["total"],
+        )
+
+
+def network_of(address: str) -> str:
+    """The /24 or /64 that an address is in."""
+    return str(ipaddress.ip_network((address, 64 if ":" in address else 24), strict=False))
