@@ -120,12 +120,12 @@ def test_what_is_beside_the_watched_is_nothing(etc: Path, watched: Callable[...,
 def test_a_burst_of_many_files_is_one_call(
     etc: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_QUIET_SECONDS", 0.4)
+    monkeypatch.setattr(watch, "_QUIET_SECONDS", 1.5)
     monkeypatch.setattr(watch, "_PATIENCE_SECONDS", 30.0)
     each = watched([], [etc / "cidr.d"])
     for number in range(1000):
         (etc / f"cidr.d/{number}.toml").write_text("x")
-    each.run(1.0)
+    each.run(3.0)
     assert len(each.calls) == 1
 
 
