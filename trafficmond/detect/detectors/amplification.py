@@ -77,7 +77,7 @@ class Amplification(FloodDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._since, self._sent = np.full((2, _SENDERS), -np.inf)  # from when and until, by the hash of the address
+        self._since, self._sent = np.zeros((2, _SENDERS))  # from when and until, by the hash of the address; 0: never
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
