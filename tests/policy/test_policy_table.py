@@ -6,7 +6,6 @@ import gzip
 import os
 import random
 import re
-import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -309,24 +308,6 @@ def test_identical_trees_are_kept_once() -> None:
     assert both.words[root + 1] == both.words[root + 3]
     one_way, _ = compiled(policy_of([{"cidr": "192.0.2.0/24", "action": "drop"}]))
     assert one_way.words[root] != one_way.words[root + 2]
-
-
-def test_compiling_takes_little_beside_the_table() -> None:
-    """As numpy counts it: what is made of some prefixes is gone before it is made of the next."""
-    count = 200_000
-    spread = np.arange(count, dtype=np.uint64) * np.uint64(2654435761) & np.uint64(0xFFFFFFFF)
-    rows = Prefixes(
-        spread << np.uint64(32), np.zeros(count, np.uint64), np.full(count, 32, np.uint8), np.full(count, 4, np.uint8)
-    )
-    columns_of = RuleColumns.of(policy_of([{"cidr": "192.0.2.1", "action": "drop"}]).rules, np.ones(1, np.uint32))
-    tracemalloc.start()
-    try:
-        made = compile_columns(rows, np.zeros(count, np.int32), columns_of, Action.ALLOW, NOW, jiffies)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert made.prefixes == count
-    assert peak < made.words.nbytes + 100 * count
 
 
 def test_crowded_prefixes_stay_compact(kernel_judge: Judge) -> None:
