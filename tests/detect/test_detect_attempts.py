@@ -36,6 +36,9 @@ def judged(*rows: dict[str, Any], later: tuple[dict[str, Any], ...] = ()) -> lis
         (refused(flow(A, B, 80, first_flags=XMAS, tcp_flags=XMAS)), (Kind.STEALTH, Outcome.REFUSED)),
         (refused(flow(A, B, 80, first_flags=ACK, tcp_flags=ACK)), (Kind.STRAY, Outcome.REFUSED)),
         (flow(A, B, 80, first_flags=FIN | ACK, tcp_flags=FIN | ACK), (Kind.STRAY, Outcome.SILENT)),
+        # No answer begins so, from whatever port.
+        (refused(flow(A, B, 50000, sport=20, first_flags=FIN, tcp_flags=FIN)), (Kind.STEALTH, Outcome.REFUSED)),
+        (datagram(A, B, 50000, sport=53, bits=0), (Kind.DATAGRAM, Outcome.SILENT)),
         (datagram(A, B, 53), (Kind.DATAGRAM, Outcome.SILENT)),
         (talk(datagram(A, B, 53)), (Kind.DATAGRAM, Outcome.ANSWERED)),
         (ping(A, B), (Kind.ICMP, Outcome.SILENT)),
@@ -59,6 +62,8 @@ def test_what_asks_is_a_dial_judged_by_what_became_of_it(row: dict[str, Any], ex
         flow(A, B, 80, first_flags=ACK, tcp_flags=ACK, packets=40),  # an upload seen from one side
         talk(flow(A, B, 80, first_flags=ACK), tcp_flags=ACK | PSH),
         datagram(A, B, 50000, sport=53),
+        datagram(A, B, 50000, sport=53, bits=0, first_len=1500),  # of a format that does not tell payload
+        flow(A, B, 50000, sport=20, first_flags=0, tcp_flags=0),  # ... or flags
         datagram(A, "239.255.255.250", 1900),
         datagram(A, "255.255.255.255", 67),
         datagram("2001:db8::1", "ff02::fb", 5353),

@@ -26,6 +26,7 @@ _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, informatio
 _ICMPV6_ASKS = members(128, 139, TYPE_UNKNOWN)  # echo, node information (RFC 4443, 4620)
 _PORTS = members(*WITH_PORTS, size=256)
 _FIRST_EPHEMERAL = 1024
+_EMPTY_BYTES = 64  # of a frame with an empty datagram: padded to 60, with IPv6 62
 _HANDSHAKES = 6  # packets of a client that opens a connection and closes it again, some sent twice
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
@@ -109,17 +110,19 @@ def kinds(flows: Columns) -> Column:
     # From a service port to a client's: a reply whose request was not seen. A client's port may be the lower one.
     served = (sport < dport) | (proto == UDP) & _HIGH_SERVICES[sport] & (sport != dport)
     answer = served & (dport >= _FIRST_EPHEMERAL)
+    # No answer is empty, and none over TCP has flags that do not acknowledge anything (RFC 9293; 0: not recorded).
+    empty_datagram = bare & (proto == UDP) & (flows["first_len"] <= _EMPTY_BYTES)
 
     kind = np.zeros(len(flows), np.uint8)
     tcp = proto == TCP
     kind[tcp & (flags & (SYN | ACK | RST | FIN) == SYN)] = Kind.SYN
     odd = (flags & (ACK | RST | SYN) == 0) | (flags & (SYN | FIN | ACK) == SYN | FIN)
-    kind[tcp & bare & odd & ~answer] = Kind.STEALTH
+    kind[tcp & bare & odd & (~answer | (flags != 0))] = Kind.STEALTH
     stray = (flags == ACK) | (flags == FIN | ACK)
     kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
     datagram = _PORTS[proto] & ~tcp
     one_way = (proto == UDP) & ONE_WAY_PORTS[dport]
-    kind[datagram & ~answer & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
+    kind[datagram & (~answer | empty_datagram) & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
     asks = (proto == ICMP) & _ICMP_ASKS[sport] | (proto == ICMPV6) & _ICMPV6_ASKS[sport]
     kind[asks] = Kind.ICMP
     kind[~_PORTS[proto] & (proto != ICMP) & (proto != ICMPV6)] = Kind.PROTOCOL
