@@ -33,8 +33,9 @@ def test_who_is_logged_in_is_not_banned(
 ) -> None:
     (tmp_path / "cidr.d").mkdir()
     settings = Settings(cidr_dir=tmp_path / "cidr.d", state_dir=tmp_path, response=Response(ban="on"))
-    judge: Any = SimpleNamespace(install=lambda words: words, on_trial_until=None)
-    rulebook = Rulebook(settings, judge, int, lambda _: guard)
+    clock = SimpleNamespace(to_jiffies=int, calibrate=lambda: None)
+    datapath: Any = SimpleNamespace(install=lambda words: words, on_trial_until=None, clock=clock)
+    rulebook = Rulebook(settings, datapath, lambda _: guard)
     asyncio.run(rulebook.load())
     kernel: Any = SimpleNamespace(put=lambda _: None)
     bans = BanList(kernel, lambda _put, _gone: None)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
@@ -17,7 +18,10 @@ from trafficmond.policy.sources import own_of
 from trafficmond.policy.tables import begun_by, moved
 from trafficmond.ruleset import Guard, InForce, Inputs
 from trafficmond.sources import Sources
-from trafficmond.standing import Alter, Begin, Kernel, Made, Standing
+from trafficmond.standing import Alter, Begin, Made, Standing
+
+if TYPE_CHECKING:
+    from trafficmond.datapath.datapath import Datapath
 
 _MANY_PREFIXES = 50_000  # compiling so many frees memory worth returning to the system
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir
@@ -27,18 +31,11 @@ class Changes:
     """The common part of all changes of rules. Putting one in force takes the lock; reading and compiling files does
     not."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        kernel: Kernel,
-        to_jiffies: Callable[[float], int],
-        guard: Callable[[Settings], Guard],
-        calibrate: Callable[[], object] = lambda: None,
-    ) -> None:
-        """`guard` looks up this host's lifelines, at each change, since they may be different by then. `calibrate`
-        compares the clocks before ends are checked, and `shift`s rules that last for a duration."""
-        self.standing = Standing(settings, kernel, to_jiffies, guard, calibrate)
-        self._to_jiffies = to_jiffies
+    def __init__(self, settings: Settings, datapath: Datapath, guard: Callable[[Settings], Guard]) -> None:
+        """`guard` looks up this host's lifelines, at each change, since they may be different by then. The clock of the
+        data path is calibrated before ends are checked, which may `shift` rules that last for a duration."""
+        self.standing = Standing(settings, datapath, guard)
+        self._clock = datapath.clock
         self._sources = Sources(settings.state_dir)
         self.standing.copies = self._sources.settled
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
@@ -85,7 +82,7 @@ class Changes:
         return []
 
     async def _change(self, alter: Alter, draft: Made | None = None) -> InForce:
-        self.standing.calibrate()
+        self._clock.calibrate()
         jump = self.standing.jump
         new = await self.standing.change(alter, draft)
         if jump:
@@ -102,7 +99,7 @@ class Changes:
     async def _try_out(
         self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool = False, folder: str = "", place: str = ""
     ) -> InForce:
-        self.standing.calibrate()
+        self._clock.calibrate()
         if self.standing.jump:
             await self._change(lambda inputs: inputs)
         return await self.standing.try_out(alter, begin, draft, files=files, folder=folder, place=place)

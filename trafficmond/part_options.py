@@ -10,16 +10,12 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from trafficmond import npt
 from trafficmond.config import declare
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.loading import Options
 from trafficmond.urls import HiddenUrl
 
 if TYPE_CHECKING:
-    from trafficmond.datapath.datapath import Datapath
     from trafficmond.store.writer import Limits
 
 DATABASE_NAME = "flows.db"
@@ -71,42 +67,6 @@ def switched(now: Options, settings: Settings) -> Options:
     """The present options of a data path, with the switches of `settings`."""
     new = options(settings)
     return replace(now, established=new.established, drop_malformed=new.drop_malformed, drop_unparsed=new.drop_unparsed)
-
-
-class Kernel:
-    """The data path for a rulebook: tables, and switches taken from settings."""
-
-    def __init__(self, datapath: Datapath) -> None:
-        self._datapath = datapath
-
-    @property
-    def on_trial_until(self) -> float | None:
-        """Datapath.on_trial_until"""
-        return self._datapath.on_trial_until
-
-    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Datapath.install"""
-        return self._datapath.install(words)
-
-    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Datapath.stage"""
-        return self._datapath.stage(words)
-
-    def unstage(self) -> None:
-        """Datapath.unstage"""
-        self._datapath.unstage()
-
-    def roll_back(self) -> None:
-        """Datapath.roll_back"""
-        self._datapath.roll_back()
-
-    def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
-        """Datapath.try_out"""
-        self._datapath.try_out(words, switched(self._datapath.options, settings), until)
-
-    def confirm(self, words: npt.NDArray[np.uint32], settings: Settings) -> None:
-        """Datapath.confirm"""
-        self._datapath.confirm(words, switched(self._datapath.options, settings))
 
 
 def at_restart(old: Settings, new: Settings) -> list[str]:

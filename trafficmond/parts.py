@@ -214,10 +214,9 @@ def wire(
     """Creates the parts and connects them."""
     store, sinks, exports = outlets
     broadcast, tasks = Broadcast(), Tasks()
-    clock = datapath.clock
-    rulebook = Rulebook(settings, part_options.Kernel(datapath), clock.to_jiffies, protected.guard, clock.calibrate)
+    rulebook = Rulebook(settings, datapath, protected.guard)
     bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
-    clock.followers += [bans.shift, rulebook.shift]
+    datapath.clock.followers += [bans.shift, rulebook.shift]
     responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
     pipeline = Pipeline(settings, *outlets, broadcast, responder.respond, datapath, tasks, units, now)
     pipeline.engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))

@@ -191,7 +191,7 @@ class Rulebook(Tryouts):
         await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
         numbered = self.standing.maker.ids.number(policy.rules, Numbered(), time.time())
-        table = compile_table(policy, numbered.numbers, time.time(), self._to_jiffies)
+        table = compile_table(policy, numbered.numbers, time.time(), self._clock.to_jiffies)
         columns = RuleColumns.of(policy.rules, numbered.numbers)
         self.standing.put(Side(self._inputs, InForce(policy, table, 0, time.time(), numbered, columns)))
 

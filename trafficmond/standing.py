@@ -11,16 +11,17 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from trafficmond import npt
 from trafficmond.config.settings import Settings
 from trafficmond.errors import DatapathError, TrafficmonError
+from trafficmond.part_options import switched
 from trafficmond.policy import trial
 from trafficmond.policy.trial import Kept, Trial
 from trafficmond.ruleset import Guard, InForce, Inputs, Maker
+
+if TYPE_CHECKING:
+    from trafficmond.datapath.datapath import Datapath
 
 TRIAL_NAME = "probation.json"  # in state_dir
 BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"
@@ -30,34 +31,6 @@ _MOST_TOLD = 300  # characters
 _LOOK = "see trafficctl status"
 
 Alter = Callable[[Inputs], Inputs]
-
-
-class Kernel(Protocol):
-    """The kernel's tables: the confirmed one, and one on probation until a deadline."""
-
-    @property
-    def on_trial_until(self) -> float | None:
-        """The time when a probation ends or ended by itself (epoch s); None: there is none."""
-
-    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Puts this table in force as confirmed; returns the words that the kernel reads. Raises DatapathError."""
-
-    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Prepares a table: its words can be changed until `install` puts them in force at once. Raises DatapathError.
-        Thread-safe."""
-
-    def unstage(self) -> None:
-        """Discards a prepared table."""
-
-    def try_out(self, words: npt.NDArray[np.uint32], settings: Settings, until: float | None) -> None:
-        """Uses this table and the switches of these settings until `until`; None: keeps the end of the last one. Raises
-        DatapathError."""
-
-    def confirm(self, words: npt.NDArray[np.uint32], settings: Settings) -> None:
-        """Confirms the table on probation. Raises DatapathError."""
-
-    def roll_back(self) -> None:
-        """Ends the probation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +80,7 @@ def _together(before: str, what: str) -> str:
 class Standing:
     """Owns both. One change at a time; the caller holds the lock."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        kernel: Kernel,
-        to_jiffies: Callable[[float], int],
-        guard: Callable[[Settings], Guard],
-        calibrate: Callable[[], object],
-    ) -> None:
+    def __init__(self, settings: Settings, datapath: Datapath, guard: Callable[[Settings], Guard]) -> None:
         self.now = Side(Inputs(settings), None)  # the rules that the kernel uses
         self.base: Side | None = None  # during a probation: the confirmed rules
         self.kept = Kept()
@@ -123,13 +89,12 @@ class Standing:
         self.copies: Callable[[], str] = str  # identifies the copies of the confirmed files
         self.disk = ""  # the fingerprint of the files when the probation began
         self.jump = 0.0  # step of the wall clock not yet applied to rules by hand
-        self.maker = Maker(to_jiffies)
+        self.maker = Maker(datapath.clock.to_jiffies)
         self._drafting = False
         self._written = Kept()
         self._path = settings.state_dir / TRIAL_NAME
-        self._kernel = kernel
+        self._datapath = datapath
         self._guard = guard
-        self.calibrate = calibrate
 
     @property
     def confirmed(self) -> Side:
@@ -139,7 +104,7 @@ class Standing:
     @property
     def trial(self) -> Trial | None:
         """The present probation, whoever began it."""
-        until = self._kernel.on_trial_until
+        until = self._datapath.on_trial_until
         if until is None or until <= time.time():
             return None
         return replace(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), until=until)
@@ -191,12 +156,12 @@ class Standing:
                 # Compiled as a whole, since the table in force may be changed in place meanwhile.
                 made = await asyncio.to_thread(self.maker.make, *args, self._next_generation(), now, whole=True)
             if made and staged:
-                words = await asyncio.to_thread(self._kernel.stage, made.table.words)
+                words = await asyncio.to_thread(self._datapath.stage, made.table.words)
                 made = replace(made, table=replace(made.table, words=words, live=True))
             yield Made(inputs, made) if made else None
         finally:
             self._drafting = False
-            self._kernel.unstage()
+            self._datapath.unstage()
             self.put(self.now, self.base)
 
     async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
@@ -209,15 +174,18 @@ class Standing:
             new = self._installed(new)
             self.put(Side(inputs, new))
             return new
-        self._kernel.try_out(new.table.words, inputs.settings, None)
+        self._put_on_trial(new, inputs.settings)
         try:
             confirmed = Side(base.inputs, self._installed(base.in_force))
         except DatapathError:
             if self.now.in_force:
-                self._kernel.try_out(self.now.in_force.table.words, self.now.inputs.settings, None)
+                self._put_on_trial(self.now.in_force, self.now.inputs.settings)
             raise
         self.put(Side(inputs, new), confirmed)
         return new
+
+    def _put_on_trial(self, tried: InForce, settings: Settings, until: float | None = None) -> None:
+        self._datapath.try_out(tried.table.words, switched(self._datapath.options, settings), until)
 
     def _installed(self, new: InForce) -> InForce:
         table, before = new.table, self.confirmed.in_force
@@ -225,7 +193,7 @@ class Standing:
             table.edit.apply(table.words)
             if before and before.table.words is table.words:  # otherwise they are staged
                 return new
-        return replace(new, table=replace(table, words=self._kernel.install(table.words), live=True))
+        return replace(new, table=replace(table, words=self._datapath.install(table.words), live=True))
 
     async def try_out(
         self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool, folder: str, place: str
@@ -247,7 +215,7 @@ class Standing:
         refused = tried if files and not folder else before.refused
         await self._keep_planned(planned, refused)
         try:
-            self._kernel.try_out(made.table.words, inputs.settings, planned.until)
+            self._put_on_trial(made, inputs.settings, planned.until)
         except DatapathError:
             await self.keep(before)
             raise
@@ -275,7 +243,7 @@ class Standing:
         ConfigError, DatapathError."""
         confirmed = self.now
         inputs, made = await self.made(Side(confirmed.inputs, confirmed.in_force and confirmed.in_force.apart()), alter)
-        self._kernel.try_out(made.table.words, inputs.settings, None)
+        self._put_on_trial(made, inputs.settings)
         self.put(Side(inputs, made), confirmed)
         self.disk = await asyncio.to_thread(trial.fingerprint, confirmed.inputs.settings)
 
@@ -294,7 +262,7 @@ class Standing:
         """Confirms the rules on probation. Raises DatapathError: then the probation continues."""
         known, (inputs, in_force) = self.known_trial(), self.now
         assert in_force is not None
-        self._kernel.confirm(in_force.table.words, inputs.settings)
+        self._datapath.confirm(in_force.table.words, switched(self._datapath.options, inputs.settings))
         self.put(Side(replace(inputs, saved=None), in_force))
         await self.keep(Kept())
         self.tell(known, CONFIRMED)
@@ -312,17 +280,17 @@ class Standing:
 
     def expire_probation(self) -> bool:
         """Whether a probation has ended by itself since the last call; then the confirmed rules are in force."""
-        if self._kernel.on_trial_until is None:
+        if self._datapath.on_trial_until is None:
             return False
-        self.calibrate()
-        until = self._kernel.on_trial_until
+        self._datapath.clock.calibrate()
+        until = self._datapath.on_trial_until
         if until is None or until > time.time():
             return False
         self._take_back(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), RAN_OUT)
         return True
 
     def _take_back(self, known: Trial, turn: str) -> None:
-        self._kernel.roll_back()
+        self._datapath.roll_back()
         now = self.now
         if self.base and self.base.in_force and self.now.in_force:
             now = Side(self.base.inputs, replace(self.base.in_force, generation=self._next_generation()))
@@ -335,7 +303,7 @@ class Standing:
     def recall(self, kept: Kept, untold: str) -> None:
         """Restores the last daemon's probation, if the kernel still has it."""
         self.kept, self._written, self.untold = kept, kept, untold
-        until = self._kernel.on_trial_until
+        until = self._datapath.on_trial_until
         if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
             self.kept = replace(kept, trial=None)
         if kept.trial and until is None:

@@ -12,8 +12,10 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.settings import Settings
+from trafficmond.datapath.loading import Options
 from trafficmond.errors import DatapathError
 from trafficmond.model import Direction
+from trafficmond.part_options import options
 from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import MAX_ID
 from trafficmond.policy.layout import UNIT_WORDS
@@ -23,13 +25,14 @@ DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
 
 
 class Book:
-    """A rulebook, and as its kernel the tables and the time that it was given."""
+    """A rulebook, and as its data path and clock the tables and the time that it was given."""
 
     def __init__(self, folder: Path) -> None:
         self.cidr_dir = folder / "cidr.d"
         self.cidr_dir.mkdir()
         (folder / "state").mkdir()
         self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
+        self.options, self.clock = options(self.settings), self
         self.installed: list[Any] = []
         self.staged: Any = None
         self.tried: list[Any] = []
@@ -41,9 +44,9 @@ class Book:
         self.rules = self.restarted()
 
     def restarted(self) -> Rulebook:
-        return Rulebook(self.settings, self, self._jiffies, lambda _: list(self.guard), self.calibrate)
+        return Rulebook(self.settings, self, lambda _: list(self.guard))
 
-    def _jiffies(self, epoch: float) -> int:
+    def to_jiffies(self, epoch: float) -> int:
         return int((epoch - self._told) * 250)
 
     def calibrate(self) -> None:
@@ -71,13 +74,13 @@ class Book:
     def unstage(self) -> None:
         self.staged = None
 
-    def try_out(self, words: Any, _settings: Settings, until: float | None) -> None:
+    def try_out(self, words: Any, _options: Options, until: float | None) -> None:
         if self.refuses:
             raise self.refuses
         self.tried.append(words.copy())
         self.on_trial_until = self.on_trial_until if until is None else until
 
-    def confirm(self, words: Any, _settings: Settings) -> None:
+    def confirm(self, words: Any, _options: Options) -> None:
         self.install(words)
         self.on_trial_until = None
 

@@ -59,7 +59,7 @@ def judged(book: Book) -> None:
     assert in_force is not None
     policy = in_force.policy
     rows = policy.prefixes, policy.owner, in_force.columns, policy.default
-    expected = compile_columns(*rows, in_force.loaded_at, book._jiffies).words
+    expected = compile_columns(*rows, in_force.loaded_at, book.to_jiffies).words
     addresses = parse(["192.0.2.7", "192.0.3.7", "198.18.0.7", "198.18.1.7", "198.51.100.7", "8.8.8.8", *MANY]).prefixes
     for words in (in_force.table.words, book.installed[-1]):
         where = 4, Direction.INGRESS, addresses.hi, addresses.lo
