@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from trafficmond import networks, reach, services
 from trafficmond.datapath.datapath import Datapath
@@ -16,27 +17,19 @@ from trafficmond.sinks.fanout import SinkSet
 _TCP = 6
 
 
+@dataclass(eq=False)
 class Exposure:
     """Logs services that nobody can reach any more, and keeps a warning for as long as that holds."""
 
-    def __init__(
-        self,
-        datapath: Datapath,
-        rulebook: Rulebook,
-        sinks: SinkSet,
-        warnings: dict[str, str],
-        logins: Callable[[], Collection[str]],
-    ) -> None:
-        """`logins`: addresses that somebody is logged in from."""
-        self._logins = logins
-        self._datapath = datapath
-        self._rulebook = rulebook
-        self._sinks = sinks
-        self._warnings = warnings
-        self._judged: InForce | None = None  # the rules that were checked last
-        self._admitted: Admissions | None = None
-        self._shut = False  # nobody can connect, and that was logged
-        self.only_from: list[str] = []  # services that can be reached from some prefixes only, as sentences
+    _datapath: Datapath
+    _rulebook: Rulebook
+    _sinks: SinkSet
+    _warnings: dict[str, str]
+    _logins: Callable[[], Collection[str]]  # addresses that somebody is logged in from
+    _judged: InForce | None = None  # the rules that were checked last
+    _admitted: Admissions | None = None
+    _shut: bool = False  # nobody can connect, and that was logged
+    only_from: list[str] = field(default_factory=list)  # services that only some prefixes reach, as sentences
 
     def shuts(self, before: InForce, after: InForce) -> str:
         """The logged-in addresses and the services that `after` would cut off, as text; "" for none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from trafficmond import networks
 from trafficmond.config.checks import DEFAULT_ROUTE
@@ -34,31 +35,20 @@ _LOST_PINS = (
 _SHOWN = 3  # refused interfaces that are reported one by one
 
 
+@dataclass(eq=False)
 class Host:
     """Updates the data path, the guard and the names when the host's interfaces and addresses change."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        datapath: Datapath,
-        protected: Protected,
-        exposure: Exposure,
-        rulebook: Rulebook,
-        pipeline: Pipeline,
-        sinks: SinkSet,
-        tasks: Tasks,
-        warnings: dict[str, str],
-    ) -> None:
-        self._settings = settings
-        self._datapath = datapath
-        self._protected = protected
-        self._exposure = exposure
-        self._rulebook = rulebook
-        self._pipeline = pipeline
-        self._sinks = sinks
-        self._tasks = tasks
-        self._warnings = warnings
-        self._idle = False  # nothing is watched, and that was logged
+    _settings: Settings
+    _datapath: Datapath
+    _protected: Protected
+    _exposure: Exposure
+    _rulebook: Rulebook
+    _pipeline: Pipeline
+    _sinks: SinkSet
+    _tasks: Tasks
+    _warnings: dict[str, str]
+    _idle: bool = False  # nothing is watched, and that was logged
 
     def configure(self, settings: Settings) -> None:
         """Uses other settings from now on."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from trafficmond.config.settings import Settings
 from trafficmond.errors import TrafficmonError
@@ -35,26 +37,20 @@ _TEXTS = {
 }
 
 
+@dataclass(eq=False)
 class Probation:
     """Logs probations, and notices at once when one ends."""
 
-    def __init__(
-        self,
-        rulebook: Rulebook,
-        host: Host,
-        exposure: Exposure,
-        sinks: SinkSet,
-        tasks: Tasks,
-        audit: Callable[[AuditEntry], Awaitable[object]],
-    ) -> None:
-        self._rulebook = rulebook
-        self._host = host
-        self._exposure = exposure
-        self._sinks = sinks
-        self._tasks = tasks
-        self._audit = audit
-        self.over: Callable[[str], object] = lambda _why: None  # called when files that waited can be read
-        rulebook.standing.tell = self._log
+    _rulebook: Rulebook
+    _host: Host
+    _exposure: Exposure
+    _sinks: SinkSet
+    _tasks: Tasks
+    _audit: Callable[[AuditEntry], Coroutine[Any, Any, object]]
+    over: Callable[[str], object] = lambda _why: None  # called when files that waited can be read
+
+    def __post_init__(self) -> None:
+        self._rulebook.standing.tell = self._log
 
     def _log(self, trial: Trial, turn: str) -> None:
         message, text = _TEXTS[turn]
@@ -67,10 +63,7 @@ class Probation:
         asyncio.get_running_loop().call_soon(self._after)
         if turn in (RAN_OUT, RESET):  # no client requested it, so it is recorded here
             who = os.getuid(), f"probation {turn}", os.getpid()
-            self._tasks.spawn(self._record(AuditEntry(time.time(), *who, "rollback", trial.what)))
-
-    async def _record(self, change: AuditEntry) -> None:
-        await self._audit(change)
+            self._tasks.spawn(self._audit(AuditEntry(time.time(), *who, "rollback", trial.what)))
 
     def _after(self) -> None:
         self._host.refresh_names()

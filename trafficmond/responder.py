@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from trafficmond import networks
 from trafficmond.banlist import BanList
@@ -32,23 +32,18 @@ class Spared:
     forgeable: int = 0
 
 
+@dataclass(eq=False)
 class Responder:
     """Carries out the decisions of `detect.response.Response`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        rulebook: Rulebook,
-        bans: BanList,
-        sinks: SinkSet,
-        store: Store,
-        logged_in: Callable[[], Collection[str]],
-    ) -> None:
-        self._rulebook = rulebook
-        self._bans = bans
-        self._sinks = sinks
-        self._store = store
-        self._logged_in = logged_in
+    settings: InitVar[Settings]
+    _rulebook: Rulebook
+    _bans: BanList
+    _sinks: SinkSet
+    _store: Store
+    _logged_in: Callable[[], Collection[str]]
+
+    def __post_init__(self, settings: Settings) -> None:
         self._response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
