@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from trafficmond.errors import StoreError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
+
+Step = Callable[["Database"], None]
 
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
 VERSION = 9  # PRAGMA user_version
@@ -106,171 +108,73 @@ def _present(connection: sqlite3.Connection, table: str) -> set[str]:
     return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
 
 
-def _create(
-    database: Database, table: str, columns: Mapping[str, type], pk: str, not_null: Collection[str] = ()
-) -> None:
-    """Create a table with the types of the first version: sqlite-utils calls a float REAL since version 4, before
-    FLOAT."""
-    marks = {pk: " PRIMARY KEY"} | dict.fromkeys(not_null, " NOT NULL")
-    kinds = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
-    told = ", ".join(f'"{name}" {kinds[kind]}{marks.get(name, "")}' for name, kind in columns.items())
-    database.execute(f"CREATE TABLE {table} ({told})")
+def _add_to_flows(columns: Mapping[str, str]) -> Step:
+    """Adds columns to the open partition only: changing hundreds would take long."""
+
+    def step(database: Database) -> None:
+        connection = database.conn
+        (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
+        table = partition_table(number)
+        present = _present(connection, table)  # all, in a new file
+        for name, kind in columns.items():
+            if name not in present:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+        create_view(connection)
+
+    return step
 
 
-def _version_1(database: Database) -> None:
-    _create(
-        database,
-        "partitions",
-        {"number": int, "first_seen": float, "last_seen": float, "rows": int, "sealed": int},
-        pk="number",
-    )
-    _create(
-        database,
-        "threats",
-        {
-            "id": str,
-            "detector": str,
-            "severity": str,
-            "technique": str,
-            "src_ip": str,
-            "dst_ip": str,
-            "first_seen": float,
-            "last_seen": float,
-            "count": int,
-            "summary": str,
-            "evidence": str,
-            "state": str,
-        },
-        pk="id",
-        not_null={
-            "detector",
-            "severity",
-            "technique",
-            "first_seen",
-            "last_seen",
-            "count",
-            "summary",
-            "evidence",
-            "state",
-        },
-    )
-    database.execute("CREATE INDEX threats_last_seen ON threats (last_seen)")
-    _create(
-        database,
-        "bans",
-        {
-            "cidr": str,
-            "by": str,
-            "reason": str,
-            "since": float,
-            "expires": float,
-            "threat": str,
-            "count": int,
-        },
-        pk="cidr",
-        not_null={"by", "reason", "since", "count"},
-    )
-    _create(
-        database,
-        "audit",
-        {
-            "id": int,
-            "at": float,
-            "uid": int,
-            "user": str,
-            "pid": int,
-            "change": str,
-            "subject": str,
-            "before": str,
-            "after": str,
-        },
-        pk="id",
-        not_null={"at", "uid", "user", "pid", "change", "subject"},
-    )
-    database.execute("CREATE INDEX audit_at ON audit (at)")
-    database.execute(
-        "CREATE TABLE rollups (period TEXT NOT NULL, start REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
-        "flows INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, "
-        "reply_packets INTEGER NOT NULL, reply_bytes INTEGER NOT NULL, "
-        "PRIMARY KEY (period, start, kind, key)) WITHOUT ROWID"
-    )
+def _statements(*statements: str) -> Step:
+    def step(database: Database) -> None:
+        for statement in statements:
+            database.execute(statement)
+
+    return step
+
+
+def _first(database: Database) -> None:
+    _statements(*_FIRST)(database)
     create_partition(database.conn, 1)
     create_view(database.conn)
 
 
-def _version_2(database: Database) -> None:
-    database.execute("ALTER TABLE bans ADD COLUMN forced INTEGER NOT NULL DEFAULT 0")
-
-
-def _version_3(database: Database) -> None:
-    """Inner flows of tunnels."""
-    _add_to_flows(database.conn, INNER_COLUMNS)
-
-
-def _add_to_flows(connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
-    """Add columns to the open partition only: changing hundreds would take long."""
-    (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
-    table = partition_table(number)
-    present = _present(connection, table)  # all, in a new file
-    for name, kind in columns.items():
-        if name not in present:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
-    create_view(connection)
-
-
-def _version_4(database: Database) -> None:
-    """Several owners may ban one prefix. The owners of earlier bans are unknown."""
-    connection = database.conn
-    connection.execute(
+_FIRST = (
+    "CREATE TABLE partitions (number INTEGER PRIMARY KEY, first_seen FLOAT, last_seen FLOAT, rows INTEGER, "
+    "sealed INTEGER)",
+    "CREATE TABLE threats (id TEXT PRIMARY KEY, detector TEXT NOT NULL, severity TEXT NOT NULL, "
+    "technique TEXT NOT NULL, src_ip TEXT, dst_ip TEXT, first_seen FLOAT NOT NULL, last_seen FLOAT NOT NULL, "
+    "count INTEGER NOT NULL, summary TEXT NOT NULL, evidence TEXT NOT NULL, state TEXT NOT NULL)",
+    "CREATE INDEX threats_last_seen ON threats (last_seen)",
+    'CREATE TABLE bans (cidr TEXT PRIMARY KEY, "by" TEXT NOT NULL, reason TEXT NOT NULL, since FLOAT NOT NULL, '
+    "expires FLOAT, threat TEXT, count INTEGER NOT NULL)",
+    "CREATE TABLE audit (id INTEGER PRIMARY KEY, at FLOAT NOT NULL, uid INTEGER NOT NULL, user TEXT NOT NULL, "
+    "pid INTEGER NOT NULL, change TEXT NOT NULL, subject TEXT NOT NULL, before TEXT, after TEXT)",
+    "CREATE INDEX audit_at ON audit (at)",
+    "CREATE TABLE rollups (period TEXT NOT NULL, start REAL NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
+    "flows INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL, "
+    "reply_packets INTEGER NOT NULL, reply_bytes INTEGER NOT NULL, "
+    "PRIMARY KEY (period, start, kind, key)) WITHOUT ROWID",
+)
+# MIGRATIONS[n] leads from version n to n + 1.
+MIGRATIONS: tuple[Step, ...] = (
+    _first,
+    _statements("ALTER TABLE bans ADD COLUMN forced INTEGER NOT NULL DEFAULT 0"),
+    _add_to_flows(INNER_COLUMNS),
+    _statements(  # several owners may ban one prefix; those of earlier bans are unknown
         'CREATE TABLE bans_with_owners (cidr TEXT NOT NULL, "by" TEXT NOT NULL, reason TEXT NOT NULL, '
         "since FLOAT NOT NULL, expires FLOAT, threat TEXT, count INTEGER NOT NULL, forced INTEGER NOT NULL DEFAULT 0, "
-        "owner TEXT NOT NULL, PRIMARY KEY (cidr, owner))"
-    )
-    connection.execute(
+        "owner TEXT NOT NULL, PRIMARY KEY (cidr, owner))",
         "INSERT INTO bans_with_owners SELECT cidr, \"by\", reason, since, expires, threat, count, forced, 'unknown' "
-        "FROM bans"
-    )
-    connection.execute("DROP TABLE bans")
-    connection.execute("ALTER TABLE bans_with_owners RENAME TO bans")
-
-
-def _version_5(database: Database) -> None:
-    """The login user of changes, unknown for earlier ones."""
-    database.execute("ALTER TABLE audit ADD COLUMN login TEXT")
-
-
-def _version_6(database: Database) -> None:
-    """Bans for some services only."""
-    database.execute("ALTER TABLE bans ADD COLUMN ports TEXT NOT NULL DEFAULT ''")
-
-
-def _version_7(database: Database) -> None:
-    """Bytes out of the interface and into it. Earlier sums have only those by initiator and responder."""
-    for name in ("up_bytes", "down_bytes"):
-        database.execute(f"ALTER TABLE rollups ADD COLUMN {name} INTEGER")
-
-
-def _version_8(database: Database) -> None:
-    """Owners of flows."""
-    _add_to_flows(database.conn, OWNER_COLUMNS)
-
-
-def _version_9(database: Database) -> None:
-    """Processes of flows."""
-    _add_to_flows(database.conn, PROCESS_COLUMNS)
-
-
-# MIGRATIONS[n] leads from version n to n + 1.
-MIGRATIONS: tuple[Callable[[Database], None], ...] = (
-    _version_1,
-    _version_2,
-    _version_3,
-    _version_4,
-    _version_5,
-    _version_6,
-    _version_7,
-    _version_8,
-    _version_9,
+        "FROM bans",
+        "DROP TABLE bans",
+        "ALTER TABLE bans_with_owners RENAME TO bans",
+    ),
+    _statements("ALTER TABLE audit ADD COLUMN login TEXT"),  # unknown for earlier changes
+    _statements("ALTER TABLE bans ADD COLUMN ports TEXT NOT NULL DEFAULT ''"),  # of bans for some services only
+    # Bytes out of the interface and into it. Earlier sums have only those by initiator and responder.
+    _statements("ALTER TABLE rollups ADD COLUMN up_bytes INTEGER", "ALTER TABLE rollups ADD COLUMN down_bytes INTEGER"),
+    _add_to_flows(OWNER_COLUMNS),
+    _add_to_flows(PROCESS_COLUMNS),
 )
 
 
