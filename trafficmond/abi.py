@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+STRUCTS: dict[str, np.dtype[np.void]] = {}
 
-def _struct(size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
-    """The dtype of a struct of so many bytes; each field is its offset and its format."""
+
+def _struct(struct: str, size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
+    """The dtype of a struct of so many bytes, which STRUCTS has too; each field is its offset and its format."""
     offsets, formats = zip(*fields.values(), strict=True)
-    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+    STRUCTS[struct] = np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+    return STRUCTS[struct]
 
 
 SHADOWED = 0x40000000
@@ -112,6 +115,7 @@ CONN_FRAGMENTS = 1
 CONN_ASKED = 2
 
 RECORD = _struct(
+    "tm_record",
     32,
     expires=(0, "<u8"),
     verdict=(8, "<u4"),
@@ -122,9 +126,15 @@ RECORD = _struct(
     pad=(28, "<u4"),
 )
 PAGE = _struct(
-    4096, w=(0, ("<u4", (1024,))), byte=(0, ("|u1", (4096,))), key=(0, ("<u8", (512,))), record=(0, (RECORD, (128,)))
+    "tm_page",
+    4096,
+    w=(0, ("<u4", (1024,))),
+    byte=(0, ("|u1", (4096,))),
+    key=(0, ("<u8", (512,))),
+    record=(0, (RECORD, (128,))),
 )
 KEY = _struct(
+    "tm_key",
     48,
     src=(0, ("|u1", (16,))),
     dst=(16, ("|u1", (16,))),
@@ -137,6 +147,7 @@ KEY = _struct(
     verdict=(44, "<u4"),
 )
 FLOW = _struct(
+    "tm_flow",
     128,
     key=(0, KEY),
     packets=(48, "<u8"),
@@ -157,8 +168,9 @@ FLOW = _struct(
     inner=(112, "<u8"),
     owner=(120, "<u8"),
 )
-SET = _struct(256, way=(0, (FLOW, (2,))))
+SET = _struct("tm_set", 256, way=(0, (FLOW, (2,))))
 TAKEN = _struct(
+    "tm_taken",
     32,
     packets=(0, "<u8"),
     bytes=(8, "<u8"),
@@ -166,11 +178,18 @@ TAKEN = _struct(
     payload_packets=(24, "<u4"),
     sequence=(28, "<u4"),
 )
-COUNT = _struct(16, packets=(0, "<u8"), bytes=(8, "<u8"))
+COUNT = _struct("tm_count", 16, packets=(0, "<u8"), bytes=(8, "<u8"))
 RING = _struct(
-    128, head=(0, "<u8"), pad0=(8, ("<u8", (7,))), tail=(64, "<u8"), recovered=(72, COUNT), pad1=(88, ("<u8", (5,)))
+    "tm_ring",
+    128,
+    head=(0, "<u8"),
+    pad0=(8, ("<u8", (7,))),
+    tail=(64, "<u8"),
+    recovered=(72, COUNT),
+    pad1=(88, ("<u8", (5,))),
 )
 INNER = _struct(
+    "tm_inner",
     48,
     src=(0, ("|u1", (16,))),
     dst=(16, ("|u1", (16,))),
@@ -183,6 +202,7 @@ INNER = _struct(
     tunnel=(44, "<u4"),
 )
 TOTALS = _struct(
+    "tm_totals",
     256,
     seen=(0, COUNT),
     not_ip=(16, COUNT),
@@ -193,9 +213,12 @@ TOTALS = _struct(
     malformed_by=(96, ("<u8", (11,))),
     pad=(184, ("<u8", (9,))),
 )
-IFSLOTS = _struct(4096, slot=(0, ("|u1", (4096,))))
-CONSTANTS = _struct(24, seed=(0, "<u8"), set_mask=(8, "<u4"), ring_mask=(12, "<u4"), hz=(16, "<u4"), turn=(20, "<u4"))
+IFSLOTS = _struct("tm_ifslots", 4096, slot=(0, ("|u1", (4096,))))
+CONSTANTS = _struct(
+    "tm_constants", 24, seed=(0, "<u8"), set_mask=(8, "<u4"), ring_mask=(12, "<u4"), hz=(16, "<u4"), turn=(20, "<u4")
+)
 CONFIG = _struct(
+    "tm_config",
     64,
     flags=(0, ("<u4", (2,))),
     seed=(8, "<u8"),
@@ -205,13 +228,20 @@ CONFIG = _struct(
     pad=(36, "<u4"),
     pad1=(40, ("<u8", (3,))),
 )
-CLOCK = _struct(16, jiffies=(0, "<u8"), monotonic_ns=(8, "<u8"))
-BAN_KEY = _struct(20, prefixlen=(0, "<u4"), addr=(4, ("|u1", (16,))))
+CLOCK = _struct("tm_clock", 16, jiffies=(0, "<u8"), monotonic_ns=(8, "<u8"))
+BAN_KEY = _struct("tm_ban_key", 20, prefixlen=(0, "<u4"), addr=(4, ("|u1", (16,))))
 BAN = _struct(
-    16, expires=(0, "<u8"), verdict=(8, "<u4"), family=(12, "|u1"), services=(13, "|u1"), pad=(14, ("|u1", (2,)))
+    "tm_ban",
+    16,
+    expires=(0, "<u8"),
+    verdict=(8, "<u4"),
+    family=(12, "|u1"),
+    services=(13, "|u1"),
+    pad=(14, ("|u1", (2,))),
 )
-BAN_SET = _struct(16512, bits=(0, ("|u1", (16512,))))
+BAN_SET = _struct("tm_ban_set", 16512, bits=(0, ("|u1", (16512,))))
 CONN_KEY = _struct(
+    "tm_conn_key",
     40,
     remote=(0, ("|u1", (16,))),
     local=(16, ("|u1", (16,))),
@@ -221,28 +251,5 @@ CONN_KEY = _struct(
     kind=(37, "|u1"),
     pad=(38, ("|u1", (2,))),
 )
-BUCKET_KEY = _struct(24, src=(0, ("|u1", (16,))), rule=(16, "<u4"), pad=(20, "<u4"))
-BUCKET = _struct(16, spent=(0, "<u8"), rate_per_s=(8, "<u4"), pad=(12, "<u4"))
-
-STRUCTS: dict[str, np.dtype[np.void]] = {
-    "tm_record": RECORD,
-    "tm_page": PAGE,
-    "tm_key": KEY,
-    "tm_flow": FLOW,
-    "tm_set": SET,
-    "tm_taken": TAKEN,
-    "tm_count": COUNT,
-    "tm_ring": RING,
-    "tm_inner": INNER,
-    "tm_totals": TOTALS,
-    "tm_ifslots": IFSLOTS,
-    "tm_constants": CONSTANTS,
-    "tm_config": CONFIG,
-    "tm_clock": CLOCK,
-    "tm_ban_key": BAN_KEY,
-    "tm_ban": BAN,
-    "tm_ban_set": BAN_SET,
-    "tm_conn_key": CONN_KEY,
-    "tm_bucket_key": BUCKET_KEY,
-    "tm_bucket": BUCKET,
-}
+BUCKET_KEY = _struct("tm_bucket_key", 24, src=(0, ("|u1", (16,))), rule=(16, "<u4"), pad=(20, "<u4"))
+BUCKET = _struct("tm_bucket", 16, spent=(0, "<u8"), rate_per_s=(8, "<u4"), pad=(12, "<u4"))

@@ -127,7 +127,7 @@ def _load_dispatcher(dispatcher: libbpf.Object, configuration: bytes) -> int:
 def _put(ifindex: int, old_fd: int, fd: int, linked: Sequence[tuple[str, int, int]], generic: bool) -> bool:
     """Pins the new dispatcher's components as libxdp does, attaches it, and removes the old one's pins."""
     with _locked() as folder:
-        made, former = (folder / f"dispatch-{ifindex}-{libbpf.program_id(each)}" for each in (fd, old_fd))
+        made, former = (folder / f"dispatch-{ifindex}-{libbpf.program_info(each).id}" for each in (fd, old_fd))
         made.mkdir(mode=0o700)
         try:
             for name, program, link in linked:

@@ -29,11 +29,14 @@ from typing import Any
 
 import numpy as np
 
+STRUCTS: dict[str, np.dtype[np.void]] = {}
 
-def _struct(size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
-    """The dtype of a struct of so many bytes; each field is its offset and its format."""
+
+def _struct(struct: str, size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
+    """The dtype of a struct of so many bytes, which STRUCTS has too; each field is its offset and its format."""
     offsets, formats = zip(*fields.values(), strict=True)
-    return np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+    STRUCTS[struct] = np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
+    return STRUCTS[struct]
 
 
 '''
@@ -57,9 +60,7 @@ def render(clang: Sequence[str], header: Path) -> str:
     for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
         told = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
-        lines.append(f"{_python(name)} = _struct({structs[name].itemsize}, {', '.join(told)})\n")
-    listed = ", ".join(f'"{name}": {_python(name)}' for name in names)
-    lines.append(f"\nSTRUCTS: dict[str, np.dtype[np.void]] = {{{listed}}}\n")
+        lines.append(f'{_python(name)} = _struct("{name}", {structs[name].itemsize}, {", ".join(told)})\n')
     return "".join(lines)
 
 

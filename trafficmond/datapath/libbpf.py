@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
+import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from trafficmond.datapath.libbpf_structs import LinkInfo, LinkOptions, MapInfo, MapOptions, ProgInfo, TestRunOptions
 from trafficmond.errors import DatapathError
@@ -27,8 +28,12 @@ _LOG_BYTES = 1 << 16
 # the log and give "No space left on device" as their reason.
 _LOG_LEVEL = 4
 
+_Info = TypeVar("_Info", MapInfo, LinkInfo, ProgInfo)
 
-def _load_library() -> ct.CDLL:
+
+@functools.cache
+def library() -> ct.CDLL:
+    """The one handle on libbpf.so.1. Raises DatapathError if it is not installed."""
     try:
         lib = ct.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
@@ -46,17 +51,6 @@ def _load_library() -> ct.CDLL:
     lib.libbpf_set_print.restype = ct.c_void_p
     lib.libbpf_set_print(None)  # the same is in errno and in the verifier's log
     return lib
-
-
-_library: ct.CDLL | None = None
-
-
-def library() -> ct.CDLL:
-    """The one handle on libbpf.so.1. Raises DatapathError if it is not installed."""
-    global _library
-    if _library is None:
-        _library = _load_library()
-    return _library
 
 
 def call(name: str, *arguments: Any) -> int:
@@ -119,21 +113,20 @@ def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
 
 def map_info(fd: int) -> MapInfo:
     """Type, sizes and flags of a map."""
-    info = MapInfo()
-    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
-    return info
+    return _filled(MapInfo(), fd)
 
 
 def link_info(fd: int) -> LinkInfo:
     """Program and interface of a link; ifindex 0 once the interface is gone."""
-    info = LinkInfo()
-    call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
-    return info
+    return _filled(LinkInfo(), fd)
 
 
 def program_info(fd: int, **given: int) -> ProgInfo:
     """The kernel's information on a program; `given`: the struct to fill."""
-    info = ProgInfo(**given)
+    return _filled(ProgInfo(**given), fd)
+
+
+def _filled(info: _Info, fd: int) -> _Info:
     call("bpf_obj_get_info_by_fd", fd, ct.byref(info), ct.byref(ct.c_uint32(ct.sizeof(info))))
     return info
 
@@ -148,11 +141,6 @@ def program_name(prog_id: int) -> str:
         return bytes(program_info(fd).name).decode(errors="replace")
     finally:
         os.close(fd)
-
-
-def program_id(fd: int) -> int:
-    """Id of a program."""
-    return int(program_info(fd).id)
 
 
 def program_map_ids(fd: int) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -59,7 +60,10 @@ class _ProgramOptions(ct.Structure):
     )
 
 
-def _load_library() -> ct.CDLL:
+@functools.cache
+def library() -> ct.CDLL:
+    """The one handle on libxdp.so.1. Raises DatapathError if there is none, or it is too old."""
+    libbpf.library()  # the same libbpf.so.1, with its warnings enabled
     try:
         lib = ct.CDLL("libxdp.so.1", use_errno=True)
         for name in (
@@ -82,18 +86,6 @@ def _load_library() -> ct.CDLL:
     os.environ.pop("LIBXDP_SKIP_DISPATCHER", None)
     lib.libxdp_set_print(_heard)
     return lib
-
-
-_library: ct.CDLL | None = None
-
-
-def library() -> ct.CDLL:
-    """The one handle on libxdp.so.1. Raises DatapathError if there is none, or it is too old."""
-    global _library
-    if _library is None:
-        libbpf.library()  # the same libbpf.so.1, with its warnings enabled
-        _library = _load_library()
-    return _library
 
 
 @dataclass(frozen=True, slots=True)
