@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 
 from trafficmond import networks
 from trafficmond.banlist import BanList
@@ -42,6 +42,7 @@ class Responder:
     _sinks: SinkSet
     _store: Store
     _logged_in: Callable[[], Collection[str]]
+    _response: Response = field(init=False)
 
     def __post_init__(self, settings: Settings) -> None:
         self._response = Response(settings, self._is_protected)
