@@ -13,7 +13,6 @@ from trafficmond.control.listen import Listener
 from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.handlers import make_handlers
-from trafficmond.networks import shown
 from trafficmond.parts import Parts
 from trafficmond.policy.counts import count
 from trafficmond.reloader import Reloader
@@ -99,7 +98,7 @@ class Daemon:
             try:
                 await parts.follow_clock()
                 await parts.rulebook.expire_probation()
-                self._check_parts(time.time())
+                self._check_parts()
                 await self._expire_rules(time.time())
                 await parts.quotas.check(parts.settings.quotas, time.time())
                 await parts.rulebook.release_memory()
@@ -111,10 +110,8 @@ class Daemon:
             except Exception:  # noqa: BLE001  (a host without room for a moment is no reason to stop filtering)
                 parts.pipeline.report_failure("housekeeping failed; will retry")
 
-    def _check_parts(self, now: float) -> None:
+    def _check_parts(self) -> None:
         parts = self._parts
-        for ban in parts.bans.expire(now):
-            parts.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
         parts.pipeline.store_threats()
         parts.pipeline.report_store_health()
         parts.pipeline.report_export_health()

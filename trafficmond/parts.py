@@ -32,6 +32,7 @@ from trafficmond.host import Host
 from trafficmond.learned import LEARNED_NAME, Learned
 from trafficmond.metrics.http import MetricsServer
 from trafficmond.model import Threat
+from trafficmond.networks import shown
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import RuleCounts, count
@@ -92,12 +93,15 @@ class Parts:
     dns: DnsNames
 
     async def follow_clock(self) -> None:
-        """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended.
+        """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and lets
+        go of bans that have ended, as the kernel has.
 
         To be called before such an end is set, shown or checked.
         """
         self.datapath.clock.calibrate()
         await self.rulebook.settle()
+        for ban in self.bans.expire(time.time()):
+            self.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
 
     async def audit(self, change: AuditEntry) -> bool:
         """Adds a change to the rules' history and to the audit; returns whether it is stored."""
