@@ -22,6 +22,7 @@ from trafficmond.sinks.writer import Writer
 
 _STDERR = 2
 _LOSS_REPORT_SECONDS = 60.0
+_STUCK_S = 2.0  # at the end, the time for a log that cannot be written
 _NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
 
 
@@ -135,12 +136,14 @@ class SinkSet:
             sink.reopen()
 
     def close(self, deadline: float) -> None:
-        """Write the queues until `deadline` (time.monotonic), and end the threads."""
-        sinks = [*self._all(), *self._retired]
-        for sink in sinks:
-            sink.finish(deadline)
-        for sink in sinks:
-            sink.close(deadline)
+        """Write the queues until `deadline` (time.monotonic), and end the threads. A log that cannot be written gets
+        less time: the rest of the daemon's stop waits for it."""
+        stuck = min(deadline, time.monotonic() + _STUCK_S)
+        ends = [(sink, stuck if sink.failing else deadline) for sink in (*self._all(), *self._retired)]
+        for sink, end in ends:
+            sink.finish(end)
+        for sink, end in ends:
+            sink.close(end)
 
     def status(self) -> list[dict[str, Any]]:
         """The status of each [[log]]: format, path, queue, written, lost, sampled_out, error."""
