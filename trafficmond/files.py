@@ -1,9 +1,10 @@
-"""Atomic replacement of a file: readers see the complete old one or the complete new one."""
+"""Atomic replacement of a file: readers see the complete old one or the complete new one. What a path is."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 
 UNFINISHED = ".tmp"  # suffix of unfinished files; they begin with a dot, and readers of folders ignore them
@@ -34,6 +35,25 @@ def replace(
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a regular file that can be seen. Path.is_file() raises where a folder above is closed to us, or
+    a name is too long."""
+    return stat.S_ISREG(mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder that can be seen."""
+    return stat.S_ISDIR(mode(path))
+
+
+def mode(path: Path) -> int:
+    """The kind and the permissions of what is at `path` (st_mode), links followed; 0 if nothing can be seen there."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.files import is_folder
 from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import RuleCounts, count
@@ -252,7 +253,7 @@ class Reloader:
 def _empty(folder: str) -> list[str]:
     """A warning if a folder has no rules files, which is seldom intended."""
     path = Path(folder)
-    if not folder or not path.is_dir() or any(is_rules_file(each.name) for each in path.iterdir()):
+    if not folder or not is_folder(path) or any(is_rules_file(each.name) for each in path.iterdir()):
         return []
     return [f"warning: {folder} holds no rules file (*.toml, *.json): of those in cidr.d none is in force"]
 

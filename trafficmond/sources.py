@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.files import is_file, is_folder
 from trafficmond.geo.reading import Databases
 from trafficmond.policy.collect import Cache, is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
@@ -71,8 +72,8 @@ class Sources:
         last_good = None if folder else self._last_good.aside()
         if folder and settings.source == Path(folder):
             folder = ""
-        instead = Path(folder) if is_rules_file(Path(folder).name) and not Path(folder).is_dir() else None
-        if folder and not instead and Path(folder).is_file():
+        instead = Path(folder) if is_rules_file(Path(folder).name) and not is_folder(Path(folder)) else None
+        if folder and not instead and is_file(Path(folder)):
             what = "is neither a folder nor a file of rules or settings (*.toml, *.json)"
             raise ConfigError(
                 [Mistake(folder, what)], hint="a list is put on probation with the folder that it lies in"

@@ -10,6 +10,7 @@ from trafficmond.changes import Changes
 from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.files import is_file
 from trafficmond.policy.trial import Trial, fingerprint, in_folder, place_of
 from trafficmond.ruleset import InForce, Inputs
 from trafficmond.standing import Alter, Begin
@@ -119,7 +120,7 @@ class Tryouts(Changes):
         """Whether the folder or file on probation has been moved to its place."""
         if self._inputs.settings.source == Path(known.folder):
             place = Path(known.place)
-            return place.is_file() and fingerprint(self.settings_of(place)) == known.tried
+            return is_file(place) and fingerprint(self.settings_of(place)) == known.tried
         there = in_folder(self._inputs.settings, self.standing.confirmed.inputs.settings.cidr_dir)
         return fingerprint(there) == known.tried
 

@@ -60,6 +60,11 @@ def watched() -> Iterator[Callable[..., Watched]]:
         each.close()
 
 
+def test_what_cannot_be_looked_at_is_watched_through_the_folder_above(tmp_path: Path) -> None:
+    hidden = tmp_path / ("n" * 256) / "lists" / "a.netset"  # a name that no file system takes: stat raises
+    assert plan([hidden], [hidden.parent]) == {str(tmp_path): (frozenset(("n" * 256,)), False)}
+
+
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
     (tmp_path / "cidr.d").mkdir()

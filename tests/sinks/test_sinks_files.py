@@ -148,4 +148,5 @@ def test_what_is_a_stream(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     assert [is_stream(p) for p in (None, tmp_path / "pipe", Path("/dev/null"))] == [True, True, True]
-    assert [is_stream(p) for p in (tmp_path / "file", tmp_path / "none")] == [False, False]
+    files = (tmp_path / "file", tmp_path / "none", tmp_path / ("n" * 256))
+    assert [is_stream(p) for p in files] == [False, False, False]

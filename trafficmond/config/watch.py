@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import os
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.observers.inotify import InotifyObserver as _InotifyObserver
+
+from trafficmond.files import is_folder
 
 # watchdog delays a file moved out of a folder by half a second, to find its new place, which is not needed here.
 # The second module is that of watchdog 7 and later.
@@ -26,6 +29,7 @@ _QUIET_SECONDS = 0.03  # a burst ends after this long without a change
 _PATIENCE_SECONDS = 1.0  # a burst that continues is reported this often
 _CHECK_SECONDS = 10.0  # between two looks at the files: network file systems have no inotify events
 _POLL_SECONDS = 1.0
+_LIMITS = (errno.ENOSPC, errno.EMFILE)  # of inotify
 # Newer versions of watchdog also report that a file was opened or read, as the daemon does itself.
 # Since watchdog 7 a change of owner, mode or times is "attrib", before "modified".
 _CHANGES = frozenset(("created", "modified", "deleted", "moved", "closed", "attrib"))
@@ -49,7 +53,7 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
     def by_name(path: Path) -> None:
         path = path.absolute()
         while path != path.parent:
-            if path.parent.is_dir():
+            if is_folder(path.parent):
                 found.setdefault(os.path.realpath(path.parent), set()).add(path.name)
                 return
             path = path.parent
@@ -59,7 +63,7 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
         by_name(Path(os.path.realpath(file)))
     for folder in folders:
         by_name(folder)
-        if folder.is_dir():
+        if is_folder(folder):
             whole.add(os.path.realpath(folder))
             found.setdefault(os.path.realpath(folder), set())
     return {path: (frozenset(names), path in whole) for path, names in found.items()}
@@ -194,14 +198,15 @@ class Watcher:
             names = wanted[folder]
             try:
                 inode = _inode(folder)
+                if not os.access(folder, os.R_OK):  # watchdog says nothing of it, and never ends such a watch
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
                 watch = self._observer.schedule(_Handler(folder, self._matters_in(*names), self._touched), folder)
             except FileNotFoundError:
                 changed = True  # it was removed meanwhile, which is an event of the folder above
             except OSError as error:
-                note = (
-                    f"cannot watch {folder} ({error.strerror}); looking at the files each second instead; "
-                    "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
-                )
+                note = f"cannot watch {folder} ({error.strerror}); looking at the files each second instead"
+                if error.errno in _LIMITS:
+                    note += "; raise fs.inotify.max_user_instances and fs.inotify.max_user_watches with sysctl"
             else:
                 self._armed[folder] = (names, inode, watch)
                 changed = True

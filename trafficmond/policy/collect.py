@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from trafficmond.errors import Mistake
+from trafficmond.files import is_file
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.readers import read_json, read_list, read_toml
@@ -109,7 +110,7 @@ class Collector:
                 continue
             if is_rules_file(name):
                 self.read(path, self._parsers[path.suffix])
-            elif not path.is_file():
+            elif not is_file(path):
                 continue
             elif path.suffix in _LIST_ENDINGS:
                 what = f'is not read: no [[list]] names it; in the settings write [[list]], path = "{path}"'

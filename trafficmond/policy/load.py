@@ -14,6 +14,7 @@ import numpy as np
 
 from trafficmond import npt
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.files import mode
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.classes import Classes, TooManyClasses
@@ -107,7 +108,7 @@ def read_files(
     if cidr_dir is not None:
         collector.read_folder(cidr_dir, elsewhere, instead)
     parts = tuple(collector.parts)
-    if saved is not None and saved.exists():
+    if saved is not None and mode(saved):
         collector.read(saved, read_own)
     collector.forget_unread()
     notes = (*collector.notes, *(geography.notes if geography else ()))
@@ -134,7 +135,7 @@ def read_last_good(
 def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
     """`files` with the present rules of the daemon's own file."""
     collector = Collector(cache)
-    if saved.exists():
+    if mode(saved):
         collector.read(saved, read_own)
     mistakes, notes = (*files.mistakes, *collector.mistakes), (*files.notes, *collector.notes)
     return Files(files.parts, tuple(collector.parts), mistakes, notes)

@@ -128,7 +128,7 @@ def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
     path = Path(tried)
     if settings.source == path:
         return confirmed.source or CONFIG_FILE
-    return confirmed.cidr_dir if path.is_dir() else confirmed.cidr_dir / path.name
+    return confirmed.cidr_dir if files.is_folder(path) else confirmed.cidr_dir / path.name
 
 
 def fingerprint(settings: Settings, instead: Path | None = None) -> str:
@@ -139,7 +139,7 @@ def fingerprint(settings: Settings, instead: Path | None = None) -> str:
     for name, path in _sources(settings, instead):
         found.update(json.dumps(name).encode())
         try:
-            data = path.read_bytes() if path.is_file() else b""
+            data = path.read_bytes() if files.is_file(path) else b""
         except OSError:
             data = b""
         found.update(len(data).to_bytes(8, "little") + data)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trafficmond import files
 from trafficmond.config.streams import Log
 from trafficmond.sinks.rotate import Rotation
 
@@ -143,7 +144,7 @@ class Stream:
 
 def is_stream(path: Path | None) -> bool:
     """Whether a log's path is standard output (None), a pipe or a device, not a file to be rotated."""
-    return path is None or (path.exists() and not path.is_file())
+    return path is None or (files.mode(path) != 0 and not files.is_file(path))
 
 
 def open_log(path: Path, flags: int) -> int:
