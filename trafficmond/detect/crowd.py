@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch
+from trafficmond.detect.grouped import GroupedDetector
+from trafficmond.flows.batch import Column
 
 # bound: strangers remembered for each of the latest 64 services | the one seen longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
@@ -69,7 +71,7 @@ class Crowds:
         if service in self._services:
             self._of(service, last).others += sessions
 
-    def learned(self) -> tuple[Batch, Batch]:
+    def learned(self) -> dict[str, Column]:
         """The services, the latest at the end, and the strangers of each, by its place among them."""
         services = [(dst, port, one.began, one.tries, one.others) for (dst, port), one in self._services.items()]
         sources = [
@@ -77,10 +79,11 @@ class Crowds:
             for place, one in enumerate(self._services.values())
             for source, (count, last) in one.sources.items()
         ]
-        return np.array(services, _SERVICE), np.array(sources, _SOURCE)
+        return {"services": np.array(services, _SERVICE), "sources": np.array(sources, _SOURCE)}
 
-    def recall(self, services: Batch, sources: Batch) -> None:
+    def recall(self, learned: Mapping[str, Column]) -> None:
         """Restore the state from `learned`. Raises ValueError if it does not fit."""
+        services, sources = learned["services"], learned["sources"]
         if services.dtype != _SERVICE or sources.dtype != _SOURCE:
             raise ValueError("its rows have other fields")
         for place, (dst, port, began, tries, others) in enumerate(services.tolist()):
@@ -97,3 +100,18 @@ class Crowds:
             self._services.popitem(last=False)
             self.evicted += 1
         return known
+
+
+class CrowdDetector(GroupedDetector):
+    """A detector that also finds many sources, each below its threshold, at one service."""
+
+    def __init__(self, settings: Any, memory_s: float) -> None:
+        super().__init__(settings)
+        self._crowds = Crowds(memory_s)
+
+    def learned(self) -> Mapping[str, Column]:
+        return {**super().learned(), **self._crowds.learned()}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> None:
+        super().recall(learned, now)
+        self._crowds.recall(learned)

@@ -196,3 +196,19 @@ class GroupedDetector(Detector):
             summary=summary,
             evidence=evidence,
         )
+
+
+class PacketDetector(GroupedDetector):
+    """A detector of entities that send `settings.packets` packets of a kind."""
+
+    idle_timeout_s = 3600.0
+    fields = (("packets", "f8"),)
+    evidence_bonus_s = 60.0
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["d_packets"])
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        found.add(packets=found.kept["d_packets"])
+        packets = found.states("packets")
+        return packets >= self.settings.packets, packets

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from trafficmond.config.declare import setting
 from trafficmond.detect.base import Observation, address
-from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, mix
+from trafficmond.detect.grouped import Entities, PacketDetector
+from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Direction, Reason, Severity, Threat
 from trafficmond.verdict import is_drop, reason_of
@@ -26,15 +26,12 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs watched at once; 40 bytes each.")
 
 
-class Blocklisted(GroupedDetector):
+class Blocklisted(PacketDetector):
     name = "blocklisted"
     technique = "T1071"
     dedup_key = ("src_ip", "dst_ip")
-    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
-    fields = (("packets", "f8"),)
-    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
@@ -45,14 +42,6 @@ class Blocklisted(GroupedDetector):
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"])
-
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(rows["d_packets"])
-
-    def judge(self, found: Entities) -> tuple[Column, Column]:
-        found.add(packets=found.kept["d_packets"])
-        packets = found.states("packets")
-        return packets >= self.settings.packets, packets
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)

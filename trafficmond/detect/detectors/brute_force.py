@@ -14,7 +14,6 @@ Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,8 @@ from trafficmond import abi
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect import clockwork
 from trafficmond.detect.base import Detection, Observation, address
-from trafficmond.detect.crowd import Crowds, Service
-from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.crowd import CrowdDetector, Service
+from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import FLOW, Batch, Column, empty
 from trafficmond.model import Severity, Threat
@@ -92,7 +91,7 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
 
 
-class BruteForce(GroupedDetector):
+class BruteForce(CrowdDetector):
     name = "brute_force"
     technique = "T1110"
     dedup_key = ("src_ip", "dst_ip")
@@ -104,17 +103,8 @@ class BruteForce(GroupedDetector):
     evidence_bonus_s = 60.0
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._crowds = Crowds(_DAY_S)
+        super().__init__(settings, _DAY_S)
         self._sessions = Columns(empty(FLOW))  # of the observation at hand: long ones, at ports where many try
-
-    def learned(self) -> Mapping[str, Column]:
-        services, sources = self._crowds.learned()
-        return {**super().learned(), "services": services, "sources": sources}
-
-    def recall(self, learned: Mapping[str, Column], now: float) -> None:
-        super().recall(learned, now)
-        self._crowds.recall(learned["services"], learned["sources"])
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

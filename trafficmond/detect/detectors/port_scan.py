@@ -22,8 +22,8 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
-from trafficmond.detect.crowd import Crowds
-from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.crowd import CrowdDetector
+from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark_new, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
@@ -69,7 +69,7 @@ class _Part(NamedTuple):
     last: float
 
 
-class PortScan(GroupedDetector):
+class PortScan(CrowdDetector):
     name = "port_scan"
     technique = "T1046"
     dedup_key = ("src_ip",)
@@ -84,9 +84,8 @@ class PortScan(GroupedDetector):
     evidence_bonus_s = 30.0
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+        super().__init__(settings, settings.window)  # the crowds are by target: sources that are one of many
         self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
-        self._crowds = Crowds(settings.window)  # by target: sources that are one of many
         self._parts: list[_Part] = []  # of the present observation
 
     @property
@@ -95,14 +94,6 @@ class PortScan(GroupedDetector):
 
     def tables(self) -> Mapping[str, BoundedTable]:
         return {**super().tables(), "targets": self._targets}
-
-    def learned(self) -> Mapping[str, Column]:
-        services, sources = self._crowds.learned()
-        return {**super().learned(), "services": services, "sources": sources}
-
-    def recall(self, learned: Mapping[str, Column], now: float) -> None:
-        super().recall(learned, now)
-        self._crowds.recall(learned["services"], learned["sources"])
 
     def choose(self, seen: Observation) -> Columns:
         attempts = seen.attempts

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from trafficmond.config.declare import setting
 from trafficmond.detect.base import Observation, address
-from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, members, mix
+from trafficmond.detect.grouped import Entities, PacketDetector
+from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
@@ -34,30 +34,19 @@ class Settings:
     capacity: int = setting(1024, min=64, max=1 << 20, help="Sources and protocols watched at once; 40 bytes each.")
 
 
-class UnusualProtocol(GroupedDetector):
+class UnusualProtocol(PacketDetector):
     name = "unusual_protocol"
     technique = "T1095"
     dedup_key = ("src_ip",)
     suppressed_by = ("port_scan", "volume")
-    idle_timeout_s = 3600.0
     settings_class = Settings
     settings: Settings
-    fields = (("packets", "f8"),)
-    evidence_bonus_s = 60.0
 
     def choose(self, seen: Observation) -> Columns:
         return seen.flows.take(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["proto"])
-
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(rows["d_packets"])
-
-    def judge(self, found: Entities) -> tuple[Column, Column]:
-        found.add(packets=found.kept["d_packets"])
-        packets = found.states("packets")
-        return packets >= self.settings.packets, packets
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
