@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ from trafficmond.metrics.counted import COUNTED
 from trafficmond.metrics.text import Family, Labels
 from trafficmond.model import SEVERITIES, Action
 from trafficmond.verdict import action_of, reason_of, reason_text
+
+_Value = float | Iterable[tuple[Labels, float]]  # of a metric without labels, or by its labels
 
 _UNITS = ("packets", "bytes")
 _CLASSES = ("in_flows", "unattributed", "not_ip", "malformed")
@@ -51,9 +53,9 @@ def families(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
 
 def _daemon(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     build = {"version": status["version"], "loader": status["loader"]}
-    yield _gauge("build_info", "The running daemon and what loaded its programs; always 1.", 1, build)
+    yield _gauge("build_info", "The running daemon and what loaded its programs; always 1.", [(build, 1)])
     yield _gauge("start_time_seconds", "When the daemon started, in seconds since 1970.", status["started_at"])
-    yield _counter("cpu_seconds", "Processor time that the daemon has used.", [({}, counters.cpu_seconds)])
+    yield _counter("cpu_seconds", "Processor time that the daemon has used.", counters.cpu_seconds)
     yield _gauge("memory_bytes", "Memory private to the daemon (RssAnon).", status["memory_bytes"])
     yield _gauge("warnings", "Warnings that status shows.", len(status["warnings"]))
 
@@ -79,17 +81,12 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
         )
     for place, unit in enumerate(_UNITS):
         text = f"{unit.capitalize()} that rules in shadow would have dropped, since the start."
-        yield _counter(f"would_drop_{unit}", text, [({}, counters.would_drop[place])])
+        yield _counter(f"would_drop_{unit}", text, counters.would_drop[place])
     accounting = status["accounting"]
     for unit in _UNITS:
         text = f"{unit.capitalize()} by how they are accounted for; the classes add up to everything seen."
         # Gauges, since packets can move from unattributed to in_flows.
-        yield Family(
-            f"trafficmon_accounted_{unit}",
-            "gauge",
-            text,
-            tuple(({"class": name}, accounting[name][unit]) for name in _CLASSES),
-        )
+        yield _gauge(f"accounted_{unit}", text, [({"class": name}, accounting[name][unit]) for name in _CLASSES])
     for unit in _UNITS:
         text = f"{unit.capitalize()} of the kernel's other counters, by their name in bpf/abi.h."
         samples = [({"count": name}, count[unit]) for name, count in accounting["others"].items()]
@@ -100,7 +97,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     attached = {each.interface for each in counters.traffic}
     watched = tuple(({"interface": row["name"]}, int(row["name"] in attached)) for row in status["interfaces"])
     text = "1: the interface is watched. 0: it should be, but is not."
-    yield Family("trafficmon_interface_attached", "gauge", text, watched)
+    yield _gauge("interface_attached", text, watched)
     yield _gauge("watched_interfaces", "Interfaces that are watched; 0: nothing is filtered or counted.", len(attached))
     text = "Interfaces that should be watched and are not."
     yield _gauge("unwatched_interfaces", text, len(watched) - len(attached))
@@ -119,12 +116,8 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _gauge("probation", "1 while a change is on probation, 0 while none is.", 1 if trial else 0)
     text = "Seconds until the kernel takes back the change on probation; 0: there is none."
     yield _gauge("probation_left_seconds", text, trial["left_s"] if trial else 0)
-    yield Family(
-        "trafficmon_open_threats",
-        "gauge",
-        "Threats that are open, by severity.",
-        tuple(({"severity": severity}, threats[severity]) for severity in SEVERITIES),
-    )
+    by_severity = [({"severity": severity}, threats[severity]) for severity in SEVERITIES]
+    yield _gauge("open_threats", "Threats that are open, by severity.", by_severity)
 
 
 def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
@@ -133,16 +126,16 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield _gauge("ledger_slots", "Slots of the kernel's ledger.", ledger["slots"])
     yield _gauge("ledger_used_slots", "Slots that hold a record.", ledger["used"])
     text = "Records evicted from the ledger before they were read; the flows include them."
-    yield _counter("ledger_evicted_records", text, [({}, ledger["evicted"])])
+    yield _counter("ledger_evicted_records", text, ledger["evicted"])
     yield _gauge("store_rows", "Rows of flows in flows.db.", store["rows"])
     yield _gauge("store_queue_rows", "Rows waiting to be stored.", store["queue"])
-    yield _counter("store_written_rows", "Rows stored since the start.", [({}, counters.stored_rows)])
-    yield _counter("store_lost_rows", "Rows that could not be stored.", [({}, store["lost_rows"])])
+    yield _counter("store_written_rows", "Rows stored since the start.", counters.stored_rows)
+    yield _counter("store_lost_rows", "Rows that could not be stored.", store["lost_rows"])
     yield _gauge("store_size_bytes", "Size of flows.db and its log.", store["size_bytes"])
     yield _gauge("store_ok", "1 while flows.db can be written, 0 while it cannot.", 1 if store["state"] == "ok" else 0)
     logs = [({"log": log["name"]}, log) for log in status["logs"]]
     text = "Records waiting for a log."
-    yield Family("trafficmon_log_queue_records", "gauge", text, tuple((at, log["queue"]) for at, log in logs))
+    yield _gauge("log_queue_records", text, [(at, log["queue"]) for at, log in logs])
     yield _counter("log_records", "Records written to a log.", [(at, log["written"]) for at, log in logs])
     yield _counter("log_lost_records", "Records that a log lost.", [(at, log["lost"]) for at, log in logs])
     text = "Times that another program shortened a log in place."
@@ -150,7 +143,7 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     text = "Events beyond the max_rate of a log; a sample of them was written."
     yield _counter("log_sampled_out_events", text, [(at, log.get("sampled_out") or 0) for at, log in logs])
     text = "Events that no log got, because there were too many at once."
-    yield _counter("suppressed_events", text, [({}, counters.suppressed_events)])
+    yield _counter("suppressed_events", text, counters.suppressed_events)
 
 
 def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
@@ -158,36 +151,41 @@ def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _counter("export_flows", "Flows sent.", [(at, export["sent"]) for at, export in exports])
     yield _counter("export_lost_flows", "Flows that an export lost.", [(at, export["lost"]) for at, export in exports])
     text = "Flows waiting to be sent."
-    yield Family("trafficmon_export_queue_flows", "gauge", text, tuple((at, each["queue"]) for at, each in exports))
+    yield _gauge("export_queue_flows", text, [(at, each["queue"]) for at, each in exports])
     threats = [(at, export["threats"]) for at, export in exports if export["threats"]]
     yield _counter("export_threats", "Updates of threats sent.", [(at, each["sent"]) for at, each in threats])
     text = "Updates of threats that an export lost."
     yield _counter("export_lost_threats", text, [(at, each["lost"]) for at, each in threats])
     text = "Updates of threats waiting to be sent."
-    yield Family("trafficmon_export_queue_threats", "gauge", text, tuple((at, each["queue"]) for at, each in threats))
+    yield _gauge("export_queue_threats", text, [(at, each["queue"]) for at, each in threats])
     text = "1 while an export works, 0 while it cannot send flows, or threats."
     working = ((at, 0 if each["error"] or (each["threats"] or each)["error"] else 1) for at, each in exports)
-    yield Family("trafficmon_export_ok", "gauge", text, tuple(working))
+    yield _gauge("export_ok", text, working)
 
 
 def _tables(status: Mapping[str, Any]) -> Iterator[Family]:
     at = [({"detector": each["name"]}, each) for each in status["detectors"]]
     text = "Entries in the tables of a detector."
-    yield Family("trafficmon_detector_entries", "gauge", text, tuple((who, each["entities"]) for who, each in at))
+    yield _gauge("detector_entries", text, [(who, each["entities"]) for who, each in at])
     text = "Capacity of the tables of a detector, in entries."
-    yield Family("trafficmon_detector_capacity", "gauge", text, tuple((who, each["capacity"]) for who, each in at))
+    yield _gauge("detector_capacity", text, [(who, each["capacity"]) for who, each in at])
     for key, text in (
         ("evicted", "Entries that a detector evicted to make room for others."),
         ("refused", "Entries refused by a detector because its tables were full of more important ones."),
     ):
         yield _counter(f"detector_{key}_entries", text, [(who, each[key]) for who, each in at])
     for name, text in COUNTED.items():
-        yield _counter(name, text, [({}, status["counters"][name])])
+        yield _counter(name, text, status["counters"][name])
 
 
-def _gauge(name: str, text: str, value: float, labels: Labels | None = None) -> Family:
-    return Family(f"trafficmon_{name}", "gauge", text, ((labels or {}, value),))
+def _gauge(name: str, text: str, value: _Value) -> Family:
+    return _family(name, "gauge", text, value)
 
 
-def _counter(name: str, text: str, samples: Sequence[tuple[Labels, float]]) -> Family:
-    return Family(f"trafficmon_{name}", "counter", text, tuple(samples))
+def _counter(name: str, text: str, value: _Value) -> Family:
+    return _family(name, "counter", text, value)
+
+
+def _family(name: str, kind: str, text: str, value: _Value) -> Family:
+    samples = value if isinstance(value, Iterable) else [({}, value)]
+    return Family(f"trafficmon_{name}", kind, text, tuple(samples))
