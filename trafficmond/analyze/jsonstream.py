@@ -32,8 +32,15 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     enveloped = source.enveloped
     decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
-    data = source.read()
-    buffer, at, line, final = text.decode(data), 0, 1, not data
+    final = False
+
+    def more(unread: str) -> str:
+        nonlocal final
+        data = source.read()
+        final = not data
+        return unread + text.decode(data, final)
+
+    buffer, at, line = more(""), 0, 1
     skipping = False  # to the end of a line that was given up
     wrapper = _WRAPPER.match(buffer)
     if wrapper:
@@ -57,9 +64,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             if final:
                 return
-            data = source.read()
-            final = not data
-            buffer, at = text.decode(data, final), 0
+            buffer, at = more(""), 0
             continue
         if wrapper and buffer[start] in '"}':  # the list has ended; what else the object holds follows, or another list
             following = _NEXT_LIST.search(buffer, start)
@@ -68,16 +73,12 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             at = following.end() if following else max(start, len(buffer) - _NEXT_MAX)
             line += buffer.count("\n", start, at)
             if not following:
-                data = source.read()
-                final = not data
-                buffer, at = '"' + buffer[at:] + text.decode(data, final), 0
+                buffer, at = more('"' + buffer[at:]), 0
             continue
         if enveloped and buffer[start] != "{":
             newline, brace = buffer.find("\n", start), buffer.find("{", start)
             if newline < 0 and brace < 0 and not final and len(buffer) - start < OBJECT_MAX:
-                data = source.read()
-                final = not data
-                buffer, at = buffer[start:] + text.decode(data, final), 0
+                buffer, at = more(buffer[start:]), 0
                 continue
             if brace >= 0 and (newline < 0 or brace < newline):
                 start = brace
@@ -85,9 +86,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             value, end = decode(buffer, start)
         except (ValueError, RecursionError) as error:
             if not final and len(buffer) - start < OBJECT_MAX and _unfinished(error, len(buffer)):
-                data = source.read()
-                final = not data
-                buffer, at = buffer[start:] + text.decode(data, final), 0
+                buffer, at = more(buffer[start:]), 0
                 continue
             source.parse_errors.line(source.name, line, "not JSON", _shown(buffer, start))
             skipping = True
