@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -98,6 +98,14 @@ class Threat:
     summary: str
     evidence: dict[str, Any] = field(default_factory=dict)
     id: str = ""  # given by the engine; stable over the threat's life
+
+    def row(self) -> dict[str, Any]:
+        """Its THREAT_FIELDS, as plain values."""
+        return {name: getattr(self, name) for name in THREAT_FIELDS} | {"severity": str(self.severity)}
+
+
+# In the order of its rows, which end with evidence and state.
+THREAT_FIELDS = ("id", *(each.name for each in fields(Threat) if each.name not in ("id", "evidence")))
 
 
 @dataclass(frozen=True, slots=True)

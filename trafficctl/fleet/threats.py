@@ -10,14 +10,10 @@ from trafficctl.fleet.ask import SENSOR
 from trafficctl.fleet.where import of_prefixes, of_sensor, where
 from trafficmond.detect.engine import CLOSED
 from trafficmond.export.clickhouse_http import literal
-from trafficmond.model import SEVERITIES
+from trafficmond.model import SEVERITIES, THREAT_FIELDS
 from trafficmond.store.query import Question
 
-COLUMNS = (
-    SENSOR,
-    *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
-    *("state", "evidence"),
-)
+COLUMNS = (SENSOR, *THREAT_FIELDS, "state", "evidence")
 
 
 def threats_question(

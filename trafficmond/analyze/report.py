@@ -228,16 +228,9 @@ def _moved(flows: Batch) -> Batch:
 def threat_dict(threat: Threat) -> dict[str, Any]:
     """A threat as plain data."""
     return {
-        "id": threat.id,
-        "detector": threat.detector,
-        "severity": str(threat.severity),
-        "technique": threat.technique,
-        "src_ip": threat.src_ip,
-        "dst_ip": threat.dst_ip,
+        **threat.row(),
         "first_seen": iso(threat.first_seen),
         "last_seen": iso(threat.last_seen),
-        "count": threat.count,
-        "summary": threat.summary,
         "evidence": dict(threat.evidence),
     }
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from trafficmond.control.call import Row
 from trafficmond.control.refusals import Busy
 from trafficmond.errors import StoreError
-from trafficmond.model import FlowQuery, Threat
+from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts
 from trafficmond.store.reader import Reader
 from trafficmond.store.store import Outrun
@@ -23,10 +23,7 @@ T = TypeVar("T")
 
 _SETTLE_S = 2.0  # how long a query waits for the latest threats to be stored
 _LOOKS = 5  # attempts at a consistent view of stored and pending flows
-_THREAT_COLUMNS = (
-    *("id", "detector", "severity", "technique", "src_ip", "dst_ip", "first_seen", "last_seen", "count", "summary"),
-    *("state", "evidence"),
-)
+_THREAT_COLUMNS = (*THREAT_FIELDS, "state", "evidence")
 _COLUMNS_SQL = ", ".join(f'"{name}"' for name in _THREAT_COLUMNS)
 
 

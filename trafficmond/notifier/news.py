@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trafficmond.model import Severity
+from trafficmond.model import THREAT_FIELDS, Severity
 
 OPENED, WORSE, AGAIN, ENDED = "opened", "worse", "again", "ended"
 AT_ONCE = (OPENED, AGAIN)  # sent without waiting for more
 
 Record = dict[str, Any]
-_KEPT = (
-    *("id", "detector", "severity", "technique", "src_ip", "dst_ip"),
-    *("first_seen", "last_seen", "count", "summary"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +59,4 @@ def severity_of(record: Record) -> Severity:
 
 def kept_of(record: Record) -> Record:
     """The part of a record that a message needs."""
-    return {name: record.get(name) for name in _KEPT}
+    return {name: record.get(name) for name in THREAT_FIELDS}

@@ -120,16 +120,7 @@ def threat_record(threat: Threat) -> dict[str, Any]:
         "timestamp": math.floor(threat.last_seen),
         "timestamp_iso": iso_time(threat.last_seen),
         "event": "threat",
-        "id": threat.id,
-        "detector": threat.detector,
-        "severity": str(threat.severity),
-        "technique": threat.technique,
-        "src_ip": threat.src_ip,
-        "dst_ip": threat.dst_ip,
-        "first_seen": threat.first_seen,
-        "last_seen": threat.last_seen,
-        "count": threat.count,
-        "summary": threat.summary,
+        **threat.row(),
         "evidence": _plain(threat.evidence),
     }
 

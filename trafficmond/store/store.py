@@ -99,20 +99,7 @@ class Store:
 
     def put_threat(self, threat: Threat, state: str) -> Future[None]:
         """Store a threat as it stands now ("opened", "updated", "closed"); the same id is replaced."""
-        row = (
-            threat.id,
-            threat.detector,
-            str(threat.severity),
-            threat.technique,
-            threat.src_ip,
-            threat.dst_ip,
-            threat.first_seen,
-            threat.last_seen,
-            threat.count,
-            threat.summary,
-            json.dumps(threat.evidence, default=str),
-            state,
-        )
+        row = (*threat.row().values(), json.dumps(threat.evidence, default=str), state)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
