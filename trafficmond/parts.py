@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +68,6 @@ class Parts:
     flags: Flags
     started_at: float
     warnings: dict[str, str]  # subject -> sentence, for status
-    manager: ServiceManager
     tasks: Tasks
     store: Store
     sinks: SinkSet
@@ -87,10 +86,11 @@ class Parts:
     probation: Probation
     questions: Questions
     broadcast: Broadcast
-    clients: Clients
-    metrics: MetricsServer
-    watcher: Watcher
-    dns: DnsNames
+    manager: ServiceManager = field(default_factory=ServiceManager)
+    clients: Clients = field(default_factory=Clients)
+    metrics: MetricsServer = field(default_factory=MetricsServer)
+    watcher: Watcher = field(default_factory=partial(Watcher, is_rules_file))
+    dns: DnsNames = field(default_factory=DnsNames)
 
     async def follow_clock(self) -> None:
         """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and lets
@@ -235,7 +235,6 @@ def wire(
         flags=flags,
         started_at=now,
         warnings=warnings,
-        manager=ServiceManager(),
         tasks=tasks,
         store=store,
         sinks=sinks,
@@ -254,10 +253,6 @@ def wire(
         questions=questions,
         quotas=Quotas(store.path, questions, pipeline),
         broadcast=broadcast,
-        clients=Clients(),
-        metrics=MetricsServer(),
-        watcher=Watcher(is_rules_file),
-        dns=DnsNames(),
     )
     return parts
 
