@@ -6,11 +6,12 @@ target has them. Each target has a position in the news, which moves when the ta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,33 +150,14 @@ class Outbox:
         with self._turn() as db:
             db.execute(change, (error, now, target))
 
-    def _turn(self) -> _Turn:
-        return _Turn(self._db, self._lock, self.path)
-
-
-class _Turn:
-    """A transaction of one thread. Errors of SQLite become TrafficmonError."""
-
-    def __init__(self, db: sqlite3.Connection, lock: threading.Lock, path: Path) -> None:
-        self._db, self._lock, self._path = db, lock, path
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._lock.acquire()
-        return self._db
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of one thread."""
         try:
-            if error is None:
-                self._db.commit()
-            else:
-                self._db.rollback()
-        except sqlite3.Error as failed:
-            self._db.rollback()
-            raise _failed(self._path, failed) from failed
-        finally:
-            self._lock.release()
-        if isinstance(error, sqlite3.Error):
-            raise _failed(self._path, error) from error
+            with self._lock, self._db:
+                yield self._db
+        except sqlite3.Error as error:
+            raise _failed(self.path, error) from error
 
 
 def states(folder: Path) -> list[TargetState]:
