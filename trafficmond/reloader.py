@@ -123,54 +123,61 @@ class Reloader:
             return notes
 
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
-        parts = self._parts
+        parts, old = self._parts, self._parts.settings
         parts.manager.reloading()
-        old = parts.settings
         try:
             settings = parts.rulebook.settings_of(old.source)
-            if held := await self._held(settings):
-                parts.manager.ready(parts.status_line())
-                return [held]
-            loaded = await self._put_in_force(settings, Begin(caller.user if caller else "", why))
+            held = await self._held(settings)
+            begin = Begin(caller.user if caller else "", why)
+            loaded = None if held else await self._put_in_force(settings, begin)
         except TrafficmonError as error:
             self._refuse(why, error)
             raise
-        if loaded is None:  # something else is on probation
+        if loaded is None:  # the files are held, or something else is on probation
             parts.manager.ready(parts.status_line())
-            return []
-        before, in_force = loaded
+            return [held] if held else []
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        subject, login = str(settings.source or "defaults"), caller.login if caller else None
+        change = AuditEntry(time.time(), *who, "reload", str(settings.source or "defaults"))
+        change = replace(change, login=caller.login if caller else None)
         if parts.rulebook.standing.base:
-            parts.manager.ready(parts.status_line())
-            words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
-            was = str(count(before.policy)) if before else None
-            await parts.audit(AuditEntry(time.time(), *who, "reload", subject, was, ", ".join(words), login))
-            return parts.probation_notes()
+            return await self._begun(change, loaded)
         parts.warnings.pop("reload", None)
         was_refused, self._refused = bool(self._refused), []
-        if in_force is before and settings == old:
-            if was_refused:
-                parts.sinks.note(messages.RELOADED, f"in order again: {count(in_force.policy)} in force; {why}")
-            parts.manager.ready(parts.status_line())
-            return []
+        if loaded.in_force is not loaded.before or settings != old:
+            return await self._changed(change, loaded, settings, why)
+        if was_refused:
+            text = f"in order again: {count(loaded.in_force.policy)} in force; {why}"
+            parts.sinks.note(messages.RELOADED, text)
+        parts.manager.ready(parts.status_line())
+        return []
+
+    async def _begun(self, change: AuditEntry, loaded: Loaded) -> list[str]:
+        """Records a reload that is on probation; returns the notes."""
+        parts, (before, in_force) = self._parts, loaded
+        parts.manager.ready(parts.status_line())
+        words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
+        was = str(count(before.policy)) if before else None
+        await parts.audit(replace(change, before=was, after=", ".join(words)))
+        return parts.probation_notes()
+
+    async def _changed(self, change: AuditEntry, loaded: Loaded, settings: Settings, why: str) -> list[str]:
+        """Updates the parts after a reload that changed something, logs and records it; returns the changes."""
+        parts, old, (before, in_force) = self._parts, self._parts.settings, loaded
         # Before anything else can change the rules: later changes are not an effect of these files.
-        await parts.follow_rules(AuditEntry(time.time(), *who, "reload", subject))
+        await parts.follow_rules(change)
         changed = self._adopt(settings)
         now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
         differences = list(part_options.differences(old, settings))
-        fields = {"generation": in_force.generation}
         told = f"before: {then}; {different}" if different else f"before: {then}"
-        parts.sinks.note(messages.RELOADED, f"{now} in force ({told}); {why}", fields)
+        parts.sinks.note(messages.RELOADED, f"{now} in force ({told}); {why}", {"generation": in_force.generation})
         say_sources(parts, before)
         parts.manager.ready(parts.status_line())
         if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
             return changed  # the same rules, on other lines
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences], different)
-        change = AuditEntry(time.time(), *who, "reload", subject, was, became, login)
-        await auditor.record(parts.store, parts.sinks, change)
+        await auditor.record(parts.store, parts.sinks, replace(change, before=was, after=became))
         sums = f"{then} -> {now}" if now != then else str(now)
         return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 

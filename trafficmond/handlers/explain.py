@@ -10,6 +10,7 @@ from trafficmond import abi, networks, services
 from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.geo.atlas import Atlas
 from trafficmond.handlers.handler import Handler, parse_direction, parsed
 from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
@@ -40,30 +41,11 @@ class Explain(Handler):
         assert in_force is not None
         atlas = parts.rulebook.atlas
         decisions = explain(in_force.policy, host, way, time.time(), asked)
-        rows = [
-            {
-                "kind": each.rule.kind if each.rule else str(each.reason),
-                "prefix": each.prefix or None,
-                "action": str(each.action),
-                "label": each.rule.name if each.rule else None,
-                "source": each.rule.source if each.rule else None,
-                "expires": each.rule.expires if each.rule else None,
-                "wins": False,
-                "why": _why_not(each),
-                "database": atlas.sources(str(each.rule.by)) or None if each.rule else None,
-                "ports": services.text(each.rule.services) or None if each.rule else None,
-            }
-            for each in decisions
-        ]
+        rows = [_decision(each, atlas) for each in decisions]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
             rows[strong:strong] = [_ban_decision(ban, asked) for ban in parts.bans.covering(host)]
-        winner = next(row for row in rows if row["why"] is None)
-        winner["wins"] = True
-        for row in rows[rows.index(winner) + 1 :]:
-            if row["why"] and asked:  # it does not apply to that service at all
-                continue
-            row["why"] = f"{winner['kind']} {winner['prefix'] or ''} comes before".replace("  ", " ")
+        winner = _winner(rows, asked)
         about = FlowQuery(host=host, limit=_FLOWS)
         flows, sums = await self._stored.read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
         return {
@@ -109,6 +91,34 @@ def _service(text: str) -> Places:
     if len(places) != 1 or places[0][0] != places[0][1]:
         raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as tcp/443')])
     return places
+
+
+def _winner(rows: list[Row], asked: Places) -> Row:
+    """The row that decides, marked as such; the rows after it say so."""
+    winner = next(row for row in rows if row["why"] is None)
+    winner["wins"] = True
+    for row in rows[rows.index(winner) + 1 :]:
+        if row["why"] and asked:  # it does not apply to that service at all
+            continue
+        row["why"] = f"{winner['kind']} {winner['prefix'] or ''} comes before".replace("  ", " ")
+    return winner
+
+
+def _decision(decision: Decision, atlas: Atlas) -> Row:
+    rule = decision.rule
+    row = {
+        "kind": rule.kind if rule else str(decision.reason),
+        "prefix": decision.prefix or None,
+        "action": str(decision.action),
+        **dict.fromkeys(("label", "source", "expires")),
+        "wins": False,
+        "why": _why_not(decision),
+        **dict.fromkeys(("database", "ports")),
+    }
+    if rule:
+        row |= {"label": rule.name, "source": rule.source, "expires": rule.expires}
+        row |= {"database": atlas.sources(str(rule.by)) or None, "ports": services.text(rule.services) or None}
+    return row
 
 
 def _why_not(decision: Decision) -> str | None:
