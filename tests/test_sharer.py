@@ -49,7 +49,7 @@ def no_libxdp(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError("libxdp.so.1: cannot open shared object file: No such file or directory")
         return whole(name, *arguments, **more)
 
-    monkeypatch.setattr(libxdp, "_library", None)
+    libxdp.library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", opened)
 
 
