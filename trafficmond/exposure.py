@@ -10,11 +10,10 @@ from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.listeners import listeners
 from trafficmond.datapath.ssh import PORT
 from trafficmond.policy.admission import Admissions, passes
+from trafficmond.protocols import TCP
 from trafficmond.rulebook import InForce, Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-
-_TCP = 6
 
 
 @dataclass(eq=False)
@@ -73,4 +72,4 @@ class Exposure:
 
 def _lets_in(rules: InForce, address: str) -> bool:
     """Whether SSH packets from an address pass."""
-    return passes(networks.parse(address)[0], rules.table.words, services.place(_TCP, PORT))
+    return passes(networks.parse(address)[0], rules.table.words, services.place(TCP, PORT))

@@ -8,23 +8,22 @@ from functools import lru_cache
 
 from trafficmond import abi
 from trafficmond.networks import quoted
-from trafficmond.protocols import protocol_name, protocol_number
+from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP, protocol_name, protocol_number
 
 Places = tuple[tuple[int, int], ...]  # (first, last) in the classes of abi.h, ascending, apart; (): every service
 
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _PORTS, _TYPES = 65536, 256
 _AREAS = {
-    _TCP: (abi.WHAT_TCP, _PORTS),
-    _UDP: (abi.WHAT_UDP, _PORTS),
-    _ICMP: (abi.WHAT_ICMP, _TYPES),
-    _ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
+    TCP: (abi.WHAT_TCP, _PORTS),
+    UDP: (abi.WHAT_UDP, _PORTS),
+    ICMP: (abi.WHAT_ICMP, _TYPES),
+    ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
 }  # by protocol: where its ports or types are, and how many there are
-_NAMES = {_TCP: "tcp", _UDP: "udp", _ICMP: "icmp", _ICMPV6: "icmpv6"}
+_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 # The commonest of /etc/services, as netbase has them, for hosts without that file.
 _COMMON = {
-    _TCP: {"ssh": 22, "smtp": 25, "domain": 53, "http": 80, "https": 443, "submission": 587, "imaps": 993},
-    _UDP: {"domain": 53, "ntp": 123, "https": 443},
+    TCP: {"ssh": 22, "smtp": 25, "domain": 53, "http": 80, "https": 443, "submission": 587, "imaps": 993},
+    UDP: {"domain": 53, "ntp": 123, "https": 443},
 }
 _WRITE = "write tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8 (ping), gre, or a name of /etc/services"
 _CACHED = 4096  # many rules name the same services
@@ -47,11 +46,11 @@ def _places(text: str) -> list[tuple[int, int]]:
     protocol, slash, which = text.partition("/")
     if not slash:
         if text[:1].isdigit():
-            return [_within(text, each, text) for each in (_TCP, _UDP)]
+            return [_within(text, each, text) for each in (TCP, UDP)]
         try:
             return [_all_of(protocol_number("icmpv6" if text == "ipv6-icmp" else text))]
         except ValueError:
-            found = [_within(str(port), each, text) for each in (_TCP, _UDP) if (port := _port(text, each)) is not None]
+            found = [_within(str(port), each, text) for each in (TCP, UDP) if (port := _port(text, each)) is not None]
             if found:
                 return found
             raise _invalid(text) from None
@@ -66,7 +65,7 @@ def _places(text: str) -> list[tuple[int, int]]:
     if number not in _AREAS:
         what = f"{quoted(text)} names ports, which rules have for tcp and udp only"
         raise ValueError(f"{what}; write {protocol_name(number).lower()} for all of it")
-    if number in (_TCP, _UDP) and not which[:1].isdigit():
+    if number in (TCP, UDP) and not which[:1].isdigit():
         port = _port(which, number)
         if port is None:
             raise _invalid(text)
@@ -135,10 +134,10 @@ def text(places: Places) -> list[str]:
 @lru_cache(_CACHED)
 def _text(places: Places) -> tuple[str, ...]:
     ports = {each: _numbers(places, each) for each in _AREAS}
-    both = [each for each in ports[_TCP] if each in ports[_UDP]]
-    found = [f"tcp/{each}" for each in ports[_TCP] if each not in both] + both
-    found += [f"udp/{each}" for each in ports[_UDP] if each not in both]
-    found += [f"{_NAMES[protocol]}/{each}" for protocol in (_ICMP, _ICMPV6) for each in ports[protocol]]
+    both = [each for each in ports[TCP] if each in ports[UDP]]
+    found = [f"tcp/{each}" for each in ports[TCP] if each not in both] + both
+    found += [f"udp/{each}" for each in ports[UDP] if each not in both]
+    found += [f"{_NAMES[protocol]}/{each}" for protocol in (ICMP, ICMPV6) for each in ports[protocol]]
     others = (place for first, _ in places if (place := first - abi.WHAT_OTHER) >= 0)
     whole = {f"{_NAMES[each]}/0-{count - 1}": _NAMES[each] for each, (_, count) in _AREAS.items()}
     return (*(whole.get(each, each) for each in found), *(protocol_name(each).lower() for each in others))

@@ -22,6 +22,7 @@ from trafficmond.errors import StoreError
 from trafficmond.policy.flatten import I64, U64
 from trafficmond.policy.judge import Conversations
 from trafficmond.policy.prefixes import Bool
+from trafficmond.protocols import RST, SYN, TCP
 from trafficmond.store.schema import STORED_COLUMNS, partition_table
 
 PIECE_ROWS = 1 << 16
@@ -33,7 +34,6 @@ _SMALL = (
 )
 _COLUMNS = (_PEER, _SMALL, "packets + reply_packets", "bytes + reply_bytes", "CAST(last_seen AS INTEGER)", "rowid")
 _SAME = ("first_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol_num", "interface")
-_RST, _SYN = 4, 2
 _HINT = "use sudo or join group trafficmon"
 
 
@@ -173,7 +173,7 @@ def _flows(texts: Sequence[str], path: Path) -> Flows:
     near, far, protocol = small & 0xFFFF, small >> 16 & 0xFFFF, small >> 32 & 0xFF
     flags, back = small >> 40 & 0xFF, small >> 48 & 0xFF
     egress, asked, answered = (small >> bit & 1 == 1 for bit in (56, 57, 58))
-    heard = answered & ~((protocol == socket.IPPROTO_TCP) & (back & _RST != 0) & (back & _SYN == 0))
+    heard = answered & ~((protocol == TCP) & (back & RST != 0) & (back & SYN == 0))
     of = Conversations(hi, lo, six, protocol, near, far, egress, asked, answered, flags)
     return Flows(of, heard, packets, octets, last, row)
 

@@ -17,9 +17,10 @@ import numpy as np
 from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.run_stats import SIZE_CLASSES, Count, RunStats
 from trafficmond.analyze.tally import Entry, Tally, Timeline
+from trafficmond.detect.base import address
 from trafficmond.detect.windows import mix
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import FLOW, Batch, address_text, empty, join
+from trafficmond.flows.batch import FLOW, Batch, empty, join
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
 from trafficmond.protocols import ICMP, ICMPV6, SERVED, protocol_name
@@ -166,7 +167,7 @@ class Gatherer:
         whole = sum(count.packets for count in self._protocols.values())
         return [
             {
-                "ip": _address(entry.row, side),
+                "ip": address(entry.row, side),
                 "packets": entry.packets,
                 "bytes": entry.bytes,
                 "percent": _percent(entry.packets, whole),
@@ -249,9 +250,9 @@ def _threat_analysis(threats: list[Threat]) -> dict[str, Any]:
     for threat in threats:
         found = detectors.setdefault(threat.detector, {"count": 0, "sources": [], "targets": []})
         found["count"] += 1
-        for name, address in (("sources", threat.src_ip), ("targets", threat.dst_ip)):
-            if address and address not in found[name]:
-                found[name].append(address)
+        for name, host in (("sources", threat.src_ip), ("targets", threat.dst_ip)):
+            if host and host not in found[name]:
+                found[name].append(host)
     return {
         "total": len(threats),
         "by_severity": dict(Counter(str(threat.severity) for threat in threats)),
@@ -274,18 +275,14 @@ def _flow(entry: Entry) -> dict[str, Any]:
     row = entry.row
     told = not (row["proto"] in (ICMP, ICMPV6) and row["sport"] == TYPE_UNKNOWN)
     return {
-        "src_ip": _address(row, "src"),
+        "src_ip": address(row, "src"),
         "src_port": int(row["sport"]) if told else None,
-        "dst_ip": _address(row, "dst"),
+        "dst_ip": address(row, "dst"),
         "dst_port": int(row["dport"]) if told else None,
         "protocol": protocol_name(int(row["proto"])),
         "packets": entry.packets,
         "bytes": entry.bytes,
     }
-
-
-def _address(row: Any, side: str) -> str:
-    return address_text(int(row[side + "_hi"]), int(row[side + "_lo"]), int(row["family"]))
 
 
 def _add_by(counts: dict[int, Count], column: Any, packets: Any, octets: Any) -> None:

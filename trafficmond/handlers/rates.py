@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import networks
+from trafficmond.detect.base import address
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import unit_name
@@ -99,8 +100,8 @@ def _total(rows: Batch) -> Column:
 def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
     owner = names.owner(int(row["owner"]))
     return {
-        "src_ip": _address(row, "src"),
-        "dst_ip": _address(row, "dst"),
+        "src_ip": address(row, "src"),
+        "dst_ip": address(row, "dst"),
         "src_port": int(row["sport"]),
         "dst_port": int(row["dport"]),
         "protocol": protocol_name(int(row["proto"])),
@@ -134,10 +135,6 @@ def _at_present(rates: Rates, at: int) -> Row:
         "packets_per_s": float(rates.sent(_PACKETS)[0, at] + rates.received(_PACKETS)[0, at]),
         "bytes_per_s": float(rates.sent(_BYTES)[0, at] + rates.received(_BYTES)[0, at]),
     }
-
-
-def _address(row: Any, side: str) -> str:
-    return address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["family"]))
 
 
 def _matching(flows: Batch, match: str, names: Names) -> Column:

@@ -19,16 +19,15 @@ from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool
 from trafficmond.policy.table import compile_table
 from trafficmond.policy.walk import lookup
+from trafficmond.protocols import ICMP, ICMPV6, IGMP, SCTP, SYN, TCP, UDP
 from trafficmond.verdict import action_of, reason_of, rule_of, verdict_word
 
-_ICMP, _IGMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 2, 6, 17, 58, 132
 _DHCP_CLIENT = {False: 68, True: 546}
-_PATH_ERRORS = {_ICMP: (3, 11, 12), _ICMPV6: (1, 2, 3, 4)}
-_ECHO = {_ICMP: 8, _ICMPV6: 128}
-_ANSWER_TYPE = {_ICMP: {8: 0, 13: 14, 15: 16, 17: 18}, _ICMPV6: {128: 129, 133: 134, 135: 136}}
+_PATH_ERRORS = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3, 4)}
+_ECHO = {ICMP: 8, ICMPV6: 128}
+_ANSWER_TYPE = {ICMP: {8: 0, 13: 14, 15: 16, 17: 18}, ICMPV6: {128: 129, 133: 134, 135: 136}}
 _NEIGHBOURS = (133, 134, 135, 136, 137, 141, 142, 148, 149)
 _GROUPS = (130, 131, 132, 143, 151, 152, 153)  # only from link-local addresses
-_SYN = 2
 _LINK_LOCAL = np.uint64(0xFE80 >> 6)
 
 
@@ -115,9 +114,9 @@ class Judge:
             return word
         some = rows.take(at)
         heard = some.asked if not begins else some.answered  # this host sent packets
-        known = np.isin(some.protocol, (_TCP, _UDP, _SCTP)) | _is_echo(some)
+        known = np.isin(some.protocol, (TCP, UDP, SCTP)) | _is_echo(some)
         if begins:  # the peer began, or the initiator is unknown
-            known = (some.protocol == _TCP) & (some.flags & _SYN == 0)
+            known = (some.protocol == TCP) & (some.flags & SYN == 0)
             reply = known & heard & (action_of(out[at]) != Action.DROP)
         else:
             reply = known & (action_of(out[at]) != Action.DROP)
@@ -143,11 +142,11 @@ def asks_for(rows: Conversations, *, begins: bool = True) -> U32:
     """The place of a side's service in the classes of services, as in bpf/service.h."""
     port = rows.far if begins else rows.near
     what = abi.WHAT_OTHER + rows.protocol
-    for number, start in ((_TCP, abi.WHAT_TCP), (_UDP, abi.WHAT_UDP)):
+    for number, start in ((TCP, abi.WHAT_TCP), (UDP, abi.WHAT_UDP)):
         of = rows.protocol == number
         what = np.where(of, start + port, what)
         what = np.where(of & (rows.near == 0) & (rows.far == 0), abi.WHAT_FRAGMENT + number, what)
-    for number, start in ((_ICMP, abi.WHAT_ICMP), (_ICMPV6, abi.WHAT_ICMPV6)):
+    for number, start in ((ICMP, abi.WHAT_ICMP), (ICMPV6, abi.WHAT_ICMPV6)):
         of = np.flatnonzero(rows.protocol == number)
         if len(of):
             kinds = np.arange(256)
@@ -170,13 +169,13 @@ def _is_any_type(rows: Conversations, types: dict[int, tuple[int, ...]]) -> Bool
 
 def _is_lifeline(rows: Conversations, what: U32, *, begins: bool) -> Bool:
     """A mask of rows that the kernel never drops (`tm_is_lifeline` of bpf/verdict.h)."""
-    found: Bool = rows.protocol == _IGMP
+    found: Bool = rows.protocol == IGMP
     port = rows.far if begins else rows.near
-    found |= (rows.protocol == _UDP) & (port == np.where(rows.six, _DHCP_CLIENT[True], _DHCP_CLIENT[False]))
+    found |= (rows.protocol == UDP) & (port == np.where(rows.six, _DHCP_CLIENT[True], _DHCP_CLIENT[False]))
     kind = what.astype(np.int64) - abi.WHAT_ICMPV6
     from_link = (rows.hi >> np.uint64(54) == _LINK_LOCAL) | ((rows.hi == 0) & (rows.lo == 0))
     of_link = np.isin(kind, _NEIGHBOURS) | (np.isin(kind, _GROUPS) & (from_link | (rows.egress == begins)))
-    found |= (rows.protocol == _ICMPV6) & of_link
+    found |= (rows.protocol == ICMPV6) & of_link
     return found
 
 
