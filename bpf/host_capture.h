@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * Captures for the host build: what is known of one while it is read, its packets on their way into the ledger, and
- * the records of pcap (libpcap's savefile format, both byte orders, micro- and nanoseconds, the "modified" variant).
+ * the records of pcap (libpcap's savefile format, both byte orders, micro- and nanoseconds, and its variants).
  *
  * Nothing in a file is believed: what cannot be is noted with its offset, and reading goes on.
  */
@@ -18,6 +18,10 @@
 #define TM_WIRE_LENGTH_MIN 20u /* bytes of the shortest packet of IP */
 #define TM_WIRE_LENGTH_MAX (16u << 20)
 #define TM_NOTES_MAX 64
+#define TM_PCAP_DIGITAL (543u << 16) /* the version of Digital's Unix */
+#define TM_CHAIN 4		     /* records that are looked at to tell the variants of pcap */
+#define TM_CHAIN_SIZE 65536	     /* bytes that these are looked for in */
+#define TM_CHAIN_SECONDS 86400u	     /* how far apart they are at most */
 
 /* Something wrong in the file, for the damage section of the report. */
 enum tm_note_kind {
@@ -58,6 +62,7 @@ struct tm_capture {
 	__u32 first_ifindex; /* of that section: interfaces go on counting over sections */
 	__u32 strict;	     /* reads what the kernel's program reads, and no more */
 	__u32 format, swapped, record_header;
+	__u32 old;     /* before version 2.4, whose records may have their two lengths the other way round */
 	__u64 offset;  /* in the file, of the next byte to use */
 	__u64 skip;    /* bytes to pass over */
 	__u64 lost_at; /* where framing was lost, while searching */
@@ -162,6 +167,20 @@ static const struct {
 	{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
 };
 
+static __u32 tm_pcap_captured(const struct tm_capture *c, const __u8 *p)
+{
+	__u32 captured = tm_get32(c, p + 8), length = tm_get32(c, p + 12);
+
+	return c->old && length < captured ? length : captured;
+}
+
+static __u32 tm_pcap_length(const struct tm_capture *c, const __u8 *p)
+{
+	__u32 captured = tm_get32(c, p + 8), length = tm_get32(c, p + 12);
+
+	return c->old && length < captured ? captured : length;
+}
+
 /* Takes up the kind of pcap file whose magic number is at `p`; 0 if it is none. */
 static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 {
@@ -204,18 +223,56 @@ static __u32 tm_pcap_of_aix(struct tm_interface *in, __u32 link)
 	return link;
 }
 
-/* The file header of 24 bytes at `p`, whose magic number was taken up. */
-static void tm_pcap_begin(struct tm_capture *c, const __u8 *p)
+/* How many records follow each other from `p` on if each has a header of `header` bytes; all, if they fill `size`. */
+static __u32 tm_pcap_chain(const struct tm_capture *c, const __u8 *p, __u64 size, __u32 header)
 {
+	__u32 first = size < header ? 0 : tm_get32(c, p), records, length;
+
+	for (records = 0; records < TM_CHAIN && size >= header; records++, p += length, size -= length) {
+		length = tm_pcap_captured(c, p);
+		if (!length || length > tm_pcap_length(c, p) || tm_pcap_length(c, p) > TM_CAPTURE_LENGTH_MAX ||
+		    tm_get32(c, p + 4) >= c->interface[c->first_ifindex - 1].ticks_per_s ||
+		    tm_get32(c, p) - first + TM_CHAIN_SECONDS > 2 * TM_CHAIN_SECONDS)
+			return records;
+		length += header;
+		if (length >= size)
+			return length == size ? TM_CHAIN : records + 1;
+	}
+	return records;
+}
+
+/*
+ * Patched tcpdumps had more in the header of a record and the magic number of others: Nokia's 4 bytes, Red Hat 6.1's
+ * 8, SuSE 6.3's 12 (libwiretap tells them apart so too).
+ */
+static void tm_pcap_patched(struct tm_capture *c, const __u8 *p, __u64 size)
+{
+	__u32 header, most = tm_pcap_chain(c, p, size, c->record_header), records;
+
+	for (header = 16; header <= 28; header += 4) {
+		records = tm_pcap_chain(c, p, size, header);
+		if (records > most) {
+			most = records;
+			c->record_header = header;
+		}
+	}
+}
+
+/* The file header of 24 bytes at `p`, whose magic number was taken up, before `size` bytes of records. */
+static void tm_pcap_begin(struct tm_capture *c, const __u8 *p, __u64 size)
+{
+	__u32 version = (__u32)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6);
 	__u32 link = tm_get32(c, p + 20) & 0xffff; /* above: length of a frame check sequence, and reserved */
 
 	c->format = TM_PCAP;
 	c->interfaces = 1;
-	if (tm_get16(c, p + 4) == 2 && tm_get16(c, p + 6) == 2)
+	c->old = (version >> 16 == 2 && version < (2 << 16 | 4)) || version == TM_PCAP_DIGITAL;
+	if (version == (2 << 16 | 2))
 		link = tm_pcap_of_aix(tm_interface_at(c, 0), link);
 	tm_interface_at(c, 0)->link = link;
-	if (tm_get16(c, p + 4) != 2)
-		tm_note(c, TM_NOTE_VERSION, c->offset + 4, (__u64)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6));
+	tm_pcap_patched(c, p + 24, size);
+	if (version >> 16 != 2 && version != TM_PCAP_DIGITAL)
+		tm_note(c, TM_NOTE_VERSION, c->offset + 4, version);
 	if (!tm_link_known(link))
 		tm_note(c, TM_NOTE_LINK_TYPE, c->offset + 20, link);
 }
@@ -245,7 +302,7 @@ static int tm_pcap_joined(const __u8 *p)
 /* Whether a record header can be true: its length is within bounds. */
 static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 {
-	return tm_get32(c, p + 8) <= TM_CAPTURE_LENGTH_MAX;
+	return tm_pcap_captured(c, p) <= TM_CAPTURE_LENGTH_MAX;
 }
 
 /* While searching, more is asked: a fraction below one second, a time near the last packet's, a wire length as should
@@ -253,7 +310,7 @@ static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 {
 	double at = tm_get32(c, p);
-	__u32 captured = tm_get32(c, p + 8), length = tm_get32(c, p + 12);
+	__u32 captured = tm_pcap_captured(c, p), length = tm_pcap_length(c, p);
 
 	return tm_pcap_plausible(c, p) && tm_get32(c, p + 4) < c->interface[c->first_ifindex - 1].ticks_per_s &&
 	       captured && captured <= length && length <= TM_CAPTURE_LENGTH_MAX && at > c->last - 3600 &&

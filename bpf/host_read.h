@@ -19,7 +19,7 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 		if (c->format == TM_PCAP) {
 			if (!tm_pcap_convincing(c, p + at))
 				continue;
-			length = tm_get32(c, p + at + 8) + c->record_header;
+			length = tm_pcap_captured(c, p + at) + c->record_header;
 			if (at + length + 16 <= size ? !tm_pcap_convincing(c, p + at + length)
 						     : !(final && at + length == size))
 				continue;
@@ -85,10 +85,10 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			continue;
 		}
 		if (c->format == TM_UNKNOWN) {
-			if (left < 24)
+			if (left < 24 || (left < TM_CHAIN_SIZE && !final))
 				break;
 			if (tm_pcap_magic(c, p)) {
-				tm_pcap_begin(c, p);
+				tm_pcap_begin(c, p, left - 24);
 				used += 24;
 				continue;
 			}
@@ -114,7 +114,7 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 				tm_capture_lose(c, TM_NOTE_BAD_RECORD, tm_get32(c, p + 8));
 				continue;
 			}
-			length = tm_get32(c, p + 8);
+			length = tm_pcap_captured(c, p);
 			if (left < c->record_header + length)
 				break;
 			if (tm_get32(c, p + 4) >= c->interface[c->first_ifindex - 1].ticks_per_s) {
@@ -135,7 +135,7 @@ static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size,
 			if (!tm_ledger_begin(c->ledger, at))
 				return used;
 			tm_capture_packet(c, &c->interface[c->first_ifindex - 1], c->first_ifindex, at,
-					  p + c->record_header, length, tm_get32(c, p + 12));
+					  p + c->record_header, length, tm_pcap_length(c, p));
 			used += c->record_header + length;
 			continue;
 		}

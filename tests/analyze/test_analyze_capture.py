@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,45 @@ def test_pcap_variants(order: str, magic: int, reading: Reading) -> None:
     assert (row["sport"], row["dport"], row["proto"], row["tcp_flags"]) == (1234, 80, 6, 2)
     assert row["first"] == pytest.approx(AT, abs=1e-6)
     assert row["last"] == pytest.approx(AT + 0.5, abs=1e-6)
+
+
+def _records(frames: Sequence[bytes], more: int, order: str = "<", *, turned: bool = False) -> bytes:
+    """pcap records with `more` bytes in the header of each, cut to 60 bytes; `turned`: the length on the wire first."""
+    lengths = [(min(len(frame), 60), len(frame))[:: -1 if turned else 1] for frame in frames]
+    return b"".join(
+        struct.pack(order + "IIII", int(AT) + at, 250_000, *lengths[at]) + b"\7" * more + frame[:60]
+        for at, frame in enumerate(frames)
+    )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("frames", [1, 2, 3, 9])
+@pytest.mark.parametrize(
+    ("magic", "more"), [(0xA1B2C3D4, 4), (0xA1B2C3D4, 8), (0xA1B2CD34, 12), (0xA1B2CD34, 0), (0xA1B2CD34, 8)]
+)
+def test_what_patched_tcpdumps_wrote_is_told_by_how_its_records_follow_each_other(
+    magic: int, more: int, frames: int, order: str, reading: Reading
+) -> None:
+    """Those of Nokia, Red Hat 6.1 and SuSE 6.3: more in the header of a record, and the magic number of others."""
+    packets = [FRAME + b"x" * at for at in range(frames)]
+    rows, stats = reading(pcap([], order=order, magic=magic) + _records(packets, more, order))
+    assert (stats.in_flows.packets, stats.in_flows.bytes) == (frames, sum(map(len, packets)))
+    assert stats.parse_errors.total == 0
+    assert rows["last"].max() == int(AT) + frames - 1 + 0.25
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("version", [(2, 2), (2, 3), (543, 0)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_old_captures_may_have_the_lengths_of_a_record_the_other_way_round(
+    turned: bool, version: tuple[int, int], order: str, reading: Reading
+) -> None:
+    packets = [FRAME + b"x" * 40 * at for at in range(5)]
+    head = bytearray(pcap([], order=order))
+    struct.pack_into(order + "HH", head, 4, *version)
+    _, stats = reading(bytes(head) + _records(packets, 0, order, turned=turned))
+    assert (stats.in_flows.packets, stats.in_flows.bytes) == (5, sum(map(len, packets)))
+    assert stats.parse_errors.total == 0
 
 
 _NETWORK = ipv4(tcp())
