@@ -38,7 +38,7 @@ def tshark(path: Path) -> Conversations:
     streams: set[tuple[object, ...]] = set()
     for packet in sorted(_packets(path), key=lambda packet: float(packet["frame.time_epoch"][0])):
         at, size = float(packet["frame.time_epoch"][0]), int(packet["frame.len"][0])
-        outer = next((name for name in packet["frame.protocols"][0].split(":") if name in ("ip", "ipv6")), None)
+        outer = next((name for name in ":".join(packet["frame.protocols"]).split(":") if name in ("ip", "ipv6")), None)
         if outer is None or not packet[f"{outer}.dst"] or _BROKEN.search(",".join(packet["_ws.malformed"])):
             apart(found, "not IP" if outer is None else "malformed", 1, size)
             continue
@@ -107,6 +107,9 @@ def _packets(path: Path) -> Iterator[Packet]:
     command += [part for name in names for part in ("-e", name)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
+        last = ["0"]
         for line in child.stdout:
             values = line.rstrip("\n").split("\t")
-            yield {name: value.split(",") if value else [] for name, value in zip(names, values, strict=True)}
+            packet = {name: value.split(",") if value else [] for name, value in zip(names, values, strict=True)}
+            last = packet["frame.time_epoch"] = packet["frame.time_epoch"] or last  # a simple block carries none
+            yield packet
