@@ -31,6 +31,16 @@ OWN = {
     **{"dst_port": 443, "protocol": "TCP", "packet_size": 420, "action": "LOG"},
 }
 AT = "2023-11-14T22:13:31.000Z"
+
+
+def _listed(record: dict[str, Any], before: str = "") -> dict[str, list[Any]]:
+    """Each field with a list of its values, by its whole name, as a search for fields answers."""
+    found: dict[str, list[Any]] = {}
+    for name, value in record.items():
+        found |= _listed(value, f"{before}{name}.") if isinstance(value, dict) else {before + name: [value]}
+    return found
+
+
 SHAPES = {
     "Filebeat": lambda text: json.dumps({"@timestamp": AT, "log": {"file": {"path": "x"}}, "message": text}),
     "Docker": lambda text: json.dumps({"log": text + "\n", "stream": "stdout", "time": AT}),
@@ -38,6 +48,12 @@ SHAPES = {
     "Splunk": lambda text: json.dumps({"preview": False, "result": {"_raw": text, "host": "x"}}),
     "Splunk's HEC": lambda text: json.dumps({"time": 1, "sourcetype": "x", "event": json.loads(text)}),
     "Elasticsearch": lambda text: json.dumps({"_index": "x", "_source": json.loads(text)}),
+    "rsyslog": lambda text: json.dumps({"msg": " " + text, "host": "x", "timereported": AT}),
+    "Kafka's connectors": lambda text: json.dumps({"schema": None, "payload": text}),
+    "Kibana": lambda text: json.dumps(
+        {"_id": "x", "fields": {"@timestamp": [AT], "event.dataset": ["x"], "message": [text]}}
+    ),
+    "Kibana's fields": lambda text: json.dumps({"_id": "x", "fields": _listed(json.loads(text))}),
     "syslog": lambda text: "Nov 14 22:13:31 host suricata[77]: " + text,
     "CEE": lambda text: "<142>Nov 14 22:13:31 host suricata: @cee: " + text,
 }

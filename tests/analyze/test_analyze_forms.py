@@ -179,7 +179,7 @@ _NAMES: list[Callable[[str], str]] = [
 @given(
     order=st.permutations(list(FIELDS)),
     dropped=st.sets(st.sampled_from(["version", "vpc-id", "end", "tcp-flags", "log-status", "pkt-srcaddr"])),
-    separator=st.sampled_from([" ", "\t", ","]),
+    separator=st.sampled_from([" ", "\t", ",", ";", "|", " | "]),
     name=st.sampled_from(_NAMES),
     packet_address=st.booleans(),
 )
@@ -201,12 +201,27 @@ def test_vpc_as_a_header_names_it(
 
 
 LINE = "2 123456789012 eni-0aa 192.0.2.10 198.51.100.7 40000 443 6 6 420 1700000000 1700000060 REJECT OK"
+_ROWS = [{"Data": [{"VarCharValue": cell} if cell else {} for cell in row]} for row in (
+    ["version", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes", "start", "vpc_id"],
+    ["2", "192.0.2.10", "198.51.100.7", "40000", "443", "6", "6", "420", "1700000000", ""],
+)]  # fmt: skip
+
+
+def _athena(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `aws athena get-query-results` answers."""
+    column = {"CatalogName": "hive", "TableName": "", "Name": "srcaddr", "Label": "srcaddr", "Type": "varchar"}
+    return {"UpdateCount": 0, "ResultSet": {"Rows": rows, "ResultSetMetadata": {"ColumnInfo": [column]}}}
+
+
 _EVENT = {"logStreamName": "eni-0aa-all", "timestamp": 1700000000000, "message": LINE, "ingestionTime": 1700000001000}
 _CLOUDWATCH = {
     "default": LINE,
+    "default with commas": LINE.replace(" ", ","),
+    "default with semicolons": LINE.replace(" ", ";"),
     "tabs": LINE.replace(" ", "\t"),
     "export to S3": "2023-11-14T22:13:20.000Z " + LINE,
     "aws logs tail": "2023-11-14T22:13:20+00:00 eni-0aa-all " + LINE,
+    "output text of get": f"b/3\tf/3\nEVENTS\t1700000001000\t{LINE}\t1700000000000\nSEARCHEDLOGSTREAMS\teni\tTrue",
     "output text": f"EVENTS\t361\t1700000001000\teni-0aa-all\t{LINE}\t1700000000000",
     "filter-log-events": json.dumps({"events": [_EVENT], "searchedLogStreams": []}, indent=4),
     "get-log-events": json.dumps({"events": [_EVENT], "nextForwardToken": "f/3", "nextBackwardToken": "b/3"}),
@@ -218,6 +233,14 @@ _CLOUDWATCH = {
     ),
     "athena json": json.dumps({"srcaddr": "192.0.2.10", "dstaddr": "198.51.100.7", "srcport": 40000, "dstport": 443.0,
                                "protocol": 6, "packets": 6, "bytes": 420, "start": 1700000000, "end": None}),
+    "athena": json.dumps(_athena(_ROWS), indent=4),
+    "athena in two answers": json.dumps(_athena(_ROWS[:1])) + "\n" + json.dumps(_athena(_ROWS[1:])),
+    "athena's rows": json.dumps(_athena(_ROWS)["ResultSet"]["Rows"]),
+    "athena csv": 'srcaddr,dstaddr,srcport,dstport,protocol,packets,bytes,start\n'
+                  '192.0.2.10,198.51.100.7,40000,443,6,6,420,"2023-11-14 22:13:20.000 UTC"',
+    "opensearch": json.dumps({"_index": "cwl", "_source": {"@id": "3", "@message": LINE, "@log_group": "x"}}),
+    "filebeat": json.dumps({"@timestamp": "x", "event": {"original": LINE}}),
+    "splunk": json.dumps({"preview": False, "result": {"_raw": LINE}}),
     "insights fields": json.dumps({"srcAddr": "192.0.2.10", "dstAddr": "198.51.100.7", "srcPort": "40000",
                                    "dstPort": "443", "protocol": "6", "packets": "6", "bytes": "420",
                                    "start": "1700000000", "logStatus": "OK"}),
@@ -299,17 +322,18 @@ FLOW = {
         **{"start": "2023-11-14T22:13:20.250000+0000", "end": "2023-11-14T22:13:21.750000+0000"},
     },
 }
+_ZONES = ["22:13:20.250000+0000", "23:13:20.250000+0100", "22:13:20.250000Z", "22:13:20.25z", "22:13:20.25 UTC"]
 _PROTOS = ["TCP", "tcp", "6", "006"]
 
 
 @_several
 @given(
     order=st.permutations(list(FLOW)),
-    zone=st.sampled_from(["22:13:20.250000+0000", "23:13:20.250000+0100", "22:13:20.250000Z"]),
+    zone=st.sampled_from(_ZONES),
     proto=st.sampled_from(_PROTOS),
     extra=st.dictionaries(st.sampled_from(["vlan", "in_iface", "host", "tcp", "community_id"]), st.none()),
     layout=st.sampled_from([None, 2]),
-    number=st.sampled_from([1, 2**63 + 5, "abc", None]),
+    number=st.sampled_from([1, 2**63 + 5, -1, 0, 1.5, True, "abc", "\ud800", None]),
 )
 def test_eve_flows(
     order: list[str],

@@ -100,6 +100,7 @@ TABLE = """\
    10:57:01.268696  e        ipv6-*            ff02::1.0x0080    ->            ff02::2.0x0000     1000      78000   ECO
    10:57:02.268696  e           tcp        2001:db8::1.1025      ->        2001:db8::2.22            5        300   FIN
    10:57:03.268696  e           tcp fe80::7a92:9cff:f*.mdns      ->           ff02::fb.mdns          4        408   INT
+   10:57:03.768696  e           arp        192.168.1.3          who        192.168.1.4               6        360   CON
    10:57:04.268696  e           tcp       192.168.1.10.4089      ->       192.168.1.25.micro*       10       1118   FIN
 """
 
@@ -107,7 +108,8 @@ TABLE = """\
 def test_the_table_of_ra_is_read_but_for_what_it_cut_short(reading: Reading) -> None:
     rows, stats = reading(TABLE.encode())
     assert dict(stats.parse_errors.kinds) == {"no flow": 2}
-    assert (stats.seen.packets, stats.seen.bytes) == (1016, 78956)
+    assert (stats.in_flows.packets, stats.in_flows.bytes) == (1016, 78956)
+    assert (stats.not_ip.packets, stats.not_ip.bytes) == (6, 360)
     ports = {(row["sport"], row["dport"], row["proto"]) for row in rows}
     assert {(47278, 1723, 6), (47278, 22, 17), (40001, 80, 6), (0, 0, 2), (128, 0, 58), (1025, 22, 6)} <= ports
 

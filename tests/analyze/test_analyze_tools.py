@@ -238,3 +238,20 @@ def test_argus_in_quotes(tmp_path: Path) -> None:
     path = tmp_path / "ra"
     path.write_text("".join(",".join(f'"{value}"' for value in line.split(",")) + "\n" for line in (names, values)))
     assert _top(path) == [(*ENDS, 4, 400)]
+
+
+ARGUS = "StartTime,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,TotPkts,TotBytes,State,SrcPkts,DstPkts\n"
+
+
+def test_what_is_not_ip_may_have_its_ethertype_for_a_protocol(reading: Reading) -> None:
+    """As `ra -nn` writes it."""
+    _, stats = reading((ARGUS + "1312969613.0,2054,192.0.2.1,,who,192.0.2.2,,6,360,CON,6,0\n").encode())
+    assert (stats.not_ip.packets, stats.not_ip.bytes, stats.parse_errors.total) == (6, 360, 0)
+
+
+@pytest.mark.parametrize(("sent", "back"), [(1, 0), (0, 1), (3, 0)])
+def test_a_side_of_argus_that_sent_no_packet_sent_no_bytes(sent: int, back: int, reading: Reading) -> None:
+    line = f"1312969613.0,tcp,192.0.2.1,1,<->,192.0.2.2,2,{sent + back},60,CON,{sent},{back}\n"
+    rows, stats = reading((ARGUS + line).encode())
+    assert (len(rows), stats.in_flows.bytes, stats.parse_errors.total) == (1, 60, 0)
+    assert rows["sport"].tolist() == [1 if sent else 2]

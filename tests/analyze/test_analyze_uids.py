@@ -57,11 +57,16 @@ def flows(found: dict[str, Any]) -> list[tuple[Any, ...]]:
         [jsonl(EARLY, LATER, CONN)],
         [jsonl(CONN), jsonl({**EARLY, "_path": "conn_long"}, {**LATER, "_path": "conn_long"})],
         [tsv(EARLY, LATER, path="conn_long"), tsv(CONN)],
+        [jsonl({**CONN, "_path": "conn_red"})],
+        [jsonl({**CONN, "_path": "conn"}, {**EARLY, "_path": "conn_red"})],
     ],
-    ids=["twice", "forms", "files", "milliseconds", "words", "merged", "long", "long first"],
+    ids=["twice", "forms", "files", "milliseconds", "words", "merged", "long", "long first", "reduced", "and reduced"],
 )
 def test_one_uid_is_one_connection(texts: list[str], tmp_path: Path) -> None:
     found = report(tmp_path, *texts)
+    again = sum("".join(texts).count(one) for one in ("1700000000", "22:13:20")) - 1
+    said = found["summary"]["sources"][0]["notes"]
+    assert [count for what, count in said.items() if "again" in what] == ([again] if again else [])
     assert flows(found) == WHOLE
     assert found["summary"]["total_packets"] == 1100
 

@@ -8,7 +8,7 @@ millisecond, which is all that one of two logs may have of their times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -33,9 +33,17 @@ _ENDS = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"))
 _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
 
 
-def once(batches: Iterable[Batch], stats: RunStats) -> Iterator[Batch]:
-    """The RECORD rows, which come by their start, a connection once; counted in the run's account."""
+def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], None]) -> Iterator[Batch]:
+    """The RECORD rows, which come by their start, a connection once; counted in the run's account, and how many told
+    of it again is noted."""
     held = empty(RECORD)
+
+    def counted(rows: Batch) -> Batch:
+        joined, again = _once(rows)
+        if again:
+            note("records that told of a connection again were joined with it", again)
+        return counted_records(joined, stats)
+
     for batch in _parts(batches):
         rows = join([held, batch])
         moments = _moments(rows)
@@ -44,9 +52,9 @@ def once(batches: Iterable[Batch], stats: RunStats) -> Iterator[Batch]:
             edge = len(rows)
         held = rows[edge:]
         if edge:
-            yield counted_records(_once(rows[:edge]), stats)
+            yield counted(rows[:edge])
     if len(held):
-        yield counted_records(_once(held), stats)
+        yield counted(held)
 
 
 def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -55,12 +63,12 @@ def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield from (batch[at : at + BATCH] for at in range(0, len(batch), BATCH))
 
 
-def _once(rows: Batch) -> Batch:
-    """One row a connection: the best that tells of it, the halves put together."""
+def _once(rows: Batch) -> tuple[Batch, int]:
+    """One row a connection: the best that tells of it, the halves put together; and how many told of it again."""
     keys = _keys(rows)
     found = np.sort(keys)
     if not (found[1:] == found[:-1]).any():
-        return rows
+        return rows, 0
     order = np.lexsort(
         (
             -(rows["packets"] + rows["reply_packets"]).astype(np.int64) * (rows["rank"] == EVENT),
@@ -72,13 +80,13 @@ def _once(rows: Batch) -> Batch:
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
     best = rows[starts]
-    _put_together(best, rows, of)
+    halves = _put_together(best, rows, of)
     dropped = np.bitwise_or.reduceat(action_of(rows["verdict"]) == Action.DROP, starts)
     told = rows[np.flatnonzero(action_of(rows["verdict"]) == Action.DROP)]
     if len(told):
         best["verdict"][dropped] = told["verdict"][0]
     best["end"] = np.maximum.reduceat(rows["end"], starts)
-    return best[np.argsort(best["start"], kind="stable")]
+    return best[np.argsort(best["start"], kind="stable")], len(rows) - len(best) - halves
 
 
 def _moments(rows: Batch) -> Column:
@@ -100,8 +108,9 @@ def _keys(rows: Batch) -> Column:
     return keys
 
 
-def _put_together(best: Batch, rows: Batch, of: Column) -> None:
-    """The first half is the one to the server, as Suricata writes them; what goes back is the other."""
+def _put_together(best: Batch, rows: Batch, of: Column) -> int:
+    """The first half is the one to the server, as Suricata writes them; what goes back is the other. How many had
+    one."""
     lead = best[of]
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
     back = (lead["rank"] == HALF) & (rows["rank"] == HALF)
@@ -115,6 +124,7 @@ def _put_together(best: Batch, rows: Batch, of: Column) -> None:
         best["reply_" + name][groups] = other[name]
     best["reply_first_flags"][groups] = _answer(other["tcp_flags"])
     _turn(best, groups)
+    return len(groups)
 
 
 def _turn(best: Batch, groups: Column) -> None:

@@ -54,7 +54,7 @@ class Format:
         if self.repeats:
             sources = stats.together.setdefault(self.reader.TITLE, [])
             sources.append(source)
-            rows = once(by_start(self._read_all(sources, stats)), stats)
+            rows = once(by_start(self._read_all(sources, stats)), stats, source.note)
             return _with_interval(spread(rows), source, stats)
         rows = self.reader.read(source, stats)
         return _with_interval(spread(by_start(rows)) if self.records else rows, source, stats)

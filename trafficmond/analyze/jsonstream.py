@@ -14,11 +14,14 @@ OBJECT_MAX = 1 << 20
 """Characters of the largest object; a longer one is damage."""
 
 _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
-_WRAPPER = re.compile(  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Logs Insights
-    r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
-    r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage)"[^\0]{0,4096}?"(?:hits|results)"\s*:\s*\[(?=\s*[\[{\]]))'
+_WRAPPER = (
+    re.compile(  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Insights, Athena
+        r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
+        r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet)"'
+        r'[^\0]{0,4096}?"(?:hits|results|Rows)"\s*:\s*\[(?=\s*[\[{\]]))'
+    )
 )
-_NEXT_LIST = re.compile(r'"(?:events|Records|results|hits)"\s*:\s*\[(?=\s*[\[{\]])')
+_NEXT_LIST = re.compile(r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[\[{\]])')
 _NEXT_MAX = 64  # characters of what _NEXT_LIST finds, which may be cut by the end of what was read
 _AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
 _SHOWN = 120
@@ -105,6 +108,8 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
     """The record that a shipper put into its own, as an object or as text; None if there is none."""
     for name in _ENVELOPES:
         inner = found.get(name)
+        if name == "fields":
+            inner = _first_values(inner)
         if type(inner) is str:
             inner = _written(inner)
         elif name in _OFTEN_ITS_OWN and type(inner) is dict and _RECORDS.isdisjoint(inner):
@@ -113,6 +118,13 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
             if depth == _ENVELOPES_MAX or not _RECORDS.isdisjoint(inner):
                 return inner
             return inside(inner, depth + 1) or inner
+    return None
+
+
+def _first_values(found: Any) -> dict[str, Any] | None:
+    """Of a search for fields, which gives lists; others call so what they add."""
+    if type(found) is dict and all(type(values) is list and values for values in found.values()):
+        return {field: values[0] for field, values in found.items()}
     return None
 
 
@@ -126,11 +138,11 @@ def _written(text: str) -> Any:
 
 _ENVELOPES = (
     *("message", "_raw", "original", "log", "_source", "result", "event", "short_message", "full_message", "line"),
-    *("MESSAGE", "jsonPayload", "data", "json", "eve", "body"),
+    *("MESSAGE", "jsonPayload", "data", "json", "eve", "body", "msg", "@message", "payload", "fields"),
 )
 """Where Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch, Splunk's HEC, Graylog, Loki, the journal, Google
-Cloud, Wazuh, Logstash and OpenTelemetry put the record of another."""
-_OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve"))
+Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Kibana put the record of another."""
+_OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "msg", "payload"))
 """Where shippers put words of their own too."""
 _RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", "id"))
 """Names by which the records of others are known, in which nothing more is looked for."""

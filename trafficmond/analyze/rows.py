@@ -208,7 +208,10 @@ _UNITS = ((1e17, 1e9), (1e14, 1e6), (TIME_MAX, 1e3))
 
 def iso_time(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text.strip())
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:  # Athena's zone; small letters (RFC 3339, 5.6)
+        moment = datetime.fromisoformat(text.upper().replace("UTC", "").strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -42,8 +42,10 @@ _TABLE = [
     *("starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"),
 ]
 _ARROWS = frozenset("<>-?|o.")
+_WHO = "who"  # ARP's arrow
 _DOTS = 3
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
+_DIGITS = 3  # of a protocol of IP; a longer number is an EtherType (`ra -nn`)
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
 _PROTOCOLS = {  # names that are Argus's own; "unas" is any of those that IANA has assigned to nobody
     "unas": 255, "ip": 0, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48, "ipv6-no": 59,
@@ -109,11 +111,17 @@ def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Sou
     packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
     if proto == "man":
         source.note("Argus's own records (man) were skipped")
-    elif proto in _NOT_IP or (fields["srcaddr"][1:3].count(":") and _MAC.fullmatch(fields["srcaddr"])):
+    elif _not_ip(proto, fields["srcaddr"]):
         stats.other(packets, octets)
         stats.records += 1
     else:
         _add(fields, packets, octets, records, clock, source)
+
+
+def _not_ip(proto: str, address: str) -> bool:
+    """By its name, its EtherType or its addresses."""
+    number = len(proto) > _DIGITS and proto.isdecimal()
+    return proto in _NOT_IP or number or bool(address[1:3].count(":") and _MAC.fullmatch(address))
 
 
 def _total(fields: Mapping[str, str], total: str, one: str, other: str) -> int:
@@ -140,7 +148,7 @@ def _cells(line: str) -> list[str]:
     """A line of the table, whose flags may be blank or apart and whose ports are joined to the addresses; what is too
     wide ends in "*". Nothing, if it is no such line."""
     words = line.split()
-    at = next((at for at, word in enumerate(words) if at > 2 and _ARROWS.issuperset(word)), 0)
+    at = next((at for at, word in enumerate(words) if at > 2 and (_ARROWS.issuperset(word) or word == _WHO)), 0)
     if "man" in words[1:3]:
         return [words[0], "", "man", "0", "", "", "0", "", "0", "0", ""]
     if not at or len(words) < at + 4:
@@ -245,7 +253,7 @@ def _shares(
     if sent is None:
         sent = -(-packets // 2) if answered else packets
     if sent_octets is None:
-        sent_octets = octets // 2 if answered else octets
+        sent_octets = octets // 2 if answered and sent < packets else octets if sent else 0
     if sent_octets < octets and sent == packets and packets > 1:
         sent -= 1  # bytes of the other side came in a packet
     return sent, sent_octets

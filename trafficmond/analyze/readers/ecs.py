@@ -90,7 +90,10 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
         _span(event),
         sent(proto, src.family, *out),
         sent(proto, src.family, *back),
-        told=(0 if told is None else zlib.crc32(str(told).encode()) or 1, FLOW if whole else EVENT),
+        told=(
+            0 if told is None else zlib.crc32(str(told).encode(errors="surrogatepass")) or 1,
+            FLOW if whole else EVENT,
+        ),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS,
     )

@@ -142,7 +142,7 @@ def _number(event: Mapping[str, Any]) -> int:
         return 0
     if isinstance(told, str) and told.isdecimal():  # as some shippers write it
         return int(told) & _NUMBERS or 1
-    return zlib.crc32(str(told).encode()) or 1
+    return zlib.crc32(str(told).encode(errors="surrogatepass")) or 1
 
 
 def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:

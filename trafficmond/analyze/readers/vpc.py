@@ -2,7 +2,8 @@
 format without one.
 
 Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html. A record is one direction of a flow.
-CloudWatch hands out the same lines with its own time before them, or as messages within JSON.
+CloudWatch hands out the same lines with its own time before them, or as messages within JSON; Athena rows of cells,
+of which the first row may be the names.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ _TGW = [  # https://docs.aws.amazon.com/vpc/latest/tgw/tgw-flow-logs.html
 _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
 _INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # where only the second is there
 _UNSET = (None, "", "-")
+_SEPARATORS = (",", "\t", ";", "|")
+_SEPARATED = re.compile(r"[\s,;|]+")
+_RULED = "+-|=: "  # what tables are ruled with
 _ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
     "accountid": "account-id", "interfaceid": "interface-id", "logstatus": "log-status", "tcpflags": "tcp-flags",
     "flowdirection": "flow-direction", "pktsrcaddr": "pkt-srcaddr", "pktdstaddr": "pkt-dstaddr",
@@ -57,11 +61,13 @@ _ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
     "account": "account-id", "tgwattachmentid": "interface-id",
 }  # fmt: skip
 _RECORD = re.compile(  # of the default format, wherever it stands in a line
-    r"(?<![\w.-])\d\s+(?:\d{12}|unknown)\s+\S+\s+(?:\S+\s+\S+\s+\S+\s+\S+\s+\d+\s+\d+\s+\d+|(?:-\s+){6}-)"
-    r"\s+\d+\s+\d+\s+[\w-]+\s+[A-Z]+(?!\w)"
+    r"(?<![\w.-])\d~(?:\d{12}|unknown)~=~(?:=~=~=~=~\d+~\d+~\d+|(?:-~){6}-)~\d+~\d+~[\w-]+~[A-Z]+(?!\w)".replace(
+        "~", r"[\s,;|]+"
+    ).replace("=", r"[^\s,;|]+")
 )
 _TGW_RECORD = re.compile(r"(?<![\w.-])\d\s+TransitGateway(?:\s+[^\s\"]+){34}")
 _NO_RECORD = ("NODATA", "SKIPDATA")
+_BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s")  # what `aws logs` writes beside the records, as text
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -70,7 +76,7 @@ def lacks(sample: Sample) -> Lacks:
         return []
     if sample.objects:
         answers = {str(found["field"]) for found in sample.objects if "field" in found and _FIELD.issuperset(found)}
-        return sample.object_lacks(_NEEDED, lambda found: _filled(answers or found))
+        return sample.object_lacks(_NEEDED, lambda found: _filled(answers or map(str, _cells(found) or _inner(found))))
     return sample.header_lacks(_NEEDED, lambda line: _filled(_names(line)))
 
 
@@ -100,7 +106,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if len(values) == len(names) and names is _DEFAULT and values[0].isdigit():
             yield number, dict(zip(names, values, strict=True))
             continue
-        if not values:
+        if not values or not text.strip(_RULED) or _BESIDE.match(text):
             continue
         if not any(value.isdigit() for value in values) and set(_filled(_names(text))) >= set(_NEEDED):
             names = _names(text)
@@ -122,13 +128,23 @@ def _default_records(text: str) -> list[Mapping[str, Any]]:
     """The records of a default format that stand in a text."""
     for names, pattern in ((_DEFAULT, _RECORD), (_TGW, _TGW_RECORD)):
         if found := pattern.findall(text):
-            return [dict(zip(names, record.split(), strict=True)) for record in found]
+            return [dict(zip(names, _SEPARATED.split(record), strict=True)) for record in found]
     return []
 
 
 def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
     answer: dict[str, Any] = {}  # to a query: the fields of one record, an object each
+    names: list[str] = []
     for number, found in objects(source):
+        if cells := _cells(found):
+            row = [_name(str(cell)) for cell in cells]
+            if set(_filled(row)).issuperset(_NEEDED):
+                names = row
+            elif len(cells) == len(names):
+                yield number, dict(zip(names, cells, strict=True))
+            else:
+                source.parse_errors.line(source.name, number, f"{len(cells)} cells instead of {len(names)}", str(cells))
+            continue
         if _FIELD.issuperset(found) and found.get("field") != "@message":
             name = _name(str(found.get("field")))
             if answer and (name in answer or name == _LAST_FIELD):
@@ -141,11 +157,12 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         for event in events if isinstance(events, list) else [found]:
             if not isinstance(event, Mapping):
                 continue
-            text = next((event[name] for name in _MESSAGES if isinstance(event.get(name), str)), None)
-            if text is None:
-                yield number, {_name(name): value for name, value in event.items()}
-            elif records := _default_records(text):
+            inner = _inner(event)
+            text = next((inner[name] for name in _MESSAGES if isinstance(inner.get(name), str)), None)
+            if text is not None and (records := _default_records(text)):
                 yield number, records[0]
+            elif text is None or "srcaddr" in inner:
+                yield number, {_name(name): value for name, value in inner.items()}
             elif found.get("messageType") == "CONTROL_MESSAGE":
                 source.note("messages with which CloudWatch tried the way were skipped")
             else:
@@ -154,9 +171,23 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, answer
 
 
+def _cells(found: Mapping[str, Any]) -> list[Any]:
+    """A row of Athena's answer (`aws athena get-query-results`); its first one may have the names."""
+    row = found.get("Data")
+    if not isinstance(row, list):
+        return []
+    return [cell.get("VarCharValue") if isinstance(cell, Mapping) else None for cell in row]
+
+
+def _inner(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a shipper put into its own: Elasticsearch, Splunk, Filebeat."""
+    return next((event[name] for name in _SHIPPED if isinstance(event.get(name), Mapping)), event)
+
+
 _FIELD = frozenset(("field", "value"))
 _LAST_FIELD = "@ptr"
-_MESSAGES = ("message", "@message", "value")
+_MESSAGES = ("message", "@message", "value", "_raw", "original")
+_SHIPPED = ("_source", "result", "event")
 
 
 def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
@@ -188,9 +219,10 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
 
 
 def _split(text: str) -> list[str]:
-    if "," in text:
-        return [value.strip().strip('"') for value in text.split(",")]
-    return text.split("\t") if "\t" in text else text.split()
+    for separator in _SEPARATORS:
+        if separator in text:
+            return [value.strip(' "') for value in text.split(separator)]
+    return text.split()
 
 
 def _names(text: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Zeek's conn.log: TSV as its header declares it, or JSON as any shipper writes it, alone or among other logs of Zeek.
 
 Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers).
-Files given twice or in two forms, and conn_long, which tells of long connections on their way, have a connection more
-than once; `repeats` makes one flow of them by the uid.
+Files given twice or in two forms, conn_long, which tells of long connections on their way, and Corelight's conn_red
+have a connection more than once; `repeats` makes one flow of them by the uid.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
+_AGAIN = ("conn_long", "conn_red")  # connections on their way; as Corelight reduces conn.log for what is billed by size
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields that tell a conn.log from Zeek's other logs, where nothing names it; a shipper may have dropped some."""
 
@@ -76,7 +77,7 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
     values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
     records = Records()
     for number, path, fields in values:
-        if path != "conn" and (path or _CONN.isdisjoint(fields)) and (path != "conn_long" or not fields.get("uid")):
+        if path != "conn" and (path or _CONN.isdisjoint(fields)) and not (path in _AGAIN and fields.get("uid")):
             source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
             continue
         try:
@@ -205,7 +206,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         first,
         other,
         told.flags if tcp else (0, 0, 0, 0),
-        told=(zlib.crc32(str(uid).encode(errors="replace")) or 1 if uid else 0, EVENT),
+        told=(zlib.crc32(str(uid).encode(errors="surrogatepass")) or 1 if uid else 0, EVENT),
         reply_bits=abi.BIT_SPOKE_FIRST if tcp and told.spoke_first else 0,
         direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
     )
