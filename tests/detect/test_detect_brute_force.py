@@ -72,7 +72,7 @@ def test_a_database_whose_answers_are_all_alike_refuses() -> None:
         [talk(flow(A, B, 3306, sport=n), 100 + 37 * n % 900, 200 + 991 * n % 9000) for n in range(1, 300)],  # an app
         [talk(flow(A, B, 22, sport=n), 500_000, 200_000_000) for n in range(1, 60)],  # backups
         [talk(flow(source, B, 22)) for source in many(60)],  # a class of students
-        [talk(flow(A, host, 22)) for host in many(60)],  # an administrator's tool
+        [talk(flow(A, host, 22), 12_000, 9000) for host in many(60)],  # an administrator's tool
         [refused(flow(A, B, 22, sport=n)) for n in range(1, 300)],
     ],
     ids=["http", "https", "other", "few", "database", "backup", "crowd", "ansible", "refused"],

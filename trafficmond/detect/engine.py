@@ -341,6 +341,9 @@ def _copy(threat: Threat) -> Threat:
 
 
 def _about_the_same(one: Threat, other: Threat) -> bool:
+    ports = [set(each) if isinstance(each := threat.evidence.get("ports"), list) else set() for threat in (one, other)]
+    if all(ports) and not ports[0] & ports[1]:
+        return False
     if one.src_ip and other.src_ip:
         return one.src_ip == other.src_ip and (not one.dst_ip or not other.dst_ip or one.dst_ip == other.dst_ip)
     return bool(one.dst_ip) and one.dst_ip == other.dst_ip

@@ -7,13 +7,15 @@ to all day (databases, directories, mail relays) count only if every exchange is
 Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
 
 A slow guesser is an outside source whose exchanges are all small and alike, over hours. Many sources that each try a
-little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in.
+little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in. One source
+that tries a little at many hosts is one as well (`detect.spray`).
 
 Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +26,8 @@ from trafficmond.detect import clockwork
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import CrowdDetector, Service
 from trafficmond.detect.grouped import Entities
-from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
+from trafficmond.detect.spray import Sprays
+from trafficmond.detect.windows import BoundedTable, Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import FLOW, Batch, Column, empty
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP, UDP
@@ -57,7 +60,8 @@ _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at o
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
-_VISITED = members(21, 25, 110, 143, 465, 587, 993, 995)
+_MAILBOXES = members(110, 143, 465, 587, 993, 995)
+_VISITED = _MAILBOXES | members(21, 25)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
@@ -104,7 +108,11 @@ class BruteForce(CrowdDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, _DAY_S)
-        self._sessions = Columns(empty(FLOW))  # of the observation at hand: long ones, at ports where many try
+        self._sprays = Sprays(settings)
+        self._logins = Columns(empty(FLOW))  # of the observation at hand
+
+    def tables(self) -> Mapping[str, BoundedTable]:
+        return {**super().tables(), "sprays": self._sprays.table}
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
@@ -118,7 +126,7 @@ class BruteForce(CrowdDetector):
         done &= (flows["payload_bytes"] >= _TALK_BYTES) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        self._sessions = flows.take(done & ~short & _CROWD_PORTS[flows["dport"]])
+        self._logins = _logins(flows.take(done & (short | _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]])))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
         mute = _drops(flows["dport"]) & (flows["reply_packets"] == 0)
         asked &= mute | (flows["d_reply_packets"] > 0)
@@ -137,11 +145,6 @@ class BruteForce(CrowdDetector):
         for name, prefix in (("sent", ""), ("got", "reply_")):
             rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
         return rows
-
-    def _let_in(self, sessions: Columns) -> None:
-        if len(self._crowds):
-            for row in sessions.rows(np.arange(len(sessions))):
-                self._crowds.other((address(row, "dst"), int(row["dport"])), 1, float(row["last"]))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["dport"])
@@ -208,44 +211,53 @@ class BruteForce(CrowdDetector):
         return known
 
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
-        crowded = self._crowded(rows, seen)
+        crowded = self._crowded(seen)
         reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in crowded}
         alone = [
             Detection(tick, threat)
             for tick, threat in super().examine(rows, seen)
             if (tick, threat.dst_ip, *threat.evidence["ports"]) not in reported or threat.evidence["quick"]
         ]
-        return alone + crowded
+        return alone + crowded + self._sprayed(seen)
 
-    def _crowded(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def _sprayed(self, seen: Observation) -> list[Detection]:
+        """Those who try a little at many hosts; programs of ours talk to several databases."""
+        logins = self._logins
+        return self._sprays.examine(logins.take(~(_BUSY_PORTS[logins["dport"]] & seen.ours.side(logins, "src"))), seen)
+
+    def _crowded(self, seen: Observation) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
-        login = _CROWD_PORTS[rows["dport"]] | _greeted(rows) & ~_VISITED[rows["dport"]]
-        rows = rows.take(login & (rows["proto"] == TCP) & ~seen.ours.side(rows, "src"))
-        sessions = self._sessions
-        if not len(rows) and not len(self._crowds):
+        logins = self._logins
+        logins = logins.take(~seen.ours.side(logins, "src"))
+        if not (len(self._crowds) or logins["refused"].any()):
             return []
         return [
             Detection(tick, threat)
-            for tick in np.unique(np.concatenate([rows["tick"], sessions["tick"]])).tolist()
-            for threat in self._crowd_of(rows.take(rows["tick"] == tick), sessions.take(sessions["tick"] == tick))
+            for tick in np.unique(logins["tick"]).tolist()
+            for threat in self._crowd_of(logins.take(logins["tick"] == tick))
         ]
 
-    def _crowd_of(self, rows: Columns, sessions: Columns) -> list[Threat]:
+    def _crowd_of(self, logins: Columns) -> list[Threat]:
         """The same for one tick."""
-        self._let_in(sessions)
-        tries = (rows["sent"] <= _TRY_BYTES) & (rows["got"] <= _TRY_BYTES)
-        self._let_in(rows.take(~tries))
-        rows = rows.take(tries)
-        by = Grouped(mix(rows["src"], rows["dst"], rows["dport"])) if len(rows) else None
         services = {}
-        for one, count in zip(rows.rows(by.first), by.sum(rows["tries"]), strict=True) if by else ():
-            service = (address(one, "dst"), int(one["dport"]))
-            services[service] = self._crowds.add(service, address(one, "src"), int(count), float(one["last"]))
+        for refused in (False, True):
+            rows = logins.take(logins["refused"] == refused)
+            by = (
+                Grouped(mix(rows["src"], rows["dst"], rows["dport"]))
+                if refused
+                else Grouped(mix(rows["dst"], rows["dport"]))
+            )
+            for one, count in zip(rows.rows(by.first), by.sum(np.ones(len(rows))), strict=True):
+                service = (address(one, "dst"), int(one["dport"]))
+                if refused:
+                    services[service] = self._crowds.add(service, address(one, "src"), int(count), float(one["last"]))
+                else:
+                    self._crowds.other(service, int(count), float(one["last"]))
         return [self._crowd(dst, port, known) for (dst, port), known in services.items() if _is_crowd(known)]
 
     def _crowd(self, dst: str, port: int, known: Service) -> Threat:
         return self.found(
-            Severity.MEDIUM,
+            Severity.LOW if _MAILBOXES[port] else Severity.MEDIUM,
             f"{len(known.sources)} hosts made {known.tries:.0f} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.listed()},
             dst=dst,
@@ -279,6 +291,15 @@ class BruteForce(CrowdDetector):
             last_seen=found.all(entity)["last"].max(),
             count=count,
         )
+
+
+def _logins(done: Columns) -> Columns:
+    """Of finished exchanges over TCP those at a login that few visit by right, with a column `refused`: short and small
+    ones. At a mailbox these are short visits as well; of them, only those that a refusal held back."""
+    ports, lasts = done["dport"], done["last"] - done["first"]
+    refused = (lasts <= _SHORT_S) & (done["payload_bytes"] <= _TRY_BYTES) & (done["reply_payload_bytes"] <= _TRY_BYTES)
+    done.put("refused", refused & (~_MAILBOXES[ports] | (lasts >= _HELD_BACK_S)))
+    return done.take(_CROWD_PORTS[ports] | _MAILBOXES[ports] | _greeted(done) & ~_VISITED[ports])
 
 
 def _is_spray(states: Batch, rows: Columns) -> Column:

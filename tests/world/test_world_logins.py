@@ -1,0 +1,99 @@
+"""Passwords tried where no single host is tried often: one source at many hosts, many sources at a mailbox."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from world_attacks import STRANGER, beacon, named, text
+from world_book import HOUR, Book, Times, host
+from world_house import LAPTOP, MAIL, MONITOR, SERVERS
+from world_judging import judge
+
+from trafficmond.model import Severity, Threat
+
+NETWORK = host("198.51.100.0") + np.arange(1, 121)
+HOSTS = host("192.168.20.0") + np.arange(10, 110)
+
+
+def told(book: Book, interval_s: float = 10.0) -> list[Threat]:
+    return [threat for threat in judge(book.rows(), interval_s) if threat.detector == "brute_force"]
+
+
+def refusals(book: Book, at: Times, source: int, hosts: np.ndarray, port: int = 22) -> None:
+    count, greets = len(at), port == 22
+    book.tcp(at, source, hosts, port, book.rng.integers(1200, 2300, count), book.rng.integers(1500, 2700, count),
+             book.rng.uniform(1, 4, count), greets=greets)  # fmt: skip
+
+
+# ---- one source, many hosts ----
+
+
+@pytest.mark.parametrize(("port", "every"), [(22, 1.0), (22, 300.0), (3389, 30.0)])
+def test_one_password_tried_at_a_hundred_hosts_is_told_by_its_source(port: int, every: float) -> None:
+    book = Book(1)
+    refusals(book, np.arange(120) * every, STRANGER, NETWORK, port)
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), None, Severity.MEDIUM)
+    assert threat.evidence["hosts"] == pytest.approx(120, rel=0.1)
+
+
+def test_a_password_after_the_other_at_a_dozen_hosts_is_noted() -> None:
+    book = Book(1)
+    for turn in range(4):  # an hour later the next one, so that no account is locked
+        refusals(book, turn * HOUR + np.arange(12) * 20.0, STRANGER, NETWORK[:12])
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.severity) == (text(STRANGER), Severity.LOW)
+
+
+def test_a_host_of_ours_that_is_refused_at_a_hundred_is_noted_and_its_beacon_too() -> None:
+    book = Book(1)
+    book.tcp(np.arange(100) * 0.5, LAPTOP, HOSTS, 445, 950, 900, 0.02)
+    home = beacon(book, 60, LAPTOP)
+    found = judge(book.rows(), 10.0)
+    assert any(named(threat, home) for threat in found)
+    (threat,) = (threat for threat in found if threat.detector == "brute_force")
+    assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)
+
+
+def test_who_is_let_in_at_many_hosts_is_an_administrator() -> None:
+    for source in (STRANGER, MONITOR):
+        book = Book(1)
+        for play in range(6):  # Ansible; and in between a script with a word for each host
+            book.tcp(play * HOUR + np.arange(len(SERVERS)), source, SERVERS, 22, 40_000, 60_000, 40, greets=True)
+        refusals(book, np.arange(12) * 60.0, source, SERVERS[:12])
+        assert told(book) == []
+
+
+def test_monitors_and_applications_of_ours_spray_nothing() -> None:
+    book = Book(1)
+    for turn in range(12):  # check_ssh, and a login with the plugin's answer at some hosts; shards of a database
+        at = turn * 300.0
+        book.tcp(at + np.arange(100) * 0.1, MONITOR, HOSTS, 22, 30, 40, 0.03, greets=True)
+        book.tcp(at + np.arange(10) * 0.1, MONITOR, HOSTS[:10], 22, 3300, 4200, 0.6, greets=True)
+        book.tcp(at + book.rng.uniform(0, 300, 40), LAPTOP, HOSTS[:40], 3306, 200, 400, 0.01, greets=True)
+    assert told(book) == []
+
+
+# ---- many sources, a mailbox ----
+
+
+@pytest.mark.parametrize(("port", "greets"), [(993, False), (587, True)])
+def test_stolen_passwords_tried_at_mailboxes_by_many_are_noted(port: int, greets: bool) -> None:
+    book = Book(1)
+    who = np.repeat(book.public(60), 5)
+    at = book.rng.uniform(0, 8 * HOUR, len(who))
+    book.tcp(at, who, MAIL, port, 850, 3900, book.rng.uniform(2.1, 3, len(who)), greets=greets)
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (None, text(MAIL), Severity.LOW)
+    assert len(threat.evidence["sources"]) == 60
+
+
+@pytest.mark.parametrize(("lasts", "got"), [(0.6, 3900), (1700.0, 9000)])
+def test_mailboxes_that_people_read_are_not(lasts: float, got: int) -> None:
+    book = Book(1)
+    who = np.repeat(book.public(60), 8)
+    at = book.rng.uniform(0, 8 * HOUR, len(who))
+    book.tcp(at, who, MAIL, 993, 850, got, lasts)  # a poll, or IDLE (RFC 2177)
+    late = np.arange(60)  # a bad line, or a password mistyped, now and then
+    book.tcp(at[late * 8] + 5, who[late * 8], MAIL, 993, 850, 3900, 3.0)
+    assert told(book) == []

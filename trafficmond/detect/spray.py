@@ -1,0 +1,85 @@
+"""One host tries a login at many hosts, a few times each, and is refused everywhere: one password for all of them.
+
+At each host there is too little to tell; told is the source, by the hosts that it tried. Zeek too adds up the failed
+logins of a source over all hosts (policy/protocols/ssh/detect-bruteforcing: 30 in 30 minutes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from trafficmond.detect.base import Observation, address, addresses, approx
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+_TRIES, _HOSTS = 30, 5
+_OWN_HOSTS = 20  # of one of ours: a monitor or a script that logs in at some by right is known to its owner
+_MANY_HOSTS = 100  # more than a stranger administers; as in `host_sweep`
+_LET_IN_SHARE = 0.1  # who administers hosts is let in, and stays
+_DAY_S = 86400.0
+# bound: sources and ports of logins at many hosts | the one with the fewest tries, longest ago, is forgotten
+_CAPACITY = 1024
+
+
+class Sprays(GroupedDetector):
+    """Part of `brute_force`: of TCP rows with a column `refused` (bool), the sources and ports that are a spray."""
+
+    name = "brute_force"
+    technique = "T1110.003"
+    fields = (("tries", "f4"), ("others", "f4"), ("map", "u1", 256))
+    evidence_bonus_s = 60.0
+
+    @property
+    def window_s(self) -> float:
+        return _DAY_S
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(replace(settings, capacity=_CAPACITY))
+
+    def choose(self, seen: Observation) -> Columns:
+        return seen.flows
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["src"], rows["dport"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(rows["refused"])
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        refused = found.kept["refused"]
+        found.add(tries=refused, others=~refused)
+        mark(self.table.rows["map"], found.slot[refused], found.kept["dst"][refused])
+        tries, others = found.states("tries"), found.states("others")
+        over = (tries >= _TRIES) & (others <= _LET_IN_SHARE * (tries + others))
+        over &= found.by.sum(found.rows["refused"]) > 0
+        at = np.flatnonzero(over)
+        inside = found.seen.ours.side(found.rows, "src")[found.by.first[at]]
+        hosts = estimate(self.table.rows["map"][found.slots[at]])
+        over[at] = hosts >= np.where(inside, _OWN_HOSTS, _HOSTS)
+        return over, tries
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        hosts = int(estimate(state["map"]))
+        inside = found.seen.ours.side(found.rows, "src")[found.by.first[entity]]
+        src, what = address(one, "src"), f"short connections to port {one['dport']}"
+        return self.found(
+            Severity.MEDIUM if hosts >= _MANY_HOSTS and not inside else Severity.LOW,
+            f"{src} made {state['tries']:.0f} {what} of {approx(hosts)} hosts",
+            {
+                "unit": "connections",
+                "ports": [int(one["dport"])],
+                "hosts": hosts,
+                "targets": addresses(found.all(entity), "dst"),
+                "proven": True,  # both sides spoke over TCP
+            },
+            src=src,
+            first_seen=state["since"],
+            last_seen=found.all(entity)["last"].max(),
+            count=state["tries"],
+        )
