@@ -61,14 +61,14 @@ def test_what_some_reach_is_not_shut() -> None:
 
 def test_from_where_alone() -> None:
     assert reach.only_from(from_("10.0.0.0/8", "192.0.2.7/32"), [SSH, *WEB, SIX]) == [
-        "sshd on tcp/22, nginx on tcp/80 and tcp/443: new connections get in from 10.0.0.0/8, 192.0.2.7 alone"
+        "sshd on tcp/22, nginx on tcp/80 and tcp/443: new connections get in only from 10.0.0.0/8, 192.0.2.7"
     ]
     assert reach.only_from(Same({6: []}), [SSH, *WEB]) == [
-        "sshd on tcp/22: new connections get in from anywhere over IPv4 alone"
+        "sshd on tcp/22: new connections get in only from anywhere over IPv4"
     ]
     assert reach.only_from(NOBODY, EVERYTHING) == []
     many = from_(*(f"10.{each}.0.0/17" for each in range(9)), more=5)
-    assert "10.3.0.0/17 and 10 more alone" in reach.only_from(many, WEB)[0]
+    assert reach.only_from(many, WEB)[0].endswith("10.3.0.0/17 and 10 more")
 
 
 def test_whom_the_guard_spares() -> None:

@@ -46,7 +46,7 @@ def main() -> None:
         code = exits.DONE
     except OSError as error:
         _drop_output()
-        where = error.filename or "the answer cannot be written"
+        where = error.filename or "cannot write the output"
         print(f"trafficctl: {where}: {error.strerror or error}", file=sys.stderr)
         code = exits.NO
     sys.exit(code)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trafficmond.errors import ControlError
 
-_HINT = "nothing was confirmed; do it with sudo before the probation is over"
+_HINT = "nothing was confirmed; use sudo, before the probation ends"
 
 
 @contextlib.contextmanager

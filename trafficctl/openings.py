@@ -33,7 +33,7 @@ def run(args: Namespace, action: str) -> int:
     notes: dict[str, None] = {}
 
     def done() -> str:
-        return f"{' and '.join(rule['cidr'] for rule in rules)} came in force" if rules else ""
+        return f"{' and '.join(rule['cidr'] for rule in rules)} took effect" if rules else ""
 
     with session.connect(args) as client, session.several_calls(done):
         for cidr in cidrs:

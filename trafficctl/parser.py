@@ -17,7 +17,7 @@ FORMATS = ("human", "json", "jsonl", "csv", "toml")
 
 _EPILOG = """\
 Examples:
-  trafficctl status                                  how the daemon and its interfaces are
+  trafficctl status                                  the state of the daemon and its interfaces
   trafficctl top                                     live screen: rates, flows, hosts, threats
   sudo trafficctl add-cidr 203.0.113.0/24 --ttl 1h   drop a network for an hour
   trafficctl flows --since 1h --sort bytes           the largest flows of the last hour

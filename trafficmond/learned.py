@@ -68,13 +68,13 @@ class Learned:
             learned = unpacked(await asyncio.to_thread(self._path.read_bytes))
             anew = self._engine.recall(learned, time.time())
             if anew:
-                await self._put_aside(f"{', '.join(anew)}: another version stored other figures")
+                await self._put_aside(f"{', '.join(anew)}: another version stored other values")
         except FileNotFoundError:
             pass
         except ValueError as error:
             await self._put_aside(str(error))
         except OSError as error:
-            self._fail("is not known", error)
+            self._fail("cannot be read", error)
         self._recalled = True
 
     async def keep(self, *, now: bool = False) -> None:
@@ -87,16 +87,16 @@ class Learned:
             await asyncio.to_thread(lambda: files.replace(self._path, packed(learned), mode=0o640))
             self._warnings.pop(LEARNED_NAME, None)
         except OSError as error:
-            self._fail("is not kept for the next start", error)
+            self._fail("cannot be stored for the next start", error)
 
     async def _put_aside(self, why: str) -> None:
         aside = self._path.with_name(self._path.name + ASIDE)
         try:
             await asyncio.to_thread(self._path.replace, aside)
         except OSError as error:
-            self._fail("is not known", error)
+            self._fail("cannot be used", error)
             return
-        text = f"what detectors had learned cannot be used ({why}); they start again, and the file is kept as {aside}"
+        text = f"what detectors had learned cannot be used ({why}); they start again; the file was renamed to {aside}"
         self._sinks.note(messages.LEARNED_REPLACED, text, {"path": str(aside)})
 
     def _fail(self, what: str, error: OSError) -> None:

@@ -31,7 +31,7 @@ def split(text: str) -> tuple[bytes, int]:
     host, zone, _ = address.partition("%")
     if zone and _packed(host) is not None:
         raise ValueError(
-            f"{quoted(text)} names an interface; leave out what follows the %, for addresses count on every interface"
+            f"{quoted(text)} names an interface; leave out the % and what follows; rules apply to every interface"
         )
     packed = _packed(address)
     if (packed is None or "," in length) and (several := _several(text)):

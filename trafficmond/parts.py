@@ -318,8 +318,8 @@ async def _restore_bans(parts: Parts) -> None:
         done.pop().result()
     else:
         parts.warnings["bans"] = (
-            f"the bans stored in {parts.store.path} are not in force yet, since it cannot be read; they are read as "
-            "soon as it can be"
+            f"the bans stored in {parts.store.path} are not in force: the file cannot be read; the daemon tries "
+            "again until it can"
         )
         parts.sinks.note(messages.STORE_FAILED, parts.warnings["bans"], {"path": parts.store.path})
 

@@ -222,12 +222,12 @@ class Pipeline:
         now, before = self.store.status(), self._store_status
         self._store_status = now
         if now.set_aside and now.set_aside != (before and before.set_aside):
-            text = f"{now.path} was damaged and is kept as {now.set_aside}; a fresh one is written"
+            text = f"{now.path} was damaged; it was renamed to {now.set_aside} and replaced by an empty file"
             self.sinks.note(messages.STORE_REPLACED, text, {"path": now.set_aside})
         if now.state != (before.state if before else "ok"):
             failing = now.state != "ok"
             message = messages.STORE_FAILED if failing else messages.STORE_RESUMED
-            text = f"flows are not stored: {now.state}" if failing else "flows are stored again"
+            text = f"cannot write flows.db: {now.state}" if failing else "flows.db can be written again"
             self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
 

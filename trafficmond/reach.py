@@ -53,7 +53,7 @@ def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
         if sources and any(family in there.let_in for family in each.families):
             by_source.setdefault((sources, there.more), []).append(each)
     return [
-        f"{services(some)}: new connections get in from {listed(sources, _SOURCES, more)} alone"
+        f"{services(some)}: new connections get in only from {listed(sources, _SOURCES, more)}"
         for (sources, more), some in by_source.items()
     ]
 

@@ -262,7 +262,7 @@ def _empty(folder: str) -> list[str]:
     path = Path(folder)
     if not folder or not is_folder(path) or any(is_rules_file(each.name) for each in path.iterdir()):
         return []
-    return [f"warning: {folder} holds no rules file (*.toml, *.json): of those in cidr.d none is in force"]
+    return [f"warning: {folder} has no rules file (*.toml, *.json): the files of cidr.d are not in force"]
 
 
 def _in_words(rules: RuleCounts, settings: Sequence[tuple[str, Any]], different: str = "") -> str:

@@ -75,9 +75,7 @@ class Sources:
         instead = Path(folder) if is_rules_file(Path(folder).name) and not is_folder(Path(folder)) else None
         if folder and not instead and is_file(Path(folder)):
             what = "is neither a folder nor a file of rules or settings (*.toml, *.json)"
-            raise ConfigError(
-                [Mistake(folder, what)], hint="a list is put on probation with the folder that it lies in"
-            )
+            raise ConfigError([Mistake(folder, what)], hint="name the folder of the list instead")
         of = in_folder(settings, Path(folder)) if folder and not instead else settings
         if folder and not os.access(folder, os.R_OK if instead else os.R_OK | os.X_OK):
             what = "cannot be read by the daemon, which does not see /home or your /tmp"

@@ -203,7 +203,9 @@ class Standing:
         self.expire_probation()
         ours, in_force = self.now
         if in_force is None or not in_force.generation:
-            what = "nothing can be on probation: this daemon does not know the rules in force, those of the last run"
+            what = (
+                "nothing can be on probation: the files have mistakes, and the rules in force are those of the last run"
+            )
             raise TrafficmonError(what, hint="correct the files first: trafficctl check")
         inputs, made = await self.made(Side(ours, in_force.apart()), alter, draft)
         before, last = self.kept, self.kept.trial or Trial("", "", 0.0, 0.0)

@@ -91,8 +91,8 @@ class Worker(ABC):
         try:
             self._work()
         except Exception as error:  # all else continues, and what is queued from now on is counted as lost
-            log.exception("the thread %s stopped because of a mistake in trafficmon", self._thread.name)
-            self._error = f"stopped because of a mistake in trafficmon ({error!r}); restart trafficmond, and report it"
+            log.exception("the thread %s stopped because of a defect in trafficmon", self._thread.name)
+            self._error = f"stopped because of a defect in trafficmon ({error!r}); restart trafficmond, and report it"
             self.finish(time.monotonic())
         self._abandon()
 

@@ -40,8 +40,8 @@ REFUSED = {
     "FortiGate": ('date=2023-11-14 devname="x" type="traffic" subtype="forward" srcip=192.0.2.1', "FortiGate"),
     "Palo Alto": ("Nov 14 22:13:20 pa 1,2023/11/14 22:13:20,0011C,TRAFFIC,end,2049", "Palo Alto"),
     "Google's YAML": ("---\ninsertId: x\njsonPayload:\n  bytes_sent: '420'", "Google Cloud"),
-    "a page": ("<!DOCTYPE html><html>", "a page of the web"),
-    "Git LFS": ("version https://git-lfs.github.com/spec/v1\noid sha256:x", "what Git keeps"),
+    "a page": ("<!DOCTYPE html><html>", "a web page"),
+    "Git LFS": ("version https://git-lfs.github.com/spec/v1\noid sha256:x", "Git LFS"),
     "ra with columns of its own": (
         "         StartTime        Dur            SrcAddr            DstAddr  TotPkts",
         "of ra",

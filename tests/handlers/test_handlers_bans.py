@@ -139,7 +139,7 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
             for cidr, why in (
                 ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, which is guarded (default gateway of this host)"),
                 ("192.0.2.1", "192.0.2.1 is guarded (default gateway of this host)"),
-                ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9, from where somebody is logged in"),
+                ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9; somebody is logged in from there"),
                 ("198.51.100.9", "somebody is logged in from 198.51.100.9"),
             ):
                 name, said = await ask.refused("Ban", cidr=cidr)
@@ -320,7 +320,7 @@ def test_a_connection_to_ssh_is_a_note_and_no_refusal(tmp_path: Path) -> None:
             ask.protected.guests = {"203.0.113.99"}
             told = await ask("Ban", cidr="203.0.113.99")
             assert told["notes"] == [
-                "a connection to SSH's port was open from 203.0.113.99; nobody was logged in by it"
+                "a connection to SSH's port was open from 203.0.113.99; nobody was logged in through it"
             ]
             assert (await ask("Ban", cidr="203.0.113.4/30"))["notes"] == []
             assert "203.0.113.4/30" in (await ask("Ban", cidr="203.0.113.7/30"))["notes"][0]

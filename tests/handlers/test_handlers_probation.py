@@ -153,7 +153,7 @@ def test_a_folder_without_rules_is_told(tmp_path: Path) -> None:
             empty = tmp_path / "empty"
             empty.mkdir()
             (empty / "notes.md").write_text("nothing\n")
-            assert "holds no rules file" in (await asked("Apply", folder=str(empty)))["notes"][0]
+            assert "has no rules file" in (await asked("Apply", folder=str(empty)))["notes"][0]
             (empty / "a.toml").write_text(RULE)
             assert not any("no rules" in note for note in (await asked("Apply", folder=str(empty)))["notes"])
 

@@ -96,8 +96,8 @@ def test_who_removes_what_lies_in_a_wider_rule_is_told_which_and_how(tmp_path: P
             await ask("AddCidr", cidr="2001:db8::/32", save=True)
             await ask("Ban", cidr="192.0.2.0/28")
             for cidr, *words in (
-                ("203.0.113.7", "the drop rule on 203.0.113.0/25 covers it", f"stands in {path}:1", "edit that file"),
-                ("198.51.100.0/24", "the drop rule on 198.51.100.0/24", f"stands in {path}:1", "edit that file"),
+                ("203.0.113.7", "the drop rule on 203.0.113.0/25 covers it", f"is in {path}:1", "edit that file"),
+                ("198.51.100.0/24", "the drop rule on 198.51.100.0/24", f"is in {path}:1", "edit that file"),
                 (
                     "203.0.113.200",
                     "the monitor rule on 203.0.113.0/24",

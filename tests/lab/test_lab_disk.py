@@ -119,7 +119,7 @@ def test_a_file_system_that_turns_read_only_and_is_repaired(lab: Lab, prepared: 
             lambda status: status["store"]["state"] != "ok" and min(logs(status, "lost")) > 0, "the trouble in status"
         )
         assert all(state.startswith("Read-only file system") for state in logs(failing, "state"))
-        daemon.wait(lambda: "flows are not stored" in daemon.said(), "a word about the store", 15)
+        daemon.wait(lambda: "cannot write flows.db" in daemon.said(), "a word about the store", 15)
         assert daemon.said().count("cannot write log") == 3
         send(20)
 
@@ -127,7 +127,7 @@ def test_a_file_system_that_turns_read_only_and_is_repaired(lab: Lab, prepared: 
         daemon.wait_status(
             lambda status: status["store"]["state"] == "ok" and not any(logs(status, "state")), "all to be well", 20
         )
-        daemon.wait(lambda: "flows are stored again" in daemon.said(), "a word about the store", 15)
+        daemon.wait(lambda: "flows.db can be written again" in daemon.said(), "a word about the store", 15)
         assert daemon.said().count("is written again") == 3
         send(20)
         status = daemon.wait_status(

@@ -42,7 +42,7 @@ def filters(lab: Lab, daemon: Daemon, *, bans: bool) -> None:
     daemon.start(timeout=10)
     through = door.Wire(lab).passes(RULED, BAD, GOOD)
     assert through == {RULED: False, BAD: not bans, GOOD: True}
-    waiting = "are not in force yet" in str(daemon.status()["warnings"])
+    waiting = "stored in" in str(daemon.status()["warnings"])
     assert waiting is not bans
 
 

@@ -53,7 +53,7 @@ def test_what_nobody_can_reach_is_named_for_as_long_as_it_holds(lab: Lab) -> Non
 
         daemon.control("add-cidr", f"{link.outside_ip}/32", "--action", "allow")
         assert warned(daemon) == []
-        only = f"{OWN_NAME} on tcp/80 and tcp/443: new connections get in from {link.outside_ip} alone"
+        only = f"{OWN_NAME} on tcp/80 and tcp/443: new connections get in only from {link.outside_ip}"
         assert daemon.status()["only_from"] == [only]
         removed = daemon.control("remove-cidr", f"{link.outside_ip}/32")
         assert named in removed.stdout + removed.stderr
@@ -70,6 +70,6 @@ def test_check_says_it_before(lab: Lab) -> None:
             assert note["what"].startswith(f"not reachable: {OWN_NAME} on tcp/80; no rule lets a new connection in")
             daemon.write_rules("1.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "allow"\n')
             (note,) = noted(lab, daemon)
-            assert note["what"] == f"{OWN_NAME} on tcp/80: new connections get in from 192.0.2.0/24 alone"
+            assert note["what"] == f"{OWN_NAME} on tcp/80: new connections get in only from 192.0.2.0/24"
     finally:
         daemon.remove()

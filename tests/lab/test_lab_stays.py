@@ -109,7 +109,7 @@ def test_nothing_watched_is_the_first_line(lab: Lab) -> None:
         lab.host.ip(f"link del {lab.links[0].host}")
         status = daemon.wait_status(lambda s: s["unwatched"], "its loss")
         assert "no interface is watched" in status["warnings"][0]
-        assert f"no longer watching {lab.links[0].host}: it is gone" in daemon.said()
+        assert f"no longer watching {lab.links[0].host}: it was removed" in daemon.said()
 
 
 def test_more_than_can_be_watched_are_said_first(lab: Lab) -> None:

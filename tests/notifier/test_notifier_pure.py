@@ -99,7 +99,7 @@ def test_what_ended_is_good_news_and_what_is_open_comes_first() -> None:
     assert compose("web1", [news(ENDED)]).level == SUCCESS
     message = compose("web1", [news(ENDED, 1), news(OPENED, 2, severity="medium")])
     assert message.level == FAILURE
-    assert message.title == "web1: 2 threats, the gravest high"
+    assert message.title == "web1: 2 threats, the most severe is high"
     assert [each["id"][-1] for each in message.data["threats"]] == ["2", "1"]
     assert compose("web1", [news(OPENED, severity="medium")]).level == WARNING
 

@@ -43,7 +43,7 @@ def test_too_many_are_refused_with_the_names_of_those_that_could_be_one() -> Non
         for port in range(1, 80)
     ]
     make_policy(Files(), default=Action.DROP, runtime=tables[:254])  # and their later fragments
-    with pytest.raises(ConfigError, match="in more than 255 different ways") as refused:
+    with pytest.raises(ConfigError, match="more than 255 different sets of services") as refused:
         make_policy(Files(), default=Action.DROP, runtime=tables)
     said = str(refused.value)
     assert "a1, a2, a3" in said

@@ -25,5 +25,5 @@ def test_a_mistake_in_a_thread_is_reported_and_what_it_would_have_done_is_counte
     worker.join(time.monotonic() + 5)
     worker.put(many(2), NAMES)
     assert (worker.ended, worker.lost) == (True, 5)
-    assert "stopped because of a mistake in trafficmon (ValueError('an object" in worker._error
-    assert "the thread export stopped because of a mistake in trafficmon" in caplog.text
+    assert "stopped because of a defect in trafficmon (ValueError('an object" in worker._error
+    assert "the thread export stopped because of a defect in trafficmon" in caplog.text

@@ -198,7 +198,7 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
         (Nic("eth0", "e1000", native_xdp=False), "skb", OK, "e1000, MTU 1500"),
         (Nic("eth0", "i40e", mtu=9000, native_xdp=True), "auto", WARN, "MTU 9000"),
         (Nic("eth0", "i40e", lro=True), "auto", WARN, "large receive offload"),
-        (Nic("eth0", "i40e", rx_vlan_offload=True), "auto", OK, "takes VLAN tags off"),
+        (Nic("eth0", "i40e", rx_vlan_offload=True), "auto", OK, "removes VLAN tags"),
         (Nic("eth0", "i40e", up=False), "auto", OK, "down"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="tm_xdp"), "auto", OK, "trafficmon is attached"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="xdp_other"), "auto", FAIL, "another XDP program"),
@@ -222,7 +222,7 @@ def test_which_interfaces_the_settings_mean_is_what_the_daemon_thinks(monkeypatc
 
     assert told("/eth1/") == []
     (none,) = told("/eth/")
-    assert none == (WARN, "no interface matches /eth/ now; one that appears will be attached")
+    assert none == (WARN, "no interface matches /eth/ at the moment; one that appears will be watched")
     (many,) = told("eth*")
     assert many == (FAIL, "99 interfaces are selected, but at most 62 can be watched: the others are not")
 

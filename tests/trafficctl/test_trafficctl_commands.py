@@ -145,9 +145,9 @@ def test_the_words_of_ufw(ctl: Ctl, running: Running, command: str, action: str)
 def test_of_several_rules_those_that_came_in_force_are_told_when_one_fails(ctl: Ctl) -> None:
     done = ctl("deny", "ssh", "from", "192.0.2.0/24", "203.0.113.66", "198.51.100.0/24")
     assert done.returncode != 0
-    assert "note: 192.0.2.0/24 came in force before this failed; that stays in force" in done.stderr
+    assert "note: 192.0.2.0/24 took effect before this failed; that stays in force" in done.stderr
     assert "there is no room for more" in done.stderr
-    assert "came in force" not in ctl("deny", "ssh", "from", "203.0.113.66").stderr
+    assert "took effect" not in ctl("deny", "ssh", "from", "203.0.113.66").stderr
 
 
 def test_an_address_is_a_prefix(ctl: Ctl, running: Running) -> None:

@@ -156,7 +156,7 @@ def test_a_full_disk_is_one_line(running: Running) -> None:
                 timeout=30,
             )
         assert done.returncode == 1
-        assert done.stderr == "trafficctl: the answer cannot be written: No space left on device\n"
+        assert done.stderr == "trafficctl: cannot write the output: No space left on device\n"
 
 
 def test_an_interrupt_ends_quietly(running: Running) -> None:

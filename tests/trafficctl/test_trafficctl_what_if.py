@@ -183,7 +183,7 @@ def test_a_dry_run_changes_nothing(ctl: Ctl, running: Running, store: Path) -> N
     done = ctl("add-cidr", "203.0.113.0/28", "--dry-run", "-o", "json")
     told = json.loads(done.stdout)
     assert (done.returncode, told["dropped"]["flows"]) == (1, 3 * 13), "without .7, .8 and .9"
-    assert "the guard spares 203.0.113.9 (r9)" in done.stderr
+    assert "the guard protects 203.0.113.9 (r9)" in done.stderr
     done = ctl("ban", "203.0.113.8", "--dry-run", "-o", "json")
     assert json.loads(done.stdout)["dropped"]["flows"] == 3, "a ban comes before a rule"
     limited = json.loads(ctl("add-cidr", "203.0.113.1", "--limit", "5/s", "--dry-run", "-o", "json").stdout)

@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
         reply = client.call("Confirm")
     probation.forget_copy(trial)
     if kept:
-        reply["notes"].append(f"what was there before is in {kept}")
+        reply["notes"].append(f"the previous files are kept in {kept}")
     session.output(args).report(reply, lambda *_: [f"confirmed: {plain(reply['confirmed'])}"])
     session.print_notes(reply)
     return exits.DONE

@@ -26,7 +26,7 @@ def arguments(parser: ArgumentParser) -> None:
         nargs="?",
         metavar="SERVICE",
         type=values.service,
-        help="the service that is asked for: tcp/443, icmp/8, gre",
+        help="only this service: tcp/443, icmp/8, gre",
     )
     parser.add_argument(
         "--direction", choices=("ingress", "egress"), default="ingress", help="packets from it (default) or to it"

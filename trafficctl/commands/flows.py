@@ -58,7 +58,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="the responder, in the same form")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="initiator or responder")
     parser.add_argument(
-        "--port", metavar="PORTS", type=values.ports, help="either side's: 443, 22,80, 8000-8100, '!22'"
+        "--port", metavar="PORTS", type=values.ports, help="the port of either side: 443, 22,80, 8000-8100, '!22'"
     )
     parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="tcp, tcp,udp, 47, '!icmp'")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with its packets")
@@ -79,7 +79,7 @@ def arguments(parser: ArgumentParser) -> None:
         "--group-by",
         metavar="COLUMNS",
         type=values.named,
-        help="sum by these columns, with commas; also by host, peer, country, asn, day, hour",
+        help="sum by these columns, separated by commas; also host, peer, country, asn, day, hour",
     )
     parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
     ask.arguments(parser)

@@ -38,7 +38,7 @@ def arguments(parser: ArgumentParser) -> None:
         choices=("ufw", "nft", "iptables-save", "firewalld"),
         help="the program whose rules are converted",
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="where they are; - reads standard input")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="files that hold the rules; - reads standard input")
 
 
 def run(args: Namespace) -> int:

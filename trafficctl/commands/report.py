@@ -31,7 +31,9 @@ _DAY_S = 86_400
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
     parser.add_argument("--until", metavar="TIME", type=values.moment, help="seen until (default now)")
-    parser.add_argument("--top", metavar="N", type=values.count, default=10, help="how many talkers and flows (10)")
+    parser.add_argument(
+        "--top", metavar="N", type=values.count, default=10, help="rows in each list of talkers and flows (10)"
+    )
     parser.add_argument(
         "-c", "--config", type=values.path, metavar="FILE", help="take the detectors' settings from here"
     )
@@ -56,7 +58,7 @@ def run(args: Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="trafficctl-") as folder:
         part = Path(folder) / f"{socket.gethostname()}.flows.db"  # the report's title
         if not extract(store, part, since, until, live):
-            print("trafficctl: no flows of that time", file=sys.stderr)
+            print("trafficctl: there are no flows in that period", file=sys.stderr)
             return exits.NO
         with session.connect(args) as client:
             beside = Beside(client, since, until, Labels.of(args))

@@ -42,7 +42,7 @@ _AVERAGE_S = 10
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--interval", metavar="TIME", type=values.duration, default=1.0, help="between samples (1s)")
     parser.add_argument(
-        "--sort", choices=LIVE_SORTS, default="bytes", help="by what (bytes: those sent and received, a second)"
+        "--sort", choices=LIVE_SORTS, default="bytes", help="sort by this (bytes: sent and received, per second)"
     )
     averages = "sort by averages over this many seconds (10)"
     parser.add_argument("--average", metavar="S", type=values.count, choices=LIVE_WINDOWS_S, help=averages)

@@ -30,8 +30,10 @@ def arguments(parser: ArgumentParser) -> None:
         help="an address or a prefix; - reads many from standard input",
     )
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument("--owner", metavar="NAME", type=values.named, help="whose bans (default: your user's)")
-    whose.add_argument("--all", action="store_true", dest="everyone", help="everyone's")
+    whose.add_argument(
+        "--owner", metavar="NAME", type=values.named, help="only this owner's bans (default: your user's)"
+    )
+    whose.add_argument("--all", action="store_true", dest="everyone", help="the bans of all owners")
 
 
 def run(args: Namespace) -> int:

@@ -31,7 +31,7 @@ def examine(host: Host) -> Iterator[Finding]:
         if not Selection((pattern,), selection.routes).chosen(present):
             what = "no default route" if pattern == DEFAULT_ROUTE else f"no interface matches {pattern}"
             advice = f"set interfaces; this host has {', '.join(each.name for each in present)}"
-            yield Finding("interfaces", WARN, f"{what} now; one that appears will be attached", advice)
+            yield Finding("interfaces", WARN, f"{what} at the moment; one that appears will be watched", advice)
     wanted = selection.chosen(present)
     if len(wanted) > MAX_WATCHED:
         what = f"{len(wanted)} interfaces are selected, but at most {MAX_WATCHED} can be watched: the others are not"
@@ -66,8 +66,8 @@ def judge(each: Nic, mode: str, shared: bool = False) -> Iterator[Finding]:
     if mode != "skb":
         yield from _native(each, name, fallback)
     if each.rx_vlan_offload:
-        advice = f"to see VLAN ids: ethtool -K {each.name} rxvlan off"
-        yield Finding(name, OK, "takes VLAN tags off in hardware, before XDP: flows have no VLAN id", advice)
+        advice = f"to record VLAN IDs: ethtool -K {each.name} rxvlan off"
+        yield Finding(name, OK, "removes VLAN tags in hardware, before XDP: flows have no VLAN ID", advice)
 
 
 def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
@@ -83,7 +83,7 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
         remark = (
             " (slower)"
             if each.xdp_mode == "generic"
-            else f" (while it is, the driver may refuse an MTU above {MAX_XDP_MTU})"
+            else f" (while it is attached, the driver may refuse an MTU above {MAX_XDP_MTU})"
         )
         yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{remark}")
     elif not each.xdp_program:

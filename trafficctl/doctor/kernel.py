@@ -32,7 +32,7 @@ def _jit(host: Host) -> Iterator[Finding]:
     if jit is None and not host.path(switch).exists():
         yield Finding("BPF JIT", OK, "unknown: only the initial network namespace shows it")
     elif jit is None:
-        yield Finding("BPF JIT", WARN, "cannot be told", "run as root: sudo trafficctl doctor")
+        yield Finding("BPF JIT", WARN, "cannot be read", "run as root: sudo trafficctl doctor")
     elif jit == "0":
         advice = "turn it on: sysctl -w net.core.bpf_jit_enable=1"
         yield Finding("BPF JIT", WARN, "off: each packet costs several times as much", advice)
@@ -63,7 +63,7 @@ def _options(host: Host, release: str) -> Iterator[Finding]:
         advice = "use a kernel that has it, or set egress = false"
         yield Finding("kernel options", WARN, f"{option} is not set, so there is no {_EGRESS[option]}", advice)
     if not missing and not lacking:
-        yield Finding("kernel options", OK, "every needed option is built in or a module")
+        yield Finding("kernel options", OK, "every required option is set")
 
 
 def _build_config(host: Host, release: str) -> set[str] | None:

@@ -52,7 +52,7 @@ def _nearest(folder: Path) -> Path:
 def _clock() -> Iterator[Finding]:
     status = clock_status()
     if status is None:
-        yield Finding("clock", WARN, "it is not known whether a time service sets it", "check with timedatectl")
+        yield Finding("clock", WARN, "cannot find out whether a time service sets it", "check with timedatectl")
     elif status & _STA_UNSYNC:
         what = "no time service sets it: recorded times may be wrong"
         yield Finding("clock", WARN, what, "turn one on: timedatectl set-ntp true")

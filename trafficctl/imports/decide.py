@@ -126,7 +126,9 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
         elif line.family and foreign and line.family not in foreign:
             ruleset.omit(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
-            ruleset.omit(line.where, line.text, "DHCP, neighbour discovery and multicast's messages always pass")
+            ruleset.omit(
+                line.where, line.text, "DHCP, neighbour discovery and multicast membership messages always pass"
+            )
 
 
 def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:

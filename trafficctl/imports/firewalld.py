@@ -224,7 +224,7 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
         elif each.name in _LOST:
             raise Unsupported(_LOST[each.name])
         else:
-            raise Unsupported(f"{each.name} is not known to rules")
+            raise Unsupported(f"{each.name} is not supported in rules")
     if not target:
         return []
     found = []
@@ -243,7 +243,7 @@ def _places(ruleset: Ruleset, where: str, element: _Element) -> Places:
         return words.protocol(given.get("value", ""))
     if element.name == "service":
         return _service(ruleset, where, given.get("name", ""))
-    raise Unsupported(f"{element.name} is not known to rules")
+    raise Unsupported(f"{element.name} is not supported in rules")
 
 
 def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False) -> Places:

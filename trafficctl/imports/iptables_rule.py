@@ -77,7 +77,7 @@ def _read_conditions(conditions: _Conditions, arguments: Sequence[str]) -> None:
             continue
         reader = _READERS.get(word)
         if reader is None:
-            raise conditions.unsupported or Unsupported(f"{word} is not known to rules")
+            raise conditions.unsupported or Unsupported(f"{word} is not supported in rules")
         try:
             reader(conditions, words_left, but)
         except StopIteration:

@@ -127,7 +127,7 @@ def _one(context: Context, conditions: _Conditions, word: str, rest: Iterator[st
         return
     reader = _READERS.get(word)
     if reader is None:
-        raise Unsupported(f"{word} is not known to rules")
+        raise Unsupported(f"{word} is not supported in rules")
     reader(context, conditions, rest)
 
 
@@ -152,7 +152,7 @@ def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
             raise Unsupported("a map of verdicts")
         return elements(expanded(inside, context.names)), but
     if word in ("<", ">", "<=", ">=", "&", "and", "vmap"):
-        raise Unsupported(f"{word} is not known to rules")
+        raise Unsupported(f"{word} is not supported in rules")
     return [word.strip('"')], but
 
 
@@ -164,7 +164,7 @@ def _address(family: int) -> Callable[[Context, _Conditions, Iterator[str]], Non
             _protocols(context, conditions, rest)
             return
         if what not in ("saddr", "daddr"):
-            raise Unsupported(f"{what} of IP is not known to rules")
+            raise Unsupported(f"{what} of IP is not supported in rules")
         values, but = _values(context, rest)
         if (what == "daddr") != context.egress:
             raise Unsupported(OWN_ADDRESS)
@@ -192,7 +192,7 @@ def _port(*protocols: str) -> Callable[[Context, _Conditions, Iterator[str]], No
             conditions.source_port = True
             return
         if what != "dport":
-            raise Unsupported(f"{what} is not known to rules")
+            raise Unsupported(f"{what} is not supported in rules")
         if not names or not {"tcp", "udp"}.issuperset(names):
             raise Unsupported(NO_PORTS)
         values, but = _values(context, rest)
@@ -207,7 +207,7 @@ def _type(family: int) -> Callable[[Context, _Conditions, Iterator[str]], None]:
     def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
         what = next(rest)
         if what != "type":
-            raise Unsupported(f"{what} of ICMP is not known to rules")
+            raise Unsupported(f"{what} of ICMP is not supported in rules")
         values, but = _values(context, rest)
         if but:
             raise Unsupported("rules cannot match all ICMP types except some")
@@ -272,12 +272,12 @@ def _meta(context: Context, conditions: _Conditions, rest: Iterator[str]) -> Non
     elif what == "nfproto":
         values, but = _values(context, rest)
         if but or values not in (["ipv4"], ["ipv6"]):
-            raise Unsupported("families but some")
+            raise Unsupported("rules cannot match all families except one")
         conditions.family = 4 if values == ["ipv4"] else 6
     elif what in ("iif", "iifname", "oif", "oifname"):
         _interface(context, conditions, rest)
     else:
-        raise Unsupported(f"meta {what} is not known to rules")
+        raise Unsupported(f"meta {what} is not supported in rules")
 
 
 def _with_options(*options: str) -> Callable[[Context, _Conditions, Iterator[str]], None]:

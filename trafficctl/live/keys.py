@@ -73,7 +73,7 @@ class Keys:
             live.message = "nothing is selected"
             return
         listed = "  ".join(f"[{index}] {address}" for index, address in enumerate(live.choices, 1))
-        live.prompt = f"ban {listed}  (else nobody) "
+        live.prompt = f"ban {listed}  (any other key: cancel) "
 
     def _choose(self, key: str) -> None:
         live = self._live

@@ -35,20 +35,20 @@ KEYS = "q quit  s sort  1-3 average  / filter  n names  p pause  Tab list  b ban
 HELP = (
     "q        quit",
     "s        sort by bytes, packets, sent, received or total",
-    "1 2 3    averages of 2, 10 or 40 seconds decide about the order",
+    "1 2 3    sort by averages over 2, 10 or 40 seconds",
     "/        show only an address, prefix, port, protocol or unit; empty shows all",
     "n        show hosts by name, or by address",
     "p        pause and continue",
-    "Space    ask again now",
+    "Space    refresh now",
     "Tab      next list: flows, hosts, units, threats",
     "Up Down  select a row (also k, j, PgUp, PgDn, Home, End)",
     "b        ban an address of the selected row, for response.ban_time",
     "?        this help (also h); any key goes back",
     "",
     "SENT, RECEIVED    by who began the flow (FROM), or by the host or unit itself",
-    "2 S, 10 S, 40 S   both ways, a second, averaged over so many seconds",
-    "others            what there is not room for; with it, the rows are all that",
-    "                  went through the interfaces. What moved within 40 s is listed",
+    "2 S, 10 S, 40 S   both ways per second, averaged over so many seconds",
+    "others            the rest, which does not fit. All rows together are what",
+    "                  passed through the interfaces in the last 40 s",
 )
 
 

@@ -13,7 +13,7 @@ from trafficctl.render.table import Column
 _DOWN, _UP = "█", "▒"
 _ASCII_DOWN, _ASCII_UP = "#", "="
 _LEAST_BAR, _MOST_BAR = 8, 60
-_BEFORE = "(before the last upgrade, UP was not counted: it is what initiators sent, {} in all)"
+_BEFORE = "(totals from before the last upgrade do not know UP: {} of it is what initiators sent)"
 
 
 def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:

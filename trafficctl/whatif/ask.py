@@ -45,7 +45,7 @@ def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings])
     def changed_with_notes(now: Rulings) -> Rulings:
         found = rules.spared(now.policy(), cidr)
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
-        notes = (Mistake(cidr, f"the guard spares {found[0]}{more}"),) if found else ()
+        notes = (Mistake(cidr, f"the guard protects {found[0]}{more}"),) if found else ()
         return replace(changed(now), notes=notes)
 
     return ask(args, changed_with_notes)

@@ -98,7 +98,7 @@ def _enveloped(source: Source) -> Format | None:
     for known in FORMATS:
         if known.json and known.reader.lacks(sample) == []:
             source.enveloped = True
-            source.note("records were taken out of those that a shipper put around them", 0)
+            source.note("records were unwrapped from the records of a log shipper", 0)
             return known
     return None
 

@@ -50,7 +50,7 @@ class Program:
         status = self._child.wait()
         self._listener.join()
         if status:
-            raise Spoiled(_reason(self._said) or f"{self._name} gave up")
+            raise Spoiled(_reason(self._said) or f"{self._name} failed")
         return b""
 
     def close(self) -> None:

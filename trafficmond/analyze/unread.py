@@ -37,9 +37,9 @@ _STARTS = (  # what a file begins with, what it is, and how it is undone
     (b"iptrace ", "a capture of AIX's iptrace", _CONVERTED),
     (b"\x54\x52\0\x64\0", "a capture of HP-UX's nettl", _CONVERTED),
     (b"btsnoop\0", "a capture of Bluetooth", "tshark -r"),
-    (b"\x0c\xa5\x01\0", "nfdump's own file", "nfdump -o csv -r"),
-    (b"\x0c\xa5\x02\0", "nfdump's own file", "nfdump -o csv -r"),
-    (b"\x83\x10", "Argus's own file", "ra -n -c , -r"),
+    (b"\x0c\xa5\x01\0", "a binary file of nfdump", "nfdump -o csv -r"),
+    (b"\x0c\xa5\x02\0", "a binary file of nfdump", "nfdump -o csv -r"),
+    (b"\x83\x10", "a binary file of Argus", "ra -n -c , -r"),
     (b"PK\x05\x06", "an empty zip archive", "unzip -l"),
     (b"Rar!\x1a\x07", "a rar archive", "unrar p -inul"),
     (b"LZIP", "compressed with lzip", "lzip -dc"),
@@ -53,7 +53,7 @@ _STARTS = (  # what a file begins with, what it is, and how it is undone
     (b"ElfFile\0", "a log of Windows' events", "evtx_dump -o jsonl"),
     (b"LOGG", "a log of Vector (BLF)", _CONVERTED),
     (b"+---------+---------------+----------+", "a capture of Tektronix' K12 as text", _CONVERTED),
-    (b"version https://git-lfs", "what Git keeps in the place of a large file", "git lfs pull --include"),
+    (b"version https://git-lfs", "Git LFS's pointer to a large file", "git lfs pull --include"),
 )
 
 _TAR_AT, _TAR = 257, b"ustar"
@@ -68,7 +68,7 @@ _AS_ARGUS = (
 )
 _AS_RA = "have ra write it with commas: ra -n -c , -s +dur,spkts,dpkts,sbytes,dbytes -r FILE"
 _CAPTURE = "give the capture that it was made from"
-_NAMED = "give the lines alone, below a line with the names of their fields, as the flow log's format has them"
+_NAMED = "give only the lines, below a header line with the names of their fields in the flow log's format"
 
 _KEYS = (  # names that all are in a JSON object or in one of its objects, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
@@ -132,7 +132,7 @@ _TEXTS = (  # how a line looks, what it is, and the next step
     (r".*\btype=\"?traffic\"? .*\bsrcip=", "a log of FortiGate", _AS_ARGUS),
     (r"(.{0,60} )?\d,\d{4}/\d\d/\d\d [\d:]+,\w+,TRAFFIC,|Receive Time,Serial", "a log of Palo Alto", _AS_ARGUS),
     (r"jsonPayload:$", "a flow log of Google Cloud", _AS_VPC),
-    (r"(?i)<(!doctype )?html", "a page of the web", "download the file that it leads to"),
+    (r"(?i)<(!doctype )?html", "a web page", "download the file that it links to"),
 )
 
 
@@ -155,7 +155,7 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
         hint = "have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
         return "a journal in its export format", hint
     if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
-        return "text in UTF-16 or UTF-32 without a mark that is known", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
+        return "text in UTF-16 or UTF-32 without a byte order mark", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
     for names, what, hint in _KEYS:
         wanted = [f'"{name}"' for name in names]
         if b"{" in head and all(name.encode() in head for name in wanted):

@@ -201,7 +201,7 @@ class Settings:
         (),
         check=prefix,
         example='["198.51.100.0/24"]',
-        help="Our own networks, besides private addresses and this host's: their hosts can be beacons.",
+        help="Your own networks, besides private addresses and this host's: detectors check their hosts for beacons.",
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
@@ -243,7 +243,7 @@ class Settings:
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
     geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
     quotas: tuple[Quota, ...] = tables(
-        Quota, "quota", help="How much may go up and come down in a month or a day; it is reported, not stopped."
+        Quota, "quota", help="How many bytes may go up and down in a month or a day. More is reported, not stopped."
     )
     per_interface: tuple[PerInterface, ...] = tables(
         PerInterface, "interface", help="Settings that differ on some of the watched interfaces."

@@ -111,8 +111,8 @@ class Export:
     )
     biflow: bool = setting(
         False,
-        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such; a collector that does not "
-        "would miss the replies.",
+        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such records; a collector that "
+        "does not would miss the replies.",
     )
     mtu: int = setting(
         1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."

@@ -25,7 +25,7 @@ def check(parameters: dict[str, Any]) -> None:
             if isinstance(item, str) and len(item) > LONGEST_TEXT:
                 raise Mismatch(where, f"{len(item):,} characters are too many; use up to {LONGEST_TEXT:,}")
             if isinstance(item, str) and "\0" in item:
-                raise Mismatch(where, "has a NUL, which no text may have")
+                raise Mismatch(where, "contains a NUL character; remove it")
 
 
 def number(where: str, value: int, least: int, most: int) -> int:
@@ -45,5 +45,5 @@ def one_of(where: str, value: str, names: tuple[str, ...]) -> str:
 def note(where: str, text: str) -> str:
     """Returns the text. Raises Mismatch if it cannot be shown in a line of a table."""
     if len(text) > LONGEST_NOTE or not text.isprintable():
-        raise Mismatch(where, f"use up to {LONGEST_NOTE} characters that can be printed, without line breaks")
+        raise Mismatch(where, f"use up to {LONGEST_NOTE} printable characters, without line breaks")
     return text

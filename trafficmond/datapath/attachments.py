@@ -195,7 +195,7 @@ class Attachments:
             self.refused[ifindex] = AttachmentChange(DETACHED, done.name, text)
             return self.refused[ifindex]
         self._choices.forget(ifindex)
-        why = "it is gone" if ended else "the setting `interfaces` no longer selects it"
+        why = "it was removed" if ended else "the setting `interfaces` no longer selects it"
         if ended and present and done.shared:
             why = "another program took trafficmon out of the dispatcher"
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")

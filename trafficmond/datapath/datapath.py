@@ -223,7 +223,7 @@ def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesS
     if not loaded.owners:
         return (
             None,
-            "flows have no processes: these belong to units, which this kernel does not report",
+            "flows have no processes: they need units, which this kernel does not report",
         )
     try:
         seen = ProcessesSeen(loaded.loader, options.pin_dir)

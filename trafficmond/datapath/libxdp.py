@@ -204,7 +204,7 @@ def _dispatcher() -> libbpf.Object:
     lib = library()
     found = lib.xdp_program__find_file(b"xdp-dispatcher.o", None, None)
     if not found or found >= _ERRORS:
-        raise DatapathError("libxdp does not find its xdp-dispatcher.o", hint="install libxdp1 anew")
+        raise DatapathError("libxdp does not find its xdp-dispatcher.o", hint="reinstall the package libxdp1")
     return libbpf.Object.of(lib.xdp_program__bpf_obj(ct.c_void_p(found)))
 
 

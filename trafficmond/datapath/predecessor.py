@@ -20,8 +20,8 @@ from trafficmond.flows.batch import Batch
 # reading after the next, an interval later.
 _READINGS = 2
 UNREADABLE = (
-    "an earlier version of trafficmon kept its ledger in another layout: what it had counted since its last reading is "
-    "not in the flows"
+    "the ledger of the earlier version has another layout: what that version counted after its last reading is missing "
+    "from the flows"
 )
 
 

@@ -92,7 +92,7 @@ def library() -> ctypes.CDLL:
     except (OSError, AttributeError) as error:
         raise TrafficmonError(f"cannot load {path}: {error}", hint=compiled.HINT) from error
     if not (_fits(loaded.tm_row_layout, DELTA) and _fits(loaded.tm_state_layout, STATE)):
-        raise TrafficmonError(f"{path} is of another version of trafficmon", hint=compiled.HINT)
+        raise TrafficmonError(f"{path} belongs to another version of trafficmon", hint=compiled.HINT)
     return loaded
 
 

@@ -73,7 +73,7 @@ def _read(data: bytes) -> Content:
         raise Damaged("its metadata is not valid")
     size = count * bits // 4
     if size + _GAP > at:
-        raise Damaged("its search tree is not whole")
+        raise Damaged("its search tree is incomplete")
     tree = _tree(data, count, bits)
     root = _root4(tree, count) if version == 6 else 0
     parts = [_walk(tree, count, root, 4)] if root is not None else []
@@ -127,7 +127,7 @@ def _walk(tree: U32, count: int, root: int, family: int, without: int | None = N
             keep = node != without
             node, hi, lo = node[keep], hi[keep], lo[keep]
         if len(node) > count:
-            raise Damaged("its search tree runs in a circle")
+            raise Damaged("its search tree has a loop")
         child = tree[node].ravel()
         hi = np.repeat(hi, 2)
         lo = np.repeat(lo, 2) if family == 6 else np.zeros(len(hi), np.uint64)
@@ -178,7 +178,7 @@ class _Decoder:
         """The value, and the offset of the next one."""
         self._left -= 1
         if self._left < 0 or depth > _DEEPEST:
-            raise Damaged("a record of it has no end")
+            raise Damaged("one of its records has no end")
         kind, size, at = self._control(at)
         if kind == 1:
             return self._pointed(size, depth), at
@@ -194,7 +194,7 @@ class _Decoder:
             return bool(size), at
         end = at + size
         if end > len(self._data):
-            raise Damaged("its data is not whole")
+            raise Damaged("its data is incomplete")
         raw = self._data[at:end]
         if kind == 2:
             return raw.decode(), end
@@ -223,7 +223,7 @@ class _Decoder:
         while values:
             self._left -= 1
             if self._left < 0:
-                raise Damaged("a record of it has no end")
+                raise Damaged("one of its records has no end")
             kind, size, at = self._control(at)
             values += -1 + (2 * size if kind == 7 else size if kind == 11 else 0)
             at += 0 if kind in (1, 7, 11, 14) else size

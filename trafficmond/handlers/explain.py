@@ -174,7 +174,7 @@ def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:
 
 def _advice(winner: Row, host: str) -> list[str]:
     if winner["kind"] == "guard":
-        return ["the guard protects it: only a rule or ban with --force takes it"]
+        return ["the guard protects it: only a rule or ban with --force applies to it"]
     if winner["kind"] == "ban":
         return [f"trafficctl unban {shown(winner['prefix'])} --all lifts the ban"]
     if winner["action"] == "drop":

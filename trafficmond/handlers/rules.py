@@ -251,7 +251,7 @@ class Rules(Handler):
         if around is None:
             raise NotFound(none, hint="see trafficctl rules")
         wider, rule = around
-        what = f"{none}; the {rule.action} rule on {wider} covers it, which stands in {rule.source}"
+        what = f"{none}; the {rule.action} rule on {wider} covers it; that rule is in {rule.source}"
         if rule.path == "runtime":
             what = f"{none}; the {rule.action} rule on {wider} covers it, which add-cidr made"
         saved = rule.path == str(self._parts.rulebook.saved_path)
@@ -337,4 +337,7 @@ async def _writing(work: Awaitable[T], what: str) -> T:
     try:
         return await work
     except OSError as error:
-        raise TrafficmonError(f"cannot {what}: {error.strerror or error}", hint="see to state_dir") from error
+        raise TrafficmonError(
+            f"cannot {what}: {error.strerror or error}",
+            hint="check that state_dir is writable and its disk is not full",
+        ) from error

@@ -35,7 +35,7 @@ class Spared:
                 raise Refused(
                     f"somebody is logged in from {address}"
                     if host == network
-                    else f"{shown(network)} holds {address}, from where somebody is logged in",
+                    else f"{shown(network)} holds {address}; somebody is logged in from there",
                     hint="use --force to do it anyway",
                 )
         for inner, rule in self._protected:
@@ -58,9 +58,9 @@ def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[st
     """Notes for the author of a ban."""
     found = []
     if networks.has_host_bits(written):
-        found.append(f"{written} has host bits set and stands for {network}: {network.num_addresses:,} addresses")
+        found.append(f"{written} has host bits set and is read as {network}: {network.num_addresses:,} addresses")
     guests = [address for address in sorted(ssh_peers) if networks.holds(network, address)]
     if guests:
         more = f" and {len(guests) - 1} more" if len(guests) > 1 else ""
-        found.append(f"a connection to SSH's port was open from {guests[0]}{more}; nobody was logged in by it")
+        found.append(f"a connection to SSH's port was open from {guests[0]}{more}; nobody was logged in through it")
     return found

@@ -27,7 +27,12 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("-c", "--config", type=Path, metavar="FILE", default=handed_in(NOTIFY_FILE), help="settings")
     found.add_argument(
-        "-d", "--state-dir", type=Path, metavar="DIR", default=_usual_folder(), help="where it remembers"
+        "-d",
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        default=_usual_folder(),
+        help="the file for messages that were sent or are waiting",
     )
     found.add_argument("-t", "--test", action="store_true", help="check the settings, list every mistake, and exit")
     found.add_argument("--version", action="version", version=f"trafficmon-notify {__version__}")

@@ -53,6 +53,6 @@ def _catch_up(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], 
     with Client(str(socket)) as asking:
         threats = asking.call("Threats", **asked, min_severity=str(least), limit=_MOST_ROWS)["threats"]
     if len(threats) >= _MOST_ROWS:
-        log.warning("more than %d threats were missed; the oldest are not sent; see trafficctl threats", _MOST_ROWS)
+        log.warning("more than %d threats were missed; the oldest are not sent: see trafficctl threats", _MOST_ROWS)
     if outbox.note(reversed(threats), least, time.time()):
         wake()

@@ -73,7 +73,7 @@ def _title(host: str, found: Sequence[_Situation], gravest: Severity) -> str:
     if len(found) == 1:
         return f"{host}: {gravest} {found[0].threat['detector']}{_SUFFIXES[found[0].last]}"
     still = sum(each.last != ENDED for each in found)
-    how = "all of them ended" if not still else f"the gravest {gravest}"
+    how = "all of them ended" if not still else f"the most severe is {gravest}"
     return f"{host}: {len(found)} threats, {how}"
 
 
@@ -88,7 +88,7 @@ def _many(found: Sequence[_Situation]) -> str:
     if len(found) > MOST_LINES:
         counts = Counter((severity_of(each.threat), each.threat["detector"]) for each in found)
         lines = [f"{count} x {severity} {name}" for (severity, name), count in sorted(counts.items(), reverse=True)]
-        lines += ["", f"the {MOST_LINES} gravest:"]
+        lines += ["", f"the {MOST_LINES} most severe:"]
     for each in found[:MOST_LINES]:
         threat = each.threat
         lines.append(f"{threat['severity']} {threat['detector']}{_SUFFIXES[each.last]}: {threat['summary']}")

@@ -50,7 +50,10 @@ class Target:
         if self.url and self.command:
             yield "command", "and url are both set; remove one of them"
         if self.command and not Path(self.command[0]).is_absolute():
-            yield "command", "begins with a name without its path; write it whole, for example /usr/local/bin/on-threat"
+            yield (
+                "command",
+                "begins with a program without its path; write the whole path, for example /usr/local/bin/on-threat",
+            )
 
     def kind(self) -> str:
         """The scheme of the URL, which may be shown, or "command"."""

@@ -210,11 +210,11 @@ def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:
     try:
         Classes.of(rule.judged for rule in naming)
     except TooManyClasses:
-        what = "name services in more than 255 different ways; give rules that are for nearly the same the same ports"
+        what = "name more than 255 different sets of services; give similar rules the same ports"
         if alike := max(_alike(parts), key=len, default=[]):
             told = ", ".join(rule.source if rule.line else rule.name for rule in alike[:_ALIKE_TOLD])
             rest = f" and {len(alike) - _ALIKE_TOLD:,} more" if len(alike) > _ALIKE_TOLD else ""
-            what = f"{what}. One rule with all their ports could stand for {told}{rest}, which differ in nothing else"
+            what = f"{what}. One rule with all their ports could replace {told}{rest}, which differ in nothing else"
         return [Mistake("all rules together", what)]
     return []
 

@@ -274,7 +274,7 @@ def _ports(value: Any, wrong: Wrong) -> Places:
 def _one_of(choices: Mapping[str, T], value: Any, otherwise: T, key: str, wrong: Wrong) -> T:
     found = choices.get(value.lower()) if isinstance(value, str) else None
     if found is None:
-        what = "is missing" if value is None else f"{value!r} will not do"
+        what = "is missing" if value is None else f"{value!r} is not valid"
         wrong(key, f"{what}; write " + " or ".join(f'"{choice}"' for choice in choices))
         return otherwise
     return found

@@ -54,8 +54,8 @@ class Edit:
 
 
 CROWDED = (
-    f"more than {PARENTS_MAX - 1} rules that end lie over one another: while no daemon runs, some of them are "
-    "passed over when others have ended"
+    f"more than {PARENTS_MAX - 1} expiring rules cover the same addresses: while no daemon runs, some of them are "
+    "skipped when others have expired"
 )
 
 

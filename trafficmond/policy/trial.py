@@ -53,14 +53,14 @@ def read(path: Path) -> Kept:
     try:
         told, _, said = path.read_bytes().partition(b"\n")
         if told != _sum(said):
-            raise ValueError("it is not as trafficmond wrote it")
+            raise ValueError("it was damaged, or changed by another program")
         found = json.loads(said)
         trial = found["trial"] and Trial(**found["trial"])
         return Kept(trial or None, str(found["refused"]), found["confirmed"], str(found["copies"]))
     except FileNotFoundError:
         return Kept()
     except (TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"another version has written it: {error}") from None
+        raise ValueError(f"another version wrote it: {error}") from None
 
 
 def keep(path: Path, kept: Kept) -> None:
@@ -78,7 +78,7 @@ def confirmed(settings: Settings, kept: Kept) -> Settings | None:
     if not kept.refused or fingerprint(settings) != kept.refused:
         return None
     if kept.confirmed is None or digest(settings.state_dir / LAST_GOOD_NAME) != kept.copies:
-        raise ValueError(f"what was confirmed of them is not whole in {settings.state_dir / LAST_GOOD_NAME}")
+        raise ValueError(f"the copies of the confirmed rules are incomplete in {settings.state_dir / LAST_GOOD_NAME}")
     return with_rule_settings(settings, kept.confirmed)
 
 
@@ -109,7 +109,7 @@ def with_rule_settings(settings: Settings, said: Mapping[str, Any]) -> Settings:
             cidr_dir=Path(said["cidr_dir"]),
         )
     except (TypeError, KeyError) as error:
-        raise ValueError(f"another version has written it: {error}") from None
+        raise ValueError(f"another version wrote it: {error}") from None
 
 
 def in_folder(settings: Settings, folder: Path) -> Settings:

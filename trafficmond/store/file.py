@@ -94,7 +94,7 @@ class File:
                 self.give_up(str(error))
             else:
                 if broken:
-                    self.give_up("it does not begin like a database")
+                    self.give_up("it does not begin as a database does")
             if broken:
                 self._connection = _connect(self.path)
             self._identity = self._identify()
@@ -152,7 +152,7 @@ class File:
             with contextlib.suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + side).rename(target.with_name(target.name + side))
         self.set_aside = target
-        log.error("%s is damaged (%s): set aside as %s, a fresh file takes its place", self.path, why, target)
+        log.error("%s is damaged (%s): renamed to %s, and replaced by an empty file", self.path, why, target)
 
     @contextlib.contextmanager
     def durable(self, wanted: bool) -> Iterator[None]:

@@ -41,7 +41,9 @@ class Reader:
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._connection.execute("SELECT 1 FROM partitions LIMIT 1")
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot be read: {error}", hint="check that trafficmond stores there") from error
+            raise StoreError(
+                f"{path}: cannot be read: {error}", hint="check that trafficmond writes to this file"
+            ) from error
         register(self._connection)
 
     def __enter__(self) -> Reader:

@@ -100,7 +100,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         except (ValueError, OverflowError) as error:
             source.parse_errors.line(source.name, number, "no flow", str(error))
             if names is _TABLE and "*" in text:
-                source.note("flows whose ports or addresses ra had cut short (*) are lost; `ra -n -c ,` writes all")
+                source.note("flows whose port or address ra had cut short (*) were skipped; `ra -n -c ,` cuts nothing")
         if records.full:
             yield counted_records(records.take(), stats)
     yield counted_records(records.take(), stats)

@@ -76,13 +76,13 @@ def _report(note: Note, source: Source) -> None:
     detail = {
         _TRUNCATED: f"{note.value} bytes missing or left over",
         _NO_INTERFACE: f"interface {note.value}",
-        _TIME: f"interface {note.value}; the time of the packet before stands in",
+        _TIME: f"interface {note.value}; the time of the packet before it is used",
         _FRACTION: f"a fraction of a second of {note.value} ticks, which is more than a second",
         _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
-        _UNTIMED: "a simple packet block before any time; the first time that follows stands in, if there is one",
-        _WIRE_LENGTH: f"{note.value} bytes; what was captured stands in",
+        _UNTIMED: "a simple packet block before any time; the next time is used, if there is one",
+        _WIRE_LENGTH: f"{note.value} bytes; the captured length is used",
         _LINK_TYPE: f"number {named(note.value)}; its packets are counted as not IP; tshark may read them",
         _RESUMED: f"after {note.value} bytes",
-        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read like the usual one",
+        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read like a usual one",
     }.get(note.kind, f"{note.value}")
     source.parse_errors.offset(source.name, note.offset, kind, detail)

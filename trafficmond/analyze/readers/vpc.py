@@ -164,7 +164,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             elif text is None or "srcaddr" in inner:
                 yield number, {_name(name): value for name, value in inner.items()}
             elif found.get("messageType") == "CONTROL_MESSAGE":
-                source.note("messages with which CloudWatch tried the way were skipped")
+                source.note("CloudWatch's test messages were skipped")
             else:
                 source.parse_errors.line(source.name, number, "no record of the default format", text)
     if answer:

@@ -262,7 +262,7 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
         yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
     yield "</dl>"
     if types := ", ".join(f"{_text(name)}: {f.number(count)}" for name, count in accounting["not_ip_types"].items()):
-        yield f'<p class="legend">Not IP are {types}</p>'
+        yield f'<p class="legend">Not IP: {types}</p>'
     notes = [(source["name"], *note) for source in summary["sources"] for note in source.get("notes", {}).items()]
     if notes:
         yield '<ul class="places">'
@@ -283,7 +283,7 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
 
 def _footer(report: dict[str, Any]) -> Iterator[str]:
     made = f"trafficmon {__version__}, {f.day(report['generated_at'])}"
-    yield f"<footer>{_text(made)}. Times are local, each with its zone; those of charts too.</footer>\n"
+    yield f"<footer>{_text(made)}. All times are local, also in charts.</footer>\n"
 
 
 _SECTIONS = (

@@ -49,7 +49,7 @@ class Blocklisted(PacketDetector):
         dropped = bool(is_drop(one["verdict"]))
         return self.found(
             Severity.MEDIUM if not dropped or outgoing else Severity.LOW,
-            f"{src} {'connected to listed' if outgoing else 'is listed and talks with'} {dst}"
+            (f"{src} connected to {dst}, which is listed" if outgoing else f"{src}, which is listed, talks with {dst}")
             + (" (dropped)" if dropped else ""),
             {"unit": "packets", "ports": [int(one["dport"])], "dropped": dropped},
             src=src,

@@ -271,7 +271,7 @@ class BruteForce(CrowdDetector):
         src, dst = address(one, "src"), address(one, "dst")
         count, total = int(np.ceil(state["total"])), max(1.0, state["total"])
         datagrams = one["proto"] == UDP
-        what = "small questions" if datagrams else "short connections"
+        what = "small requests" if datagrams else "short connections"
         its = found.rows.take(found.by.first[[entity]])
         return self.found(
             Severity(int(self._severity(self.table.rows[found.slots[[entity]]], its, found.seen)[0])),

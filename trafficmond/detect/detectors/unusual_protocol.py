@@ -53,7 +53,7 @@ class UnusualProtocol(PacketDetector):
         proto, src = int(one["proto"]), address(one, "src")
         return self.found(
             Severity.MEDIUM if _UNASSIGNED <= proto < _EXPERIMENTS else Severity.LOW,
-            f"{src} speaks IP protocol {proto}",
+            f"{src} uses IP protocol {proto}",
             {"unit": "packets", "protocols": [proto], "targets": [address(one, "dst")]},
             src=src,
             first_seen=state["since"],
