@@ -18,9 +18,9 @@
 #define TM_DNS_OPERATION 0x7800
 #define TM_DNS_ERROR 0x000f
 
-/* bound: DNS questions that wait for an answer (`flows.dns_names`) | the oldest goes, counted; its answer is lost */
+/* bound: DNS questions that wait for an answer (`flows.dns_names`) | the oldest is evicted and counted */
 #define TM_DNS_QUESTIONS 4096
-/* bound: bytes of unread DNS answers (`flows.dns_names`) | further answers are lost, counted */
+/* bound: bytes of unread DNS answers (`flows.dns_names`) | further answers are lost and counted */
 #define TM_DNS_RING 1048576
 
 /* One answer in the ring: what was asked, as it went out behind the header of its message, and the answer. */

@@ -7,11 +7,11 @@
 
 #include <linux/types.h>
 
-/* bound: sockets whose process is known (`flows.processes`) | the least recent goes, counted; its flows have none */
+/* bound: sockets whose process is known (`flows.processes`) | the least recent is evicted and counted */
 #define TM_PROCESS_SOCKETS 32768
-/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest goes, counted; its flow has none */
+/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest is evicted and counted */
 #define TM_PROCESS_ENDS 32768
-/* bound: listening ports whose process is known (`flows.processes`) | the oldest goes, counted; its flows have none */
+/* bound: listening ports whose process is known (`flows.processes`) | the oldest is evicted and counted */
 #define TM_PROCESS_WAITING 8192
 
 /*

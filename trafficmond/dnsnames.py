@@ -16,11 +16,11 @@ from trafficmond import networks
 from trafficmond.datapath.names_seen import NameCounts
 from trafficmond.flows.batch import Batch
 
-# bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one answered longest ago goes, counted
+# bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one answered longest ago is evicted
 MOST_NAMED = 16384
 # bound: names of one address (`flows.dns_names`) | the oldest is evicted
 MOST_NAMES = 4
-# bound: characters of all these names (`flows.dns_names`) | the address answered longest ago goes, counted
+# bound: characters of all these names (`flows.dns_names`) | the address answered longest ago is evicted and counted
 MOST_CHARACTERS = 4_194_304
 KEPT_S = 86_400.0  # an address is forgotten this long after its last answer
 

@@ -18,12 +18,12 @@ def page(text: str) -> str:
         technique = (
             f"[{detector.technique}](https://attack.mitre.org/techniques/{detector.technique.replace('.', '/')}/)"
         )
-        suppressors = ", ".join(f"`{name}`" for name in detector.suppressed_by)
+        suppressors = " or ".join(f"`{name}`" for name in detector.suppressed_by)
         parts = [f"ATT&CK {technique}. Closed after {detector.idle_timeout_s / 60:.0f} minutes without new evidence."]
         if detector.bannable:
             parts[0] += " Its source may be banned."
         if suppressors:
-            parts[0] += f" Silent about what an open threat of {suppressors} explains."
+            parts[0] += f" Not reported while an open threat of {suppressors} explains it."
         parts.append(reference(detector.settings_class, f"detect.{match['name']}").strip())
         return match["begin"] + "\n" + "\n\n".join(parts) + "\n\n" + match["end"]
 

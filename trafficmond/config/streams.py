@@ -28,7 +28,7 @@ class Log:
         example='"/var/log/trafficmon/traffic.jsonl"',
         help="The file to write to; not set: standard output. The journal needs none.",
     )
-    # bound: events that wait for a log | further events are lost, counted, shown by `status`
+    # bound: events that wait for a log | further events are lost and counted; `status` shows them
     buffer_size: int = setting(
         8192, min=1, max=1 << 22, help="Events that may wait while the disk is slow. Further ones are lost and counted."
     )
@@ -86,7 +86,7 @@ class Export:
         help="The target: ipfix+udp://HOST:PORT, ipfix+tcp://HOST:PORT, clickhouse://USER@HOST:PORT/DATABASE or "
         "clickhouse+https://USER@HOST:PORT/DATABASE.",
     )
-    # bound: flows that wait for an export | further flows are lost, counted, shown by `status`
+    # bound: flows that wait for an export | further flows are lost and counted; `status` shows them
     buffer_rows: int = setting(
         65536,
         min=1024,

@@ -25,7 +25,7 @@ TOPICS = ("events", "threats")
 QUEUE_RECORDS = 4096  # of one watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
 MOST_AT_ONCE = 4096  # records of one publication that become text, for any number of watchers
-# bound: records that wait for all watchers | the oldest are lost, counted
+# bound: records that wait for all watchers | the oldest are lost and counted
 BACKLOG_RECORDS = 1 << 16  # of all backlogs together; beyond it the oldest are lost
 
 Record = dict[str, Any]

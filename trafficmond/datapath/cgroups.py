@@ -19,7 +19,7 @@ from pathlib import Path
 from trafficmond.errors import DatapathError
 
 CGROUPS = Path("/sys/fs/cgroup")
-# bound: cgroups with a name (`flows.units`) | the one that ended longest ago goes, counted; its flows show a number
+# bound: cgroups with a name (`flows.units`) | the one that ended longest ago is evicted; its flows show a number
 _MOST = 65536
 _CREATE, _IGNORED, _OVERFLOW, _IS_DIR = 0x100, 0x8000, 0x4000, 0x40000000  # IN_
 _ONLY_DIR = 0x01000000

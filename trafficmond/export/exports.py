@@ -21,7 +21,7 @@ from trafficmond.model import Threat
 FLOWS, THREATS = "flows", "threats"
 
 _FOLDER = "export"
-# bound: threats that wait for an export | further threats are lost, counted, shown by `status`
+# bound: threats that wait for an export | further threats are lost and counted; `status` shows them
 _MOST_THREATS = 4096
 # bound: bytes of threats that wait in the spool of an export | further threats wait in the queue
 _THREATS_SPOOL = 32 << 20

@@ -23,7 +23,7 @@ from trafficmond.notifier.schedule import HOUR_S
 log = logging.getLogger(__name__)
 
 FILE_NAME = "notify.db"
-# bound: notifications that wait for an unreachable target | the oldest are lost, counted, reported
+# bound: notifications that wait for an unreachable target | the oldest are lost, counted and reported
 MOST_NEWS = 20_000
 OVERLAP_S = 3600.0  # queries begin so long before the last one: threats are reported late
 _FORGOTTEN_S = 30 * 86400.0  # after so long a threat whose end was never reported is deleted

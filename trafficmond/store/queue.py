@@ -22,7 +22,7 @@ from trafficmond.worker import Named
 log = logging.getLogger(__name__)
 
 TRANSACTION_ROWS = 16384
-# bound: threats, bans and audit entries that wait for `flows.db` | further ones are lost, counted, reported
+# bound: threats, bans and audit entries that wait for `flows.db` | further ones are lost, counted and reported
 _MOST_TASKS = 4096  # waiting while nothing can be written
 
 Work = Callable[[sqlite3.Connection], Any]

@@ -43,7 +43,7 @@ class Limits:
 
     max_age_s: float
     max_size_bytes: int
-    # bound: flows that wait for `flows.db` | further flows are lost, counted, shown by `status`
+    # bound: flows that wait for `flows.db` | further flows are lost and counted; `status` shows them
     queue_rows: int = 262_144
 
     @property

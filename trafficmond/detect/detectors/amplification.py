@@ -37,7 +37,7 @@ _GROUP_SOLICITS = 100
 # questions may be what is missing. Less than `_CROWD_PACKETS` times the packets within a window (100 a second, at
 # 1,500 bytes 1.2 Mbit/s) harms hardly anybody, and is then a note.
 _SENDS_S = 3600.0
-# bound: hosts that are known to send, by a hash of the address | two of them may be taken for one
+# bound: hosts that are known to send, by a hash of the address | two hosts may count as one
 _SENDERS = 1 << 16
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
 
@@ -56,7 +56,7 @@ class Settings:
         400,
         min=0,
         max=65535,
-        help="The same for answers from port 53: a resolver that is seen from one side gets many small ones.",
+        help="The same for answers from port 53: a resolver seen from one side gets many small ones.",
     )
     window: float = duration("30s", min="1s", max="10m", help="How long answers are remembered (they fade out).")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")

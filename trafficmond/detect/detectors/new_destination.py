@@ -24,7 +24,7 @@ from trafficmond.geo.atlas import EMPTY, Atlas
 from trafficmond.model import Direction, Severity, Threat
 from trafficmond.protocols import WITH_PORTS, protocol_name
 
-# bound: known destinations of a unit | the one used longest ago is forgotten, counted
+# bound: known destinations of a unit | the one used longest ago is forgotten and counted
 _PLACES = 64
 # What is routed on its own, and so is somebody's: /24 of IPv4, /48 of IPv6 (what longer ones are worth, most filter).
 _PREFIX_BITS = {4: np.uint64(24), 6: np.uint64(48)}
