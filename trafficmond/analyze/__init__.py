@@ -1,1 +1,2 @@
-"""Offline input: logs, captures and flow records become the batches that the live engine reads, then a report."""
+"""Offline input: turns logs, captures and flow records into the batches that the live engine reads, then into a
+report."""

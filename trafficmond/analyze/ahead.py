@@ -1,4 +1,4 @@
-"""Reading ahead: a thread makes what the next step will ask for."""
+"""Reading ahead: a thread prepares the next items while the caller works."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _AHEAD = 2
-_LOOK_S = 0.2  # how often a reader whose rows nobody takes looks whether it should end
+_LOOK_S = 0.2  # how often the thread checks whether the caller has stopped
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, made by a thread of their own a few ahead: reading in C goes on while Python works on what came."""
+    """Yields `items`, which a thread prepares a few ahead. So C code reads while Python works on earlier items."""
     ready: queue.Queue[tuple[bool, Any]] = queue.Queue(_AHEAD)
     over = threading.Event()
 

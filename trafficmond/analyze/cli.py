@@ -1,4 +1,4 @@
-"""`trafficctl analyze`: its arguments, and what it does with them. Nothing heavy is imported before it runs."""
+"""`trafficctl analyze`: its arguments, and how it runs. Large modules are imported only when it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOP_MAX = 1000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Those of the command, beside the global ones (`output` says how to print)."""
+    """Adds the arguments of the command to the global ones (`output` is the format of the printed report)."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a log, a capture or flow records; - reads a pipe")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
     parser.add_argument("--top", type=_top, default=10, metavar="N", help="how many talkers and flows (default 10)")
@@ -35,8 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
-    """Analyse; the exit code. `complete` may add to the report. Raises TrafficmonError if a file cannot be read or
-    written."""
+    """Analyses the files and returns the exit code. `complete` may add to the report. Raises TrafficmonError if a file
+    cannot be read or written."""
     from trafficmond.analyze.run import analyze
 
     heap.share()
@@ -67,7 +67,7 @@ def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: 
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all. Raises TrafficmonError saying what to do."""
+    """Writes a file completely or not at all. Raises TrafficmonError, with what to do."""
     try:
         files.replace(path, text.encode())
     except OSError as error:
@@ -91,7 +91,7 @@ def _shown(report: dict[str, Any], output: str) -> str:
 
 
 def _settings(path: Path | None) -> Settings:
-    """The settings asked for, else the daemon's own where they may be read, else the defaults."""
+    """The settings from the given file, else those of the daemon if they can be read, else the defaults."""
     from trafficmond.config.load import load_settings
     from trafficmond.config.settings import CONFIG_FILE
     from trafficmond.detect.registry import settings_classes

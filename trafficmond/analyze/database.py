@@ -1,7 +1,8 @@
-"""An SQLite file that anybody may have made, opened so that reading it changes nothing and ends.
+"""Opens an SQLite file of unknown origin so that reading it changes nothing and always ends.
 
-Source: https://www.sqlite.org/security.html. A schema may hold views that never end, and a damaged tree pages that lead
-to themselves: so only plain tables are read, and SQLite may take no more steps than a sound file of the size needs.
+Source: https://www.sqlite.org/security.html. A schema may have views that never end, and pages of a damaged tree may
+point to themselves. So only plain tables are read, and SQLite may take at most as many steps as an intact file of this
+size needs.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import sqlite3
 from pathlib import Path
 
 VALUE_MAX = 1 << 20
-"""Bytes of the largest value, and of the schema's longest statement."""
+"""Bytes of the largest value, and of the longest statement in the schema."""
 
-_STEPS = 1 << 16  # of SQLite's virtual machine between two looks at how many they are
+_STEPS = 1 << 16  # steps of SQLite's virtual machine between two checks of the limit
 _LEAST_STEPS = 1 << 20
 _STEPS_A_BYTE = 2  # a row of flows.db has at least 60 bytes, and takes 25 steps
 _TEXT = functools.partial(str, encoding="utf-8", errors="replace")
 _SIDES = ("", "-wal")
 
 Error = (sqlite3.Error, UnicodeError)
-"""What reading it raises; the second where SQLite's own message is no UTF-8."""
+"""Errors that reading raises; UnicodeDecodeError if SQLite's own message is not UTF-8."""
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection that reads only. A copy in a directory where SQLite may not put its -shm file is read as it is."""
+    """A read-only connection. It also reads a copy in a directory where SQLite may not create its -shm file."""
     database = _connected(path, "mode=ro")
     try:
         database.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -54,7 +55,7 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
 
 
 def said(error: Exception) -> str:
-    """What is wrong, in words."""
+    """The text of the error."""
     if isinstance(error, UnicodeError):
         return "its schema is damaged"
     if str(error) == "interrupted":
@@ -63,13 +64,13 @@ def said(error: Exception) -> str:
 
 
 def size(path: Path) -> int:
-    """Bytes of the file, and of what was written to it last."""
+    """Bytes of the file and of its write-ahead log."""
     files = [path.with_name(path.name + side) for side in _SIDES]
     return sum(file.stat().st_size for file in files if file.exists())
 
 
 def is_plain(database: sqlite3.Connection, table: str) -> bool:
-    """Whether there is such a table that holds what is read of it: no view, nothing computed."""
+    """Whether the table exists and is plain: not a view, and without computed columns."""
     kinds = database.execute("SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = ?", (table,))
     if [kind for (kind,) in kinds] != ["table"]:
         return False

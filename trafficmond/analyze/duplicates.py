@@ -1,9 +1,10 @@
-"""Connections that a monitor tells of many times are one flow each: Suricata's flow event, the two halves of its
-netflow, and every alert on the way name the same connection, with the same start, in one file or in several; so do
-Zeek's logs in two forms or of long connections.
+"""Reduces connections that a monitor reports several times to one flow each.
 
-Since records come by their start, those of one connection come together, and only those of one moment are held: of a
-millisecond, which is all that one of two logs may have of their times.
+Suricata's flow event, the two halves of its netflow, and every alert name the same connection, with the same start, in
+one file or in several. Zeek reports a connection twice in two forms of a log, or in its log of long connections.
+
+Records come sorted by their start, so those of one connection are close together. Only the records of one millisecond
+are held, because one of two logs may have times in milliseconds only.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
 from trafficmond.verdict import action_of
 
 EVENT, HALF, FLOW = 1, 2, 3
-"""Ranks: what an event on the way says, one direction of a connection, the whole of it."""
+"""Ranks of a record: an event during the connection, one direction of it, or the whole connection."""
 
 HELD = 1 << 18
 """Records of one moment that are compared with each other; more of them are compared in parts."""
 
-_INEXACT = 5e-4  # of a millisecond: what the seconds of a double lack of it at most
+_INEXACT = 5e-4  # of a millisecond: the largest rounding error of seconds as a double
 
 _ENDS = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"))
 _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
@@ -58,7 +59,7 @@ def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], N
 
 
 def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same rows in batches of at most BATCH: what is compared is copied several times."""
+    """The same rows in batches of at most BATCH, because rows are copied several times while they are compared."""
     for batch in batches:
         yield from (batch[at : at + BATCH] for at in range(0, len(batch), BATCH))
 
@@ -90,13 +91,13 @@ def _once(rows: Batch) -> tuple[Batch, int]:
 
 
 def _moments(rows: Batch) -> Column:
-    """The milliseconds in which the rows start, whether what is finer was cut off or not."""
+    """The millisecond in which each row starts, whether its time has more digits or not."""
     moments: Column = np.floor(rows["start"] * 1e3 + _INEXACT)
     return moments
 
 
 def _keys(rows: Batch) -> Column:
-    """One number for all that tells of a connection: its number, its start, and its ends in either order."""
+    """One key for all records of a connection: a hash of its id, its start, and its two ends in either order."""
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
     sides = [
         mix(rows[side + "_hi"], rows[side + "_lo"], np.where(icmp, 0, rows[port]))
@@ -128,8 +129,8 @@ def _put_together(best: Batch, rows: Batch, of: Column) -> int:
 
 
 def _turn(best: Batch, groups: Column) -> None:
-    """Puts the halves the other way round where the first one to be told is the answer: by its flags, or, where both
-    sides or neither showed a SYN, by the port of a service."""
+    """Swaps the two directions if the first half is the answer: by its flags or, if both sides or neither sent a SYN,
+    by the port of a known service."""
     rows = best[groups]
     asked, answered = rows["tcp_flags"] & SYN != 0, rows["reply_tcp_flags"] & SYN != 0
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
@@ -144,6 +145,6 @@ def _turn(best: Batch, groups: Column) -> None:
 
 
 def _answer(flags: Column) -> Column:
-    """The first flags of a side that answered: SYN with ACK where it showed a SYN at all."""
+    """The flags of the first packet of a side that answered: SYN and ACK if it sent a SYN."""
     syn_ack: Column = np.where(flags & SYN, SYN | ACK, flags & ACK)
     return syn_ack

@@ -1,4 +1,4 @@
-"""Names of what is not IP, by EtherType (https://www.iana.org/assignments/ieee-802-numbers)."""
+"""Names of protocols other than IP, by EtherType (https://www.iana.org/assignments/ieee-802-numbers)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NAMES = {
 
 
 def shown(types: Counter[int]) -> dict[str, int]:
-    """Packets by the name of their type, the commonest first; what comes after the first few is one sum."""
+    """Packets by the name of their type, the most frequent first; all but the first few are combined."""
     named = {_name(kind): packets for kind, packets in types.most_common(_SHOWN)}
     if rest := sum(types.values()) - sum(named.values()):
         named[_NAMES[OTHER_TYPE]] = named.get(_NAMES[OTHER_TYPE], 0) + rest

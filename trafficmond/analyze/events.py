@@ -1,7 +1,7 @@
-"""Events as the daemon's own logs hold them, to rows. All go through the C side's reader of plain JSON lines: what is
-not of that shape (an unusual layout, CSV) is read here, checked, and handed to it written plainly.
+"""Turns events of the daemon's own logs into rows. The C library reads plain JSON lines. Lines in another form (an
+unusual layout, CSV) are read and checked here, and passed to it as plain lines.
 
-A log line carries no TCP flags; they stay zero, which says that they are unknown.
+A log line has no TCP flags; zero means that they are unknown.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from trafficmond.protocols import protocol_number
 
 _ACTIONS = frozenset(("LOG", "DROP", "ALLOW", "LIMIT"))
 _REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
-_NAME_MAX = 31  # TM_LINE_NAME, less the NUL
+_NAME_MAX = 31  # TM_LINE_NAME without the NUL
 _BRACKETS = (b"[", b"]", b"[]", b",")
 _GATHER = 4096
 _LOOK_AT = 64
 
 
 class EventReader:
-    """Rows of one source's events. `feed` and `add` as they come, `rows` in between, `finish` at the end."""
+    """Rows from the events of one source. Call `feed` or `add` for input, `rows` in between, and `finish` at the
+    end."""
 
     def __init__(self, source: Source, stats: RunStats) -> None:
         self._source = source
@@ -37,7 +38,7 @@ class EventReader:
         self._plain: list[bytes] = []
 
     def read_lines(self) -> Iterator[Batch]:
-        """The rows of a source with one JSON object a line, perhaps as the elements of an array."""
+        """The rows of a source with one JSON object on each line, which may be elements of an array."""
         data = b""
         final = False
         while not final:
@@ -61,7 +62,7 @@ class EventReader:
         yield from self.finish()
 
     def add(self, number: int, value: Mapping[str, Any]) -> None:
-        """One event, found on line `number`. A threat, which the log holds too, is passed over."""
+        """Adds the event on line `number`. A threat, which the log may also have, is ignored."""
         if value.get("event") == "threat":
             return
         if "timestamp" not in value and SHIPPED in value:
@@ -72,14 +73,14 @@ class EventReader:
             self._source.parse_errors.line(self._source.name, number, "no event", str(error))
 
     def rows(self) -> Iterator[Batch]:
-        """What is ready."""
+        """The rows that are complete."""
         if len(self._plain) >= _GATHER:
             yield from self._feed_plain()
         if self._ledger.waiting:
             yield renumber(self._ledger.take(), self._lines.name, self._stats)
 
     def finish(self) -> Iterator[Batch]:
-        """The rest."""
+        """The remaining rows."""
         yield from self._feed_plain()
         yield renumber(self._ledger.take(close=True), self._lines.name, self._stats)
         account(self._ledger.totals(), self._stats)
@@ -93,7 +94,7 @@ class EventReader:
             yield renumber(self._ledger.take(), self._lines.name, self._stats)
 
     def _other_line(self, number: int, line: bytes) -> None:
-        """A line that is not of the plain shape: unusual, or damaged."""
+        """Reads a line that is not in the plain form: it is unusual or damaged."""
         text = line.strip(BETWEEN)
         if text in _BRACKETS:
             return
@@ -109,13 +110,13 @@ class EventReader:
 
 
 def one_a_line(head: bytes) -> bool:
-    """Whether a line among the first holds a whole object; half a line may stand before it."""
+    """Whether one of the first lines is a whole object; the first one may be only half a line."""
     lines = [line.strip(BETWEEN).rstrip(b",") for line in head.split(b"\n")[:_LOOK_AT]]
     return any(text.startswith(b"{") and (text.endswith(b"}") or len(lines) == 1) for text in lines)
 
 
 def _plain(value: Mapping[str, Any]) -> bytes:
-    """The event as a plain JSON line. Raises ValueError if a field is missing, or not what it can be."""
+    """The event as a plain JSON line. Raises ValueError if a field is missing or not valid."""
     missing = [name for name in _REQUIRED if value.get(name) in (None, "")]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing")
@@ -149,6 +150,6 @@ def _plain(value: Mapping[str, Any]) -> bytes:
 
 
 def _name(value: Any) -> str:
-    """An interface name of a length and of characters that the plain shape can hold."""
+    """The interface name, without characters that the plain form cannot have, and shortened."""
     text = "".join(letter for letter in str(value or "") if letter.isprintable() and letter not in '"\\')
     return text.encode()[:_NAME_MAX].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""Which reader reads a file: told by its content, never by its name."""
+"""Chooses the reader for a file, by its content, never by its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trafficmond.flows.batch import Batch
 
 
 class Reader(Protocol):
-    """What a module of `readers` offers."""
+    """The interface of a module in `readers`."""
 
     TITLE: str
 
@@ -32,10 +32,11 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """A reader, by its name in `readers`, and whether its rows are RECORD (flows, which others made) or DELTA (packets,
-    or log lines of them).
+    """A reader with its name in `readers`, and the kind of its rows: RECORD (flows that another program measured) or
+    DELTA (packets, or log lines of packets).
 
-    `json`: its records are JSON, or may be. `repeats`: they may tell of one connection many times, in many files too.
+    `json`: its records are, or may be, JSON. `repeats`: its records may report one connection many times, also in
+    several files.
     """
 
     name: str
@@ -46,11 +47,12 @@ class Format:
 
     @cached_property
     def reader(self) -> Reader:
-        """Loaded when it is first asked for: a capture needs none of those that read logs."""
+        """Imported when it is first used, so a capture does not need the readers of logs."""
         return cast(Reader, import_module(f"{readers.__name__}.{self.name}"))
 
     def deltas(self, source: Source, stats: RunStats) -> Iterator[Batch]:
-        """DELTA rows of the source. Of a format that `repeats`, the first source to be read has those of all."""
+        """DELTA rows of the source. For a format that `repeats`, the first source yields the rows of all such
+        sources."""
         if self.repeats:
             sources = stats.together.setdefault(self.reader.TITLE, [])
             sources.append(source)
@@ -65,7 +67,7 @@ class Format:
 
 
 def _with_interval(batches: Iterator[Batch], source: Source, stats: RunStats) -> Iterator[Batch]:
-    """The batches, while the interval of the run follows the time that they turn out to span."""
+    """The batches; meanwhile, widens the run's interval to match the time that they span."""
     first, last, rows = math.inf, -math.inf, 0
     for batch in batches:
         if len(batch):
@@ -91,7 +93,7 @@ FORMATS = (
 
 
 def _enveloped(source: Source) -> Format | None:
-    """The format of what a shipper put into records of its own, or behind what syslog writes before it."""
+    """The format of records inside a log shipper's records, or after a syslog header."""
     sample = Sample(source.head, enveloped=True)
     if packed(source.head, source.path) or not sample.objects:
         return None
@@ -104,7 +106,8 @@ def _enveloped(source: Source) -> Format | None:
 
 
 def format_of(source: Source) -> Format:
-    """The format of a source. Raises InputError if it is none: what it looks like, what it lacks, what is read."""
+    """The format of a source. Raises InputError if there is none; it names the most similar format, and what is
+    missing."""
     looked, path = True, "FILE" if source.path == "-" else source.path
     while looked:
         sample = Sample(source.head)

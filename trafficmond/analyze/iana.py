@@ -1,4 +1,4 @@
-"""Names of the IP protocols by which other programs' logs call them: those of IANA, in small letters, by number."""
+"""Names of IP protocols in other programs' logs: those of IANA, in lower case, by number."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ wb-expak iso-ip vmtp secure-vmtp vines ttp nsfnet-igp dgp tcf eigrp ospf sprite-
 etherip encap - gmtp ifmp pnni pim aris scps qnx a/n ipcomp snp compaq-peer ipx-in-ip vrrp pgm - l2tp ddx iatp stp srp
 uti smp sm ptp isis fire crtp crudp sscopmce iplt sps pipe sctp fc rsvp-e2e-ignore mobility udplite mpls-in-ip manet
 hip shim6 wesp rohc ethernet aggfrag nsh
-"""  # 0, 1, ...; "-" has no name of its own
+"""  # 0, 1, ...; "-": has no name
 
 IANA = {name: number for number, name in enumerate(_NAMES.split()) if name != "-"}

@@ -1,4 +1,4 @@
-"""JSON objects from a stream, however they are laid out: one a line, in an array, or over many lines."""
+"""Reads JSON objects from a stream, whatever its layout: one on each line, in an array, or over many lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from trafficmond.analyze.source import Source
 
 OBJECT_MAX = 1 << 20
-"""Characters of the largest object; a longer one is damage."""
+"""Characters of the largest object; a longer one counts as damage."""
 
 _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
 _WRAPPER = (
@@ -25,13 +25,13 @@ _NEXT_LIST = re.compile(r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[
 _NEXT_MAX = 64  # characters of what _NEXT_LIST finds, which may be cut by the end of what was read
 _AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
 _SHOWN = 120
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is what pandas writes for what is missing: null
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # pandas writes NaN for missing values: null
 
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line on which it begins, object) for each. What is none is counted as damage, and reading goes on with
-    the next line. The objects of a list that is all of an object (`{"events": [...], ...}`) are taken out of it, and
-    of each that follows; so are those that a shipper put into its own, if the source is `enveloped`."""
+    """Yields (line number, object) for each object. Anything else counts as damage, and reading continues on the next
+    line. If an object only wraps a list (`{"events": [...], ...}`), yields the objects of the list instead; if the
+    source is `enveloped`, yields the records inside a log shipper's."""
     enveloped = source.enveloped
     decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
@@ -52,7 +52,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
     while True:
         start = at
-        if buffer.startswith("\n{", at) and not skipping:  # as most logs go on
+        if buffer.startswith("\n{", at) and not skipping:  # the layout of most logs
             at = start = at + 1
             line += 1
         elif not skipping:
@@ -69,7 +69,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 return
             buffer, at = more(""), 0
             continue
-        if wrapper and buffer[start] in '"}':  # the list has ended; what else the object holds follows, or another list
+        if wrapper and buffer[start] in '"}':  # the list has ended; the rest of the object follows, or another list
             following = _NEXT_LIST.search(buffer, start)
             if not following and final:
                 return
@@ -99,13 +99,13 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         else:
             source.parse_errors.line(source.name, line, "not a JSON object", _shown(buffer, start))
             skipping = True
-        if buffer.find("\n", start, end) >= 0:  # much quicker than to count none
+        if buffer.find("\n", start, end) >= 0:  # much faster than counting none
             line += buffer.count("\n", start, end)
         at = end
 
 
 def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
-    """The record that a shipper put into its own, as an object or as text; None if there is none."""
+    """The record inside a log shipper's record, as an object or as text; None if there is none."""
     for name in _ENVELOPES:
         inner = found.get(name)
         if name == "fields":
@@ -145,12 +145,12 @@ Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Kibana pu
 _OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "msg", "payload"))
 """Where shippers put words of their own too."""
 _RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", "id"))
-"""Names by which the records of others are known, in which nothing more is looked for."""
-_ENVELOPES_MAX = 3  # such as lie in each other
+"""Keys that identify a record itself; inside it no further record is searched."""
+_ENVELOPES_MAX = 3  # nested envelopes
 
 
 def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[dict[str, Any]]:
-    """The first whole objects, at most `most`, of what a file begins with; what is damaged is passed over."""
+    """The first whole objects, at most `most`, at the beginning of a file; damaged parts are ignored."""
     text = head.decode("utf-8", "replace")
     wrapper = _WRAPPER.match(text)
     at = wrapper.end() if wrapper else 0

@@ -1,4 +1,4 @@
-"""Names of link types that are not read: https://www.tcpdump.org/linktypes.html."""
+"""Names of link types that cannot be read: https://www.tcpdump.org/linktypes.html."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ _BY_NUMBER = {number: name for name, numbers in _NAMES.items() for number in num
 
 
 def named(link: int) -> str:
-    """The number, with its name if that is known."""
+    """The number, with its name if known."""
     return f"{link} ({_BY_NUMBER[link]})" if link in _BY_NUMBER else str(link)

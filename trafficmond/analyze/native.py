@@ -1,4 +1,4 @@
-"""build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C."""
+"""Calls build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Totals(ctypes.Structure):
 
 
 class Note(ctypes.Structure):
-    """struct tm_note: something wrong in a capture."""
+    """struct tm_note: a problem found in a capture."""
 
     _fields_ = (
         ("offset", ctypes.c_uint64),
@@ -61,7 +61,7 @@ class Note(ctypes.Structure):
 
 
 class Reject(ctypes.Structure):
-    """struct tm_reject: a line that is not of the plain shape."""
+    """struct tm_reject: a line that is not in the plain form."""
 
     _fields_ = (("at", ctypes.c_uint64), ("length", ctypes.c_uint64), ("line", ctypes.c_uint64))
 
@@ -91,14 +91,15 @@ _SIGNATURES: compiled.Signatures = {
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library. Raises TrafficmonError if it is not there or is of another version."""
+    """Loads the library. Raises TrafficmonError if it is missing or belongs to another version."""
     loaded = compiled.library()
     compiled.declare(loaded, _SIGNATURES)
     return loaded
 
 
 class Ledger:
-    """Flows merged per interval (seconds), as the kernel's ledger does live; holds the C side's memory."""
+    """Merges packets into flows for each interval (seconds), as the kernel's ledger does live; owns memory of the C
+    library."""
 
     def __init__(self, interval: float) -> None:
         self.lib = library()
@@ -107,23 +108,23 @@ class Ledger:
             raise MemoryError
 
     def set_interval(self, interval: float) -> None:
-        """Merge over so many seconds from now on."""
+        """Sets the length of the intervals from now on, in seconds."""
         self.lib.tm_ledger_pace(self.handle, interval)
 
     def take(self, *, close: bool = False) -> Batch:
-        """The rows of the intervals that ended; with `close` of the present one too."""
+        """The rows of the complete intervals; with `close`, of the current one too."""
         rows = np.empty(ROWS_MAX if close else self.waiting, DELTA)
         count = self.lib.tm_ledger_take(self.handle, rows.ctypes.data, close)
         return copied(rows[:count]) if count < len(rows) else rows
 
     @property
     def waiting(self) -> int:
-        """How many rows take() would give."""
+        """The number of rows that take() would return."""
         return int(self.lib.tm_ledger_waiting(self.handle))
 
     @property
     def full(self) -> bool:
-        """Whether reading stopped for want of room: rows must be taken before it goes on."""
+        """Whether the ledger is full; then call take() before reading continues."""
         return self.waiting > ROWS_MAX // 2
 
     def totals(self) -> Totals:
@@ -139,7 +140,7 @@ class Ledger:
 
 
 class Capture:
-    """A pcap or pcapng stream being read into a ledger; `strict` reads as the kernel's program does, and no more."""
+    """Reads a pcap or pcapng stream into a ledger; `strict` reads only what the kernel program can read."""
 
     def __init__(self, ledger: Ledger, *, strict: bool = False) -> None:
         self.ledger = ledger
@@ -148,12 +149,12 @@ class Capture:
             raise MemoryError
 
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[Note]]:
-        """(bytes used, what was found wrong). What was not used must come again, in front of what follows."""
+        """Reads `data` and returns (bytes used, problems). Pass the unused bytes again, before the next ones."""
         used = self.ledger.lib.tm_capture_read(self.handle, data, len(data), final)
         return int(used), list(self._notes())
 
     def name(self, ifindex: int) -> str:
-        """Interface name as the capture gives it, empty if it does not."""
+        """The name of an interface in the capture; empty if it has none."""
         text: bytes = self.ledger.lib.tm_capture_name(self.handle, ifindex)
         return text.decode("utf-8", "replace")
 
@@ -172,7 +173,7 @@ class Capture:
 
 
 class Lines:
-    """JSON log lines being read into a ledger."""
+    """Reads JSON log lines into a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -182,14 +183,15 @@ class Lines:
         self._rejects = (Reject * REJECTS_MAX)()
 
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[tuple[int, bytes]]]:
-        """(bytes used, lines not of the plain shape with their numbers); as Capture.feed."""
+        """Reads `data` and returns (bytes used, lines not in the plain form with their numbers); otherwise like
+        Capture.feed."""
         used = self.ledger.lib.tm_lines_feed(self.handle, data, len(data), final)
         count = self.ledger.lib.tm_lines_rejects(self.handle, self._rejects)
         rejects = [(r.line, data[r.at : r.at + r.length]) for r in self._rejects[:count]]
         return int(used), rejects
 
     def name(self, ifindex: int) -> str:
-        """Interface name by the number that the rows carry."""
+        """The interface name for a number in the rows."""
         text: bytes = self.ledger.lib.tm_lines_name(self.handle, ifindex)
         return text.decode("utf-8", "replace")
 
@@ -200,7 +202,7 @@ class Lines:
 
 
 def account(totals: Totals, stats: RunStats) -> None:
-    """Adds what the C side counted to the run's account."""
+    """Adds the counts of the C library to the run's account."""
     for name in ("seen", "in_flows", "not_ip", "malformed"):
         part = getattr(totals, name)
         getattr(stats, name).add(part.packets, part.bytes)

@@ -1,5 +1,5 @@
-"""Rows from files in the order and the portions in which the live engine would have seen them: a bounded window sorts
-what comes nearly in order, and thin intervals are taken together."""
+"""Puts rows from files into the order and the intervals of the live engine: a bounded window sorts rows that are nearly
+in order, and intervals with few packets are combined."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from trafficmond.analyze.sorting import in_time
 from trafficmond.flows.batch import Batch, Column, join, take
 
 HOLD = 65536
-"""Rows that wait for their turn, over all inputs of a run."""
+"""Rows in the sorting windows of all inputs of a run."""
 
 SPARSE = 256
 SPARSE_S = 10.0
-"""Intervals with together no more than SPARSE packets, over no more than SPARSE_S, make one batch."""
+"""Successive intervals are combined while they have at most SPARSE packets and span at most SPARSE_S."""
 
 BUNDLE, BUNDLE_ROWS = 64, 4096
 
 
 class Interval(NamedTuple):
-    """What was seen in the `width` seconds up to `now` (epoch seconds): DELTA rows."""
+    """The DELTA rows of the `width` seconds up to `now` (epoch seconds)."""
 
     now: float
     rows: Batch
@@ -35,10 +35,11 @@ class Interval(NamedTuple):
 def intervals(
     batches: Iterable[Batch], batching: BatchInterval, hold: int, late: Callable[[int], None]
 ) -> Iterator[Interval]:
-    """Each interval that has any DELTA rows, in order.
+    """Yields each interval that has DELTA rows, in order.
 
-    At most about `hold` rows wait. A row that comes after a later interval was given goes with that one; `late`
-    is told how many. An interval with more rows than fit comes in parts, with the same `now`.
+    At most about `hold` rows are kept. A row that comes after a later interval was yielded is added to the current one;
+    `late` is called with the number of such rows. An interval with too many rows is yielded in parts, with the same
+    `now`.
     """
     waiting: list[Batch] = []
     count = 0
@@ -53,7 +54,7 @@ def intervals(
         rows = join(waiting)
         waiting = []  # they are in `rows` now
         order, times = in_time(rows["last"])
-        # All of the intervals that lie in the older half; at least the first, however large it is.
+        # All intervals in the older half of the rows; at least the first one, however large it is.
         interval = batching.interval
         edge = _end(max(times[count // 2] - interval, times[0]), interval)
         ready = int(np.searchsorted(times, edge))
@@ -70,7 +71,7 @@ def intervals(
 
 
 def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:
-    """One stream of intervals from several, as if all had been seen by one observer."""
+    """Merges several streams of intervals into one, as if one observer had seen everything."""
     if len(streams) == 1:
         yield from streams[0]
         return
@@ -85,9 +86,9 @@ def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:
 
 
 def portions(stream: Iterable[Interval]) -> Iterator[Interval]:
-    """The intervals, thinly filled ones taken together.
+    """The intervals, with small ones combined.
 
-    Up to SPARSE packets within SPARSE_S are too few for any detector to mistake for a burst.
+    Up to SPARSE packets within SPARSE_S are too few to look like a burst to any detector.
     """
     held: list[Interval] = []
     packets = 0
@@ -103,7 +104,7 @@ def portions(stream: Iterable[Interval]) -> Iterator[Interval]:
 
 
 def bundles(stream: Iterable[Interval]) -> Iterator[list[Interval]]:
-    """The intervals by the handful, to be handed from thread to thread: BUNDLE of them, or some BUNDLE_ROWS rows."""
+    """Groups intervals so that they can be passed between threads: BUNDLE of them, or about BUNDLE_ROWS rows."""
     held: list[Interval] = []
     rows = 0
     for part in stream:
@@ -131,9 +132,9 @@ def _together(parts: list[Interval]) -> Interval:
 def _cut(
     rows: Batch, order: Column, times: Column, interval: float, given: float, late: Callable[[int], None]
 ) -> Iterator[Interval]:
-    """Rows by interval, in this order and of these times; what is behind `given`, the end of the interval handed out
-    last, goes with it. Each has rows of its own: whoever keeps one for longer must not keep the whole window with it.
-    """
+    """Splits the rows, which have this order and these times, by interval. Rows of earlier intervals than the last
+    one yielded, which ended at `given`, get its time. Each part is a copy, so keeping one does not keep the whole
+    window."""
     ends = (np.floor(times / interval) + 1) * interval
     if overdue := int(np.searchsorted(ends, given)):
         late(overdue)

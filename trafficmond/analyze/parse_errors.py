@@ -1,4 +1,4 @@
-"""What could not be read: counted all, shown in part, never a reason to stop."""
+"""Problems in the input: all are counted, some are shown, none stops the run."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class ParseError:
 
 @dataclass
 class ParseErrors:
-    """Every damaged place of a run: the first SHOWN as they are, the rest by kind and number."""
+    """All damaged places of a run: the first SHOWN in detail, the rest as counts by kind."""
 
     total: int = 0
     places: list[ParseError] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
 
     def line(self, source: str, number: int, kind: str, text: str | bytes = "") -> None:
-        """A line that could not be used, with its text as far as it is short."""
+        """Records a line that could not be used, with its text, shortened."""
         shown = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
         self._add(source, f"line {number}", kind, shown)
 
     def offset(self, source: str, offset: int, kind: str, detail: str = "") -> None:
-        """A place in a file without lines."""
+        """Records a place in a file without lines."""
         self._add(source, f"offset {offset}", kind, detail)
 
     def uncounted(self, kind: str, count: int) -> None:
-        """`count` more places whose whereabouts nobody kept."""
+        """Records `count` more places without their positions."""
         self.total += count
         self.kinds[kind] += count
 

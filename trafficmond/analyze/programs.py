@@ -1,4 +1,4 @@
-"""zstd and journal files undone on the way, by the programs that know them."""
+"""Unpacks zstd and journal files while they are read, with the programs zstd and journalctl."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _SHOWN = 120
 
 
 def zstd(file: BinaryIO) -> Program | None:
-    """The frames of a zstd file, which may be a pipe; None where zstd is not installed."""
+    """The content of a zstd file, which may be a pipe; None if zstd is not installed."""
     program = shutil.which("zstd")
     return Program([program, "-dcq"], file) if program else None
 
 
 def journal(path: str) -> Program | None:
-    """The entries of a journal file as JSON, a line each; None where there is no journalctl, or no path to give it."""
+    """The entries of a journal file as JSON lines; None if journalctl is not installed or there is no path."""
     program = shutil.which("journalctl")
     return Program([program, "--quiet", "--output=json", f"--file={path}"]) if program and path != "-" else None
 
 
 class Program:
-    """What a program makes of `file`, which it is fed with, or of what its command names."""
+    """Reads the output of a program, which gets `file` on standard input, or reads a file named in its command."""
 
     def __init__(self, command: list[str], file: BinaryIO | None = None) -> None:
         fed = subprocess.PIPE if file else subprocess.DEVNULL
@@ -70,7 +70,7 @@ def _pump(file: BinaryIO, into: IO[bytes]) -> None:
     try:
         while part := file.read(_PART):
             into.write(part)
-    except (OSError, ValueError):  # the program ended, or the file was closed: read() says why
+    except (OSError, ValueError):  # the program ended, or the file was closed: read() reports why
         pass
     finally:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, only where a person watches."""
+"""A progress bar on standard error, only if that is a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WIDTH = 30
 
 
 class Bar:
-    """`show(done, total)` as often as wanted; it draws itself at most ten times a second. `clear` takes it away."""
+    """Call `show(done, total)` as often as you like; it draws at most ten times a second. `clear` removes the bar."""
 
     def __init__(self, label: str) -> None:
         self._label = label

@@ -1,7 +1,7 @@
-"""The report: the original analyser's sections and keys, with right numbers, and threats and damage beside them.
+"""The report: the sections and keys of the original analyser, with correct numbers, and threats and damage in addition.
 
-It is gathered from batches in bounded memory, and is plain data (dict, list, str, numbers) in the end, so that the
-renderers and the daemon's own report use one form.
+It is gathered from batches in bounded memory. The result is plain data (dict, list, str, numbers), so the renderers and
+the daemon's own report use the same form.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from trafficmond.verdict import action_of
 Report = dict[str, Any]
 
 GATHER = 1 << 14
-"""Rows gathered before they are counted."""
-_SMALL = 256  # numbers below are counted without sorting them
+"""Rows that are collected before they are counted."""
+_SMALL = 256  # smaller numbers are counted without sorting
 
 _SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
 _FLOW = (*_SIDE, "sport", "dport", "proto")
@@ -49,12 +49,12 @@ _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DRO
 
 
 class Gatherer:
-    """Counts what the batches of a run hold; `report` says it all."""
+    """Counts what the batches of a run contain; `report` returns the result."""
 
     def __init__(self, top: int = 10) -> None:
         self._top = top
         self._deltas: list[Batch] = []
-        self._moved: list[Batch] = []  # what is counted of FLOW rows
+        self._moved: list[Batch] = []  # the columns of FLOW rows that are counted
         self._waiting = 0
         self._sources, self._destinations = Tally(_SIDE), Tally(_SIDE)
         self._pairs = Tally(_FLOW)
@@ -65,7 +65,7 @@ class Gatherer:
         self._services = np.zeros((len(SERVED), 65536), np.int64)  # flows by protocol and the responder's port
 
     def add_flows(self, flows: Batch) -> None:
-        """Counts the FLOW rows that the flow table made."""
+        """Counts the FLOW rows of the flow table."""
         self._moved.append(_moved(flows))
 
     def add(self, deltas: Batch) -> None:
@@ -77,7 +77,7 @@ class Gatherer:
             self._count()
 
     def report(self, stats: RunStats, threats: Iterable[Threat], sources: list[dict[str, Any]], now: float) -> Report:
-        """The whole report; `now` is when it was made (epoch seconds)."""
+        """The whole report; `now` is its time (epoch seconds)."""
         self._count()
         listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
         temporal = self._temporal(stats)
@@ -176,7 +176,7 @@ class Gatherer:
         ]
 
     def _temporal(self, stats: RunStats) -> dict[str, Any]:
-        timed = stats.first <= stats.last and stats.last > 0  # a capture may hold packets and not one time
+        timed = stats.first <= stats.last and stats.last > 0  # a capture may have packets without any time
         bins = list(self._timeline.bins()) if timed else []
         width = self._timeline.width
         peak = max(bins, key=lambda bin_: bin_[1], default=None)
@@ -217,7 +217,7 @@ class Gatherer:
 
 
 def _moved(flows: Batch) -> Batch:
-    """What is counted of a FLOW batch: the flows in which anything moved. Rows a fifth as large, to wait in."""
+    """The columns of a FLOW batch that are counted, for flows with traffic; a fifth of the size of the rows."""
     at = np.flatnonzero((flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0))
     rows = empty(_MOVED, len(at))
     compiled.gather(flows, at, rows, _SAME)
@@ -237,7 +237,7 @@ def threat_dict(threat: Threat) -> dict[str, Any]:
 
 
 def iso(seconds: float) -> str:
-    """UTC with milliseconds: 2024-11-29T00:00:00.000Z; what no calendar holds is given as a number."""
+    """UTC with milliseconds: 2024-11-29T00:00:00.000Z; a time outside the calendar as a number."""
     try:
         moment = datetime.fromtimestamp(round(seconds, 3), UTC)
     except (ValueError, OverflowError, OSError):

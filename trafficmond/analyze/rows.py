@@ -1,4 +1,4 @@
-"""From the values that text formats carry to columns: addresses, protocols, times, and the RECORD batch."""
+"""Converts the values of text formats to columns: addresses, protocols, times, and the RECORD batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, protocol_number
 
-# A flow as other monitors report it: both directions in one row, src the initiator. Times are epoch seconds.
+# A flow as another monitor reports it: both directions in one row, src the initiator. Times are epoch seconds.
 RECORD = np.dtype(
     [
         *ENDPOINTS,
@@ -36,15 +36,15 @@ RECORD = np.dtype(
         ("first_flags", "u1"),
         ("reply_tcp_flags", "u1"),
         ("reply_first_flags", "u1"),
-        ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST where the format tells
-        ("told", "u8"),  # of formats that tell of a connection many times: its number there; 0: told once
-        ("rank", "u1"),  # ... which describes it best: duplicates.py
+        ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST if the format has it
+        ("told", "u8"),  # formats that report a connection several times: its id; 0: reported once
+        ("rank", "u1"),  # ... the quality of this record: duplicates.py
     ]
 )
 
 BATCH = 4096
-_GATHERED = 1024  # rows that are tuples of Python's at a time, each ten times as large
-TIME_MAX = 1e11  # epoch seconds; a later moment is a mistake of the file
+_GATHERED = 1024  # rows kept as Python tuples, each ten times as large
+TIME_MAX = 1e11  # epoch seconds; a later time is an error of the file
 
 _MAPPED = int(V4_MAPPED)
 
@@ -54,7 +54,7 @@ _ALIASES = {
     "ipv6": 41,
     "unknown_transport": 255,
     "unknown": 255,
-    "any": 255,  # Suricata: what IANA assigns to nobody
+    "any": 255,  # Suricata: a number that IANA has not assigned
     "ipnip": 4,  # Argus
     "ip-in-ip": 4,  # Suricata 8
     "ipv4": 4,
@@ -63,15 +63,15 @@ _ALIASES = {
     "ospfv2": 89,
     "is-is": 124,
     "mobile": 55,
-    "rtp": 17,  # Argus: what it recognised inside UDP
+    "rtp": 17,  # Argus: recognised inside UDP
     "rtcp": 17,
     "udt": 17,
 }
-_PORTS = {"domain": 53, "http": 80, "https": 443, "ssh": 22, "telnet": 23, "smtp": 25, "ntp": 123}  # no /etc/services
+_PORTS = {"domain": 53, "http": 80, "https": 443, "ssh": 22, "telnet": 23, "smtp": 25, "ntp": 123}  # no netbase
 
 
 class Address(NamedTuple):
-    """As a batch has it: see flows/batch.py."""
+    """An address as in a batch: see flows/batch.py."""
 
     hi: int
     lo: int
@@ -80,7 +80,7 @@ class Address(NamedTuple):
 
 @lru_cache(maxsize=65536)
 def address(text: str) -> Address:
-    """The address written `text`. Raises ValueError if it is none."""
+    """Parses an address. Raises ValueError if it is not valid."""
     try:
         if ":" not in text:
             return Address(*split_address(socket.inet_pton(socket.AF_INET, text)), 4)
@@ -92,11 +92,11 @@ def address(text: str) -> Address:
 
 @lru_cache(maxsize=1024)
 def protocol(text: str) -> int:
-    """The IANA number of a protocol given by name, alias or number. Raises ValueError if unknown."""
+    """The IANA number of a protocol given by name, alias or number. Raises ValueError if it is unknown."""
     name = text.strip().lower()
     known = _ALIASES.get(name, IANA.get(name))
     if known is None:
-        with contextlib.suppress(ValueError):  # pandas made floats of a column with gaps
+        with contextlib.suppress(ValueError):  # pandas turns a column with gaps into floats
             known = whole(name)
     if known is None or not 0 <= known < 256:
         known = protocol_number(text)
@@ -104,7 +104,7 @@ def protocol(text: str) -> int:
 
 
 def whole(value: Any) -> int:
-    """A whole number, which may be written as a float (5.0, "5.0"). Raises ValueError."""
+    """Parses a whole number, which may be written as a float (5.0, "5.0"). Raises ValueError."""
     if isinstance(value, int):
         return value
     try:
@@ -122,7 +122,7 @@ def _exact(value: float) -> int:
 
 
 def count(value: Any) -> int:
-    """A count as Zeek and others write it; "-", null and nothing are 0. Raises ValueError."""
+    """Parses a count as Zeek and others write it; "-", null and the empty text are 0. Raises ValueError."""
     try:
         number = int(value) if type(value) is str else value if type(value) is int else _counted(value)
     except ValueError:
@@ -133,7 +133,7 @@ def count(value: Any) -> int:
 
 
 _COUNT_END = 1 << 48
-"""No flow has so many packets or bytes (281 TB), and a batch of such counts still adds up in 64 bits."""
+"""No flow has so many packets or bytes (281 TB), and the sum of a batch of such counts still fits into 64 bits."""
 
 
 def _counted(value: Any) -> int:
@@ -141,7 +141,8 @@ def _counted(value: Any) -> int:
 
 
 def port(value: Any) -> int:
-    """A port; "-", nothing and None are 0, hexadecimal ones and the names of services are read. Raises ValueError."""
+    """Parses a port, also in hexadecimal or as the name of a service; "-", the empty text and None are 0. Raises
+    ValueError."""
     try:
         number = int(value) if type(value) is str else value if type(value) is int else _named(value)
     except ValueError:
@@ -174,7 +175,7 @@ def _service(name: str) -> int:
 
 
 def icmp_ends(kind: int | None, code: int | None = 0) -> tuple[int, int]:
-    """What stands for the ports of ICMP: its type and code; None for a type that a log does not say."""
+    """The values for the port columns of ICMP: type and code; None for a type that the log does not have."""
     if kind is None:
         return TYPE_UNKNOWN, 0
     if not (0 <= kind <= 255 and 0 <= (code or 0) <= 255):
@@ -183,12 +184,13 @@ def icmp_ends(kind: int | None, code: int | None = 0) -> tuple[int, int]:
 
 
 def is_icmp(proto: int) -> bool:
-    """Whether a protocol has types and codes in place of ports."""
+    """Whether a protocol has types and codes instead of ports."""
     return proto in (ICMP, ICMPV6)
 
 
 def moment(value: Any) -> float:
-    """Epoch seconds of a time: a number of seconds, milli-, micro- or nanoseconds, or ISO 8601 (UTC without a zone).
+    """Parses a time to epoch seconds: a number of seconds, milli-, micro- or nanoseconds, or ISO 8601 (UTC without a
+    zone).
 
     Raises ValueError.
     """
@@ -217,7 +219,7 @@ def iso_time(text: str) -> float:
 
 @lru_cache(maxsize=4096)
 def flags(letters: str) -> int:
-    """TCP flags written as letters (Argus: "FSPA"). Other letters (Argus: E, C) are passed over."""
+    """Parses TCP flags written as letters (Argus: "FSPA"). Other letters (Argus: E, C) are ignored."""
     value = 0
     for letter in letters:
         value |= _LETTERS.get(letter, 0)
@@ -230,11 +232,12 @@ _LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG}
 def sent(
     proto: int, family: int, packets: int, octets: int, link: int = 14, *, flags: int | None = None
 ) -> tuple[int, int, int]:
-    """(packets, bytes, payload bytes) of one side, where only the first two are known.
+    """(packets, bytes, payload bytes) of one side, if only packets and bytes are known.
 
-    The payload is what the headers of ordinary packets leave: of TCP over IPv4 60 bytes for the SYN with its options,
-    52 for each after it. Where nothing was pushed (by the `flags`; without them: of a few packets) all may be SYNs sent
-    again, so that a handshake is never taken for a conversation. `link` is what the format counts of the link header.
+    The payload is estimated from the size of ordinary headers: for TCP over IPv4 60 bytes for the SYN with its options,
+    52 for each later packet. If nothing was pushed (according to `flags`; without them: if there are few packets), all
+    packets may be repeated SYNs, so a handshake never looks like a conversation. `link` is the size of the link header
+    that the format counts.
     """
     total = packets * (link + (20 if family == 4 else 40) + _HEADERS.get(proto, 0))
     if proto == TCP and (packets > _MOST_SYNS if flags is None else flags & PSH and packets):
@@ -245,11 +248,12 @@ def sent(
 def one_way_flags(
     told: int | None, ports: tuple[int, int], proto: int, family: int, each: tuple[int, int, int]
 ) -> _Flags:
-    """(all, first) flags of one direction of a TCP flow as an exporter of such halves has them: of all its packets
-    together, ACK perhaps only with a SYN, or not at all (None). `each` is what `sent` made of it.
+    """(all, first) flags of one direction of a TCP flow, from an exporter that reports directions separately.
 
-    What carried payload or was closed had been acknowledged. Of the two that sent SYN and ACK, the lower port answered.
-    Without any flags a single packet tells by its size: a reset has no options, an opening has (RFC 9293, 3.7.1).
+    Such exporters report the flags of all packets together; some report ACK only with a SYN, or no flags at all (None).
+    `each` is the result of `sent`. A side with payload, or one that closed, had been acknowledged. If both sides sent
+    SYN and ACK, the one with the lower port answered. Without flags, the size of a single packet shows what it is: a
+    reset has no options, an opening SYN has (RFC 9293, 3.7.1).
     """
     packets, octets, payload = each
     if proto != TCP:
@@ -273,11 +277,11 @@ _Flags = tuple[int, int]
 _BARE = 20  # bytes of a TCP header without options
 _HEADERS = {TCP: 40, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 12}
 _MOST_SYNS = 3
-_ONLY_OF_SYN = 8  # bytes of options that packets after the SYN do not have
+_ONLY_OF_SYN = 8  # bytes of options that only a SYN has
 
 
 def estimated(proto: int, family: int, payload: int, others: int, packets: int | None = None) -> tuple[int, int]:
-    """(packets, bytes of IP) that a payload took at least, with `others` packets that carried none."""
+    """(packets, bytes of IP) that a payload needs at least, with `others` packets without payload."""
     if packets is None:
         packets = others + -(-payload // _SEGMENT)
     return packets, payload + packets * ((20 if family == 4 else 40) + _LEAST_HEADERS.get(proto, 0))
@@ -288,7 +292,7 @@ _LEAST_HEADERS = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 28}
 
 
 class Records:
-    """RECORD rows being gathered; `take` when `full`, and at the end."""
+    """Collects RECORD rows; call `take` when `full`, and at the end."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
@@ -309,7 +313,7 @@ class Records:
         flags: tuple[int, int, int, int] = (0, 0, 0, 0),  # all and first of the initiator, all and first of the reply
         *,
         reply_bits: int = 0,
-        told: tuple[int, int] = (0, 0),  # columns told and rank
+        told: tuple[int, int] = (0, 0),  # the columns told and rank
         action: Action = Action.MONITOR,
         direction: Direction = Direction.INGRESS,
         ifindex: int = 0,
@@ -336,7 +340,7 @@ class Records:
 
 
 def renumber(rows: Batch, name: Callable[[int], str], stats: RunStats) -> Batch:
-    """The rows, with their interfaces numbered as the run numbers them; `name` knows them by the rows' number."""
+    """The rows with interface numbers of the run; `name` returns the name for a number in the rows."""
     numbers, which = np.unique(rows["ifindex"], return_inverse=True)
     if len(numbers):
         rows["ifindex"] = np.array([stats.ifindex(name(number)) for number in numbers.tolist()], np.uint32)[which]
@@ -344,7 +348,7 @@ def renumber(rows: Batch, name: Callable[[int], str], stats: RunStats) -> Batch:
 
 
 def counted_records(rows: Batch, stats: RunStats) -> Batch:
-    """The RECORD rows, noted in the run's account; sizes as the mean of each direction."""
+    """Counts the RECORD rows in the run's account, with the mean size of each direction."""
     for prefix in ("", "reply_"):
         packets, octets = rows[prefix + "packets"].astype(np.int64), rows[prefix + "bytes"].astype(np.int64)
         stats.flow(int(packets.sum()), int(octets.sum()))

@@ -1,4 +1,4 @@
-"""One analysis: files in, the same flow table and the same engine as live, a report out."""
+"""One analysis: reads files, passes them through the flow table and the engine of the daemon, and makes a report."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 
-_SEED = 1  # flow ids repeat from run to run
+_SEED = 1  # makes flow ids the same in every run
 _REST_S = 5.0
 _NEARLY_S = 300.0  # a row of flows.db spans up to its active timeout
 _LEAST_HOLD = 4096
-_BEGINNING = 4096  # packets that tell where a capture was taken
+_BEGINNING = 4096  # packets by which the side of the capture is recognised
 _BATCHES = 2000
 _BATCHES_BULK = 60
-_BULK = 64 << 20  # bytes of log from which on speed comes before looking at every second
-_AT_ONCE_TICKS = 256  # that the detectors look at together, of PART_ROWS
-_INFLATION = 8  # how much larger a compressed log is than its file
+_BULK = 64 << 20  # bytes of log from which on speed is more important than a resolution of one second
+_AT_ONCE_TICKS = 256  # ticks that go to the detectors together, or PART_ROWS rows
+_INFLATION = 8  # assumed ratio of a compressed log's content to its file
 
 
 @dataclass
 class Progress:
-    """How far a run has come: bytes of the files, of `total` (0 where unknown)."""
+    """The progress of a run in bytes of the files; `total` is 0 if unknown."""
 
     sources: list[Source] = field(default_factory=list)
 
@@ -58,9 +58,9 @@ def analyze(
     top: int = 10,
     tick: Callable[[Progress], None] = lambda _: None,
 ) -> Report:
-    """The report on the files, taken together as one observation. `tick` is called now and then with the progress.
+    """The report on all files together. `tick` is called from time to time with the progress.
 
-    Raises InputError if a file is missing, or of no format that is read; damage inside a file is in the report.
+    Raises InputError if a file is missing or its format is unknown; damage inside a file is part of the report.
     """
     stats = RunStats()
     progress = Progress()
@@ -132,7 +132,7 @@ def _observe(
 
 
 def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
-    """The first rows of a stream, some thousand packets of them, and the stream with them in it."""
+    """The first rows of a stream (some thousand packets), and the whole stream including them."""
     held = []
     packets = 0
     for part in stream:
@@ -144,12 +144,12 @@ def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
 
 
 def _with_stored(stored: Sequence[Threat], found: Iterable[Threat]) -> list[Threat]:
-    """What a daemon found, and what was found again only where it says something else."""
+    """The threats that a daemon found, and those found here that differ from all of them."""
     return [*stored, *(threat for threat in found if not any(_same(threat, known) for known in stored))]
 
 
 def _same(one: Threat, other: Threat) -> bool:
-    """One detector, about the same hosts, at the same time or nearly."""
+    """Whether two threats are the same: one detector, the same hosts, nearly the same time."""
     hosts = ((one.src_ip, other.src_ip), (one.dst_ip, other.dst_ip))
     apart = max(one.first_seen, other.first_seen) - min(one.last_seen, other.last_seen)
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
@@ -165,8 +165,8 @@ def _is_bulk(inputs: list[tuple[Source, Format]]) -> bool:
 
 
 def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:
-    """The stream, with a moment of quiet in each longer pause and at the end: a live engine would have concluded there
-    what it was still waiting for, and not only when traffic went on. After `rest_s` it lets go of what is idle."""
+    """Adds an empty interval to each longer pause and at the end. A live engine would reach its conclusions during the
+    pause, not only when traffic continues. After `rest_s` another one lets the engine drop idle entries."""
     before = math.inf
     for part in stream:
         for after in sorted({_REST_S, rest_s}):

@@ -1,4 +1,5 @@
-"""What readers note beside their rows: damage, interface names, packet sizes and the account of everything seen."""
+"""What readers report in addition to rows: damage, interface names, packet sizes, and the account of everything
+seen."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ SIZE_BOUNDS = (64, 127, 255, 511, 1023, 1518)
 SIZE_CLASSES = ("0-64", "65-127", "128-255", "256-511", "512-1023", "1024-1518", "1519+")
 
 INTERFACES_MAX = 4096
-NAME_MAX = 128  # characters of an interface's name; Windows has some of 50
-OTHER_TYPE = -1  # stands for EtherTypes that are not told apart
+NAME_MAX = 128  # characters of an interface's name; Windows has names of 50
+OTHER_TYPE = -1  # stands for all EtherTypes that are not counted separately
 OTHER_INTERFACE = "(other)"
 
 
@@ -37,7 +38,7 @@ class Count:
 
 @dataclass
 class Sizes:
-    """How large packets were. Of flow records only the mean is known: `exact` is then False."""
+    """Sizes of packets. For flow records only the mean is known; then `exact` is False."""
 
     classes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SIZE_CLASSES), np.int64))
     smallest: int | None = None
@@ -45,7 +46,7 @@ class Sizes:
     exact: bool = True
 
     def add(self, size: npt.ArrayLike, packets: npt.ArrayLike = 1) -> None:
-        """Packets of the given sizes; `packets` says how many of each."""
+        """Adds packets of the given sizes; `packets` is the number of each."""
         sizes = np.atleast_1d(np.asarray(size, np.int64))
         counts = np.broadcast_to(np.asarray(packets, np.int64), sizes.shape)
         sizes, counts = sizes[counts > 0], counts[counts > 0]
@@ -56,30 +57,31 @@ class Sizes:
         self.extent(int(sizes.min()), int(sizes.max()))
 
     def add_means(self, packets: npt.ArrayLike, octets: npt.ArrayLike) -> None:
-        """Flows of so many packets and bytes, each packet taken for the mean."""
+        """Adds flows of so many packets and bytes, each packet with the mean size."""
         counts = np.asarray(packets, np.int64)
         self.add(np.asarray(octets, np.int64) // np.maximum(counts, 1), counts)
         self.exact = False
 
     def extent(self, smallest: int, largest: int) -> None:
-        """Packets from `smallest` to `largest` were seen."""
+        """Records that packets from `smallest` to `largest` were seen."""
         self.smallest = smallest if self.smallest is None else min(self.smallest, smallest)
         self.largest = largest if self.largest is None else max(self.largest, largest)
 
 
 @dataclass
 class BatchInterval:
-    """How finely a run looks at time: `interval` seconds of traffic make one batch.
+    """The resolution of a run: `interval` seconds of traffic make one batch.
 
-    Live it is one second. The work of a batch hardly depends on its size, so the portions of an input that spans a
-    long time are widened while it is read, to end within about `batches_max` batches.
+    Live it is one second. The work for a batch hardly depends on its size. So for an input that spans a long time, the
+    intervals are widened while it is read, and the run ends within about `batches_max` batches.
     """
 
     interval: float = 1.0
     batches_max: int = 2000
 
     def widen(self, span: float, rows: int, done: float) -> None:
-        """After `rows` rows that cover `span` seconds, with the fraction `done` of the input read."""
+        """Widens the interval after `rows` rows that span `span` seconds, when the fraction `done` of the input has
+        been read."""
         if done < _TOO_EARLY:
             return
         while min(span / self.interval, rows) / done > self.batches_max and self.interval < _WIDTHS[-1]:
@@ -92,7 +94,7 @@ _TOO_EARLY = 0.002
 
 @dataclass
 class RunStats:
-    """One run's notes. Invariant: seen = in_flows + not_ip + malformed, to the packet and the byte."""
+    """The account of one run. Invariant: seen = in_flows + not_ip + malformed, in packets and in bytes."""
 
     parse_errors: ParseErrors = field(default_factory=ParseErrors)
     batching: BatchInterval = field(default_factory=BatchInterval)
@@ -103,17 +105,17 @@ class RunStats:
     malformed: Count = field(default_factory=Count)
     malformed_by: Counter[str] = field(default_factory=Counter)
     not_ip_types: Counter[int] = field(default_factory=Counter)  # packets by EtherType
-    snapped: int = 0  # packets that a capture holds only in part
-    threats: list[Threat] = field(default_factory=list)  # that a daemon found, as its flows.db has them
+    snapped: int = 0  # packets that a capture has only in part
+    threats: list[Threat] = field(default_factory=list)  # found by a daemon, from its flows.db
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0
-    together: dict[str, list[Source]] = field(default_factory=dict)  # of formats that tell a flow in many files
+    together: dict[str, list[Source]] = field(default_factory=dict)  # of formats that report a flow in several files
     first: float = math.inf  # time of the earliest packet, epoch seconds
     last: float = -math.inf
     _interfaces: dict[str, int] = field(default_factory=dict)
 
     def ifindex(self, name: str) -> int:
-        """The number that stands for an interface in this run, from 1; 0 for no name."""
+        """The number of an interface in this run, from 1; 0 for no name."""
         if not name:
             return 0
         number = self._interfaces.get(name)
@@ -127,19 +129,19 @@ class RunStats:
 
     @property
     def interfaces(self) -> dict[int, str]:
-        """Names by the numbers given."""
+        """Names by their numbers."""
         return {number: name for name, number in self._interfaces.items()}
 
     def reach(self, first: float, last: float) -> None:
-        """Packets from `first` to `last` were seen."""
+        """Records that packets from `first` to `last` were seen."""
         self.first, self.last = min(self.first, first), max(self.last, last)
 
     def flow(self, packets: int, octets: int) -> None:
-        """Packets that went into rows."""
+        """Counts packets that are in rows."""
         self.seen.add(packets, octets)
         self.in_flows.add(packets, octets)
 
     def other(self, packets: int, octets: int) -> None:
-        """Packets that are not IP."""
+        """Counts packets that are not IP."""
         self.seen.add(packets, octets)
         self.not_ip.add(packets, octets)

@@ -1,4 +1,5 @@
-"""What a file begins with, looked at once for all readers: which of them knows it, and what the others miss."""
+"""The beginning of a file, parsed once for all readers: which of them recognises it, and what is missing for the
+others."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 from trafficmond.analyze.jsonstream import first_objects
 
 SHIPPED = "@timestamp"
-"""Where Logstash and its kin put the time of a record, often in place of the field that it was taken from."""
+"""Keys under which Logstash and similar programs store the time of a record, often instead of the original field."""
 
 LINES = 64
 OBJECTS = 64
@@ -20,17 +21,17 @@ _SPLIT = re.compile(r"[,;|\t ]+")
 class Sample:
     """The first bytes of a file (Source.head), as lines and as JSON objects.
 
-    A reader's `lacks(sample)` says what keeps a file from being of its format: nothing (an empty list), the names of
-    fields that are missing where most are there, or None where there is no likeness.
+    A reader's `lacks(sample)` returns the reasons why a file is not in its format: an empty list if it is, the names of
+    missing fields if most are there, None if it is not similar at all.
     """
 
     def __init__(self, head: bytes, *, enveloped: bool = False) -> None:
         self.head = head
-        self.enveloped = enveloped  # look for records within those of a shipper, or behind what syslog wrote
+        self.enveloped = enveloped  # search records inside those of a log shipper, or after a syslog header
 
     @cached_property
     def lines(self) -> list[str]:
-        """The first lines; the first may be half a line, the last too."""
+        """The first lines; the first and the last one may be incomplete."""
         return [
             line.strip("\r\0\ufeff\x1e") for line in self.head.decode("utf-8", "replace").split("\n", LINES)[:LINES]
         ]
@@ -41,16 +42,16 @@ class Sample:
         return first_objects(self.head, OBJECTS, enveloped=self.enveloped) if b"{" in self.head else []
 
     def object_lacks(self, needed: Collection[str], names: Callable[[dict[str, Any]], Iterable[str]] = list) -> Lacks:
-        """What the object most like it lacks of the `needed` keys; `names` says which keys an object has."""
+        """The `needed` keys that the most similar object lacks; `names` returns the keys of an object."""
         return _least(needed, (set(names(found)) for found in self.objects))
 
     def header_lacks(self, needed: Collection[str], names: Callable[[str], Iterable[str]]) -> Lacks:
-        """What the line most like it lacks of the `needed` names; `names` takes a line for a header."""
+        """The `needed` names that the most similar line lacks; `names` parses a line as a header."""
         return _least(needed, (set(names(line)) for line in self.lines))
 
 
 def with_time(event: Mapping[str, Any]) -> list[str]:
-    """The keys of a record whose time may be where a shipper puts it."""
+    """The keys of a record, with the field that has its time even if a log shipper moved it."""
     return [*event, "timestamp"] if SHIPPED in event else [*event]
 
 

@@ -1,5 +1,5 @@
-"""Flow records by their start: monitors write a flow when it ends, so they are sorted whole, through runs on disk where
-they do not fit in memory."""
+"""Sorts flow records by their start, because monitors write a flow when it ends. If they do not fit into memory, sorted
+runs go to disk and are merged."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trafficmond.analyze.rows import BATCH, RECORD
 from trafficmond.flows.batch import Batch, Column, empty, join, take
 
 RUN = 131072
-"""Flow records sorted at a time; more than one run goes to disk."""
+"""Flow records that are sorted at a time; if there is more than one such run, runs go to disk."""
 
 
 def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same RECORD rows by their start, in portions; more than RUN of them are sorted through a temporary file."""
+    """The same RECORD rows sorted by start, in portions; more than RUN of them are sorted through a temporary file."""
     runs: list[tuple[int, int]] = []  # (first row, rows) of each sorted run on disk
     gathered: list[Batch] = []
     count = 0
@@ -49,7 +49,7 @@ def _temporary() -> IO[bytes]:
 
 
 def in_order(batches: list[Batch], column: str) -> Batch:
-    """All rows by a column of times; equal times stay as they came."""
+    """All rows sorted by a column of times; equal times keep their order."""
     rows = join(batches)
     times = rows[column]
     if bool(np.all(times[1:] >= times[:-1])):
@@ -58,7 +58,7 @@ def in_order(batches: list[Batch], column: str) -> Batch:
 
 
 def in_time(times: Column) -> tuple[Column, Column]:
-    """(the order of times, the times in it); equal ones stay as they came."""
+    """(order, sorted times); equal times keep their order."""
     order = np.argsort(times, kind="stable")
     return order, times[order]
 
@@ -72,7 +72,8 @@ def _run(spool: IO[bytes], first: int, size: int, runs: int) -> Iterator[Batch]:
 
 
 def _merge_runs(sources: list[Iterator[Batch]]) -> Iterator[Batch]:
-    """Each time: all rows up to the earliest end of what is loaded, so that nothing unread can be before them."""
+    """Merges the runs. Each step yields all rows up to the earliest last row in memory, so no unread row can be before
+    them."""
     loaded = [(next(source, empty(RECORD)), source) for source in sources]
     loaded = [(rows, source) for rows, source in loaded if len(rows)]
     while loaded:

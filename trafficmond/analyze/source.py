@@ -1,4 +1,4 @@
-"""An input file as a stream of bytes or lines: decompressed, with its position, never whole in memory."""
+"""An input file as a stream of bytes or lines: decompressed, with its position, never completely in memory."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trafficmond.errors import TrafficmonError
 HEAD = 1 << 16
 CHUNK = 1 << 20
 LINE_MAX = 1 << 20
-"""A longer line is damage: no format here has one, and a file without newlines must not fill the memory."""
+"""A longer line is damage: no format here has such lines, and a file without newlines must not fill the memory."""
 
 BETWEEN = b" \t\r\n\0\x1e\xef\xbb\xbf"
-"""What may stand around a record and says nothing: blanks, NULs of a log that was emptied in place, the record
-separator of RFC 7464, the byte order mark of a file that was joined to another."""
+"""Characters that may surround a record and have no meaning: blanks, NULs of a log that was emptied in place, the
+record separator of RFC 7464, the byte order mark of a file that was appended to another."""
 
 _BEFORE = b"\0\x1e\xef\xbb\xbf"
 _NOTES_MAX = 32
@@ -33,14 +33,14 @@ _UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 class InputError(TrafficmonError):
-    """A file that cannot be analysed at all: missing, unreadable, or of no known format."""
+    """A file that cannot be analysed: missing, unreadable, or of an unknown format."""
 
 
 class Source:
-    """One input. `head` is its first bytes (HEAD of them, more after `look`), which reading yields again.
+    """One input. `head` has its first bytes (HEAD, more after `look`), which reading returns again.
 
-    What stands before the beginning of a text is taken away here, for all readers: byte order marks, NULs. UTF-16
-    becomes UTF-8. Raises InputError if the file cannot be opened, or is compressed in a way this host cannot undo.
+    For all readers, byte order marks and NULs at the beginning are removed, and UTF-16 becomes UTF-8. Raises InputError
+    if the file cannot be opened, or if this host cannot decompress it.
     """
 
     def __init__(self, path: str, parse_errors: ParseErrors) -> None:
@@ -49,11 +49,11 @@ class Source:
         self.parse_errors = parse_errors
         self.notes: Counter[str] = Counter()
         self.compressed = ""
-        self.enveloped = False  # its records are inside those of a shipper: jsonstream.py
+        self.enveloped = False  # its records are inside those of a log shipper: jsonstream.py
         self.size = 0
         self.modified = time.time()  # epoch seconds
-        self.read_bytes = 0  # decompressed
-        self._unpacked = 0  # the same, with what waits
+        self.read_bytes = 0  # of decompressed data
+        self._unpacked = 0  # the same, including data that waits
         self._decoder: codecs.IncrementalDecoder | None = None
         self._file = self._open()
         self._stream = self._decompress(self._file)
@@ -63,13 +63,14 @@ class Source:
         self._waiting = self.head
 
     def note(self, what: str, count: int = 1) -> None:
-        """Something that whoever reads the report should know of this input; counted by its text (0: said only)."""
+        """Adds a note for the reader of the report; equal texts are counted (count 0: shown without a number)."""
         if what not in self.notes and len(self.notes) >= _NOTES_MAX:
             what = _OTHERS
         self.notes[what] += count
 
     def look(self) -> bool:
-        """Makes `head` as long as half a line and a whole one may be. False if there is no more. Before reading."""
+        """Extends `head`, so that it has a whole line even after half a line. False if there is no more. Call it before
+        reading."""
         before = len(self.head)
         self._fill(2 * LINE_MAX)
         self._waiting = self.head
@@ -97,7 +98,7 @@ class Source:
         return file
 
     def _by_program(self, file: io.BufferedReader, start: bytes) -> Unpacker | BinaryIO:
-        from trafficmond.analyze import programs  # what starts programs is loaded where one is needed
+        from trafficmond.analyze import programs  # import what starts programs only if it is needed
 
         if start.startswith(ZSTD):
             self.compressed = "zstd"
@@ -117,7 +118,7 @@ class Source:
             self.head += more
 
     def _strip_nuls(self) -> None:
-        """Takes away what stands before the beginning of a text."""
+        """Removes NULs before the beginning of a text."""
         nuls = 0
         while self.head.startswith(b"\0"):
             rest = self.head.lstrip(b"\0")
@@ -140,14 +141,14 @@ class Source:
 
     @property
     def position(self) -> int:
-        """Bytes of the file consumed so far, of `size` (0 where unknown)."""
+        """Bytes of the file read so far, of `size` (0 if unknown)."""
         if self.path == "-" or self._file.closed:
             return 0
         return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
 
     @property
     def done(self) -> float:
-        """The fraction of the file consumed so far; 0 where its size is unknown."""
+        """The fraction of the file read so far; 0 if its size is unknown."""
         return min(1.0, self.position / self.size) if self.size else 0.0
 
     def read(self, size: int = CHUNK) -> bytes:
@@ -160,7 +161,7 @@ class Source:
         return data
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """(number from 1, line without its newline) of every line; one beyond LINE_MAX is damage."""
+        """Yields (line number from 1, line without its newline); a line longer than LINE_MAX counts as damage."""
         number = 0
         rest = b""
         skipping = False
@@ -184,14 +185,14 @@ class Source:
             yield number + 1, rest.removesuffix(b"\r").lstrip(_BEFORE)
 
     def close(self) -> None:
-        """Lets go of the file and of a decompressor that may still run."""
+        """Closes the file, and ends a decompressor that still runs."""
         if self._stream is not self._file:
             self._stream.close()
         if self.path != "-":
             self._file.close()
 
     def _take(self, size: int) -> bytes:
-        """The next bytes; what is damaged before them is said. Empty at the end."""
+        """The next bytes; damage before them is reported. Empty at the end."""
         while True:
             try:
                 data = self._stream.read(size)

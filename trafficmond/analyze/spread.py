@@ -1,4 +1,5 @@
-"""Flow records as the daemon would have seen them: a row a direction, and long flows in portions over their time."""
+"""Turns flow records into the rows that the daemon would have seen: one row for each direction, and long flows in
+portions."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ from trafficmond.model import Direction
 from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 
 STEP_S = 10.0
-"""A long flow comes in a portion each so many seconds. One with fewer than a packet in two of them is not spread: an
-idle timeout would break it into many flows, at regular intervals that are none of the traffic's own."""
+"""A long flow is split into one portion for each so many seconds. If it has fewer than one packet in two portions, it
+is not split: an idle timeout would end it again and again, at regular intervals that the traffic does not have."""
 
 _AT_ONCE = 65536  # rows of long flows that are made at a time
-_PORTIONS_MAX = 8640  # a day; the rest of a longer flow comes with its last portion
-_SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to guess how many packets carried payload
+_PORTIONS_MAX = 8640  # a day; a longer flow has its rest in the last portion
+_SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to estimate how many packets had payload
 _OPENING = SYN | ACK | PSH
-_ANSWER_S = 0.001  # formats do not say when the first answer came: after the flow table's tie, before anything else
+_ANSWER_S = 0.001  # assumed delay of the first answer: after ties in the flow table, before all else
 
 
 def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """DELTA rows of RECORD rows that come by their start: a row a direction, and of long flows one a STEP_S."""
+    """DELTA rows of RECORD rows that are sorted by start: one row for each direction, and for each STEP_S of a long
+    flow."""
     long = _Long()
     for batch in batches:
         portions = _portions(batch)
@@ -37,7 +39,7 @@ def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 class _Long:
-    """Flows that come in portions, and how many of each were given."""
+    """Flows that are split, and how many portions of each were yielded."""
 
     def __init__(self) -> None:
         self._rows = empty(RECORD)
@@ -48,7 +50,7 @@ class _Long:
         self._given = np.concatenate([self._given, np.zeros(len(rows), np.int64)])
 
     def until(self, horizon: float) -> Iterator[Batch]:
-        """The portions that begin up to `horizon`, at most about _AT_ONCE rows at a time."""
+        """Yields the portions that begin up to `horizon`, in batches of about _AT_ONCE rows."""
         while len(self._rows):
             start, portions = self._rows["start"], _portions(self._rows)
             due = np.clip(np.floor((horizon - start) / STEP_S) + 1, self._given, portions)
@@ -68,7 +70,8 @@ class _Long:
 
 
 def _portions(rows: Batch) -> Column:
-    """In how many portions each flow comes: one each STEP_S, no two in a row empty; 1 if it is short or sparse."""
+    """The number of portions of each flow: one each STEP_S, without two empty ones in a row; 1 if it is short or
+    sparse."""
     wanted = np.ceil((rows["end"] - rows["start"]) / STEP_S)
     packets = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
     portions: Column = np.where((wanted > 1) & (2 * packets >= wanted), np.minimum(wanted, _PORTIONS_MAX), 1).astype(
@@ -78,9 +81,9 @@ def _portions(rows: Batch) -> Column:
 
 
 def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -> Batch:
-    """The rows of both directions for portion `number` of each flow. Flags that close come with the last one.
+    """The rows of both directions for portion `number` of each flow. Flags that close the flow are in the last portion.
 
-    Packets are shared out evenly and bytes by the packets, so that all portions together hold both exactly.
+    Packets are divided evenly, and bytes in proportion to packets, so that the sums over all portions are exact.
     """
     opening, closing = np.equal(number, 0), np.equal(np.add(number, 1), portions)
     at = rows["start"] + np.multiply(number, STEP_S)
@@ -89,7 +92,7 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
     for prefix in ("", "reply_"):
         total = rows[prefix + "packets"].astype(np.int64)
         before, after = total * number // portions, total * np.add(number, 1) // portions
-        if not prefix:  # who began sends a packet in the first portion, however few there are
+        if not prefix:  # the initiator has a packet in the first portion, however few it sent
             before, after = (
                 np.where(np.equal(part, 0), 0, np.maximum(sent, np.minimum(total, 1)))
                 for part, sent in ((number, before), (np.add(number, 1), after))
@@ -121,14 +124,15 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
 
 
 def _part(column: Column, packets: Column, total: Column) -> Column:
-    """What the first `packets` of `total` hold of a sum, rounded down; in two steps, so that no product overflows."""
+    """The part of a sum for the first `packets` of `total`, rounded down; in two steps, so that no product
+    overflows."""
     whole, rest = np.divmod(column.astype(np.int64), np.maximum(total, 1))
     part: Column = whole * packets + rest * packets // np.maximum(total, 1)
     return part
 
 
 def _turn(delta: Batch) -> None:
-    """Makes rows the responder's, whose first packet came a little after the initiator's."""
+    """Turns rows into those of the responder, whose first packet came a little after the initiator's."""
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         delta[one], delta[other] = delta[other].copy(), delta[one].copy()
     icmp = (delta["proto"] == ICMP) | (delta["proto"] == ICMPV6)

@@ -1,4 +1,4 @@
-"""What a flows.db holds: its flows as rows, and the threats that the daemon found."""
+"""Reads a flows.db: its flows as rows, and the threats that the daemon found."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _SHOWN = 80
 
 
 def flows(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
+    """RECORD rows, one for each flow and reporting interval. Raises InputError if the file is not a flow store."""
     path, before = Path(source.path).resolve(), stats.records
     try:
         with closing(database.opened(path)) as store:
             stats.threats += _threats(store, source, database.size(path))
-            # A partition at a time: a long transaction would keep the daemon from tidying up behind it.
+            # One partition at a time: a long transaction would keep the daemon from clearing its write-ahead log.
             for number in _partitions(store, source):
                 yield from _partition(store, partition_table(number), source, stats)
     except database.Error as error:
@@ -48,7 +48,7 @@ def flows(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
-    """Their numbers, each once and in order."""
+    """The partition numbers, each once, in order."""
     if not database.is_plain(store, "partitions"):
         raise sqlite3.DatabaseError("no such table: partitions")
     numbers: set[int] = set()
@@ -63,7 +63,7 @@ def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
 
 
 def _threats(store: sqlite3.Connection, source: Source, most: int) -> Iterator[Threat]:
-    """What the daemon found; none in a file without that table. Their texts have at most `most` bytes in all."""
+    """The threats that the daemon found; none if the table is missing. Their texts may have `most` bytes in all."""
     if not database.is_plain(store, "threats"):
         return
     names = [each.name for each in fields(Threat)]
@@ -93,7 +93,7 @@ def _threat(found: dict[str, Any]) -> Threat:
 
 
 def _partition(store: sqlite3.Connection, table: str, source: Source, stats: RunStats) -> Iterator[Batch]:
-    """Its rows up to where it is damaged."""
+    """The rows of a partition, up to a damaged place."""
     records = Records()
     try:
         for number, row in enumerate(store.execute(f"SELECT {_COLUMNS} FROM {table}"), 1):

@@ -1,4 +1,4 @@
-"""Counting in bounded memory: by key (addresses, flows), by time, and how many distinct there were."""
+"""Counts in bounded memory: by key (addresses, flows), by time, and the number of distinct keys."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from trafficmond.flows.batch import Batch, Column, empty, join, put, take
 from trafficmond.flows.index import Index
 
 CAPACITY = 1 << 17
-"""Keys counted exactly; beyond it the smaller half is let go, and the totals say that they are no longer exact."""
+"""Keys that are counted exactly. If there are more, the smaller half is dropped, and the totals are marked as
+inexact."""
 
 _U64 = np.uint64
 
 
 class Distinct:
-    """How many distinct 64-bit hashes there were, within about 0.8 % (HyperLogLog, Flajolet et al. 2007)."""
+    """Counts distinct 64-bit hashes, to about 0.8 % (HyperLogLog, Flajolet et al. 2007)."""
 
     _BITS = 14
 
@@ -32,7 +33,7 @@ class Distinct:
         at = (hashes >> _U64(rest)).astype(np.int64)
         low = (hashes & _U64((1 << rest) - 1)).astype(np.float64)
         rank = (rest + 1 - np.frexp(low)[1]).astype(np.uint8)
-        order = np.argsort(rank, kind="stable")  # of several for one register the last is kept: the largest
+        order = np.argsort(rank, kind="stable")  # if several hashes have one register, the last one counts: the largest
         largest = np.zeros_like(self._registers)
         largest[at[order]] = rank[order]
         np.maximum(self._registers, largest, out=self._registers)
@@ -48,7 +49,7 @@ class Distinct:
 
 @dataclass(frozen=True)
 class Entry:
-    """One key's sums; `row` is a row of the batch in which it was first seen."""
+    """The sums of one key; `row` is a row of the batch in which it was first seen."""
 
     row: Any
     packets: int
@@ -56,10 +57,10 @@ class Entry:
 
 
 class Tally:
-    """Packets and bytes by key; at most `capacity` keys, the heaviest of all that came, when there are more.
+    """Packets and bytes by key. At most `capacity` keys are kept: the largest ones.
 
-    `columns` names what is kept of a key's first row, for showing it. `exact` tells whether any key was let go:
-    a sum shown may then lack what came before its key was let go and came back.
+    `columns` names the columns of a key's first row that are kept for display. `exact` is False if a key was dropped;
+    then a sum may lack what was counted before.
     """
 
     def __init__(self, columns: tuple[str, ...], capacity: int = CAPACITY) -> None:
@@ -75,7 +76,7 @@ class Tally:
         return self._distinct is None
 
     def add(self, keys: Column, packets: Column, octets: Column, rows: Batch) -> None:
-        """Adds rows to their 64-bit keys."""
+        """Adds rows with their 64-bit keys."""
         if not len(keys):
             return
         if self._rows is None:
@@ -95,11 +96,11 @@ class Tally:
             self._evict()
 
     def distinct(self) -> int:
-        """How many keys came; an estimate once some were let go."""
+        """The number of keys; an estimate if some were dropped."""
         return len(self._index) if self._distinct is None else self._distinct.estimate()
 
     def top(self, count: int, *, by: str = "packets") -> Iterator[Entry]:
-        """The `count` heaviest keys by "packets" or "bytes"."""
+        """The `count` largest keys by "packets" or "bytes"."""
         packets, octets = self._sums[: len(self._index)].T
         first, second = (packets, octets) if by == "packets" else (octets, packets)
         for at in np.lexsort((self._index.keys, -second, -first))[:count].tolist():
@@ -111,7 +112,7 @@ class Tally:
         if self._distinct is None:
             self._distinct = Distinct()
             self._distinct.add(keys)
-        quarter = self._capacity // 4  # the heaviest by packets and the heaviest by bytes
+        quarter = self._capacity // 4  # the largest by packets and the largest by bytes
         keep = np.zeros(len(keys), bool)
         for weight in self._sums[: len(keys)].T:
             keep |= _heaviest(weight, keys, quarter)
@@ -124,8 +125,7 @@ class Tally:
 
 
 def _heaviest(weight: Column, keys: Column, count: int) -> Column:
-    """Which are the `count` heaviest; of those as heavy as the least of them, in whatever order they came, the ones
-    with the least keys."""
+    """The `count` largest; of equal ones those with the lowest keys, so the order of input does not matter."""
     least = np.partition(weight, -count)[-count]
     heaviest: Column = weight > least
     alike = np.flatnonzero(weight == least)
@@ -142,7 +142,7 @@ _BINS = 240
 
 
 class Timeline:
-    """Packets, dropped packets and bytes over time, in at most about _BINS bins whose width follows the span."""
+    """Packets, dropped packets and bytes over time, in at most about _BINS bins whose width depends on the span."""
 
     def __init__(self) -> None:
         self._width = 0  # index into _WIDTHS
@@ -151,7 +151,7 @@ class Timeline:
 
     @property
     def width(self) -> int:
-        """Of a bin, in seconds."""
+        """The width of a bin, in seconds."""
         return _WIDTHS[self._width]
 
     def add(self, at: Column, packets: Column, dropped: Column, octets: Column) -> None:
@@ -165,7 +165,8 @@ class Timeline:
             self._merge(bins, sums)
 
     def bins(self) -> Iterator[tuple[int, int, int, int]]:
-        """(start in epoch seconds, packets, dropped, bytes) of each bin from the first to the last, empty ones too."""
+        """(start in epoch seconds, packets, dropped, bytes) of each bin from the first to the last, including empty
+        ones."""
         known = dict(zip(self._bins.tolist(), self._sums.T.tolist(), strict=True))
         if known:
             for number in range(min(known), max(known) + 1):

@@ -1,4 +1,5 @@
-"""gzip undone on the way: everything up to the place where it is damaged, and that place. How other streams begin."""
+"""Decompresses gzip while it is read: everything up to a damaged place, and then the position. Recognises other
+streams."""
 
 from __future__ import annotations
 
@@ -7,10 +8,10 @@ from typing import BinaryIO, Protocol
 
 GZIP = b"\x1f\x8b"
 ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((kind,)) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
-"""How a zstd stream begins: with a frame, or as pzstd writes it with one to skip (RFC 8878, 3.1.2)."""
+"""The first bytes of a zstd stream: a frame or, as pzstd writes it, a frame to skip (RFC 8878, 3.1.2)."""
 
 JOURNAL = b"LPKSHHRH"
-"""How a file of the systemd journal begins (https://systemd.io/JOURNAL_FILE_FORMAT)."""
+"""The first bytes of a systemd journal file (https://systemd.io/JOURNAL_FILE_FORMAT)."""
 
 _PART = 1 << 16
 _MEMBER = b"\x1f\x8b\x08"
@@ -18,11 +19,11 @@ _HEADER = 18  # bytes of the smallest member
 
 
 class Spoiled(Exception):
-    """A compressed stream that is not whole: what is wrong with it. Reading may go on."""
+    """A compressed stream is damaged; the text says how. Reading may continue."""
 
 
 class Unpacker(Protocol):
-    """A decompressed stream: `read` gives b"" at the end, and raises Spoiled where it is damaged."""
+    """A decompressed stream: `read` returns b"" at the end, and raises Spoiled at a damaged place."""
 
     def read(self, size: int) -> bytes: ...
 
@@ -32,16 +33,17 @@ class Unpacker(Protocol):
 class Gzip:
     """The members of a gzip file (RFC 1952), one after the other, as gzip(1) reads them.
 
-    After a damaged member the next one is searched: logs that are appended to hold one for each start of their writer.
+    After a damaged member the next one is searched: a log that is appended to has one member for each start of its
+    writer.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._input = b""  # not yet decompressed
-        self._recent = b""  # the last of this member's compressed bytes, where another may have begun
+        self._recent = b""  # the end of this member's compressed bytes, where another may have begun
         self._member: zlib._Decompress | None = None
         self._members = 0
-        self._foreign = False  # what stands here is no member, which has been said
+        self._foreign = False  # what follows is not a member, which has been reported
         self._trouble = ""
 
     def read(self, size: int) -> bytes:
@@ -72,7 +74,7 @@ class Gzip:
         return bool(self._input)
 
     def _begin(self) -> bool:
-        """Begins the next member; padding and what is no member are passed over."""
+        """Begins the next member; padding and other data are skipped."""
         self._input = self._input.lstrip(b"\0")
         while self._input and len(self._input) < len(_MEMBER) and (more := self._file.read(_PART)):
             self._input += more
@@ -122,7 +124,7 @@ class Gzip:
 
 
 def _as_far(member: zlib._Decompress, part: bytes) -> bytes:
-    """What a damaged part gives before its damage."""
+    """The data that can be read before the damage."""
     data = []
     try:
         for at in range(len(part)):

@@ -1,4 +1,4 @@
-"""Files that are not read, by their names: what they are, and what makes of them something that is."""
+"""Formats that are recognised but not read, each with a command or a step that makes a readable file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trafficmond.analyze.unpack import GZIP, ZSTD
 
 _CONVERTED = "tshark -w FILE.pcap -r"
 _QUERIED = "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"
-_STARTS = (  # what a file begins with, what it is, and how it is undone
+_STARTS = (  # the first bytes of a file, what it is, and how to convert it
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
@@ -70,7 +70,7 @@ _AS_RA = "have ra write it with commas: ra -n -c , -s +dur,spkts,dpkts,sbytes,db
 _CAPTURE = "give the capture that it was made from"
 _NAMED = "give only the lines, below a header line with the names of their fields in the flow log's format"
 
-_KEYS = (  # names that all are in a JSON object or in one of its objects, what it is, and the next step
+_KEYS = (  # keys that are all in a JSON object or in one of its objects, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
     (("flowTuples",), "a flow log of Azure", _AS_VPC),
     (("t_first", "in_packets"), "JSON of nfdump", _AS_VPC),
@@ -95,7 +95,7 @@ _KEYS = (  # names that all are in a JSON object or in one of its objects, what 
         _AS_ARGUS,
     ),
 )
-_TEXTS = (  # how a line looks, what it is, and the next step
+_TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"ts,te,td,sa,da,", "CSV of nfdump", _AS_VPC),
     (r"firstSeen,duration,proto,", "CSV of nfdump", _AS_VPC),
     (r"Date (first seen|flow start) +(Duration|Event)", "text of nfdump", _AS_VPC),
@@ -137,7 +137,8 @@ _TEXTS = (  # how a line looks, what it is, and the next step
 
 
 def packed(head: bytes, path: str) -> tuple[str, str] | None:
-    """(what a file is that begins so, the next step), if other files are in it, or a capture of another kind."""
+    """(what the file is, the next step), if it holds other files or is a capture of another kind; by its first
+    bytes."""
     for magic, what, program in _STARTS:
         if head.startswith(magic):
             return what, f"unpack it: {program} {path}"
@@ -147,7 +148,7 @@ def packed(head: bytes, path: str) -> tuple[str, str] | None:
 
 
 def unread(sample: Sample, path: str) -> tuple[str, str] | None:
-    """The same of any file that is known but not read. `path` is for the commands."""
+    """The same for any file that is recognised but not read. `path` is for the commands."""
     head = sample.head
     if found := packed(head, path):
         return found
@@ -172,4 +173,4 @@ def _is_wide(start: bytes) -> bool:
     return any(nuls and not any(nuls) and text and 0 not in text for nuls, text in ((even, odd), (odd, even)))
 
 
-_LINES, _SEEN = 8, 500  # so many of them, and so many characters of each
+_LINES, _SEEN = 8, 500  # so many lines, and so many characters of each

@@ -1,1 +1,1 @@
-"""One file a format: `lacks(sample)` knows it by its content, `read(source, stats)` yields its batches."""
+"""One file for each format: `lacks(sample)` recognises it by its content, `read(source, stats)` yields its batches."""

@@ -1,7 +1,8 @@
-"""Argus flows as `ra` writes them: its table, or with a separator (`ra -c ,`) its columns or any that hold these.
+"""Argus flows as `ra` writes them: its table, or (`ra -c ,`) its default columns or others that include the needed
+ones.
 
-One line is one bidirectional flow with the packets of both sides together; a side's share is known only where its
-packets or bytes are among the columns, else an answered flow is taken for half and half.
+A line is one bidirectional flow with the packets of both sides together. The share of each side is known only if its
+packets or bytes are among the columns; otherwise an answered flow is split in half.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from trafficmond.protocols import TCP, WITH_PORTS
 TITLE = "Argus binetflow"
 
 _NEEDED = ("starttime", "proto", "srcaddr", "dstaddr", "totpkts", "totbytes")
-_ALIASES = {  # the names that `ra -s` takes, which some write as a header
+_ALIASES = {  # the names that `ra -s` takes, which some files have in their header
     "stime": "starttime", "ltime": "lasttime", "saddr": "srcaddr", "daddr": "dstaddr", "pkts": "totpkts",
     "bytes": "totbytes", "spkts": "srcpkts", "dpkts": "dstpkts", "sbytes": "srcbytes", "dbytes": "dstbytes",
 }  # fmt: skip
@@ -47,7 +48,7 @@ _DOTS = 3
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _DIGITS = 3  # of a protocol of IP; a longer number is an EtherType (`ra -nn`)
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
-_PROTOCOLS = {  # names that are Argus's own; "unas" is any of those that IANA has assigned to nobody
+_PROTOCOLS = {  # names that only Argus uses; "unas" is any number that IANA has not assigned
     "unas": 255, "ip": 0, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48, "ipv6-no": 59,
     "ipcv": 71, "igrp": 88, "ipip": 94, "aes-sp3-d": 96, "pri-enc": 99, "ipx-n-ip": 111, "zero": 114,
     "ipv6-*": 58,
@@ -62,20 +63,20 @@ _ICMP_CODES = {"unrnet": "0", "unrhost": "1", "unrproto": "2", "unrport": "3", "
 _ICMP_WITH_CODES = (1, 3, 5, 11, 12)
 _ICMP_CODE_MAX = 15
 _OF_BOTH = ("CON", "EST", "FIN", "RST")
-"""States of flows in which both sides are seen to send, but for a few; of one with a "?" in its arrow only one is."""
-_TCP_STATES = {  # flags of each side, where a name stands for them
+"""In these states both sides usually sent packets; if the arrow has a "?", only one side did."""
+_TCP_STATES = {  # flags of each side, for states that are written as a name
     "REQ": ("S", ""), "ACC": ("S", "SA"), "EST": ("SPA", "SPA"), "CON": ("SPA", "SPA"), "FIN": ("FSPA", "FSPA"),
     "CLO": ("FSPA", "FSPA"), "TIM": ("SPA", "SPA"), "RST": ("S", "RA"),
 }  # fmt: skip
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being a binetflow."""
+    """The reasons why a file that begins like this is not an Argus file."""
     return sample.header_lacks(_NEEDED, lambda line: _summed((_table(line) or _separated(line))[1]))
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a flow. Flows that are not IP are counted as such."""
+    """RECORD rows, one for each flow. Flows that are not IP are counted as such."""
     records, clock = Records(), Clock(source)
     names: list[str] = []
     separator = ","
@@ -129,7 +130,7 @@ def _total(fields: Mapping[str, str], total: str, one: str, other: str) -> int:
 
 
 def _header(line: str) -> tuple[str, list[str]] | None:
-    """(separator, names) of a line that names what is needed."""
+    """(separator, names) of a line that has the needed names."""
     found = _table(line) or _separated(line)
     return found if set(_NEEDED).issubset(_summed(found[1])) else None
 
@@ -145,8 +146,8 @@ def _separated(line: str) -> tuple[str, list[str]]:
 
 
 def _cells(line: str) -> list[str]:
-    """A line of the table, whose flags may be blank or apart and whose ports are joined to the addresses; what is too
-    wide ends in "*". Nothing, if it is no such line."""
+    """Splits a line of the table. Its flags may be blank or separated, and its ports are joined to the addresses; a
+    value that is too wide ends in "*". Empty if it is not such a line."""
     words = line.split()
     at = next((at for at, word in enumerate(words) if at > 2 and (_ARROWS.issuperset(word) or word == _WHO)), 0)
     if "man" in words[1:3]:
@@ -178,7 +179,7 @@ def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records,
     state, arrow = fields.get("state", ""), fields.get("dir", "->")
     ours, theirs = _flags(state, arrow, proto, more=packets > 2)
     to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
-    began = to_right  # who began; where the arrow has both ends, the direction of the file stands
+    began = to_right  # the initiator; if the arrow has both ends, the direction in the file
     seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
     answered = (to_right and to_left) or seen_both
     src, dst = address(fields["srcaddr"]), address(fields["dstaddr"])
@@ -205,8 +206,8 @@ def _protocol(name: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]:
-    """TCP flags of each side, as far as the state tells; "?" in the arrow: no handshake was seen. `more` than two
-    packets: a reset ended a conversation, and did not refuse it."""
+    """TCP flags of each side, as far as the state has them; a "?" in the arrow: no handshake was seen. If there are
+    `more` than two packets, a reset ended a conversation, and did not refuse it."""
     if "_" in state:
         ours, theirs = state.split("_", 1)
         return ours, theirs
@@ -217,7 +218,7 @@ def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]
 
 
 def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]:
-    """Ports; of ICMP type and code; of ESP Argus writes the SPI there."""
+    """Ports; for ICMP type and code; for ESP, Argus writes the SPI there."""
     if is_icmp(proto):
         return _icmp(fields.get("sport", ""), fields.get("dport", ""), _ICMP_STATES.get(state) if proto == 1 else None)
     if proto not in WITH_PORTS:
@@ -227,8 +228,8 @@ def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]
 
 @lru_cache(maxsize=4096)
 def _icmp(sport: str, dport: str, kind: int | None) -> tuple[int, int]:
-    """Type and code: in one before Argus 5 (0x0303: code 3 of type 3; its Dport says something else), one each since,
-    and by name without -n. `kind` is what the state says."""
+    """Type and code: in one number before Argus 5 (0x0303: type 3, code 3; its Dport is something else), separately
+    since then, and by name without -n. `kind` is the type according to the state."""
     name = sport.lower()
     if not name or name in _ICMP_TYPES:
         kind = _ICMP_TYPES.get(name, kind)
@@ -245,7 +246,7 @@ def _icmp(sport: str, dport: str, kind: int | None) -> tuple[int, int]:
 def _shares(
     fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool, source: Source
 ) -> tuple[int, int]:
-    """(packets, bytes) of the side that began."""
+    """(packets, bytes) of the initiator."""
     sent = _share(fields, _SUMS[0][1:], packets, began=began)
     sent_octets = _share(fields, _SUMS[1][1:], octets, began=began)
     if answered and (sent is None or sent_octets is None):
@@ -255,12 +256,12 @@ def _shares(
     if sent_octets is None:
         sent_octets = octets // 2 if answered and sent < packets else octets if sent else 0
     if sent_octets < octets and sent == packets and packets > 1:
-        sent -= 1  # bytes of the other side came in a packet
+        sent -= 1  # bytes of the other side were in a packet
     return sent, sent_octets
 
 
 def _share(fields: Mapping[str, str], sides: tuple[str, ...], total: int, *, began: bool) -> int | None:
-    """What the side that began has of a total; None if no column says."""
+    """The initiator's part of a total; None if no column has it."""
     mine, other = sides if began else sides[::-1]
     if text := fields.get(mine):
         return min(count(text), total)
@@ -271,7 +272,7 @@ def _share(fields: Mapping[str, str], sides: tuple[str, ...], total: int, *, beg
 
 @lru_cache(maxsize=4096)
 def _first_flags(letters: str, *, opened: bool) -> int:
-    """The first packet's flags: a side that showed a SYN began with it; anything else was under way."""
+    """The flags of the first packet: a side that sent a SYN began with it; otherwise the connection was open before."""
     if "S" in letters:
         return flags("S" if opened else "SA")
     return flags(letters) & flags("A")

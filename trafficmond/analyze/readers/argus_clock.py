@@ -1,4 +1,4 @@
-"""The times that `ra` writes: as RA_TIME_FORMAT has them, epoch seconds (`ra -u`), or without year or date."""
+"""Times that `ra` writes: in the format of RA_TIME_FORMAT, in epoch seconds (`ra -u`), or without a year or a date."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _DAY_S = 86400.0
 
 
 class Clock:
-    """Reads the times of one source. What a time does not say is that of the file: its year, or its day (UTC)."""
+    """Parses the times of one source. A missing year or day (UTC) is taken from the file's own time."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._written = datetime.fromtimestamp(source.modified, UTC)
 
     def read(self, text: str) -> float:
-        """Epoch seconds; a time without a zone is taken for UTC. Raises ValueError."""
+        """Epoch seconds; a time without a zone is UTC. Raises ValueError."""
         text = _numbered(text.strip())
         if text[4:5] in _YEAR_FIRST:
             return moment(text.replace("/", "-"))
@@ -46,7 +46,7 @@ class Clock:
     def _in_year(self, month: int, day: int, clock: str) -> float:
         year = self._written.year
         at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
-        if at > self._source.modified + _DAY_S:  # what was written before the turn of the year
+        if at > self._source.modified + _DAY_S:  # it was written before the turn of the year
             year -= 1
             at = moment(f"{year}-{month:02}-{day:02}T{clock:0>8}")
         self._source.note(f"times without a year were read as {year}, by the file's own time", 0)
@@ -54,7 +54,7 @@ class Clock:
 
 
 def _numbered(text: str) -> str:
-    """The time without the name of its day, and with the number of its month in place of the name."""
+    """The time without the name of the day, and with the month as a number."""
     if not _NAME.search(text):
         return text
     text = _WEEKDAY.sub("", text)

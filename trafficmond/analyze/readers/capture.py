@@ -1,4 +1,4 @@
-"""pcap and pcapng, by the host build of the kernel's own parser."""
+"""pcap and pcapng, read with the host build of the kernel's parser."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _FRACTION, _NANOSECONDS, _UNTIMED, _WIRE_LENGTH = 10, 11, 12, 13
 
 
 def lacks(sample: Sample) -> Lacks:
-    """Whether a file that begins so is a capture."""
+    """Whether a file that begins like this is a capture."""
     return [] if sample.head[:4] in _MAGIC else None
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """DELTA rows, each flow's packets of an interval merged."""
+    """DELTA rows: the packets of each flow in an interval, merged."""
     ledger = Ledger(stats.batching.interval)
     capture = Capture(ledger)
     data = b""

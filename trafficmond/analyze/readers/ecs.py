@@ -1,8 +1,8 @@
-"""Events in the Elastic Common Schema that tell of connections: Packetbeat's flows, Filebeat's modules for Suricata,
-Zeek, NetFlow and firewalls, where they left no original beside them.
+"""Connections in the Elastic Common Schema: Packetbeat's flows, and Filebeat's modules for Suricata, Zeek, NetFlow and
+firewalls, if they did not keep the original record.
 
-Source: https://www.elastic.co/guide/en/ecs/current/ecs-field-reference.html. Names are nested or have points. A
-connection is told by many events (Packetbeat each ten seconds, Suricata with each alert); `repeats` makes one of them.
+Source: https://www.elastic.co/guide/en/ecs/current/ecs-field-reference.html. Names are nested or have points. Many
+events report the same connection (Packetbeat every ten seconds, Suricata with each alert); `repeats` combines them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ _SEGMENT = 1500  # bytes of a full packet
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from holding such events; an original beside them is read instead."""
+    """The reasons why a file that begins like this has no such events. If it has the original records, these are read
+    instead."""
     if any(inside(found) for found in sample.objects):
         return None
     return sample.object_lacks(_NEEDED, lambda found: [name for name in _NEEDED if _has(found, name)])
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one an event with counts; not yet counted."""
+    """RECORD rows, one for each event with counts; not counted yet."""
     records = Records()
     for line, event in objects(source):
         if all(_of(event, name) is None for name in _COUNTED):
@@ -59,7 +60,7 @@ def _has(event: Mapping[str, Any], name: str) -> bool:
 
 
 def _of(event: Mapping[str, Any], name: str) -> Any:
-    """The value of a name with points, however many of them are objects; the first of a list."""
+    """The value of a name with points, at any nesting; the first element of a list."""
     if name in event:
         value = event[name]
         return value[0] if type(value) is list and value else value
@@ -104,7 +105,7 @@ def _port(event: Mapping[str, Any], name: str) -> int:
 
 
 def _side(event: Mapping[str, Any], side: str, source: Source) -> tuple[int, int]:
-    """(packets, bytes) of a side; packets that were not counted are estimated, and said."""
+    """(packets, bytes) of a side; a missing number of packets is estimated, with a note."""
     packets, octets = _of(event, f"{side}.packets"), count(_of(event, f"{side}.bytes"))
     if packets is None and octets:
         source.note("packets that were not counted were estimated from bytes")
@@ -113,7 +114,7 @@ def _side(event: Mapping[str, Any], side: str, source: Source) -> tuple[int, int
 
 
 def _span(event: Mapping[str, Any]) -> tuple[float, float]:
-    """(start, end): each as the event says it, else by its duration (ns) and the other, else the time of the event."""
+    """(start, end): from the event, else from its duration (ns) and the other one, else the time of the event."""
     start, end = _of(event, "event.start"), _of(event, "event.end")
     length = float(_of(event, "event.duration") or 0) / 1e9
     if start is None and end is not None:

@@ -1,7 +1,7 @@
-"""Suricata's EVE log: flow and netflow events, and of other events the flow that they name.
+"""Suricata's EVE log: flow and netflow events, and the flow in events of other types.
 
-Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html. A connection is told by many events, in
-several files too; `repeats` makes one flow of them.
+Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html. Many events, also in several files, report
+the same connection; `repeats` combines them to one flow.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _NUMBERS = (1 << 64) - 1
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being an EVE log."""
+    """The reasons why a file that begins like this is not an EVE log."""
     return sample.object_lacks(("event_type", "timestamp"), with_time)
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one an event that tells of a flow; not yet counted."""
+    """RECORD rows, one for each event with a flow; not counted yet."""
     records = Records()
     for line, event in objects(source):
         try:
@@ -67,7 +67,7 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with objects in place of names with points ("flow.start"), as some shippers write them."""
+    """The event with objects instead of names with points ("flow.start"), which some log shippers write."""
     pointed = [name for name in event if "." in name]
     if not pointed:
         return event
@@ -106,14 +106,14 @@ def _time(event: Mapping[str, Any]) -> Any:
 
 
 def _ends(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The ends as the connection has them: an event on the way has those of its packet."""
+    """The ends of the connection; an event during the connection has those of its packet."""
     if "src_ip" not in flow and event.get("direction") in _BACK:
         return {one: event.get(other) for one, other in zip(_ENDS, _TURNED, strict=True)}
     return {name: event.get(name) if flow.get(name) is None else flow[name] for name in _ENDS}
 
 
 def _add_half(event: Mapping[str, Any], records: Records) -> None:
-    """One direction. Its flags are those of all packets, so that a SYN may be its own or that of a SYN-ACK."""
+    """Adds one direction. It has the flags of all packets, so a SYN may belong to a SYN-ACK."""
     flow = event["netflow"]
     begun, ended = flow.get("start") or _time(event), flow.get("end")
     start = moment(begun)
@@ -134,13 +134,13 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
 
 
 def _number(event: Mapping[str, Any]) -> int:
-    """What stands for the connection, with its start and its ends; 0 if the event does not say."""
+    """A number that identifies the connection together with its start and ends; 0 if the event has none."""
     told = event.get("flow_id")
     if type(told) is int:
         return told & _NUMBERS or 1
     if told is None:
         return 0
-    if isinstance(told, str) and told.isdecimal():  # as some shippers write it
+    if isinstance(told, str) and told.isdecimal():  # as some log shippers write it
         return int(told) & _NUMBERS or 1
     return zlib.crc32(str(told).encode(errors="surrogatepass")) or 1
 
@@ -149,7 +149,7 @@ def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tup
     if proto not in _ICMPS:
         return port(ends.get("src_port")), port(ends.get("dest_port"))
     kind = event.get("icmp_type")
-    if kind is None or ends["src_ip"] != event["src_ip"]:  # the type is that of a packet the other way
+    if kind is None or ends["src_ip"] != event["src_ip"]:  # the type is that of a packet in the other direction
         return icmp_ends(None)
     return icmp_ends(count(kind), count(event.get("icmp_code")))
 

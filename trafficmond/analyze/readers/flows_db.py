@@ -1,4 +1,4 @@
-"""The daemon's own store, flows.db: opened for reading only, while the daemon writes or long after."""
+"""The daemon's own store, flows.db: opened read-only, also while the daemon writes to it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TITLE = "flow store (flows.db)"
 
 
 def lacks(sample: Sample) -> Lacks:
-    """Whether a file that begins so is an SQLite database."""
+    """Whether a file that begins like this is an SQLite database."""
     return [] if sample.head.startswith(b"SQLite format 3\0") else None
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a flow and reporting interval. Raises InputError if it is not a flow store."""
-    from trafficmond.analyze import stored  # SQLite is loaded for none but such a file
+    """RECORD rows, one for each flow and reporting interval. Raises InputError if it is not a flow store."""
+    from trafficmond.analyze import stored  # SQLite is imported only for such files
 
     if source.compressed or source.path == "-":
         raise InputError(

@@ -1,7 +1,7 @@
-"""The systemd journal as `journalctl -o json` exports it: the daemon's events among whatever else it holds.
+"""The systemd journal as `journalctl -o json` exports it: the daemon's events among all other entries.
 
-An event in the journal is one packet of many: the first of a flow, or a sample of one that goes on. Nothing is scaled;
-flows.db holds all packets.
+An event in the journal is one packet of many: the first of a flow, or a sample while the flow continues. Nothing is
+scaled up; flows.db has all packets.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _WHOLE = "the journal holds events (the first packet of a flow, and samples of i
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being a journal in JSON."""
+    """The reasons why a file that begins like this is not a journal in JSON."""
     if any(found.get("MESSAGE_ID") == EVENT_ID for found in sample.objects):
         return []
     return sample.object_lacks(_NEEDED)
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """DELTA rows, one packet an event."""
+    """DELTA rows, one packet for each event."""
     reader = EventReader(source, stats)
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
@@ -54,7 +54,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _event(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The event as the daemon's own logs write it; a field that is no UTF-8 comes as a list of bytes."""
+    """The event as in the daemon's own logs; a field that is not UTF-8 is a list of bytes."""
     event: dict[str, Any] = {}
     for key, value in entry.items():
         if key.startswith(_PREFIX):

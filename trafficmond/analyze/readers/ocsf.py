@@ -1,4 +1,4 @@
-"""Network activity in OCSF (class 4001), which AWS Security Lake makes of VPC flow logs, as JSON.
+"""Network activity in OCSF (class 4001) as JSON, for example VPC flow logs from AWS Security Lake.
 
 Source: https://schema.ocsf.io/classes/network_activity. A record is one direction of a flow.
 """
@@ -37,12 +37,12 @@ _OUTBOUND = 2
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from holding OCSF network activity."""
+    """The reasons why a file that begins like this has no OCSF network activity."""
     return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"))
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one an event. Events of other classes are passed over, and named."""
+    """RECORD rows, one for each event. Events of other classes are skipped, with a note."""
     records = Records()
     for line, event in objects(source):
         if str(event.get("class_uid", _CLASS)) != _CLASS:
@@ -91,7 +91,7 @@ def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
 
 
 def _sides(traffic: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(packets, bytes) of the source and of the destination; where the record has one sum, it is the source's."""
+    """(packets, bytes) of the source and of the destination; a single sum belongs to the source."""
     out, back = ((count(traffic.get(f"packets_{way}")), count(traffic.get(f"bytes_{way}"))) for way in ("out", "in"))
     if out[0] or back[0]:
         return out, back
@@ -99,7 +99,7 @@ def _sides(traffic: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Any:
-    """The first of the named fields that says something."""
+    """The first of the named fields that has a value."""
     for name in names:
         if fields.get(name) not in (None, "", -1):
             return fields[name]

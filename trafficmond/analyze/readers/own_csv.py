@@ -1,4 +1,4 @@
-"""The daemon's own log, and the original program's, as CSV: a header line with the names of the fields."""
+"""The CSV log of the daemon, and of the original program: a header line with the names of the fields."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NEEDED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being such a log."""
+    """The reasons why a file that begins like this is not such a log."""
     return sample.header_lacks(_NEEDED, lambda line: _fields(line.encode()))
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """DELTA rows, one packet a line. A header in mid-file (logs that were joined) takes effect from there."""
+    """DELTA rows, one packet for each line. A header inside the file (joined logs) takes effect from there on."""
     reader = EventReader(source, stats)
     names: list[str] = []
     for number, line in source.lines():
@@ -38,7 +38,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _fields(line: bytes) -> list[str]:
-    """The values of a line; csv's own errors (a NUL, an endless quote) leave one that matches nothing."""
+    """The values of a line; if csv raises an error (a NUL, an endless quote), a value that matches nothing."""
     text = line.decode("utf-8", "replace").removeprefix("\ufeff").strip()
     if '"' not in text:
         return text.split(",")

@@ -1,4 +1,4 @@
-"""The daemon's own log, and the original program's: JSON lines, or a JSON array of the same objects."""
+"""The JSON log of the daemon, and of the original program: JSON lines, or an array of the same objects."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _THREAT = ("event", "detector", "severity")
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being such a log; one of threats alone is one."""
+    """The reasons why a file that begins like this is not such a log; a log with only threats is one."""
     packets, threats = sample.object_lacks(_PACKET, with_time), sample.object_lacks(_THREAT)
     return threats if packets is None or threats == [] else packets
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """DELTA rows, one packet a line."""
+    """DELTA rows, one packet for each line."""
     reader = EventReader(source, stats)
     if one_a_line(source.head) and not source.enveloped:
         yield from reader.read_lines()

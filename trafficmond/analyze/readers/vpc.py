@@ -1,5 +1,5 @@
-"""AWS flow logs (VPCs, transit gateways) as text or JSON: any fields that a header names (S3, Athena), or the default
-format without one.
+"""AWS flow logs (VPCs, transit gateways) as text or JSON: any fields with a header (S3, Athena), or the default format
+without one.
 
 Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html. A record is one direction of a flow.
 CloudWatch hands out the same lines with its own time before them, or as messages within JSON; Athena rows of cells,
@@ -48,7 +48,7 @@ _TGW = [  # https://docs.aws.amazon.com/vpc/latest/tgw/tgw-flow-logs.html
     *("tcp-flags", "region", "flow-direction", "pkt-src-aws-service", "pkt-dst-aws-service"),
 ]
 _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
-_INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # where only the second is there
+_INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # if only the second one is there
 _UNSET = (None, "", "-")
 _SEPARATORS = (",", "\t", ";", "|")
 _SEPARATED = re.compile(r"[\s,;|]+")
@@ -71,7 +71,7 @@ _BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s")  # what `aws logs` writ
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being a VPC flow log."""
+    """The reasons why a file that begins like this is not a VPC flow log."""
     if any(_RECORD.search(line) or _TGW_RECORD.search(line) for line in sample.lines):
         return []
     if sample.objects:
@@ -81,7 +81,7 @@ def lacks(sample: Sample) -> Lacks:
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a record; those that say NODATA or SKIPDATA carry none."""
+    """RECORD rows, one for each record; records with NODATA or SKIPDATA are skipped."""
     records = Records()
     sample = Sample(source.head)
     values = _of_json(source) if sample.objects else _of_text(source)
@@ -116,7 +116,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         found = _default_records(text) if names is _DEFAULT else []  # `--output text` puts many in one line
         for record in found:
             yield number, record
-        if found or "@message" in values:  # the names of columns, where CloudWatch exports whole messages
+        if found or "@message" in values:  # the names of columns, if CloudWatch exports whole messages
             continue
         if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
@@ -125,7 +125,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _default_records(text: str) -> list[Mapping[str, Any]]:
-    """The records of a default format that stand in a text."""
+    """The records of the default format in a text."""
     for names, pattern in ((_DEFAULT, _RECORD), (_TGW, _TGW_RECORD)):
         if found := pattern.findall(text):
             return [dict(zip(names, _SEPARATED.split(record), strict=True)) for record in found]
@@ -153,7 +153,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if not name.startswith("@"):
                 answer[name] = found.get("value")
             continue
-        events = found.get("logEvents")  # what a subscription delivers
+        events = found.get("logEvents")  # the form that a subscription delivers
         for event in events if isinstance(events, list) else [found]:
             if not isinstance(event, Mapping):
                 continue
@@ -231,7 +231,7 @@ def _names(text: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _name(name: str) -> str:
-    """A field's name as AWS documents it; Athena, Parquet and CloudWatch write it in their own ways."""
+    """The name of a field in AWS's documentation; Athena, Parquet and CloudWatch write it differently."""
     plain = name.strip('"${} ').lower().replace("_", "-")
     return _ALIASES.get(plain.replace("-", ""), plain)
 

@@ -1,4 +1,4 @@
-"""Zeek's conn.log: TSV as its header declares it, or JSON as any shipper writes it, alone or among other logs of Zeek.
+"""Zeek's conn.log: TSV with a header, or JSON as any log shipper writes it, alone or among other logs of Zeek.
 
 Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers).
 Files given twice or in two forms, conn_long, which tells of long connections on their way, and Corelight's conn_red
@@ -53,7 +53,7 @@ _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
 _AGAIN = ("conn_long", "conn_red")  # connections on their way; as Corelight reduces conn.log for what is billed by size
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
-"""Fields that tell a conn.log from Zeek's other logs, where nothing names it; a shipper may have dropped some."""
+"""Fields by which a conn.log is recognised if nothing names it; a log shipper may have dropped some."""
 
 _USED = _CONN.union(
     *(("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "uid", "ip_proto", "local_orig"), _NEEDED),
@@ -61,7 +61,7 @@ _USED = _CONN.union(
 
 
 def lacks(sample: Sample) -> Lacks:
-    """What keeps a file that begins so from being a log of Zeek with connections."""
+    """The reasons why a file that begins like this is not a Zeek log with connections."""
     headers = [line for line in sample.lines if line.startswith("#fields")]
     if headers:
         return sample.header_lacks(_ID, lambda line: _header(line, line[7:8]) if line in headers else ())
@@ -71,7 +71,8 @@ def lacks(sample: Sample) -> Lacks:
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one a record of a connection; not yet counted. Records of other logs are passed over, and named."""
+    """RECORD rows, one for each record of a connection; not counted yet. Records of other logs are skipped, with a
+    note."""
     sample = Sample(source.head)
     tsv = _is_bare(sample) or any(line.startswith("#fields") for line in sample.lines)
     values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
@@ -90,18 +91,18 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
 
 
 def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """(line, path, fields) of each record; what its header declares holds up to the next header (joined files)."""
+    """(line, path, fields) of each record; a header takes effect up to the next one (joined files)."""
     separator, path = "\t", ""
     unset, empty = "-", "(empty)"
     names: list[str] = []
     used: list[tuple[int, str]] = []
-    header = ""  # of CSV; files that were joined repeat it
+    header = ""  # of CSV; joined files repeat it
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         if text.startswith("#"):
             name, _, value = text[1:].partition(" " if text.startswith("#separator") else separator)
             if name in ("separator", "fields"):
-                header = ""  # what follows is Zeek's own again
+                header = ""  # Zeek's own format follows
             if name == "separator":
                 separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value) or "\t"
                 unset, empty, path = "-", "(empty)", ""
@@ -112,7 +113,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
             elif name == "path":
                 path = value
             elif text.startswith("#fields"):
-                if text[7:] and not text[7:].startswith(separator):  # it declares another, or none
+                if text[7:] and not text[7:].startswith(separator):  # it declares another separator, or none
                     separator = text[7]
                 names = _header(text, separator)
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
@@ -139,7 +140,7 @@ def _is_bare(sample: Sample) -> bool:
 
 
 def _bare_header(line: str) -> tuple[str, list[str]] | None:
-    """(separator, names) of a line that names what a conn.log must have."""
+    """(separator, names) of a line that has the names that a conn.log needs."""
     for separator in _BARE_SEPARATORS:
         names = [_plain(name.strip().strip('"')) for name in line.split(separator)]
         if not set(_NEEDED).difference(names):
@@ -164,7 +165,7 @@ def _plain(name: str) -> str:
 
 
 def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """(path, fields) of a JSON record, whatever its scopes look like; null is unset."""
+    """(path, fields) of a JSON record with any kind of scopes; null means unset."""
     path = ""
     if len(found) == 1:  # {"conn": {...}}
         name, inner = next(iter(found.items()))
@@ -192,7 +193,7 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
     orig, resp = address(str(fields["id.orig_h"])), address(str(fields["id.resp_h"]))
     first = _side(fields, _ORIG, told.orig, proto, orig.family, source)
     other = _side(fields, _RESP, told.resp, proto, orig.family, source)
-    if not first[0] and not other[0]:  # Zeek saw something, or there would be no line
+    if not first[0] and not other[0]:  # Zeek saw a packet, otherwise there would be no line
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections for which Zeek counted no packet were counted as one packet")
@@ -213,7 +214,8 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _duration(value: Any) -> float:
-    """Seconds; JSON made of a table may have its marker for what is unset, pandas and Zed write intervals as words."""
+    """Seconds. JSON that was made from a table may have its marker for unset values; pandas and Zed write intervals as
+    words."""
     if value in (None, "", "-", "(empty)"):
         return 0.0
     try:
@@ -240,7 +242,8 @@ def _protocol(fields: Mapping[str, Any]) -> int:
 
 
 def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
-    """Zeek's ports of ICMP are the type, and the type that answers it, else the code; 0 and 0 say neither."""
+    """In Zeek's ports, ICMP has its type and the type that answers it, else the code; 0 and 0 mean that both are
+    unknown."""
     orig, resp = port(fields.get("id.orig_p")), port(fields.get("id.resp_p"))
     if not is_icmp(proto):
         return orig, resp
@@ -250,9 +253,9 @@ def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
 def _side(
     fields: Mapping[str, Any], names: tuple[str, str, str], others: int, proto: int, family: int, source: Source
 ) -> tuple[int, int, int]:
-    """(packets, bytes, payload bytes) of a side. What was not counted is estimated, and said.
+    """(packets, bytes, payload bytes) of a side. A missing count is estimated, with a note.
 
-    `others`: packets without payload that the history tells of.
+    `others`: packets without payload, according to the history.
     """
     packets, octets = fields.get(names[0]), fields.get(names[1])
     payload = count(fields.get(names[2]))
@@ -269,7 +272,7 @@ def _side(
 
 _ORIG, _RESP = ("orig_pkts", "orig_ip_bytes", "orig_bytes"), ("resp_pkts", "resp_ip_bytes", "resp_bytes")
 
-# What a state says where there is no history.
+# The meaning of a state, if there is no history.
 _OF_STATE = {
     "S0": "S", "S1": "Sha", "SF": "ShADadFf", "REJ": "Sr", "S2": "ShADadF", "S3": "ShADadf", "RSTO": "ShADadR",
     "RSTR": "ShADadr", "RSTOS0": "SR", "RSTRH": "hr", "SH": "SF", "SHR": "hf",
@@ -277,8 +280,8 @@ _OF_STATE = {
 
 
 class _Told(NamedTuple):
-    """What a history tells: TCP flags (all and first of the originator, all and first of the responder), packets of
-    each side without payload, and whether the responder was the first to send any."""
+    """Information from a history: TCP flags (all and first of the originator, all and first of the responder), packets
+    without payload of each side, and whether the responder sent payload first."""
 
     flags: tuple[int, int, int, int]
     orig: int
@@ -301,6 +304,6 @@ def _told(history: str) -> _Told:
 
 
 def _flags(letters: list[str]) -> tuple[int, int]:
-    """(OR of all, those of the first packet) of one side."""
+    """(all flags, flags of the first packet) of one side."""
     seen = [_HISTORY[letter] for letter in letters if letter in _HISTORY]
     return reduce(or_, seen, 0), seen[0] if seen else 0

@@ -1,1 +1,1 @@
-"""The report for people and programs: text, JSON, CSV and HTML. Nothing here needs more than the report itself."""
+"""The report for people and programs: text, JSON, CSV and HTML. Everything here needs only the report itself."""

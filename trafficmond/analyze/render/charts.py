@@ -1,4 +1,4 @@
-"""Charts as inline SVG. Shapes stretch with the page; every text stands outside of them, so that it never does."""
+"""Charts as inline SVG. Shapes stretch with the page; text is outside of them, so it is not stretched."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def share(percent: float) -> str:
 
 
 def timeline(bins: Sequence[dict[str, Any]], width: float, marks: Sequence[float]) -> str:
-    """Packets over time as bars, the dropped ones in their own colour; `marks` are moments (epoch seconds) to point
-    out. `width` is that of a bin in seconds."""
+    """Packets over time as bars, with dropped ones in another colour; `marks` are times (epoch seconds) to point out.
+    `width` is the width of a bin in seconds."""
     highest = _round_up(max(bin_["packets"] for bin_ in bins))
     step = _WIDTH / len(bins)
     gap = min(2.0, step * 0.2)
@@ -70,7 +70,7 @@ def area(bins: Sequence[dict[str, Any]]) -> str:
 
 
 def updown(bins: Sequence[tuple[int, int]], first: float, step: float) -> str:
-    """Bytes up and down, one bar upon the other, in bins of `step` seconds from `first` on."""
+    """Bytes up and down, one bar on top of the other, in bins of `step` seconds from `first` on."""
     highest = max(sum(bin_) for bin_ in bins) or 1
     width = _WIDTH / len(bins)
     gap = min(2.0, width * 0.2)
@@ -108,7 +108,7 @@ def _rect(name: str, x: float, y: float, width: float, height: float) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next number that reads well on an axis and has a half that does."""
+    """The next number that is easy to read on an axis, and whose half is too."""
     magnitude = 1
     while magnitude * 10 < value:
         magnitude *= 10

@@ -14,12 +14,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_json(report: dict[str, Any], *, escaped: bool = False) -> str:
-    """The report as it is; `escaped` for where not every character can be written."""
+    """The report as JSON; `escaped` if the output cannot have all characters."""
     return json.dumps(report, indent=2, ensure_ascii=escaped) + "\n"
 
 
 def to_csv(report: dict[str, Any]) -> str:
-    """Rows of `section, key, field, value`: every number of the report can be found by its first three."""
+    """Rows of `section, key, field, value`: the first three columns identify each number of the report."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("section", "key", "field", "value"))
@@ -30,7 +30,7 @@ def to_csv(report: dict[str, Any]) -> str:
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, str, Any]]:
-    """(key, field, value): the key is a list's position or a mapping's name, the field a path below it."""
+    """(key, field, value): the key is a position in a list or a name in a mapping, the field is a path below it."""
     if isinstance(value, dict):
         for name, item in value.items():
             if isinstance(item, dict | list):
@@ -56,7 +56,7 @@ def _paths(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _safe(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula (OWASP, "CSV injection")."""
+    """The cell in a form that no spreadsheet takes for a formula (OWASP, "CSV injection")."""
     if value is None:
         return ""
     if not isinstance(value, str):

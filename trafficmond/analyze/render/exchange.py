@@ -1,8 +1,9 @@
-"""Who exchanged how much with whom, as a picture: this side on the left, the others on the right, bands by bytes.
+"""A picture of who exchanged how much with whom: this side on the left, the others on the right, and bands between
+them.
 
-Inline SVG without a script. The bands stretch with the page; the words stand beside them as text, so that they are
-readable on a phone and can be found and copied. Bars and bands are in proportion to bytes; only the room around a bar
-is never less than its words need.
+Inline SVG without a script. The bands stretch with the page; the words are text beside them, so they can be read on a
+phone, searched and copied. The sizes of bars and bands are in proportion to bytes; only the space for a bar has a
+minimum, so that its words fit.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Any, NamedTuple
 
 from trafficmond.analyze.render import figures as f
 
-_LEFT, _RIGHT = 7, 10  # ends told one by one
+_LEFT, _RIGHT = 7, 10  # ends that are shown separately
 _OTHERS = "others"
 _HEIGHT, _WIDTH = 1000.0, 1000.0
-_WORDS = 3.2  # rem that an end's words need: a name in two lines and a figure (`style.CSS`)
-_LOW, _TALL = 14.0, 3.9  # rem that the picture is high at least, and for each end of its longer side
+_WORDS = 3.2  # rem that the words of an end need: a name in two lines and a number (`style.CSS`)
+_LOW, _TALL = 14.0, 3.9  # the least height of the picture in rem, and the height for each end of its longer side
 _GAP = 12.0  # between two bars
 _COLOURS = 7
-_LEAST = 1.2  # that a band is wide
-_BREAKS = re.compile(r"(?<=\w)([.@-])(?=\w)")  # where a long name may break
+_LEAST = 1.2  # the least width of a band
+_BREAKS = re.compile(r"(?<=\w)([.@-])(?=\w)")  # places where a long name may break
 
 
 class _End(NamedTuple):
@@ -31,11 +32,12 @@ class _End(NamedTuple):
     down: int
     top: float  # of its bar
     height: float
-    middle: float  # of its room
+    middle: float  # of its space
 
 
 def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
-    """The picture of rows with `left`, `right` (names), `up` and `down` (bytes of the left one); empty without any."""
+    """The picture for rows with `left`, `right` (names), `up` and `down` (bytes of the left one); empty if there are
+    none."""
     pairs = _fewer(rows)
     if not pairs:
         return ""
@@ -56,7 +58,7 @@ def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
 
 
 def _fewer(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
-    """Bytes up and down by pair of names; the small ends are one."""
+    """Bytes up and down for each pair of names; small ends are combined."""
     whole: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         _add(whole, (row["left"], row["right"]), row["up"], row["down"])
@@ -78,7 +80,7 @@ def _add(sums: dict[Any, tuple[int, int]], key: Any, up: int, down: int) -> None
 
 
 def _totals(pairs: Mapping[tuple[str, str], tuple[int, int]], side: int) -> dict[str, tuple[int, int]]:
-    """Bytes up and down of each end of a side, the largest first, what is summed up last."""
+    """Bytes up and down of each end on a side, the largest first, combined ones last."""
     totals: dict[str, tuple[int, int]] = {}
     for pair, (up, down) in pairs.items():
         _add(totals, pair[side], up, down)
@@ -86,7 +88,7 @@ def _totals(pairs: Mapping[tuple[str, str], tuple[int, int]], side: int) -> dict
 
 
 def _scale(values: Sequence[tuple[int, int]], slot: float) -> float:
-    """The largest height of a byte with which all ends of a side have their room, `slot` at least."""
+    """The height of a byte: the largest at which all ends of a side have space, at least `slot` each."""
     low, high = 0.0, _HEIGHT / max(sum(map(sum, values)), 1)
     for _ in range(50):
         middle = (low + high) / 2
@@ -98,7 +100,7 @@ def _scale(values: Sequence[tuple[int, int]], slot: float) -> float:
 
 
 def _placed(totals: Mapping[str, tuple[int, int]], scale: float, slot: float) -> dict[str, _End]:
-    """Each end in its room; what is left over is dealt out between them."""
+    """Each end with its space; what is left over is divided between them."""
     rooms = [max(slot, sum(value) * scale + _GAP) for value in totals.values()]
     spare = (_HEIGHT - sum(rooms)) / len(rooms)
     found, at = {}, 0.0
@@ -113,7 +115,7 @@ def _placed(totals: Mapping[str, tuple[int, int]], scale: float, slot: float) ->
 def _bands(
     pairs: Mapping[tuple[str, str], tuple[int, int]], ends: Sequence[Mapping[str, _End]], scale: float
 ) -> Iterator[str]:
-    """From each end of the left to each of the right, in the order of both, so that few cross."""
+    """Bands from each end on the left to each on the right, in the order of both, so that few cross."""
     order = [{name: at for at, name in enumerate(side)} for side in ends]
     used = [{name: end.top for name, end in side.items()} for side in ends]
     for left, right in sorted(pairs, key=lambda pair: (order[0][pair[0]], order[1][pair[1]])):
@@ -132,7 +134,7 @@ def _bands(
 
 
 def _bar(end: _End, side: int, at: int) -> str:
-    """A line, for those stay as wide as they are however the picture stretches."""
+    """A line, because the width of lines does not change when the picture stretches."""
     x = 0 if side == 0 else int(_WIDTH)
     colour = f"c{_colour(at, end.name)}" if side == 0 else "cx"
     bottom = end.top + max(end.height, _LEAST)

@@ -1,4 +1,4 @@
-"""Numbers, times and foreign text as people read them."""
+"""Numbers, times and text from outside, in a form for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
-# Control characters, and those that turn the direction of what follows: a label must not move its neighbours.
+# Control characters, and those that change the direction of text: a label must not move its neighbours.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
@@ -63,7 +63,7 @@ def plural(count: int, word: str) -> str:
 
 
 def moment(seconds: float, width: float = 1) -> str:
-    """A bin's local time with as much as its width calls for."""
+    """The local time of a bin, as precise as its width."""
     try:
         at = datetime.fromtimestamp(seconds).astimezone()
     except (ValueError, OverflowError, OSError):
@@ -79,7 +79,7 @@ def day(text: str | None) -> str:
 
 
 def period(first: str | None, last: str | None) -> str:
-    """From one ISO time to another, the day named once if it is the same: "2024-11-29 10:00:01 to 10:00:05 CET"."""
+    """From one ISO time to another, with the day once if it is the same: "2024-11-29 10:00:01 to 10:00:05 CET"."""
     if not first or not last or first[:19] == last[:19]:
         return day(first)
     if not first.endswith("Z") or not last.endswith("Z"):
@@ -95,12 +95,12 @@ def _local(text: str) -> datetime:
 
 
 def action(name: str) -> str:
-    """As trafficctl and the rules name it: LOG is monitor."""
+    """The action as trafficctl and the rules call it: LOG is monitor."""
     return {"LOG": "monitor"}.get(name, name.lower())
 
 
 def plain(value: Any) -> str:
-    """Foreign text with what cannot be seen made visible: "a\\nb" -> "a\\\\x0ab"."""
+    """Text from outside with invisible characters escaped: "a\\nb" -> "a\\\\x0ab"."""
     return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", str(value))
 
 

@@ -1,4 +1,4 @@
-"""The report as one HTML file: nothing is loaded from anywhere, and everything foreign in it is escaped."""
+"""The report as one HTML file: it loads nothing, and all text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _HEAD = """<!DOCTYPE html>
 <main>
 """
 _TAIL = "</main>\n</body>\n</html>\n"
-_BREAKS = re.compile(r"([._-])(?=\w)")  # where a long file name may break
-_MARKS = 24  # moments pointed out on the time line
-_SEVERITIES = SEVERITIES[::-1]  # the worst first
+_BREAKS = re.compile(r"([._-])(?=\w)")  # places where a long file name may break
+_MARKS = 24  # times that are marked on the time line
+_SEVERITIES = SEVERITIES[::-1]  # the most severe first
 _TECHNIQUE = re.compile(r"T[0-9]{4}(\.[0-9]{3})?")
-_WIDE = 34  # characters of evidence that take a line of their own
+_WIDE = 34  # characters of evidence that get a line of their own
 
 
 def render(report: dict[str, Any]) -> str:
@@ -50,7 +50,7 @@ def _text(value: Any) -> str:
 
 
 def _name(report: dict[str, Any]) -> str:
-    """What was observed: "traffic.jsonl and 2 more"."""
+    """What was analysed: "traffic.jsonl and 2 more"."""
     sources = report["summary"]["sources"]
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
     return f"{sources[0]['name']}{more}" if sources else "this host"
@@ -129,7 +129,7 @@ def _label(name: str) -> str:
 
 
 def _technique(technique: str) -> str:
-    """A link to MITRE ATT&CK where it is one of its numbers."""
+    """A link to MITRE ATT&CK if it is one of its ids."""
     base, _, sub = technique.partition(".")
     if _TECHNIQUE.fullmatch(technique):
         path = f"{base}/{sub}" if sub else base
@@ -156,7 +156,7 @@ def _timeline(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _times(bins: list[dict[str, Any]], width: float) -> list[str]:
-    """Labels for the first and last moment and the middle."""
+    """Labels for the beginning, the end and the middle."""
     first, last = bins[0]["time"], bins[-1]["time"] + width
     same_day = first // 86400 == last // 86400
     return [f.moment(at, width if same_day else max(width, 3600)) for at in (first, (first + last) / 2, last)]
@@ -248,7 +248,7 @@ def _services(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _reading(report: dict[str, Any]) -> Iterator[str]:
-    """What was read, what of it is accounted for, and what could not be read."""
+    """What was read, how much of it is accounted for, and what could not be read."""
     summary, damage = report["summary"], report["damage"]
     accounting = summary["accounting"]
     yield '<section class="card"><h2>Accounting</h2><dl>'

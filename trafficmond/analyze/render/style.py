@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: system fonts, light and dark by the reader's setting, phone to paper."""
+"""The style sheet of the HTML report: system fonts, light or dark as the reader's system is, from phone to paper."""
 
 CSS = """
 :root {

@@ -1,4 +1,4 @@
-"""The report on a terminal: fits its width, and colours only where asked to."""
+"""The report on a terminal: it fits the width, and has colours only if wanted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "titl
 _BAR = "▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BAR, _PLAIN_SPARKS = "#", "_.:-=+*#"
-_NAME = 20  # columns of a name at least
+_NAME = 20  # the least columns of a name
 
 
 def render(report: dict[str, Any], width: int = 80, *, colour: bool = False, encoding: str = "utf-8") -> str:
-    """The report as text of at most `width` columns (addresses are never cut), for a terminal of that encoding."""
+    """The report as text of at most `width` columns (addresses are never cut), for a terminal with that encoding."""
     return "\n".join(_Page(report, max(48, width), colour, blocks=_has_blocks(encoding)).lines()) + "\n"
 
 
@@ -115,7 +115,7 @@ class _Page:
         yield "  " + "".join(self._sparks[(value * 7 + most - 1) // most] if value else " " for value in sums)
 
     def _usage(self) -> Iterator[str]:
-        """What a daemon's report has besides: what went up and came down."""
+        """What only a daemon's report has: bytes up and down."""
         for kind, lines in (self._report.get("usage") or {}).items():
             sums = {name: [sum(side) for side in zip(*bins, strict=True)] for name, bins in lines["keys"].items()}
             yield from self._both_ways(f"Usage by {kind}", sums)
@@ -193,7 +193,7 @@ class _Page:
 
 
 def _column(names: list[str]) -> int:
-    """How wide names are in their list: the figures beside them stand below each other."""
+    """The width of names in their list, so that the numbers beside them are aligned."""
     return max([_NAME, *map(len, names)])
 
 

@@ -1,4 +1,4 @@
-"""What a daemon's report tells besides that of files: usage over time, countries, who exchanged how much with whom."""
+"""Sections that only a daemon's report has: usage over time, countries, who exchanged how much with whom."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINES = 6  # ends with a time line of their own
 
 
 def pictures(report: Mapping[str, Any]) -> Iterator[str]:
-    """The sections, each only where the report has it."""
+    """The sections that the report has."""
     if shown := report.get("exchange"):
         drawing = exchange(shown["rows"], shown["left"], shown["right"])
         if drawing:
@@ -40,7 +40,7 @@ def _countries(countries: Any) -> Iterator[str]:
 
 
 def _time_lines(kind: str, lines: Mapping[str, Any]) -> Iterator[str]:
-    """One a key, all of one scale of time."""
+    """One for each key, all with the same time scale."""
     shown = [(name, bins) for name, bins in lines["keys"].items() if any(up + down for up, down in bins)][:_LINES]
     if not shown:
         return
