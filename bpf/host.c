@@ -348,9 +348,9 @@ TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double
 /* ---- the store ---- */
 
 /* What tm_rows is in this thread from now on; NULL: empty. */
-TM_EXPORT void tm_rows_give(const struct tm_given *given)
+TM_EXPORT void tm_rows_give(const struct tm_batch *batch)
 {
-	tm_rows_given = given;
+	tm_rows_batch = batch;
 }
 
 /* The name by which SQLite looks for what begins an extension. */

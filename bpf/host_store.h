@@ -22,11 +22,11 @@ SQLITE_EXTENSION_INIT1
 	"CREATE TABLE x(c0,c1,c2,c3,c4,c5,c6,c7,c8,c9,c10,c11,c12,c13,c14,c15,c16,c17,c18,c19,c20,c21,c22,c23,c24,"    \
 	"c25,c26,c27,c28,c29,c30,c31)"
 
-enum { TM_SAID_INTEGER = -1, TM_SAID_NULL = -2 };
+enum { TM_VALUE_INTEGER = -1, TM_VALUE_NULL = -2 };
 
-/* What a number is called: `length` bytes of text, or one of TM_SAID_*. */
-struct tm_said {
-	__u64 of;
+/* The value for a number: `length` bytes of text, or one of TM_VALUE_*. */
+struct tm_value {
+	__u64 number;
 	const char *text;
 	__s64 integer;
 	__s64 length;
@@ -37,8 +37,8 @@ enum { TM_IS_REAL, TM_IS_INTEGER, TM_IS_NAMED, TM_IS_ADDRESS, TM_IS_COMMUNITY };
 struct tm_column {
 	__u32 is;
 	__u32 at, width; /* of the field in a row; an address: of its upper half, which the lower one follows */
-	__u32 says;
-	const struct tm_said *said; /* in the order of `of`, every number that occurs */
+	__u32 values_count;
+	const struct tm_value *values; /* in the order of `number`, every number that occurs */
 };
 
 /* What every row of a batch begins with: batch.ENDPOINTS as far as they are needed here. */
@@ -48,7 +48,7 @@ struct tm_ends {
 	__u8 proto, family;
 } __attribute__((packed));
 
-struct tm_given {
+struct tm_batch {
 	const __u8 *row;
 	__u64 rows, size;
 	__u32 columns, ends; /* where the endpoints are in a row */
@@ -60,12 +60,12 @@ struct tm_given {
 
 struct tm_rows_cursor {
 	sqlite3_vtab_cursor base;
-	const struct tm_given *given;
+	const struct tm_batch *batch;
 	__u64 at;
 	char text[TM_COLUMNS_MOST][INET6_ADDRSTRLEN]; /* of the row it is at, as long as SQLite looks at it */
 };
 
-static __thread const struct tm_given *tm_rows_given;
+static __thread const struct tm_batch *tm_rows_batch;
 
 static __u64 tm_field(const __u8 *at, __u32 width)
 {
@@ -75,32 +75,32 @@ static __u64 tm_field(const __u8 *at, __u32 width)
 	return value;
 }
 
-static const struct tm_said *tm_said_of(const struct tm_column *c, __u64 number)
+static const struct tm_value *tm_value_of(const struct tm_column *c, __u64 number)
 {
-	__u32 low = 0, high = c->says;
+	__u32 low = 0, high = c->values_count;
 
 	while (low < high) {
 		__u32 middle = low + (high - low) / 2;
 
-		if (c->said[middle].of < number)
+		if (c->values[middle].number < number)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low < c->says && c->said[low].of == number ? &c->said[low] : NULL;
+	return low < c->values_count && c->values[low].number == number ? &c->values[low] : NULL;
 }
 
-static void tm_tell_said(sqlite3_context *to, const struct tm_said *said)
+static void tm_result_value(sqlite3_context *to, const struct tm_value *value)
 {
-	if (!said || said->length == TM_SAID_NULL)
+	if (!value || value->length == TM_VALUE_NULL)
 		sqlite3_result_null(to);
-	else if (said->length == TM_SAID_INTEGER)
-		sqlite3_result_int64(to, said->integer);
+	else if (value->length == TM_VALUE_INTEGER)
+		sqlite3_result_int64(to, value->integer);
 	else
-		sqlite3_result_text(to, said->text, (int)said->length, SQLITE_STATIC);
+		sqlite3_result_text(to, value->text, (int)value->length, SQLITE_STATIC);
 }
 
-static void tm_tell_integer(sqlite3_context *to, __u64 value)
+static void tm_result_integer(sqlite3_context *to, __u64 value)
 {
 	if (value >> 63) {
 		sqlite3_result_error(to, "a number has more than 63 bits", -1);
@@ -129,7 +129,7 @@ static int tm_address_text(char *out, const __u8 *at, __u8 family)
 }
 
 /* As flows/canonical.py and flows/community_id.py have it; the length of the text. */
-static int tm_community(char *out, const struct tm_ends *e, const struct tm_given *g)
+static int tm_community(char *out, const struct tm_ends *e, const struct tm_batch *g)
 {
 	int swap = e->src_hi != e->dst_hi   ? e->src_hi > e->dst_hi
 		   : e->src_lo != e->dst_lo ? e->src_lo > e->dst_lo
@@ -219,7 +219,7 @@ static int tm_rows_begin(sqlite3_vtab_cursor *base, int plan, const char *name, 
 {
 	struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
 
-	c->given = tm_rows_given;
+	c->batch = tm_rows_batch;
 	c->at = 0;
 	return SQLITE_OK;
 }
@@ -234,7 +234,7 @@ static int tm_rows_end(sqlite3_vtab_cursor *base)
 {
 	const struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
 
-	return !c->given || c->at >= c->given->rows;
+	return !c->batch || c->at >= c->batch->rows;
 }
 
 static int tm_rows_number(sqlite3_vtab_cursor *base, sqlite3_int64 *out)
@@ -246,7 +246,7 @@ static int tm_rows_number(sqlite3_vtab_cursor *base, sqlite3_int64 *out)
 static int tm_rows_value(sqlite3_vtab_cursor *base, sqlite3_context *to, int number)
 {
 	struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
-	const struct tm_given *g = c->given;
+	const struct tm_batch *g = c->batch;
 	const struct tm_column *column = &g->column[number];
 	const __u8 *row = g->row + c->at * g->size;
 	const struct tm_ends *ends = (const struct tm_ends *)(row + g->ends);
@@ -261,10 +261,10 @@ static int tm_rows_value(sqlite3_vtab_cursor *base, sqlite3_context *to, int num
 		sqlite3_result_double(to, real);
 		break;
 	case TM_IS_INTEGER:
-		tm_tell_integer(to, tm_field(row + column->at, column->width));
+		tm_result_integer(to, tm_field(row + column->at, column->width));
 		break;
 	case TM_IS_NAMED:
-		tm_tell_said(to, tm_said_of(column, tm_field(row + column->at, column->width)));
+		tm_result_value(to, tm_value_of(column, tm_field(row + column->at, column->width)));
 		break;
 	case TM_IS_ADDRESS:
 		length = tm_address_text(c->text[number], row + column->at, ends->family);

@@ -45,8 +45,8 @@ def split(text: str) -> tuple[bytes, int]:
     family = 4 if len(packed) == 4 else 6
     bits = _LENGTHS[family].get(length) if slash else 8 * len(packed)
     if bits is None:
-        told = f"the length of an IPv{family} prefix is 0 to {8 * len(packed)}, not {quoted(length)}"
-        raise ValueError(f"{quoted(text)}: {told}{_of_mask(length) if family == 4 else ''}")
+        what = f"the length of an IPv{family} prefix is 0 to {8 * len(packed)}, not {quoted(length)}"
+        raise ValueError(f"{quoted(text)}: {what}{_of_mask(length) if family == 4 else ''}")
     if family == 6 and bits >= MAPPED.prefixlen and packed.startswith(_MAPPED_BYTES):
         return packed[12:], bits - MAPPED.prefixlen
     return packed, bits

@@ -121,7 +121,7 @@ class Parts:
         if not (trial := standing.trial):
             return []
         left = f"on probation for {trial.until - time.time():.0f} s: keep it with trafficctl confirm"
-        return [left, *([standing.untold] if standing.untold else [])]
+        return [left, *([standing.error] if standing.error else [])]
 
     def status_line(self) -> str:
         """The line that systemctl status shows."""
@@ -142,7 +142,7 @@ async def assemble(
     `loading` loads is released.
     """
     now = time.time()
-    settings, kept, untold = begun
+    settings, kept, warning = begun
     async with AsyncExitStack() as stack, AsyncExitStack() as unstarted:
         unstarted.push_async_callback(_let_go, loading)
         store = Store.open_when_possible(part_options.database(settings), part_options.limits(settings))
@@ -166,7 +166,7 @@ async def assemble(
         if datapath.processes_unseen:
             warnings["processes"] = datapath.processes_unseen
         await looked
-        parts.rulebook.standing.recall(kept, untold)
+        parts.rulebook.standing.recall(kept, warning)
         await _load_rules(parts, on_disk)
         parts.host.attach()
         parts.host.require(flags.interfaces)

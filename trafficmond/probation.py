@@ -50,7 +50,7 @@ class Probation:
     over: Callable[[str], object] = lambda _why: None  # called when files that waited can be read
 
     def __post_init__(self) -> None:
-        self._rulebook.standing.tell = self._log
+        self._rulebook.standing.notify = self._log
 
     def _log(self, trial: Trial, turn: str) -> None:
         message, text = _TEXTS[turn]
@@ -89,7 +89,7 @@ class Probation:
         try:
             await self._rulebook.resume(on_disk)
         except TrafficmonError as error:
-            standing.untold = f"what is on probation cannot be read, but the kernel ends it: {error}"
-        if standing.base is None and not standing.untold:
-            standing.untold = "what is on probation is unknown, because it was not stored; the kernel ends it"
+            standing.error = f"what is on probation cannot be read, but the kernel ends it: {error}"
+        if standing.base is None and not standing.error:
+            standing.error = "what is on probation is unknown, because it was not stored; the kernel ends it"
         self.watch()

@@ -10,7 +10,7 @@ from trafficmond.parts import Parts
 from trafficmond.verdict import Pair, is_shadowed, rule_of, taken_apart
 
 Count = tuple[int, int]  # packets, bytes
-_MOST_TOLD = 50
+_MOST_SHOWN = 50
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def shadows(parts: Parts) -> list[dict[str, object]]:
     counted, since = sums_of(parts), parts.rulebook.watching_since()
     watching.sort(key=lambda each: -counted.would_drop.get(each[0], (0, 0))[0])
     rows: list[dict[str, object]] = []
-    for number, name, kind, action in watching[:_MOST_TOLD]:
+    for number, name, kind, action in watching[:_MOST_SHOWN]:
         packets, octets = counted.watched.get(number, (0, 0))
         dropped = counted.would_drop.get(number, (0, 0))
         row = {"name": name, "kind": kind, "action": str(action), "since": since.get(number, in_force.loaded_at)}

@@ -37,11 +37,11 @@ def main() -> int:
         print("trafficmon-share is started by systemd, or by trafficmond; not by hand", file=sys.stderr)
         return 2
     with connection:
-        said = answer(request, fds)
+        reply = answer(request, fds)
         with contextlib.suppress(OSError):  # the client has gone
-            connection.send(json.dumps(said).encode())
-    if "error" in said:
-        print(f"trafficmon-share: {said['error']}", file=sys.stderr)
+            connection.send(json.dumps(reply).encode())
+    if "error" in reply:
+        print(f"trafficmon-share: {reply['error']}", file=sys.stderr)
     return 0
 
 
@@ -101,7 +101,7 @@ def _look(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, A
             if now is None:
                 return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
             ours = bool(now.of(_ids(fds)))
-            return {"ours": ours, "dispatcher": now.dispatcher, "mode": now.mode, "chain": now.told()}
+            return {"ours": ours, "dispatcher": now.dispatcher, "mode": now.mode, "chain": now.described()}
     except ForeignProgramError:
         return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
 

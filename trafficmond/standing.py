@@ -27,7 +27,7 @@ TRIAL_NAME = "probation.json"  # in state_dir
 BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"
 _SAME_S = 5.0  # tolerance between the kernel's end of a probation and the stored one
 _UNKNOWN = "a change that an earlier daemon made"
-_MOST_TOLD = 300  # characters
+_LONGEST_TEXT = 300  # characters
 _LOOK = "see trafficctl status"
 
 Alter = Callable[[Inputs], Inputs]
@@ -65,8 +65,8 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
         return trial.confirmed(settings, kept) or settings, kept, ""
     except (OSError, ValueError) as error:
         why = f"{getattr(error, 'strerror', '') or error}"
-        untold = f"cannot read the rules that were confirmed last ({path}: {why}); the files are in force as they are"
-        return settings, Kept(), untold
+        warning = f"cannot read the rules that were confirmed last ({path}: {why}); the files are in force as they are"
+        return settings, Kept(), warning
 
 
 def _together(before: str, what: str) -> str:
@@ -74,7 +74,7 @@ def _together(before: str, what: str) -> str:
     if not before or what in before.split(", "):
         return before or what
     joined = f"{before}, {what}"
-    return joined if len(joined) <= _MOST_TOLD else f"{before.partition(', ')[0]}, ..., {what}"
+    return joined if len(joined) <= _LONGEST_TEXT else f"{before.partition(', ')[0]}, ..., {what}"
 
 
 class Standing:
@@ -84,8 +84,8 @@ class Standing:
         self.now = Side(Inputs(settings), None)  # the rules that the kernel uses
         self.base: Side | None = None  # during a probation: the confirmed rules
         self.kept = Kept()
-        self.untold = ""  # error of storing or reading a probation
-        self.tell: Callable[[Trial, str], object] = lambda _trial, _turn: None  # called when a probation begins or ends
+        self.error = ""  # error of storing or reading a probation
+        self.notify: Callable[[Trial, str], object] = lambda _trial, _turn: None  # at a begin or end
         self.copies: Callable[[], str] = str  # identifies the copies of the confirmed files
         self.disk = ""  # the fingerprint of the files when the probation began
         self.jump = 0.0  # step of the wall clock not yet applied to rules by hand
@@ -224,7 +224,7 @@ class Standing:
         if self.base is None:
             self.disk = await asyncio.to_thread(trial.fingerprint, ours.settings)
         self.put(Side(inputs, made), self.confirmed)
-        self.tell(planned, BEGUN)
+        self.notify(planned, BEGUN)
         return made
 
     async def _keep_planned(self, planned: Trial, refused: str) -> None:
@@ -234,11 +234,11 @@ class Standing:
             return
         try:
             copies = self.kept.copies or await asyncio.to_thread(self.copies)
-            said = trial.rule_settings(self.confirmed.inputs.settings)
-            await self.keep(Kept(planned, refused, said, copies))
+            rules = trial.rule_settings(self.confirmed.inputs.settings)
+            await self.keep(Kept(planned, refused, rules, copies))
         except OSError as error:
             await self.keep(Kept(planned, refused))
-            self.untold = f"a restart would not know which rules are confirmed: {error.strerror or error}"
+            self.error = f"a restart would not know which rules are confirmed: {error.strerror or error}"
 
     async def resume(self, alter: Alter) -> None:
         """Continues a probation that an earlier daemon began: the rules in force altered by `alter`. Raises
@@ -267,7 +267,7 @@ class Standing:
         self._datapath.confirm(in_force.table.words, switched(self._datapath.options, inputs.settings))
         self.put(Side(replace(inputs, saved=None), in_force))
         await self.keep(Kept())
-        self.tell(known, CONFIRMED)
+        self.notify(known, CONFIRMED)
         return inputs
 
     async def roll_back(self) -> Trial:
@@ -300,16 +300,16 @@ class Standing:
         self.kept = replace(self.kept, trial=None)
         if not self.kept.refused:
             self.kept = Kept()
-        self.tell(known, turn)
+        self.notify(known, turn)
 
-    def recall(self, kept: Kept, untold: str) -> None:
+    def recall(self, kept: Kept, error: str) -> None:
         """Restores the last daemon's probation, if the kernel still has it."""
-        self.kept, self._written, self.untold = kept, kept, untold
+        self.kept, self._written, self.error = kept, kept, error
         until = self._datapath.on_trial_until
         if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
             self.kept = replace(kept, trial=None)
         if kept.trial and until is None:
-            self.tell(kept.trial, RESET)
+            self.notify(kept.trial, RESET)
 
     async def forget_refused(self) -> None:
         """Clears the refusal of files, once other files are in force."""
@@ -322,13 +322,13 @@ class Standing:
             await self.keep(self.kept)
 
     async def keep(self, kept: Kept) -> None:
-        """Stores a probation for the next daemon; on failure `untold` has the error."""
-        self.kept, self.untold = kept, ""
+        """Stores a probation for the next daemon; on failure `error` has the error."""
+        self.kept, self.error = kept, ""
         try:
             await asyncio.to_thread(trial.keep, self._path, kept)
             self._written = kept
         except OSError as error:
-            self.untold = (
+            self.error = (
                 f"a restart would not know what is on probation or refused: {self._path} cannot be written "
                 f"({error.strerror or error})"
             )

@@ -59,7 +59,7 @@ def status(parts: Parts) -> Row:
         "unwatched": unwatched,
         "only_from": parts.exposure.only_from,
         "probation": probation(parts),
-        "not_known": parts.rulebook.standing.untold or None,
+        "not_known": parts.rulebook.standing.error or None,
         "warnings": _warned(parts, unwatched),
         "control": {**parts.clients.load(), "lost_records": parts.broadcast.lost_records},
     }
@@ -134,8 +134,8 @@ def probation(parts: Parts) -> Row | None:
 
 def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
     """All warnings: unknown confirmed rules first, then interfaces that are not watched, then others."""
-    untold = parts.rulebook.standing.untold
-    return [*([untold] if untold else []), *unwatched, *_warnings(parts)]
+    error = parts.rulebook.standing.error
+    return [*([error] if error else []), *unwatched, *_warnings(parts)]
 
 
 def _warnings(parts: Parts) -> list[str]:

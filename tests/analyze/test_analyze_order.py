@@ -181,7 +181,7 @@ def test_a_connection_is_told_once_however_the_records_come_in_batches(sizes: li
     rows["start"] = rows["end"] = 1000.0 + pairs // 5  # several of each moment
     rows["src_lo"], rows["dst_lo"] = np.where(back, 2, 1), np.where(back, 1, 2)
     rows["sport"], rows["dport"] = np.where(back, 443, pairs % 60_000), np.where(back, pairs % 60_000, 443)
-    rows["told"], rows["proto"], rows["family"], rows["rank"] = pairs + 1, 6, 4, duplicates.HALF
+    rows["connection"], rows["proto"], rows["family"], rows["rank"] = pairs + 1, 6, 4, duplicates.HALF
     rows["packets"] = np.where(back, 2, 3)
     batches = np.split(rows, np.cumsum(sizes)[:-1])
     told = np.concatenate(list(duplicates.once(iter(batches), RunStats(), lambda _what, _count: None)))

@@ -46,14 +46,14 @@ def restarted(book: Book, *, until: float | None) -> tuple[bool, str]:
     book.rules.standing.recall(kept, untold)
     refused = settings is not book.settings
     book.run(book.rules.load_confirmed(settings) if refused else book.rules.load())
-    return refused, book.rules.standing.untold
+    return refused, book.rules.standing.error
 
 
 @pytest.mark.parametrize("how", ["rollback", "end", "confirm"])
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_rule_by_hand_on_probation(started: Book, how: str, keep: bool) -> None:
     book, told = started, list[str]()
-    book.rules.standing.tell = lambda _, turn: told.append(turn)
+    book.rules.standing.notify = lambda _, turn: told.append(turn)
     installed = [words.copy() for words in book.installed]
     book.run(book.rules.add(DROP, keep=keep, begin=TRY))
     assert actions(book) == ["drop", "drop", "monitor"]
@@ -251,7 +251,7 @@ def test_a_state_folder_that_cannot_be_used(started: Book, monkeypatch: pytest.M
     monkeypatch.setattr(trial, "keep", full)
     book.write("a.toml", OTHER)
     book.run(book.rules.try_files(book.settings, "", TRY))
-    assert "Read-only file system" in book.rules.standing.untold
+    assert "Read-only file system" in book.rules.standing.error
     assert actions(book) == ["monitor", "monitor", "drop"]
     ends(book)
     assert actions(book) == ["monitor", "drop", "monitor"]

@@ -110,7 +110,7 @@ def _chain(each: Interface) -> tuple[str, ...]:
         return ()
     try:
         with libxdp.chain(each.ifindex) as chain:
-            return tuple(chain.told()) if chain else ()
+            return tuple(chain.described()) if chain else ()
     except DatapathError:  # another examination reports it
         return ()
 

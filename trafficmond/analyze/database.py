@@ -54,7 +54,7 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
     return database
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """The text of the error."""
     if isinstance(error, UnicodeError):
         return "its schema is damaged"

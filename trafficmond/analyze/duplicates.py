@@ -83,9 +83,9 @@ def _once(rows: Batch) -> tuple[Batch, int]:
     best = rows[starts]
     halves = _put_together(best, rows, of)
     dropped = np.bitwise_or.reduceat(action_of(rows["verdict"]) == Action.DROP, starts)
-    told = rows[np.flatnonzero(action_of(rows["verdict"]) == Action.DROP)]
-    if len(told):
-        best["verdict"][dropped] = told["verdict"][0]
+    drops = rows[np.flatnonzero(action_of(rows["verdict"]) == Action.DROP)]
+    if len(drops):
+        best["verdict"][dropped] = drops["verdict"][0]
     best["end"] = np.maximum.reduceat(rows["end"], starts)
     return best[np.argsort(best["start"], kind="stable")], len(rows) - len(best) - halves
 
@@ -103,8 +103,8 @@ def _keys(rows: Batch) -> Column:
         mix(rows[side + "_hi"], rows[side + "_lo"], np.where(icmp, 0, rows[port]))
         for side, port in (("src", "sport"), ("dst", "dport"))
     ]
-    keys = mix(rows["told"], _moments(rows), sides[0] + sides[1], rows["proto"])
-    alone = np.flatnonzero(rows["told"] == 0)
+    keys = mix(rows["connection"], _moments(rows), sides[0] + sides[1], rows["proto"])
+    alone = np.flatnonzero(rows["connection"] == 0)
     keys[alone] = mix(np.arange(len(alone)), np.full(len(alone), 1))
     return keys
 

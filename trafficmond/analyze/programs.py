@@ -35,7 +35,7 @@ class Program:
         self._child = subprocess.Popen(command, stdin=fed, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._child.stdout is not None
         assert self._child.stderr is not None
-        self._name, self._out, self._said = Path(command[0]).name, self._child.stdout, b""
+        self._name, self._out, self._stderr = Path(command[0]).name, self._child.stdout, b""
         self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True)
         self._threads = [self._listener]
         if file and self._child.stdin:
@@ -50,7 +50,7 @@ class Program:
         status = self._child.wait()
         self._listener.join()
         if status:
-            raise Spoiled(_reason(self._said) or f"{self._name} failed")
+            raise Spoiled(_reason(self._stderr) or f"{self._name} failed")
         return b""
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Program:
     def _listen(self, stream: IO[bytes]) -> None:
         with stream:
             while part := stream.read(_PART):
-                self._said = (self._said + part)[:_PART]
+                self._stderr = (self._stderr + part)[:_PART]
 
 
 def _pump(file: BinaryIO, into: IO[bytes]) -> None:
@@ -77,6 +77,6 @@ def _pump(file: BinaryIO, into: IO[bytes]) -> None:
             into.close()
 
 
-def _reason(said: bytes) -> str:
-    text = said.decode("utf-8", "replace").strip().split("\n")[-1]
+def _reason(output: bytes) -> str:
+    text = output.decode("utf-8", "replace").strip().split("\n")[-1]
     return text.removeprefix("zstd: ").replace("/*stdin*\\", "").strip(" :")[:_SHOWN]

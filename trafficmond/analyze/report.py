@@ -273,12 +273,12 @@ def _sizes(stats: RunStats) -> dict[str, Any]:
 
 def _flow(entry: Entry) -> dict[str, Any]:
     row = entry.row
-    told = not (row["proto"] in (ICMP, ICMPV6) and row["sport"] == TYPE_UNKNOWN)
+    has_type = not (row["proto"] in (ICMP, ICMPV6) and row["sport"] == TYPE_UNKNOWN)
     return {
         "src_ip": address(row, "src"),
-        "src_port": int(row["sport"]) if told else None,
+        "src_port": int(row["sport"]) if has_type else None,
         "dst_ip": address(row, "dst"),
-        "dst_port": int(row["dport"]) if told else None,
+        "dst_port": int(row["dport"]) if has_type else None,
         "protocol": protocol_name(int(row["proto"])),
         "packets": entry.packets,
         "bytes": entry.bytes,

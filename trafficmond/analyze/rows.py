@@ -37,7 +37,7 @@ RECORD = np.dtype(
         ("reply_tcp_flags", "u1"),
         ("reply_first_flags", "u1"),
         ("reply_bits", "u1"),  # abi: BIT_SPOKE_FIRST if the format has it
-        ("told", "u8"),  # formats that report a connection several times: its id; 0: reported once
+        ("connection", "u8"),  # formats that report a connection several times: its id; 0: reported once
         ("rank", "u1"),  # ... the quality of this record: duplicates.py
     ]
 )
@@ -246,7 +246,7 @@ def sent(
 
 
 def one_way_flags(
-    told: int | None, ports: tuple[int, int], proto: int, family: int, each: tuple[int, int, int]
+    all_flags: int | None, ports: tuple[int, int], proto: int, family: int, each: tuple[int, int, int]
 ) -> _Flags:
     """(all, first) flags of one direction of a TCP flow, from an exporter that reports directions separately.
 
@@ -257,20 +257,20 @@ def one_way_flags(
     """
     packets, octets, payload = each
     if proto != TCP:
-        return told or 0, 0
+        return all_flags or 0, 0
     answers = ports[0] < ports[1]
-    if told is None:
+    if all_flags is None:
         if packets != 1 or payload:
             return 0, 0
         bare = octets <= (20 if family == 4 else 40) + _BARE
         alone = (RST | ACK if bare else SYN | ACK) if answers else 0 if bare else SYN
         return alone, alone & (SYN | ACK)
-    if not told & SYN:
-        return told, 0
-    if told & PSH == 0:
-        answers = bool(told & ACK)
-    went_on = (PSH | ACK) if payload else ACK if told & FIN else 0
-    return told | went_on, SYN | ACK if answers else SYN
+    if not all_flags & SYN:
+        return all_flags, 0
+    if all_flags & PSH == 0:
+        answers = bool(all_flags & ACK)
+    went_on = (PSH | ACK) if payload else ACK if all_flags & FIN else 0
+    return all_flags | went_on, SYN | ACK if answers else SYN
 
 
 _Flags = tuple[int, int]
@@ -313,7 +313,7 @@ class Records:
         flags: tuple[int, int, int, int] = (0, 0, 0, 0),  # all and first of the initiator, all and first of the reply
         *,
         reply_bits: int = 0,
-        told: tuple[int, int] = (0, 0),  # the columns told and rank
+        connection: tuple[int, int] = (0, 0),  # the columns connection and rank
         action: Action = Action.MONITOR,
         direction: Direction = Direction.INGRESS,
         ifindex: int = 0,
@@ -330,7 +330,7 @@ class Records:
             (
                 *(src_hi, src_lo, dst_hi, dst_lo, *ports, proto, family, direction, vlan, ifindex),
                 *(action << abi.ACTION_SHIFT, start, end if end > start else start),
-                *(*sent, *replied, *flags, reply_bits, *told),
+                *(*sent, *replied, *flags, reply_bits, *connection),
             )
         )
 

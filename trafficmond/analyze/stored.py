@@ -42,9 +42,9 @@ def flows(source: Source, stats: RunStats) -> Iterator[Batch]:
         if stats.records == before:
             hint = "give the path of a trafficmon flows.db"
             raise InputError(
-                f"{source.path} cannot be read as a flow store: {database.said(error)}", hint=hint
+                f"{source.path} cannot be read as a flow store: {database.error_text(error)}", hint=hint
             ) from error
-        source.parse_errors.offset(source.name, 0, _DAMAGED, database.said(error))
+        source.parse_errors.offset(source.name, 0, _DAMAGED, database.error_text(error))
 
 
 def _partitions(store: sqlite3.Connection, source: Source) -> Iterator[int]:
@@ -104,7 +104,7 @@ def _partition(store: sqlite3.Connection, table: str, source: Source, stats: Run
             if records.full:
                 yield counted_records(records.take(), stats)
     except database.Error as error:
-        source.parse_errors.offset(f"{source.name}, {table}", 0, _DAMAGED, database.said(error))
+        source.parse_errors.offset(f"{source.name}, {table}", 0, _DAMAGED, database.error_text(error))
     yield counted_records(records.take(), stats)
 
 

@@ -136,11 +136,11 @@ def _parameters(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(name: str, parameters: dict[str, Any]) -> str:
-    told = ", ".join(str(value) for value in parameters.values())
+    details = ", ".join(str(value) for value in parameters.values())
     kind = name.rpartition(".")[2]
     if kind == "InvalidParameter":
-        return told
-    return f"the daemon answered {kind}" + (f" ({told})" if told else "")
+        return details
+    return f"the daemon answered {kind}" + (f" ({details})" if details else "")
 
 
 def _cannot_connect(path: str, error: OSError) -> ControlError:

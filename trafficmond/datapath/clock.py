@@ -31,7 +31,7 @@ class Clock:
         self._tick = loaded.programs["tm_tick"]
         self._map = Mapped(loaded.maps["tm_clock"], abi.CLOCK, 1)
         self._epoch_at_zero = 0.0
-        self._told: float | None = None  # _epoch_at_zero at the last reported step
+        self._reported: float | None = None  # _epoch_at_zero at the last reported step
         self.followers: list[Callable[[float], object]] = []
         self.calibrate()
 
@@ -44,10 +44,10 @@ class Clock:
         # Jiffies advance in steps of 1/hz: half a step is the best guess of where in the step this was.
         at = wall - (monotonic_ns - int(then["monotonic_ns"])) / 1e9
         self._epoch_at_zero = at - (int(then["jiffies"]) + 0.5) / self.hz
-        moved = 0.0 if self._told is None else self._epoch_at_zero - self._told
-        if self._told is not None and abs(moved) < _STEP_S:
+        moved = 0.0 if self._reported is None else self._epoch_at_zero - self._reported
+        if self._reported is not None and abs(moved) < _STEP_S:
             return
-        self._told = self._epoch_at_zero
+        self._reported = self._epoch_at_zero
         for follow in self.followers if moved else ():
             follow(moved)
 

@@ -59,8 +59,8 @@ def render(clang: Sequence[str], header: Path) -> str:
     lines.append("\n")
     for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
-        told = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
-        lines.append(f'{_python(name)} = _struct("{name}", {structs[name].itemsize}, {", ".join(told)})\n')
+        placed = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
+        lines.append(f'{_python(name)} = _struct("{name}", {structs[name].itemsize}, {", ".join(placed)})\n')
     return "".join(lines)
 
 

@@ -286,13 +286,13 @@ class Object:
         try:
             call("bpf_object__load", self._object)
         except OSError as error:
-            said = "\n".join(
+            output = "\n".join(
                 f"{n}: {log.value.decode(errors='replace')[-800:]}" for n, log in logs.items() if log.value
             )
-            barred = error.errno in (1, 13) and not said  # no log means that the load was not permitted
+            barred = error.errno in (1, 13) and not output  # no log means that the load was not permitted
             hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if barred else ""
             raise DatapathError(
-                f"the kernel refused the data path: {error.strerror}\n{said}".rstrip(), hint=hint
+                f"the kernel refused the data path: {error.strerror}\n{output}".rstrip(), hint=hint
             ) from error
 
     def map_fd(self, name: str) -> int:

@@ -29,7 +29,7 @@ _ERRORS = (1 << 64) - 4096  # a pointer from here on is an errno (linux/err.h)
 _TRIES = 5  # attempts while another program changes the same chain
 DOCUMENTED = 'see "Beside other XDP programs" in operations.md'
 
-_said: list[str] = []  # libxdp's warnings since the last call
+_warnings: list[str] = []  # libxdp's warnings since the last call
 _vsnprintf = ct.CDLL(None).vsnprintf
 
 
@@ -37,7 +37,7 @@ def _hear(level: int, form: bytes, arguments: int | None) -> int:
     if level == 0:
         text = ct.create_string_buffer(512)
         _vsnprintf(text, ct.c_size_t(len(text)), form, ct.c_void_p(arguments))
-        _said.append(text.value.decode(errors="replace").strip().removeprefix("libxdp: "))
+        _warnings.append(text.value.decode(errors="replace").strip().removeprefix("libxdp: "))
     return 0
 
 
@@ -99,7 +99,7 @@ class Chain:
     handle: ct.c_void_p
     main_fd: int
 
-    def told(self) -> list[str]:
+    def described(self) -> list[str]:
         """ "PRIORITY NAME" of each."""
         return [f"{each.priority} {each.name}" for each in self.components]
 
@@ -176,9 +176,9 @@ def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
     try:
         stand_in(target, opened())
     except (DatapathError, OSError) as error:
-        said = str(error.args[0] if isinstance(error, DatapathError) else error).splitlines()
+        lines = str(error.args[0] if isinstance(error, DatapathError) else error).splitlines()
         raise DatapathError(
-            f"this kernel refuses trafficmon's program in a dispatcher ({said[0]})",
+            f"this kernel refuses trafficmon's program in a dispatcher ({lines[0]})",
             hint="Debian's kernels since 6.1 accept it; use one, or take xdp_share out of the settings",
         ) from error
 
@@ -215,7 +215,7 @@ def _attach(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.
         target.load_only((XDP_PROGRAM,), PROGRAMS)
         options = _ProgramOptions(sz=ct.sizeof(_ProgramOptions), object=target.handle, program=XDP_PROGRAM.encode())
         program = ct.c_void_p(lib.xdp_program__create(ct.byref(options)))
-        _said.clear()
+        _warnings.clear()
         if not program:
             raise DatapathError(f"libxdp cannot load the data path: {os.strerror(ct.get_errno())}")
         try:
@@ -232,7 +232,7 @@ def _attach(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.
 
 
 def _detach(now: Chain, each: Component) -> None:
-    _said.clear()
+    _warnings.clear()
     result = library().xdp_program__detach(each.handle, now.ifindex, _MODES.get(now.mode, _UNSPECIFIED), 0)
     if result < 0 and -result != errno.ENOENT:
         what = f"cannot take {each.name} (id {each.id}) out of the dispatcher: {_why(-result)}"
@@ -240,4 +240,4 @@ def _detach(now: Chain, each: Component) -> None:
 
 
 def _why(number: int) -> str:
-    return ": ".join([os.strerror(number), *dict.fromkeys(_said)])
+    return ": ".join([os.strerror(number), *dict.fromkeys(_warnings)])

@@ -47,12 +47,12 @@ class Shared:
         if now == self.dispatcher or not now:
             return bool(now)
         try:
-            said = _ask({"do": "look", "ifindex": self.ifindex}, [config])
+            reply = _ask({"do": "look", "ifindex": self.ifindex}, [config])
         except DatapathError:
             return True  # assumed until it can be read
-        if said["ours"]:
-            self.dispatcher, self.chain = said["dispatcher"], said["chain"]
-        return bool(said["ours"])
+        if reply["ours"]:
+            self.dispatcher, self.chain = reply["dispatcher"], reply["chain"]
+        return bool(reply["ours"])
 
 
 def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]) -> Shared:
@@ -60,8 +60,8 @@ def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], b
 
     Raises DatapathError, ForeignProgramError.
     """
-    said = _ask_with_maps("join", loaded, sizes, ifindex, modes, before)
-    return Shared(ifindex, said["dispatcher"], XdpMode(said["mode"]), said["chain"])
+    reply = _ask_with_maps("join", loaded, sizes, ifindex, modes, before)
+    return Shared(ifindex, reply["dispatcher"], XdpMode(reply["mode"]), reply["chain"])
 
 
 def attempt(loaded: Loaded, sizes: Sizes, ifindex: int) -> None:
@@ -100,11 +100,11 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
         raise DatapathError(what, hint=_next_step()) from error
     if not answer:
         raise DatapathError("trafficmon-share ended without an answer", hint=_next_step())
-    said: dict[str, Any] = json.loads(answer)
-    if "error" in said:
-        kind = ForeignProgramError if said.get("foreign") else DatapathError
-        raise kind(said["error"], hint=said.get("hint", ""))
-    return said
+    reply: dict[str, Any] = json.loads(answer)
+    if "error" in reply:
+        kind = ForeignProgramError if reply.get("foreign") else DatapathError
+        raise kind(reply["error"], hint=reply.get("hint", ""))
+    return reply
 
 
 def _next_step() -> str:

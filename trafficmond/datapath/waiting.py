@@ -94,7 +94,7 @@ def _attribute(messages: Octets, kind: int, size: int) -> Octets:
         same = (messages[:, at : at + 4] == messages[0, at : at + 4]).all(axis=1)
         found[same] = messages[same, at + 4 : at + 4 + size]
     for row in np.flatnonzero(~same).tolist():
-        told = attributes(messages[row, _ATTRIBUTES_AT:].tobytes()).get(kind, b"")
-        if len(told) == size:
-            found[row] = np.frombuffer(told, np.uint8)
+        value = attributes(messages[row, _ATTRIBUTES_AT:].tobytes()).get(kind, b"")
+        if len(value) == size:
+            found[row] = np.frombuffer(value, np.uint8)
     return found

@@ -72,11 +72,11 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
         files.replace(path, found.data, mode=0o644, durable=True)
     wrong = f", {found.wrong:,} lines are not prefixes" if found.wrong else ""
     log.info("%s: %s prefixes%s%s", feed.label, f"{found.prefixes:,}", wrong, "" if changed else ", unchanged")
-    said = answer.validators
+    validators = answer.validators
     return Fetched(
         known.source,
-        said.etag,
-        said.modified,
+        validators.etag,
+        validators.modified,
         checked=now(),
         changed=now() if changed else known.changed,
         tried=now(),

@@ -41,7 +41,7 @@ REPORT = np.dtype(
 )
 
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
-_TOLD = (
+_REPORTED = (
     *((name, name) for name in ("id", *(name for name, *_ in ENDPOINTS), "inner", "owner", "last")),
     *((name, name) for name in ("tcp_flags", "reply_tcp_flags")),
     ("since", "first"),
@@ -59,13 +59,13 @@ def reports(rows: Batch, end: End) -> list[Batch]:
     if not len(pending):
         return []
     batch = empty(REPORT, len(pending))
-    compiled.gather(rows, pending, batch, _TOLD)
+    compiled.gather(rows, pending, batch, _REPORTED)
     batch["end"] = end
     reply_verdict = rows["reply_verdict"][pending]
-    told = slice(None) if len(pending) == len(rows) else pending
+    reported = slice(None) if len(pending) == len(rows) else pending
     for name in _COUNTERS:
-        rows["p_" + name][told] = 0
-    rows["since"][told] = math.inf
+        rows["p_" + name][reported] = 0
+    rows["since"][reported] = math.inf
     apart = np.flatnonzero((batch["reply_packets"] > 0) & (is_drop(batch["verdict"]) != is_drop(reply_verdict)))
     if not len(apart):
         return [batch]

@@ -142,19 +142,19 @@ def _walk(tree: U32, count: int, root: int, family: int, without: int | None = N
     return rows, ref[order]
 
 
-def _record(said: Any) -> Record:
+def _record(value: Any) -> Record:
     """The record of a map as MaxMind, DB-IP, ip-location-db and IPinfo write it."""
-    if not isinstance(said, Mapping):
+    if not isinstance(value, Mapping):
         return Record()
-    country = said.get("country_code")
+    country = value.get("country_code")
     for place in ("country", "registered_country"):
-        inner = said.get(place)
+        inner = value.get(place)
         country = country or (inner.get("iso_code") if isinstance(inner, Mapping) else inner)
-    number = said.get("autonomous_system_number", said.get("asn"))
+    number = value.get("autonomous_system_number", value.get("asn"))
     if isinstance(number, str):
         digits = number.upper().removeprefix("AS")
         number = int(digits) if digits.isascii() and digits.isdigit() else 0
-    name = said.get("autonomous_system_organization", said.get("as_name"))
+    name = value.get("autonomous_system_organization", value.get("as_name"))
     code = country.upper() if isinstance(country, str) and len(country) == 2 and country.isascii() else ""
     asn = number if isinstance(number, int) and 0 < number < 1 << 32 else 0
     return Record(code if code.isalnum() else "", asn, name if isinstance(name, str) else "")

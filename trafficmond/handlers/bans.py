@@ -84,7 +84,7 @@ class Bans(Handler):
         notes = spare.notes(network, cidr, peers - spared.logins)
         if before and before.ports != done.ports:
             notes.append(f"it takes the place of {done.owner}'s ban for {_services(before)}")
-        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_told([done], caller)}".rstrip())
+        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_by_whom([done], caller)}".rstrip())
         return {"ban": _row(done), "notes": notes}
 
     @method("BanMany", changes=True)
@@ -126,10 +126,10 @@ class Bans(Handler):
             notes.append(f"{every - len(wanted):,} more repeat a prefix: its last entry is used")
         if free:
             what = _summary([ban.cidr for ban in free])
-            told = f"{caller.user} banned {what}"
+            text = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
-            parts.sinks.note(messages.BANNED, told, fields)
-            notes += await self._audit(caller, "ban", what, None, f"{_number(free)} {_told(free, caller)}".rstrip())
+            parts.sinks.note(messages.BANNED, text, fields)
+            notes += await self._audit(caller, "ban", what, None, f"{_number(free)} {_by_whom(free, caller)}".rstrip())
         return {"banned": len(free) + so_already, "refused": refused, "notes": notes}
 
     def _wanted(
@@ -182,7 +182,7 @@ class Bans(Handler):
             text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
             fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
             self._parts.sinks.note(messages.UNBANNED, text, fields)
-        subject, before = lifted[0].cidr, f"{_in_words(lifted[0])} {_told(lifted, caller)}".rstrip()
+        subject, before = lifted[0].cidr, f"{_in_words(lifted[0])} {_by_whom(lifted, caller)}".rstrip()
         if len(lifted) > 1:
             subject, before = str(network), _number(lifted)
         notes = await self._audit(caller, "unban", subject, before, None)
@@ -255,7 +255,7 @@ def _in_words(ban: Ban) -> str:
     return f"{lasts} from {_services(ban)}" if ban.ports else lasts
 
 
-def _told(bans: Sequence[Ban], caller: Caller) -> str:
+def _by_whom(bans: Sequence[Ban], caller: Caller) -> str:
     """The owner of the bans of one change, and the reason if it is the same for all, for the audit."""
     owner, reasons = bans[0].owner, {ban.reason for ban in bans}
     return " ".join(

@@ -8,7 +8,7 @@ from trafficmond.control.bounds import one_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.handlers.handler import Handler
-from trafficmond.handlers.places import ENDS, names, placed, untold
+from trafficmond.handlers.places import ENDS, missing, names, placed
 from trafficmond.handlers.rates import busiest, rate_rows
 from trafficmond.handlers.stored import threat_row
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S, FlowQuery
@@ -52,7 +52,7 @@ class Flows(Handler):
         atlas = self._parts.rulebook.atlas
         ends = [] if groups or not atlas else ENDS
         more = [name for end in ends for name in names(end)]
-        head = {"sql": asked.sql, "columns": [*asked.columns, *more], "notes": untold(atlas, groups)}
+        head = {"sql": asked.sql, "columns": [*asked.columns, *more], "notes": missing(atlas, groups)}
         if sql_only:
             yield {**head, "rows": []}
             return

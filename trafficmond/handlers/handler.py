@@ -50,9 +50,9 @@ class Handler:
         self, call: Call, change: str, subject: str, before: str | None, after: str | None, on_probation: bool
     ) -> list[str]:
         """The same for a change that may be on probation; the notes tell about that, too."""
-        told = self._parts.probation_notes() if on_probation else []
-        words = [after or "removed", *told[:1]] if told else [after] if after else []
-        return [*told, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
+        notes = self._parts.probation_notes() if on_probation else []
+        words = [after or "removed", *notes[:1]] if notes else [after] if after else []
+        return [*notes, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]
 
     def _begin(self, call: Call, what: str, confirm_within_s: float | None) -> Begin:
         """The author, the text and the wanted probation of a change. Raises ConfigError."""

@@ -43,7 +43,7 @@ class _Work:
         try:
             yield
         except (TrafficmonError, OSError) as error:
-            self.notes.append(f"{_told(entry)}: {error}")
+            self.notes.append(f"{_in_words(entry)}: {error}")
 
 
 class History(Handler):
@@ -92,7 +92,7 @@ class History(Handler):
         if change.change == "undo":
             what = f"change {change.number} was an undo itself: what change {change.subject} did is in force again"
             notes.append(f"{what}; to go further back, name a change: trafficctl history")
-        notes += [f"has ended meanwhile: {_told(each)}" for each in change.removed if _ended(each)]
+        notes += [f"has ended meanwhile: {_in_words(each)}" for each in change.removed if _ended(each)]
         parts.host.refresh_names()
         notes += parts.exposure.check()
         if work.done:
@@ -124,9 +124,9 @@ class History(Handler):
         result = await self._parts.rulebook.remove(cidr, way, ports, saved=saved, begin=work.begin)
         work.on_probation |= result.on_probation
         if result.before:
-            work.done.append(f"removed: {_told(entry)}")
+            work.done.append(f"removed: {_in_words(entry)}")
         else:
-            work.notes.append(f"no longer exists: {_told(entry)}")
+            work.notes.append(f"no longer exists: {_in_words(entry)}")
 
     async def _put_back(self, entry: Entry, work: _Work) -> None:
         """Adds a rule by hand that the change removed. Raises TrafficmonError, OSError."""
@@ -137,9 +137,9 @@ class History(Handler):
         result = await self._parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=work.begin)
         work.on_probation |= result.on_probation
         if result.already:
-            work.notes.append(f"is there already: {_told(entry)}")
+            work.notes.append(f"is there already: {_in_words(entry)}")
         else:
-            work.done.append(f"put back: {_told(entry)}")
+            work.done.append(f"put back: {_in_words(entry)}")
 
     def _by_hand(self, entry: Entry) -> bool:
         return entry[SOURCE] in ("runtime", str(self._parts.rulebook.saved_path))
@@ -202,7 +202,7 @@ def _place(entry: Entry) -> tuple[object, ...]:
     return str(entry.get("cidr")), entry.get("direction", "ingress"), str(entry.get("ports", [])), entry[SOURCE]
 
 
-def _told(entry: Entry) -> str:
+def _in_words(entry: Entry) -> str:
     words = [entry.get("action", ""), ", ".join(entry.get("ports", ())), entry.get("label", "")]
     cidrs = [shown(str(networks.parse(each))) for each in entry.get("cidr", ())]
     return " ".join(filter(None, [cidrs[0] if cidrs else "", *words]))

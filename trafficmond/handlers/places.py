@@ -36,7 +36,7 @@ def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Seq
     return found
 
 
-def untold(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
+def missing(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
     """Notes on the wanted columns or kinds for which there is no database."""
     kinds = {word.removeprefix("src_").removeprefix("dst_") for word in wanted}
     return [

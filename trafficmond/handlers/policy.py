@@ -32,13 +32,13 @@ class Policy(Handler):
             "established": settings.policy.established,
             "cidr_dir": str(settings.cidr_dir),
         }
-        told = False
+        sent = False
         async for page in _pages(policy):
             yield {**head, "rules": page}
-            told = True
+            sent = True
             if not call.more:
                 return
-        if not told:
+        if not sent:
             yield {**head, "rules": []}
 
 

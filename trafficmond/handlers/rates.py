@@ -52,8 +52,8 @@ def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> l
     """The rows of units, the busiest first; none if flows have no owners."""
     if not names.owners:
         return []
-    told = np.array([names.owner(number).unit or "" for number in rows["owner"].tolist()], object)
-    units, counts, sums = by_label(rows, rates, told.astype(str))
+    owners = np.array([names.owner(number).unit or "" for number in rows["owner"].tolist()], object)
+    units, counts, sums = by_label(rows, rates, owners.astype(str))
     order = np.argsort(-_measure(sums, sort, window, counts), kind="stable").tolist()
     return [
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.handlers.handler import Handler
-from trafficmond.handlers.places import untold
+from trafficmond.handlers.places import missing
 from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
 
 
@@ -25,4 +25,4 @@ class Usage(Handler):
         """The totals of the rollups, by time or by the keys of a kind."""
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
         rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
-        return {"rows": rows, "notes": untold(self._parts.rulebook.atlas, (kind,))}
+        return {"rows": rows, "notes": missing(self._parts.rulebook.atlas, (kind,))}

@@ -22,8 +22,8 @@ class RuleCounts:
     def __str__(self) -> str:
         nouns = ("rule", "rules"), ("list", "lists"), ("prefix", "prefixes")
         counts = (self.rules, self.lists, self.prefixes)
-        told = (f"{number:,} {noun[number != 1]}" for number, noun in zip(counts, nouns, strict=True) if number)
-        return ", ".join(told) or "0 rules"
+        parts = (f"{number:,} {noun[number != 1]}" for number, noun in zip(counts, nouns, strict=True) if number)
+        return ", ".join(parts) or "0 rules"
 
 
 def count(policy: Policy) -> RuleCounts:

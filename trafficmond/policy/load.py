@@ -27,7 +27,7 @@ from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 # bound: prefixes of all files | the files are refused; the rules in force stay
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
-_ALIKE_TOLD = 10  # rules that could be one
+_ALIKE_SHOWN = 10  # rules that could be one
 _HINT = "nothing was changed; trafficctl check names every mistake"
 
 
@@ -212,9 +212,9 @@ def _too_many_services(parts: Sequence[Rules]) -> list[Mistake]:
     except TooManyClasses:
         what = "name more than 255 different sets of services; give similar rules the same ports"
         if alike := max(_alike(parts), key=len, default=[]):
-            told = ", ".join(rule.source if rule.line else rule.name for rule in alike[:_ALIKE_TOLD])
-            rest = f" and {len(alike) - _ALIKE_TOLD:,} more" if len(alike) > _ALIKE_TOLD else ""
-            what = f"{what}. One rule with all their ports could replace {told}{rest}, which differ in nothing else"
+            named = ", ".join(rule.source if rule.line else rule.name for rule in alike[:_ALIKE_SHOWN])
+            rest = f" and {len(alike) - _ALIKE_SHOWN:,} more" if len(alike) > _ALIKE_SHOWN else ""
+            what = f"{what}. One rule with all their ports could replace {named}{rest}, which differ in nothing else"
         return [Mistake("all rules together", what)]
     return []
 

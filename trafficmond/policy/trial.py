@@ -51,10 +51,10 @@ class Kept:
 def read(path: Path) -> Kept:
     """Reads the file; empty if there is none. Raises OSError, ValueError."""
     try:
-        told, _, said = path.read_bytes().partition(b"\n")
-        if told != _sum(said):
+        checksum, _, body = path.read_bytes().partition(b"\n")
+        if checksum != _sum(body):
             raise ValueError("it was damaged, or changed by another program")
-        found = json.loads(said)
+        found = json.loads(body)
         trial = found["trial"] and Trial(**found["trial"])
         return Kept(trial or None, str(found["refused"]), found["confirmed"], str(found["copies"]))
     except FileNotFoundError:
@@ -68,8 +68,8 @@ def keep(path: Path, kept: Kept) -> None:
     if kept == Kept():
         path.unlink(missing_ok=True)
     else:
-        said = json.dumps(dataclasses.asdict(kept), default=str).encode()
-        files.replace(path, _sum(said) + b"\n" + said, durable=True)
+        body = json.dumps(dataclasses.asdict(kept), default=str).encode()
+        files.replace(path, _sum(body) + b"\n" + body, durable=True)
 
 
 def confirmed(settings: Settings, kept: Kept) -> Settings | None:
@@ -84,7 +84,7 @@ def confirmed(settings: Settings, kept: Kept) -> Settings | None:
 
 def rule_settings(settings: Settings) -> dict[str, Any]:
     """The rules in the settings, as JSON values."""
-    said = {
+    values = {
         "policy": dataclasses.asdict(settings.policy),
         # Only the file of a fetched list is stored, not its URL, which may have a secret.
         "lists": [
@@ -93,20 +93,20 @@ def rule_settings(settings: Settings) -> dict[str, Any]:
         "permitted_cidrs": settings.permitted_cidrs,
         "cidr_dir": settings.cidr_dir,
     }
-    found: dict[str, Any] = json.loads(json.dumps(said, default=str))
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return found
 
 
-def with_rule_settings(settings: Settings, said: Mapping[str, Any]) -> Settings:
-    """`settings` with the rules `said`. Raises ValueError if another version wrote them."""
+def with_rule_settings(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """`settings` with the rules `values`. Raises ValueError if another version wrote them."""
     try:
-        lists = [PrefixList(**_frozen(each) | {"path": Path(each["path"])}) for each in said["lists"]]
+        lists = [PrefixList(**_frozen(each) | {"path": Path(each["path"])}) for each in values["lists"]]
         return replace(
             settings,
-            policy=Policy(**_frozen(said["policy"])),
+            policy=Policy(**_frozen(values["policy"])),
             lists=tuple(lists),
-            permitted_cidrs=tuple(said["permitted_cidrs"]),
-            cidr_dir=Path(said["cidr_dir"]),
+            permitted_cidrs=tuple(values["permitted_cidrs"]),
+            cidr_dir=Path(values["cidr_dir"]),
         )
     except (TypeError, KeyError) as error:
         raise ValueError(f"another version wrote it: {error}") from None
@@ -134,8 +134,8 @@ def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
 def fingerprint(settings: Settings, instead: Path | None = None) -> str:
     """A fingerprint of all rules in files; a rules file `instead` replaces the one of its name. Equal content has the
     same one in any folder `cidr_dir`."""
-    said = rule_settings(in_folder(settings, Path("cidr.d")))
-    found = hashlib.blake2b(json.dumps(said).encode(), digest_size=16)
+    values = rule_settings(in_folder(settings, Path("cidr.d")))
+    found = hashlib.blake2b(json.dumps(values).encode(), digest_size=16)
     for name, path in _sources(settings, instead):
         found.update(json.dumps(name).encode())
         try:
@@ -157,10 +157,10 @@ def _sources(settings: Settings, instead: Path | None) -> Iterator[tuple[str, Pa
         yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
 
 
-def _sum(said: bytes) -> bytes:
+def _sum(body: bytes) -> bytes:
     """A checksum of the rules: a file that was changed must not be used."""
-    return hashlib.blake2b(said, digest_size=16).hexdigest().encode()
+    return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
 
 
-def _frozen(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

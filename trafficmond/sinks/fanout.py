@@ -121,12 +121,12 @@ class SinkSet:
         self, source: Hashable, name: str, count: int, fields: Mapping[str, object] | None = None, *, last: bool = False
     ) -> None:
         """Report `count`, the losses of `source` so far: only new ones, once a minute unless `last`."""
-        said, now = self._losses.setdefault(source, _Loss()), time.monotonic()
-        more = count - said.count
-        if more and (last or now - said.at >= _LOSS_REPORT_SECONDS):
-            said.count, said.at = count, now
-            told = {"what": f"{more} of {name}", "lost": count, **(fields or {})}
-            self.note(messages.LOSS, f"{name} lost {more} records", told)
+        loss, now = self._losses.setdefault(source, _Loss()), time.monotonic()
+        more = count - loss.count
+        if more and (last or now - loss.at >= _LOSS_REPORT_SECONDS):
+            loss.count, loss.at = count, now
+            details = {"what": f"{more} of {name}", "lost": count, **(fields or {})}
+            self.note(messages.LOSS, f"{name} lost {more} records", details)
         if last:
             del self._losses[source]
 

@@ -64,7 +64,7 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
     owners = batch["owner"].tolist()
 
     def of_owner(at: int) -> Sequence[Any]:
-        return _named(owners, functools.partial(_told, names, at, quote, nothing))
+        return _named(owners, functools.partial(_owner_field, names, at, quote, nothing))
 
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
     found = digests(batch)
@@ -135,7 +135,7 @@ def _addresses(batch: Batch, side: str) -> list[str]:
     return list(map(_address, batch[side + "_hi"].tolist(), batch[side + "_lo"].tolist(), batch["family"].tolist()))
 
 
-def _told(names: Names, at: int, quote: Callable[[str], str], nothing: str, owner: int) -> str:
+def _owner_field(names: Names, at: int, quote: Callable[[str], str], nothing: str, owner: int) -> str:
     value = names.owner(owner)[at]
     if value is None:
         return nothing

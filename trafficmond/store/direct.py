@@ -24,7 +24,7 @@ from trafficmond.verdict import action_of
 _POINTER, _U32, _I64, _U64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64
 _COLUMNS_MOST = 32
 _IS_REAL, _IS_INTEGER, _IS_NAMED, _IS_ADDRESS, _IS_COMMUNITY = range(5)
-_SAID_INTEGER, _SAID_NULL = -1, -2
+_VALUE_INTEGER, _VALUE_NULL = -1, -2
 _PORTS = np.zeros(256, np.uint8)
 _PORTS[list(WITH_PORTS)] = 1
 _PORTS[list(SERVED)] = 3
@@ -34,20 +34,20 @@ _OFFSETS = {name: (at, of.itemsize) for name, (of, at, *_) in (REPORT.fields or 
 Value = str | int | None
 
 
-class _Said(ctypes.Structure):
-    """struct tm_said."""
+class _Value(ctypes.Structure):
+    """struct tm_value."""
 
-    _fields_ = (("of", _U64), ("text", ctypes.c_char_p), ("integer", _I64), ("length", _I64))
+    _fields_ = (("number", _U64), ("text", ctypes.c_char_p), ("integer", _I64), ("length", _I64))
 
 
 class _Column(ctypes.Structure):
     """struct tm_column."""
 
-    _fields_ = (*((name, _U32) for name in ("kind", "at", "width", "says")), ("said", ctypes.POINTER(_Said)))
+    _fields_ = (*((name, _U32) for name in ("kind", "at", "width", "values_count")), ("values", ctypes.POINTER(_Value)))
 
 
-class _Given(ctypes.Structure):
-    """struct tm_given."""
+class _Batch(ctypes.Structure):
+    """struct tm_batch."""
 
     _fields_ = (
         *(("row", _POINTER), ("rows", _U64), ("size", _U64), ("columns", _U32), ("ends", _U32)),
@@ -74,14 +74,14 @@ def insert(connection: sqlite3.Connection, table: str, batch: Batch, names: Name
     batch = np.ascontiguousarray(batch)
     of = tuple(_columns(batch, names))
     mates = np.ascontiguousarray(MATE)
-    given = _Given(
+    shared = _Batch(
         *(batch.ctypes.data, len(batch), batch.dtype.itemsize, len(of), _OFFSETS["src_hi"][0]),
         *(mates.ctypes.data, _PORTS.ctypes.data, (_Column * _COLUMNS_MOST)(*of)),
     )
-    told = ", ".join(f"c{number}" for number in range(len(of)))
-    loaded.tm_rows_give(ctypes.addressof(given))
+    selected = ", ".join(f"c{number}" for number in range(len(of)))
+    loaded.tm_rows_give(ctypes.addressof(shared))
     try:
-        connection.execute(f"INSERT INTO {table} ({', '.join(columns(names))}) SELECT {told} FROM tm_rows")
+        connection.execute(f"INSERT INTO {table} ({', '.join(columns(names))}) SELECT {selected} FROM tm_rows")
     finally:
         loaded.tm_rows_give(None)
 
@@ -105,11 +105,11 @@ def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
     yield _field(_IS_COMMUNITY, "src_hi")
     if names.inners:
         inner = np.unique(batch["inner"])
-        yield from _said("inner", inner.tolist(), inner_flows(inner, names.inners))
+        yield from _values("inner", inner.tolist(), inner_flows(inner, names.inners))
     if names.owners:
         owner = np.unique(batch["owner"]).tolist()
-        told = len(owner_columns(names))
-        yield from _said("owner", owner, [names.owner(number)[:told] for number in owner])
+        kept = len(owner_columns(names))
+        yield from _values("owner", owner, [names.owner(number)[:kept] for number in owner])
 
 
 def _field(kind: int, name: str) -> _Column:
@@ -118,20 +118,20 @@ def _field(kind: int, name: str) -> _Column:
 
 def _named(batch: Batch, name: str, call: Callable[[int], str]) -> Iterator[_Column]:
     numbers = np.unique(batch[name]).tolist()
-    return _said(name, numbers, [(call(number),) for number in numbers])
+    return _values(name, numbers, [(call(number),) for number in numbers])
 
 
-def _said(name: str, numbers: Sequence[int], values: Iterable[tuple[Value, ...]]) -> Iterator[_Column]:
+def _values(name: str, numbers: Sequence[int], values: Iterable[tuple[Value, ...]]) -> Iterator[_Column]:
     """Columns of the values that belong to each of a field's sorted, distinct numbers."""
     for column in zip(*values, strict=True):
-        said = (_Said * len(numbers))(*map(_said_of, numbers, column))
-        yield _Column(_IS_NAMED, *_OFFSETS[name], len(numbers), said)
+        array = (_Value * len(numbers))(*map(_value, numbers, column))
+        yield _Column(_IS_NAMED, *_OFFSETS[name], len(numbers), array)
 
 
-def _said_of(number: int, value: Value) -> _Said:
+def _value(number: int, value: Value) -> _Value:
     if value is None:
-        return _Said(number, None, 0, _SAID_NULL)
+        return _Value(number, None, 0, _VALUE_NULL)
     if isinstance(value, int):
-        return _Said(number, None, value, _SAID_INTEGER)
+        return _Value(number, None, value, _VALUE_INTEGER)
     text = value.encode()
-    return _Said(number, text, 0, len(text))
+    return _Value(number, text, 0, len(text))

@@ -87,7 +87,7 @@ class Reader:
             return self
         ask = self._connection.execute
         found = [address for (address,) in self.each(asked.addresses)]
-        rows = ((text, *(part or None for part in said)) for text, said in zip(found, look_up(found), strict=True))
+        rows = ((text, *(part or None for part in places)) for text, places in zip(found, look_up(found), strict=True))
         ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
         ask(f"CREATE TEMP TABLE {PLACES}")
         self._connection.executemany("INSERT INTO temp.places VALUES (?, ?, ?, ?)", rows)

@@ -151,8 +151,8 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
     words = left_aligned(hi, lo, batch["family"])
     values = _values(batch)
     for kind in kinds:
-        said = atlas.column(kind, *words, batch["family"])
-        yield from _by_text(kind, [str(each) if each else "" for each in said.tolist()], values)
+        texts = atlas.column(kind, *words, batch["family"])
+        yield from _by_text(kind, [str(each) if each else "" for each in texts.tolist()], values)
 
 
 def _units(batch: Batch, values: Column, names: Names) -> Iterator[Sums]:

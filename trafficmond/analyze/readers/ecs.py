@@ -80,7 +80,7 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
     out, back = (_side(event, side, source) for side in ("source", "destination"))
     if not out[0] and not back[0]:
         out = _side(event, "network", source)
-    told = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
+    flow_id = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
     whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
     denied = {str(_of(event, name)).lower() for name in ("event.type", "event.action")} & _DENIED
     records.add(
@@ -91,8 +91,8 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
         _span(event),
         sent(proto, src.family, *out),
         sent(proto, src.family, *back),
-        told=(
-            0 if told is None else zlib.crc32(str(told).encode(errors="surrogatepass")) or 1,
+        connection=(
+            0 if flow_id is None else zlib.crc32(str(flow_id).encode(errors="surrogatepass")) or 1,
             FLOW if whole else EVENT,
         ),
         action=Action.DROP if denied else Action.MONITOR,

@@ -96,7 +96,7 @@ def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
         sent(proto, src.family, count(flow.get("pkts_toserver")), count(flow.get("bytes_toserver"))),
         sent(proto, src.family, count(flow.get("pkts_toclient")), count(flow.get("bytes_toclient"))),
         (client_flags, client_flags & SYN, server_flags, server_flags & (SYN | ACK)),
-        told=(_number(event), rank),
+        connection=(_number(event), rank),
         action=_action(event, flow),
     )
 
@@ -129,20 +129,20 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
         sent(proto, src.family, count(flow["pkts"]), count(flow["bytes"])),
         (0, 0, 0),
         (every, SYN if every & SYN else every & ACK, 0, 0),
-        told=(_number(event), HALF),
+        connection=(_number(event), HALF),
     )
 
 
 def _number(event: Mapping[str, Any]) -> int:
     """A number that identifies the connection together with its start and ends; 0 if the event has none."""
-    told = event.get("flow_id")
-    if type(told) is int:
-        return told & _NUMBERS or 1
-    if told is None:
+    flow_id = event.get("flow_id")
+    if type(flow_id) is int:
+        return flow_id & _NUMBERS or 1
+    if flow_id is None:
         return 0
-    if isinstance(told, str) and told.isdecimal():  # as some log shippers write it
-        return int(told) & _NUMBERS or 1
-    return zlib.crc32(str(told).encode(errors="surrogatepass")) or 1
+    if isinstance(flow_id, str) and flow_id.isdecimal():  # as some log shippers write it
+        return int(flow_id) & _NUMBERS or 1
+    return zlib.crc32(str(flow_id).encode(errors="surrogatepass")) or 1
 
 
 def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:

@@ -66,7 +66,7 @@ def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     src, dst = event["src_endpoint"], event["dst_endpoint"]
     traffic, connection = event["traffic"], event["connection_info"]
     start = _moment(event, "start_time", "time")
-    told = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
+    all_flags = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
     proto = protocol(str(_first(connection, "protocol_num", "protocol_name")))
     action = event.get("action")
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
@@ -83,7 +83,7 @@ def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
         (start, _moment(event, "end_time", "start_time", "time")),
         out,
         back,
-        (*one_way_flags(told, ports, proto, source.family, out), 0, 0),
+        (*one_way_flags(all_flags, ports, proto, source.family, out), 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
         ifindex=stats.ifindex(str(interface or "")),

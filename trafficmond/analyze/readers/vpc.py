@@ -198,7 +198,7 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
         if values.get(name) in _UNSET:
             raise ValueError(f"{', '.join(name for name in _NEEDED if values.get(name) in _UNSET)} missing")
     start = moment(values["start"])
-    told = None if values.get("tcp-flags") in _UNSET else count(values["tcp-flags"]) & 0xFF
+    all_flags = None if values.get("tcp-flags") in _UNSET else count(values["tcp-flags"]) & 0xFF
     direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
     src, proto = address(str(values["srcaddr"])), protocol(str(values["protocol"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(values.get("srcport")), port(values.get("dstport")))
@@ -211,7 +211,7 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
         (start, moment(values["end"]) if values.get("end") not in _UNSET else start),
         out,
         (0, 0, 0),
-        (*one_way_flags(told, ports, proto, src.family, out), 0, 0),
+        (*one_way_flags(all_flags, ports, proto, src.family, out), 0, 0),
         action=Action.DROP if values.get("action") == "REJECT" else Action.MONITOR,
         direction=direction,
         ifindex=stats.ifindex(str(values.get("interface-id") or "")),

@@ -189,10 +189,10 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
             raise ValueError(f"{', '.join(name for name in _NEEDED if fields.get(name) is None)} missing")
     start, proto = moment(fields["ts"]), _protocol(fields)
     history = fields.get("history") or _OF_STATE.get(str(fields.get("conn_state", "")), "")
-    told = _told(history if type(history) is str else str(history))
+    seen = _parsed(history if type(history) is str else str(history))
     orig, resp = address(str(fields["id.orig_h"])), address(str(fields["id.resp_h"]))
-    first = _side(fields, _ORIG, told.orig, proto, orig.family, source)
-    other = _side(fields, _RESP, told.resp, proto, orig.family, source)
+    first = _side(fields, _ORIG, seen.orig, proto, orig.family, source)
+    other = _side(fields, _RESP, seen.resp, proto, orig.family, source)
     if not first[0] and not other[0]:  # Zeek saw a packet, otherwise there would be no line
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
@@ -206,9 +206,9 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         (start, start + _duration(fields.get("duration"))),
         first,
         other,
-        told.flags if tcp else (0, 0, 0, 0),
-        told=(zlib.crc32(str(uid).encode(errors="surrogatepass")) or 1 if uid else 0, EVENT),
-        reply_bits=abi.BIT_SPOKE_FIRST if tcp and told.spoke_first else 0,
+        seen.flags if tcp else (0, 0, 0, 0),
+        connection=(zlib.crc32(str(uid).encode(errors="surrogatepass")) or 1 if uid else 0, EVENT),
+        reply_bits=abi.BIT_SPOKE_FIRST if tcp and seen.spoke_first else 0,
         direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
     )
 
@@ -279,7 +279,7 @@ _OF_STATE = {
 }  # fmt: skip
 
 
-class _Told(NamedTuple):
+class _History(NamedTuple):
     """Information from a history: TCP flags (all and first of the originator, all and first of the responder), packets
     without payload of each side, and whether the responder sent payload first."""
 
@@ -290,12 +290,12 @@ class _Told(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def _told(history: str) -> _Told:
+def _parsed(history: str) -> _History:
     orig, resp = (
         [letter.lower() for letter in history if letter.isupper() == upper and letter != "^"] for upper in (True, False)
     )
     text = history.replace("^", "")
-    return _Told(
+    return _History(
         (*_flags(orig), *_flags(resp)),
         len(orig) - orig.count("d"),
         len(resp) - resp.count("d"),

@@ -129,8 +129,8 @@ def _bands(
             f"M0 {a:.1f}C{half:.0f} {a:.1f} {half:.0f} {b:.1f} {_WIDTH:.0f} {b:.1f}"
             f"V{b + wide:.1f}C{half:.0f} {b + wide:.1f} {half:.0f} {a + wide:.1f} 0 {a + wide:.1f}Z"
         )
-        told = escape(f"{_name(left)} and {_name(right)}: {f.size(up)} up, {f.size(down)} down")
-        yield f'<path class="band c{_colour(order[0][left], left)}" d="{curve}"><title>{told}</title></path>'
+        title = escape(f"{_name(left)} and {_name(right)}: {f.size(up)} up, {f.size(down)} down")
+        yield f'<path class="band c{_colour(order[0][left], left)}" d="{curve}"><title>{title}</title></path>'
 
 
 def _bar(end: _End, side: int, at: int) -> str:
@@ -154,10 +154,10 @@ def _labels(ends: Mapping[str, _End], side: str) -> str:
 
 def _label(end: _End) -> str:
     name = escape(_name(end.name))
-    told = escape(f"{f.size(end.up)} up, {f.size(end.down)} down")
+    title = escape(f"{f.size(end.up)} up, {f.size(end.down)} down")
     where, words = f"top:{100 * end.middle / _HEIGHT:.2f}%", _BREAKS.sub(r"<wbr>\1", name)
     total = escape(f.size(end.up + end.down))
-    return f'<li style="{where}" title="{name}: {told}"><b>{words}</b><span>{total}</span></li>'
+    return f'<li style="{where}" title="{name}: {title}"><b>{words}</b><span>{total}</span></li>'
 
 
 def _name(name: str) -> str:

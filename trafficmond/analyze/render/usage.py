@@ -51,7 +51,7 @@ def _time_lines(kind: str, lines: Mapping[str, Any]) -> Iterator[str]:
     yield f'{f.span(step)}</span><span><i class="up"></i>up</span></p>'
     for name, bins in shown:
         up, down = (sum(each[side] for each in bins) for side in (0, 1))
-        told = f"{f.size(up)} up, {f.size(down)} down"
-        yield f'<h3 class="line">{escape(f.plain(name)) or "(none)"} <span>{escape(told)}</span></h3>'
+        total = f"{f.size(up)} up, {f.size(down)} down"
+        yield f'<h3 class="line">{escape(f.plain(name)) or "(none)"} <span>{escape(total)}</span></h3>'
         yield f'<div class="chart">{charts.updown(bins, first, step)}</div>'
     yield f'<div class="chart"><div class="scale"></div><div class="times">{times}</div></div></section>'
