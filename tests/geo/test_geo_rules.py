@@ -133,7 +133,7 @@ def test_any_rules_are_decided_by_level_first(tmp_path: Path, atlas: Atlas) -> N
 
 def test_what_a_rule_by_country_may_say(tmp_path: Path, atlas: Atlas) -> None:
     wrong = {
-        'country = ["XX"]\ncidr = "192.0.2.0/24"': "give each of cidr, country and asn a rule of its own",
+        'country = ["XX"]\ncidr = "192.0.2.0/24"': "only one of cidr, country and asn; write a rule for each",
         'country = "ZZ"': "country.mmdb of 2026-06-17 has no network of ZZ; it has others",
         'country = "XZ"': "it has XX",
         'country = "Germany"': 'write ISO codes such as country = ["CH", "DE"]',

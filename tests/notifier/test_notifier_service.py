@@ -270,7 +270,7 @@ def test_wrong_settings_end_it_with_words(notify: Notify) -> None:
     notify.start()
     assert notify.process is not None
     assert notify.process.wait(10) == 2
-    assert "notify.toml:3: target[0].command: begins with a name" in notify.said()
+    assert "notify.toml:3: target[0].command: begins with a program without its path" in notify.said()
 
 
 def test_a_disk_that_does_not_write_ends_it_with_words(notify: Notify, daemon: Running, http: HttpTarget) -> None:
