@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Notes the questions of DNS that go out and hands their answers to the daemon, for names (flows.dns_names). Two small
- * programs apart from the data path: loaded and attached only where that is wanted, they let every packet pass and
- * look at UDP from and to port 53 alone. An answer counts if it has the number, the ports and the addresses of a
- * question that went out within seconds, and the first one only: what nobody asked for costs a look-up.
+ * Records DNS questions that are sent, and passes their answers to the daemon, for names (flows.dns_names). Two small
+ * programs separate from the data path: loaded and attached only if the setting is on. They let every packet pass and
+ * examine only UDP from and to port 53. An answer counts if it has the number, ports and addresses of a question that
+ * was sent within seconds, and only the first one: other packets cost a look-up.
  */
 #ifndef TM_BCC
 #include <linux/bpf.h>
@@ -16,7 +16,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 
 #define TM_DNS_PATIENCE_NS 10000000000ull
 
-/* Who asked whom; IPv4 addresses v4-mapped. */
+/* The key of a question; IPv4 addresses v4-mapped. */
 struct tm_dns_key {
 	__u8 client[16];
 	__u8 server[16];
@@ -45,15 +45,15 @@ struct tm_dns_packet {
 	__u16 flags;
 };
 
-/* UDP header and that of the message. */
+/* UDP header and message header. */
 struct tm_dns_heads {
 	__be16 sport, dport, length, sum;
 	__be16 number, flags, questions, answers, authorities, additional;
 };
 
 /*
- * Whether a length is within; each comparison by itself, or the compiler makes one of both, of a number that it takes
- * something off first, and the verifier learns nothing of the length.
+ * Whether a length is within bounds. The two comparisons are separate; otherwise the compiler combines them into one of
+ * a shifted number, and the verifier learns nothing about the length.
  */
 #define tm_hidden(x) __asm__ __volatile__("" : "+r"(x))
 #define TM_WITHIN(length, least, most)                                                                                 \
@@ -67,7 +67,7 @@ struct tm_dns_heads {
 		within_;                                                                                               \
 	})
 
-/* Whether the packet is a message of DNS with one question: an answer that comes in, or a question that goes out. */
+/* Whether the packet is a DNS message with one question: an incoming answer, or an outgoing question. */
 static __always_inline int tm_dns_read(struct __sk_buff *skb, struct tm_dns_packet *p, int answer)
 {
 	struct tm_dns_heads heads;

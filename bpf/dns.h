@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What is read of DNS on the wire: answers over UDP to questions that went out. Shared by the programs that look
- * (dns.bpf.c) and by what reads the answers in the daemon (host_dns.h); the daemon's Python knows none of it.
+ * What is read of DNS on the wire: answers over UDP to questions that were sent. Used by the programs in the kernel
+ * (dns.bpf.c) and by the reader of answers in the daemon (host_dns.h); the daemon's Python code has no copy.
  */
 #ifndef TM_DNS_H
 #define TM_DNS_H
@@ -10,8 +10,8 @@
 
 #define TM_DNS_PORT 53
 #define TM_DNS_HEADER 12    /* RFC 1035 section 4.1.1 */
-#define TM_DNS_ASKED 260    /* of a question: a name of 255 octets, type and class fit */
-#define TM_DNS_MESSAGE 2048 /* of an answer; what is longer is read as far */
+#define TM_DNS_ASKED 260    /* of a question: room for a name of 255 octets, type and class */
+#define TM_DNS_MESSAGE 2048 /* of an answer; of a longer one only this much is read */
 #define TM_DNS_LEAST 17	    /* header, the root's name, type and class */
 
 #define TM_DNS_RESPONSE 0x8000 /* of the second word: QR, operation, TC, rcode */
@@ -23,7 +23,7 @@
 /* bound: bytes of unread DNS answers (`flows.dns_names`) | further answers are lost and counted */
 #define TM_DNS_RING 1048576
 
-/* One answer in the ring: what was asked, as it went out behind the header of its message, and the answer. */
+/* One answer in the ring: the question as it was sent, after the message header, and the answer. */
 struct tm_dns_record {
 	__u64 at_ns; /* CLOCK_MONOTONIC */
 	__u32 asked_bytes;
@@ -32,10 +32,10 @@ struct tm_dns_record {
 	__u8 message[TM_DNS_MESSAGE];
 } __attribute__((aligned(8)));
 
-/* What the programs have counted, on each CPU. */
+/* Counters of the programs, on each CPU. */
 struct tm_dns_counts {
 	__u64 answers;
-	__u64 unasked; /* nobody here has asked, or somebody was told already, or long ago */
+	__u64 unasked; /* nobody here asked, or the question was answered already, or is too old */
 	__u64 lost;    /* the ring was full */
 };
 

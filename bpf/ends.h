@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * For small programs at TC that stand apart from the data path: both ends of a packet, as its network header has them.
+ * For small programs at TC that are separate from the data path: both ends of a packet, from its network header.
  */
 #ifndef TM_ENDS_H
 #define TM_ENDS_H
@@ -10,7 +10,7 @@
 #define TM_NEXT (-1) /* TC_ACT_UNSPEC of linux/pkt_cls.h */
 #define TM_LOAD(skb, at, to, bytes) bpf_skb_load_bytes_relative(skb, at, to, bytes, BPF_HDR_START_NET)
 
-/* Whether the packet is whole and of `proto`; source and destination (IPv4 v4-mapped), and where that begins. */
+/* Whether the packet is complete and of `proto`; source and destination (IPv4 v4-mapped), and the transport offset. */
 static __always_inline int tm_ends_read(struct __sk_buff *skb, __u8 proto, __u8 *src, __u8 *dst, __u32 *at)
 {
 	if (skb->protocol == tm_htons(TM_ETH_IPV4)) {

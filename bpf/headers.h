@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* Headers as they are on the wire, their numbers, and how far they are followed. Fields are in network order. */
+/* Headers on the wire, their numbers, and limits on how many are followed. Fields are in network order. */
 #ifndef TM_HEADERS_H
 #define TM_HEADERS_H
 
@@ -27,7 +27,7 @@
 
 #define tm_barrier() __asm__ __volatile__("" ::: "memory")
 
-/* Naturally aligned on purpose: a packed struct makes the BPF back end load byte by byte. */
+/* Naturally aligned on purpose: with a packed struct the BPF back end loads byte by byte. */
 struct tm_ethernet {
 	__be16 dst[3];
 	__be16 src[3];
@@ -101,7 +101,7 @@ struct tm_icmp {
 #define TM_ETH_MPLS_MULTICAST 0x8848 /* RFC 5332 */
 
 #define TM_MPLS_BOTTOM 0x0100 /* of a label's lower half: the last of the stack */
-#define TM_TAGS_MAX 386	      /* tags that are followed: more than 1,514 bytes have room for */
+#define TM_TAGS_MAX 386	      /* tags that are followed: more than fit into 1,514 bytes */
 #define TM_LABELS_MAX 16      /* labels */
 
 #define TM_IP_MORE_FRAGMENTS 0x2000
@@ -129,6 +129,6 @@ struct tm_icmp {
 #define TM_EXTENSIONS_MAX                                                                                              \
 	8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
 
-#define TM_HEADERS_MAX 0x3fff /* bytes of headers followed; a mask as well */
+#define TM_HEADERS_MAX 0x3fff /* bytes of headers that are followed; also used as a mask */
 
 #endif

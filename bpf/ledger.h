@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The ledger: each CPU's 2-way set-associative flow cache. A collision moves the smaller record to the CPU's ring;
- * when the ring is full the record's packets and bytes go to `unattributed`. Nothing is ever lost from the sums.
+ * The ledger: each CPU's 2-way set-associative flow cache. A collision moves the smaller record to the CPU's ring. If
+ * the ring is full, the record's packets and bytes are added to `unattributed`, so the sums are always complete.
  *
- * A CPU's part has one writer: both programs run with bottom halves off. The reader only reads (and moves the ring's
- * tail): a slot's sequence number tells it that a slot changed owner under its eyes, and a record's packet count is
- * written last. Orders of writes are held by compiler barriers, which x86 keeps.
+ * Each CPU's part has one writer: both programs run with bottom halves off. The reader only reads (and moves the ring's
+ * tail). From a slot's sequence number it learns that the slot changed owner meanwhile, and a record's packet count is
+ * written last. Compiler barriers keep the order of writes, and so does x86.
  */
 #ifndef TM_LEDGER_H
 #define TM_LEDGER_H
@@ -13,7 +13,7 @@
 #include "maps.h"
 #include "opening.h"
 
-#define TM_IDLE_S 4 /* a record without packets for so long gives way before a smaller but busy one */
+#define TM_IDLE_S 4 /* a record without packets for this long is evicted before a smaller one that is in use */
 
 /* NH over the key's six words (Black et al., UMAC, RFC 4418 section 5), then a mix: three multiplications side by side.
  */
@@ -63,8 +63,8 @@ static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 
 }
 
 /*
- * Whose packet this is, of those that go out: 6 ns, so it is asked when a record begins, and when it goes on after a
- * pause. `c_owners` is known before the verifier looks: who does not ask for it has none of it to run.
+ * The owner of an outgoing packet. It takes 6 ns, so it is determined when a record begins, and when it continues after
+ * a pause. `c_owners` is a constant for the verifier, so without the setting this code does not run.
  */
 static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 {
@@ -73,8 +73,8 @@ static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 	return owner ? owner : TM_OWNER_FORWARDED;
 }
 
-/* After a pause another may have the ports: a unit takes the record over, the kernel that ends a connection does not.
- */
+/* After a pause, another owner may have the ports: a unit takes the record over, the kernel closing a connection does
+ * not. */
 static __always_inline void tm_own_again(struct tm_flow *f, struct __sk_buff *skb)
 {
 	__u64 owner = tm_owner(skb);
@@ -107,9 +107,9 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 }
 
 /*
- * The set that p->key belongs to, and its index. To be found before the verdict is: the hash does without it, and in a
- * flood both set and table miss the caches, so the set is asked for here and arrives while the table is walked. The
- * name of what is inside goes into the hash as well: all that a GRE tunnel carries has one outer key.
+ * The set that p->key belongs to, and its index. It is found before the verdict, because the hash does not need the
+ * verdict, and in a flood both the set and the table miss the caches: the set is fetched while the table is walked. The
+ * number of the inner flow is part of the hash, since everything in a GRE tunnel has one outer key.
  */
 static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u64 inner, __u32 cpu, __u32 *index)
 {
@@ -125,8 +125,8 @@ static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u
 }
 
 /*
- * Books `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) in the set that was found,
- * under p->key and the name of what is inside. `skb`: of a packet that goes out, else 0.
+ * Counts `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) in the set that was found,
+ * under p->key and the number of the inner flow. `skb`: for outgoing packets, else 0.
  */
 static __always_inline void tm_book(struct tm_set *set, __u32 index, const struct tm_packet *p, __u64 inner,
 				    __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* What stands before an IP packet: Ethernet, VLAN tags, MPLS labels. */
+/* Headers before an IP packet: Ethernet, VLAN tags, MPLS labels. */
 #ifndef TM_LINK_H
 #define TM_LINK_H
 
 #include "packet.h"
 
-/* EtherType by the version of the IP packet at the cursor; 0 if it is neither. */
+/* The EtherType for the version of the IP packet at the cursor; 0 if it is neither. */
 static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
 {
 	if (c->pos + 1 > c->end)
@@ -13,7 +13,7 @@ static __always_inline __u16 tm_type_of_raw(const struct tm_cursor *c)
 	return *c->pos >> 4 == 4 ? TM_ETH_IPV4 : *c->pos >> 4 == 6 ? TM_ETH_IPV6 : 0;
 }
 
-/* Without a branch, as tm_parse_tag(): each would double what the verifier has to look at in hundreds of rounds. */
+/* Without branches, like tm_parse_tag(): each would double what the verifier has to check in hundreds of rounds. */
 static __always_inline int tm_is_tag(__u16 type)
 {
 	__u32 plain = type ^ TM_ETH_8021Q, provider = type ^ TM_ETH_8021AD;
@@ -26,7 +26,7 @@ static __always_inline int tm_is_mpls(__u16 type)
 	return type == TM_ETH_MPLS || type == TM_ETH_MPLS_MULTICAST;
 }
 
-/* The tag at the cursor, which names the type of what follows. The outermost with a number is the packet's VLAN. */
+/* The tag at the cursor, which has the type of what follows. The outermost tag with a number is the packet's VLAN. */
 static __always_inline __u16 tm_parse_tag(const struct tm_vlan *tag, struct tm_packet *p)
 {
 	__u64 none = p->key.vlan - 1ull; /* its upper half is all ones if there was none, else all zeros */
@@ -50,10 +50,10 @@ static __always_inline const struct tm_vlan *tm_take_word(struct tm_cursor *c, s
 }
 
 /*
- * VLAN tags, of which Linux follows any number. Returns the type behind them, 0 if malformed.
+ * VLAN tags; Linux follows any number of them. Returns the type after them, 0 if malformed.
  *
- * A round is a few instructions, since the verifier looks at all rounds; and what the ways out of it leave is in *p
- * alone, so that to the verifier they are one, as are those to it.
+ * A round has few instructions, because the verifier checks all rounds. All ways out of a round leave their result in
+ * *p only, so the verifier sees one state there, and the same on the way in.
  */
 static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p)
 {
@@ -89,7 +89,7 @@ static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet
 	return p->malformed ? 0 : type;
 }
 
-/* MPLS labels (RFC 3032), which do not say what follows them: as in routers, the version of IP tells. */
+/* MPLS labels (RFC 3032) do not have the type of what follows: as in routers, the IP version shows it. */
 static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_packet *p)
 {
 	const struct tm_vlan *label;
@@ -112,8 +112,8 @@ static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_pack
 }
 
 /*
- * Ethernet, and what the host's own stack takes off before it looks for an IP packet. Returns the EtherType behind it
- * in host order, 0 if it cannot be IP or is malformed.
+ * Ethernet, and what the host's own stack removes before it looks for an IP packet. Returns the EtherType after it in
+ * host order, 0 if it cannot be IP or is malformed.
  */
 static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p)
 {

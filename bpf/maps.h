@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* The maps of the data path, and what its loaders set. */
+/* The maps of the data path, and the constants that its loaders set. */
 #ifndef TM_MAPS_H
 #define TM_MAPS_H
 
 #include "dialect.h"
 #include "parse.h"
 
-/* Set at load time; see struct tm_constants. For bcc each is given with -D. */
+/* Set at load time; see struct tm_constants. With bcc, each is given by -D. */
 #ifndef TM_BCC
 const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart from what clang puts in .rodata */
 #define c_seed tm_constants.seed
@@ -17,7 +17,7 @@ const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tel
 #define c_owners tm_owners
 #endif
 
-/* Sizes that follow the machine: libbpf's loader sets them before the load, bcc's gives them with -D. */
+/* Sizes that depend on the machine: libbpf's loader sets them before the load, bcc's passes them with -D. */
 #ifndef TM_NUM_CPUS
 #define TM_NUM_CPUS 1
 #define TM_NUM_SETS 1
@@ -26,8 +26,8 @@ const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tel
 #endif
 
 /*
- * Whether packets of tunnels are looked into. A setting, but the source is compiled once for each: who does not ask for
- * it runs not an instruction of it.
+ * Whether tunnels are read inside. It is a setting, but the source is compiled once for each value: with the setting
+ * off, no instruction of it runs.
  */
 #ifndef TM_LOOK_INSIDE
 #define TM_LOOK_INSIDE 0
@@ -53,10 +53,10 @@ TM_MAP(tm_taken, "array", ARRAY, __u32, struct tm_taken, 2 * TM_NUM_SETS, BPF_F_
 TM_MAP(tm_rings, "array", ARRAY, __u32, struct tm_ring, TM_NUM_CPUS, BPF_F_MMAPABLE)
 TM_MAP(tm_evicted, "array", ARRAY, __u32, struct tm_flow, TM_NUM_EVICTED, BPF_F_MMAPABLE)
 /*
- * The verdict table in force lies in one of three slots. Look-ups in an inner map of a size known beforehand are
- * compiled into the program; in one of any size each is a call through a pointer, five times as dear. So most tables
- * are padded to one of two sizes, and only those beyond the larger pay. The first slot that is taken counts. Each has a
- * second place, for a table on probation (tm_config.until).
+ * The verdict table in force is in one of three slots. Look-ups in an inner map of known size are compiled into the
+ * program; with unknown size, each is a call through a pointer and takes five times as long. So most tables are padded
+ * to one of two sizes, and only larger ones pay. The first slot in use counts. Each slot has a second place, for a
+ * table on probation (tm_config.until).
  */
 TM_TEMPLATE(tm_small, TM_SMALL_PAGES, BPF_F_MMAPABLE)
 TM_TEMPLATE(tm_large, TM_LARGE_PAGES, BPF_F_MMAPABLE)

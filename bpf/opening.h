@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Where one connection ends and another of the same ports begins: one rule for the kernel's ledger and the host's.
+ * Where one connection ends and the next one on the same ports begins: one rule for the ledgers of kernel and host.
  */
 #ifndef TM_OPENING_H
 #define TM_OPENING_H
@@ -12,11 +12,11 @@
 #define TM_TCP_SYN_ACK (TM_TCP_SYN | TM_TCP_ACK)
 
 /*
- * Whether p is of a connection other than the one its record tells of (RFC 9293, 3.5). `first_flags`, `first_ack`
- * and `flags` are the record's: of its first packet, and the OR over all; `spoke`: it has carried payload.
+ * Whether p belongs to another connection than its record (RFC 9293, 3.5). `first_flags`, `first_ack` and `flags` are
+ * those of the record: of its first packet, and the OR over all; `spoke`: it has had payload.
  *
- * Nothing comes after a reset, and no payload after a FIN. A SYN or SYN-ACK is repeated as it was, until something
- * else is sent. The flow table, which sees both directions, decides whether what begins so is another connection.
+ * Nothing follows a reset, and no payload follows a FIN. A SYN or SYN-ACK is repeated unchanged until something else is
+ * sent. The flow table, which sees both directions, decides whether this begins another connection.
  */
 static __always_inline int tm_opens_anew(const struct tm_packet *p, __u8 first_flags, __be32 first_ack, __u8 flags,
 					 __u32 spoke)

@@ -5,20 +5,20 @@
 
 #include "headers.h"
 
-/* What tm_parse() says of a packet. */
+/* The result of tm_parse(). */
 enum tm_kind {
 	TM_IS_IP = 0,
 	TM_IS_OTHER = 1,     /* not IPv4 or IPv6 */
-	TM_IS_MALFORMED = 2, /* tm_packet.malformed says why */
+	TM_IS_MALFORMED = 2, /* tm_packet.malformed has the reason */
 };
 
 struct tm_packet {
-	struct tm_key key; /* all but ifindex, verdict and the direction */
+	struct tm_key key; /* all except ifindex, verdict and direction */
 	__u32 wire_len;	   /* in: length on the wire from the link header */
 	__u32 header_len;  /* bytes before the payload, from the link header */
 	__u32 payload_len; /* beyond the transport header, without padding of the frame */
 	__be32 tcp_ack;	   /* acknowledgement number; of a SYN without one, its sequence number */
-	__u8 malformed;	   /* enum tm_malformed; addressed is set if the addresses are valid all the same */
+	__u8 malformed;	   /* enum tm_malformed; addressed is set if the addresses are valid nevertheless */
 	__u8 addressed;
 	__u8 tcp_flags;
 	__u8 bits; /* TM_BIT_FRAGMENT, TM_BIT_MORE_FRAGMENTS */
@@ -34,16 +34,16 @@ struct tm_packet {
 #endif
 };
 
-/* What a rule in shadow leaves for the verdict on a CPU's packet: its word, its rate, and the number of its pair. */
+/* What a rule in shadow leaves for the verdict on a CPU's packet: its word, its rate, and its pair number. */
 struct tm_shadow {
 	__u32 would;
 	__u32 rate_per_s;
 	__u32 burst_packets;
 	__u32 pair;
-	__u32 drops; /* it would drop the packet, lifelines and replies apart */
+	__u32 drops; /* it would drop the packet, unless this is a lifeline or a reply */
 };
 
-/* What only captures need (host_layers.h) is compiled for the host alone. */
+/* What only captures need (host_layers.h) is compiled for the host only. */
 #ifdef TM_CAPTURES
 #define tm_lenient(p) ((p)->lenient)
 #define tm_is_cut(p) ((p)->cut)
@@ -52,7 +52,7 @@ struct tm_shadow {
 #define tm_is_cut(p) 0
 #endif
 
-/* What is left to read. `left` is the length on the wire from `pos` on; `end` may come earlier (a snapshot). */
+/* What is left to read. `left` is the length on the wire from `pos` on; `end` may be earlier (a snapshot). */
 struct tm_cursor {
 	const __u8 *start;
 	const __u8 *pos;
@@ -60,7 +60,7 @@ struct tm_cursor {
 	__u32 left;
 };
 
-/* The header of `size` bytes at the cursor, which moves past it; NULL if the data ends first. */
+/* The header of `size` bytes at the cursor, which moves past it; NULL if the data ends before. */
 static __always_inline const void *tm_take(struct tm_cursor *c, __u32 size)
 {
 	const __u8 *p = c->pos;
@@ -72,7 +72,7 @@ static __always_inline const void *tm_take(struct tm_cursor *c, __u32 size)
 	return p;
 }
 
-/* Moves past `size` more bytes without reading them; 0 if the packet or the data ends first. */
+/* Moves past `size` more bytes without reading them; 0 if the packet or the data ends before. */
 static __always_inline int tm_skip(struct tm_cursor *c, __u32 size)
 {
 	if (size > c->left || c->pos + size > c->end)
@@ -89,8 +89,8 @@ static __always_inline int tm_malformed(struct tm_packet *p, __u8 why)
 }
 
 /*
- * Sets the cursor from *p alone. In the kernel *p lies in a map, of whose contents the verifier keeps nothing: all
- * rounds of a loop over headers then look alike to it and it checks one.
+ * Sets the cursor from *p only. In the kernel *p is in a map, whose contents the verifier does not track: so all rounds
+ * of a loop over headers look the same to it, and it checks one.
  */
 static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The parser: one function a header, no maps, no helpers. It compiles for the BPF target (both loaders) and
- * for the host, where captures are read and the parser is fuzzed with the very same code.
+ * The parser: one function for each header, no maps, no helpers. It compiles for the BPF target (both loaders) and for
+ * the host, where captures are read and the parser is fuzzed with the same code.
  *
- * Each step checks its header against the end of the data, refuses impossible lengths, and moves the cursor
- * past all that it consumed. Link headers are in link.h.
+ * Each step checks its header against the end of the data, rejects invalid lengths, and moves the cursor past
+ * everything that it consumed. Link headers are in link.h.
  */
 #ifndef TM_PARSE_H
 #define TM_PARSE_H

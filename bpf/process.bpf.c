@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Notes which process made a flow (flows.processes): who binds, connects or first sends, by hooks of the root cgroup
- * that allow everything, and which end that is, when the socket's first packet goes out of a watched interface.
- * Programs apart from the data path, loaded and attached only where that is wanted; nothing waits for them, nothing is
- * judged.
+ * Records which process a flow belongs to (flows.processes): hooks of the root cgroup, which allow everything, see who
+ * binds, connects or first sends; the socket's first packet out of a watched interface shows which end that is. The
+ * programs are separate from the data path, and loaded and attached only if the setting is on; nothing waits for them,
+ * and they decide nothing.
  */
 #ifndef TM_BCC
 #include <linux/bpf.h>
@@ -36,7 +36,7 @@ static __always_inline void tm_process_count(int failed)
 		counts->noted++;
 }
 
-/* The first who binds, connects or sends is whose it is, whoever is given the socket afterwards. */
+/* The first process that binds, connects or sends is the owner, even if the socket is passed on afterwards. */
 static __always_inline void tm_process_note(__u64 cookie, struct tm_process *p)
 {
 	if (bpf_map_lookup_elem(TM_REF(tm_process_sockets), &cookie))
@@ -121,7 +121,7 @@ int tm_who_bind6(struct bpf_sock *ctx)
 	return TM_ALLOW;
 }
 
-/* Of a connection that is being opened both ends as they are on the wire, whatever the socket takes them for. */
+/* For a connection that is being opened, both ends as on the wire, whatever family the socket has. */
 static __always_inline int tm_process_dials(struct __sk_buff *skb, struct tm_process_end *end)
 {
 	__be16 ports[2];

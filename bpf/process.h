@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What is noted of processes (process.bpf.c), as the daemon reads it (trafficmond/datapath/processes_seen.py).
+ * Records about processes (process.bpf.c), as the daemon reads them (trafficmond/datapath/processes_seen.py).
  */
 #ifndef TM_PROCESS_H
 #define TM_PROCESS_H
@@ -15,8 +15,8 @@
 #define TM_PROCESS_WAITING 8192
 
 /*
- * Where a process is found: of a connection that it opens both ends; of datagrams and of what waits the local end
- * alone, its address zero where that is every one. IPv4 addresses v4-mapped, ports in the order of this host.
+ * The key of a process: for a connection that it opens, both ends; for datagrams and waiting sockets only the local
+ * end, with address zero if that is any address. IPv4 addresses v4-mapped, ports in host order.
  */
 struct tm_process_end {
 	__u64 netns; /* of what waits: the network namespace's cookie; 0: it was seen on an interface of the daemon's */
@@ -34,10 +34,10 @@ struct tm_process {
 	char name[16];
 };
 
-/* What the programs have counted, on each CPU. */
+/* Counters of the programs, on each CPU. */
 struct tm_process_counts {
 	__u64 noted; /* ends */
-	__u64 lost;  /* notes that the kernel had no room for */
+	__u64 lost;  /* records for which the kernel had no room */
 };
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The usual frame: Ethernet with one VLAN tag or none, an IPv4 header of 20 bytes that is no fragment or an IPv6 header
- * without extensions, TCP or UDP, all lengths right. Its packet is made in registers: writing it to the CPU's map and
- * reading it back is the largest part of what a packet costs. Whatever is otherwise goes to tm_parse(), whose result is
- * the same for these (tests/lab/test_lab_parser.py).
+ * The usual frame: Ethernet with at most one VLAN tag, an IPv4 header of 20 bytes that is not a fragment or an IPv6
+ * header without extensions, TCP or UDP, all lengths valid. Its packet is kept in registers: writing it to the CPU's
+ * map and reading it back is the largest part of a packet's cost. All other frames go to tm_parse(), whose result for
+ * usual frames is the same (tests/lab/test_lab_parser.py).
  *
- * TCP and UDP are told apart by arithmetic on what the packet says: the verifier then knows neither from the other and
+ * TCP and UDP are distinguished by arithmetic on the packet's values: so the verifier cannot tell them apart, and
  * checks what follows once for both.
  */
 #ifndef TM_QUICK_H
@@ -13,7 +13,7 @@
 
 #include "parse.h"
 
-/* Not with bcc, which writes out all that follows once more for each way there: the program would be too long. */
+/* Not with bcc, which inlines everything that follows once more for each way there: the program would be too long. */
 #ifdef TM_BCC
 #define TM_QUICK 0
 #else
@@ -26,7 +26,7 @@ struct tm_quick {
 	__u32 link_len; /* bytes before the IP header */
 };
 
-/* Passes what is before the IP header. Returns the EtherType, in network order; 0 for what is not the usual. */
+/* Moves past what is before the IP header. Returns the EtherType, in network order; 0 if the frame is not usual. */
 static __always_inline __be16 tm_quick_link(struct tm_quick *q, struct tm_packet *p)
 {
 	const struct tm_ethernet *eth = q->data;
@@ -42,7 +42,7 @@ static __always_inline __be16 tm_quick_link(struct tm_quick *q, struct tm_packet
 	return tag->type;
 }
 
-/* TCP or UDP at `offset`, where at least a TCP header's bytes are there; the IP header leaves `left` bytes. */
+/* TCP or UDP at `offset`, where at least the bytes of a TCP header are there; `left`: bytes after the IP header. */
 static __always_inline int tm_quick_transport(const struct tm_quick *q, __u32 offset, __u32 left, __u32 proto,
 					      struct tm_packet *p)
 {
@@ -73,7 +73,7 @@ static __always_inline int tm_quick_transport(const struct tm_quick *q, __u32 of
 	return 1;
 }
 
-/* Whether *p, which was zero but for the VLAN, is filled as tm_parse() would have done. */
+/* Whether *p, which was zero except for the VLAN, is filled as tm_parse() would have done. */
 static __always_inline int tm_quick_ipv4(const struct tm_quick *q, struct tm_packet *p)
 {
 	const void *at = q->data + q->link_len;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* What a packet asks for: its place in the classes of services (TM_WHAT_* of abi.h). */
+/* The service of a packet: its place in the classes of services (TM_WHAT_* of abi.h). */
 #ifndef TM_SERVICE_H
 #define TM_SERVICE_H
 
 #include "packet.h"
 
-/* A packet whose ports could not be read has port 0. */
+/* If the ports could not be read, the port is 0. */
 static __always_inline __u32 tm_what(const struct tm_packet *p)
 {
 	const struct tm_key *k = &p->key;

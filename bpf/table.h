@@ -2,18 +2,18 @@
 /*
  * Longest prefix match in the verdict table: a multibit trie with range chunks, one structure for both families.
  *
- * The root is indexed by an address's first 16 bits; then each step goes through a block (256 entries, 8 bits) or,
- * where a subtree has few boundaries, a chunk that is searched in place. A block in which each entry is one of the
- * table's commonest leaves has bytes for entries: a large list is a quarter of the size, and more of it in the caches.
- * An IPv4 address stands in the upper half of `hi`, so it is decided in at most three steps after the root; IPv6 in at
- * most sixteen. Where rules name services, one step more goes through a row of leaves, one for each class of services.
+ * The first 16 bits of an address are the index in the root. Each further step goes through a block (256 entries, 8
+ * bits) or, if a subtree has few boundaries, a chunk that is searched in place. A block whose entries are all frequent
+ * leaves has bytes as entries: a large list takes a quarter of the size, and more of it is in the caches. An IPv4
+ * address is in the upper half of `hi`, so it takes at most three steps after the root; IPv6 at most sixteen. If rules
+ * have services, one more step goes through a row of leaves, one for each class of services.
  */
 #ifndef TM_TABLE_H
 #define TM_TABLE_H
 
 #include "maps.h"
 
-/* Unrolled, the verifier meets each step of a walk with one state; in a loop it takes every way there for another. */
+/* Unrolled, the verifier sees each step of a walk in one state; in a loop it checks each way there separately. */
 #ifdef __clang__
 #define TM_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -24,8 +24,8 @@
 #define TM_STEPS 16
 
 /*
- * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. Going on
- * with nothing left changes nothing: `early` stops for speed, without it there is but one path to verify.
+ * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. To continue
+ * with nothing left changes nothing: `early` stops for speed; without it there is only one path to verify.
  */
 static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k, int early)
 {
@@ -62,9 +62,9 @@ static __always_inline __u32 tm_serve(void *table, const struct tm_page *head, _
 }
 
 /*
- * The leaf for an address and what is asked for (TM_WHAT_*), in at most `steps` after the root; 0 (allow by default)
- * where the table is damaged. `early`: fast in the usual case; TM_LEAF_RECORD where more steps would be needed, or the
- * lower half of the address, which is left to tm_decide().
+ * The leaf for an address and a service (TM_WHAT_*), in at most `steps` after the root; 0 (allow by default) if the
+ * table is damaged. `early`: fast in the usual case; TM_LEAF_RECORD if more steps were needed, or the lower half of the
+ * address, which is left to tm_decide().
  */
 static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early, __u32 what)
 {
@@ -118,12 +118,12 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 	return tm_serve(table, head, entry, what);
 }
 
-/* Enough for every nesting that real rule sets show (nine) and more; deeper chains of expired rules end at the last. */
+/* More than the deepest nesting in real rule sets (nine); a longer chain of expired rules ends at the last record. */
 #define TM_PARENTS_MAX 16
 
 /*
- * The leaf's verdict word, following expired records to what encloses them; with TM_SHADOWED where the strongest rule
- * that has not ended is one in shadow, which is noted in tm_shadow with the number of the pair.
+ * The leaf's verdict word; expired records lead to those that enclose them. With TM_SHADOWED if the strongest rule that
+ * has not ended is in shadow, which is then stored in tm_shadow with its pair number.
  */
 static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
@@ -169,7 +169,7 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 	return 0;
 }
 
-/* The leaf's verdict, by the table that gave the leaf: both are of one generation. */
+/* The leaf's verdict, by the table that the leaf is from: both must be of one generation. */
 static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 {
 	__u32 leaf = tm_walk(table, which, hi, lo, TM_STEPS, 0, what);
@@ -178,9 +178,9 @@ static __always_inline __u32 tm_decide_by(void *table, __u32 which, __u64 hi, __
 }
 
 /*
- * The verdict word for an address and what is asked for (if its action is TM_LIMIT, the rate is left in the CPU's
- * packet). `which` is the root: 2 * egress + is IPv6, and TM_ON_TRIAL for the tables on probation. A function of its
- * own, which the verifier sees once.
+ * The verdict word for an address and a service (if its action is TM_LIMIT, the rate is stored in the CPU's packet).
+ * `which` is the root: 2 * egress + is IPv6, plus TM_ON_TRIAL for the tables on probation. A separate function, which
+ * the verifier checks once.
  */
 #define TM_ON_TRIAL 4
 TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
@@ -201,8 +201,8 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 }
 
 /*
- * The common case, a small table, to be in line: a call costs more than the walk where returns are guarded against
- * speculation. A verdict word, or TM_LEAF_RECORD where tm_decide() has to say, by the table of that moment.
+ * The common case, a small table, inline: where returns are guarded against speculation, a call costs more than the
+ * walk. A verdict word, or TM_LEAF_RECORD if tm_decide() must decide, by the table at that moment.
  */
 static __always_inline __u32 tm_decide_small(__u32 which, __u64 hi, __u32 place, __u32 what)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* The data path: parse, judge, book; the same steps for what comes in (XDP) and what goes out (TC). */
+/* The data path: parse, judge, count; the same steps for incoming (XDP) and outgoing (TC) packets. */
 #ifndef TM_BCC
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -18,8 +18,8 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 	512 /* more than any headers that are followed in practice; beyond it a packet counts as malformed */
 
 /*
- * A packet pointer that a context holds as a number of 32 bits. bcc has LLVM write no instructions of 32 bits: it has
- * to be widened where it is read then, or LLVM 19 does so later and by shifts, which the verifier forbids.
+ * A packet pointer that a context holds as a 32-bit number. bcc makes LLVM write no 32-bit instructions: there the
+ * number has to be widened where it is read; otherwise LLVM 19 widens it later by shifts, which the verifier rejects.
  */
 #ifdef TM_BCC
 #define TM_POINTER(field)                                                                                              \
@@ -32,7 +32,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TM_POINTER(field) ((void *)(long)(field))
 #endif
 
-/* What one packet adds: super-packets on their way out are booked as the segments that will cross the wire. */
+/* What one packet adds: outgoing super-packets are counted as the segments that will be on the wire. */
 struct tm_weight {
 	__u32 packets;
 	__u64 bytes;
@@ -53,9 +53,9 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 }
 
 /*
- * What a packet is judged and booked by, whatever it is. Where there is a quick way, found before the packet is read,
- * since what is read would not stay in registers meanwhile; with bcc after it, or all that the parser in line leaves
- * would be verified twice. Returns whether all of it is there.
+ * Everything else that judging and counting need. If there is a quick path, it is looked up before the packet is read,
+ * because otherwise the fields would not stay in registers; with bcc after it, or everything that the inlined parser
+ * leaves would be verified twice. Returns whether all of it was found.
  */
 static __always_inline int tm_begin(struct tm_context *x, __u8 ifslot, __u32 ifindex, __u32 egress,
 				    struct __sk_buff *skb)
@@ -78,7 +78,7 @@ static __always_inline int tm_begin(struct tm_context *x, __u8 ifslot, __u32 ifi
 	return 1;
 }
 
-/* Judges and books a packet; `inner` names what is inside it, 0: nothing. Returns whether to drop it. */
+/* Judges and counts a packet; `inner` is the number of its inner flow, 0: none. Returns whether to drop it. */
 static __always_inline int tm_handle(struct tm_packet *p, int kind, __u64 inner, const struct tm_weight *w,
 				     const struct tm_context *x)
 {
@@ -127,8 +127,8 @@ static __always_inline struct tm_packet *tm_packet(__u32 place)
 }
 
 /*
- * The packet that this CPU is processing. In a map rather than on the stack: the verifier then forgets what each path
- * through the parser knew of it and checks what follows once, not once a path.
+ * The packet that this CPU processes. It is in a map rather than on the stack: so the verifier forgets what each path
+ * through the parser knew about it, and checks what follows once, not once for each path.
  */
 static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 {
@@ -142,7 +142,7 @@ static __always_inline struct tm_packet *tm_fresh_packet(__u32 wire_len)
 	return p;
 }
 
-/* Reads the frame, and notes what it asks for. Returns enum tm_kind. */
+/* Reads the frame, and determines its service. Returns enum tm_kind. */
 static __always_inline int tm_parse_what(const void *data, const void *end, struct tm_packet *p, __u32 raw)
 {
 	int kind = tm_parse(data, end, p, raw);
@@ -151,7 +151,7 @@ static __always_inline int tm_parse_what(const void *data, const void *end, stru
 	return kind;
 }
 
-/* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 without one. */
+/* Reads the frame into the CPU's packet. Returns enum tm_kind, or -1 if there is none. */
 TM_SUBFN int tm_read_xdp(struct xdp_md *ctx, __u32 raw)
 {
 	const void *data = TM_POINTER(ctx->data), *end = TM_POINTER(ctx->data_end);
@@ -168,7 +168,7 @@ TM_SUBFN int tm_read_skb(struct __sk_buff *skb, __u32 raw)
 	return p ? tm_parse_what(data, end, p, raw) : -1;
 }
 
-/* Whether the packet that was read is of a tunnel. */
+/* Whether the packet that was read belongs to a tunnel. */
 static __always_inline int tm_is_tunnel(int kind)
 {
 	const struct tm_packet *p = tm_packet(TM_OUTER);
@@ -176,7 +176,7 @@ static __always_inline int tm_is_tunnel(int kind)
 	return kind == TM_IS_IP && p && tm_tunnel(p) != TM_NO_TUNNEL;
 }
 
-/* Reads what the CPU's packet carries into its second place. Returns whether that could be read. */
+/* Reads the inner packet of the CPU's packet into its second place. Returns whether it could be read. */
 static __always_inline int tm_read_inside(const void *data, const void *end)
 {
 	const struct tm_packet *p = tm_packet(TM_OUTER);
@@ -198,7 +198,7 @@ TM_SUBFN int tm_inside_skb(struct __sk_buff *skb)
 	return tm_read_inside(TM_POINTER(skb->data), TM_POINTER(skb->data_end));
 }
 
-/* Keeps what was read inside, and that it is in use. Returns its name. */
+/* Stores the inner flow, and that it is in use. Returns its number. */
 static __always_inline __u64 tm_keep_inner(void)
 {
 	const struct tm_packet *in = tm_packet(TM_INSIDE);
@@ -243,8 +243,8 @@ int tm_xdp(struct xdp_md *ctx)
 }
 
 /*
- * Bytes of a super-packet's headers, each of which its segments repeat: those of its inside as well if that is what is
- * cut up. It is if it reaches to the end; where the segments are whole tunnel packets, the first inside ends before.
+ * Bytes of a super-packet's headers, which each of its segments repeats; with those of the inner packet if that is the
+ * one that is segmented. It is if it reaches to the end; if the segments are whole tunnel packets, it ends before.
  */
 static __always_inline __u32 tm_repeated(const struct tm_packet *p, int inside)
 {
@@ -255,13 +255,13 @@ static __always_inline __u32 tm_repeated(const struct tm_packet *p, int inside)
 	return in->header_len;
 }
 
-/* Brings headers that lie in fragments of the buffer into its linear part. Returns 0 if it could. */
+/* Moves headers in fragments of the buffer to its linear part. Returns 0 if that succeeded. */
 static __always_inline long tm_pull(struct __sk_buff *skb)
 {
 	return bpf_skb_pull_data(skb, skb->len < TM_PULL_BYTES ? skb->len : TM_PULL_BYTES);
 }
 
-/* What goes out was read: adds what only its buffer tells (the tag beside it, segments to come) and handles it. */
+/* Handles an outgoing packet: adds what only its buffer has (the tag beside it, segments to come). */
 static __always_inline int tm_send(struct __sk_buff *skb, struct tm_packet *p, int kind, __u32 gso_size, int inside,
 				   __u64 inner, const struct tm_context *x)
 {
@@ -321,7 +321,7 @@ int tm_tc(struct __sk_buff *skb)
 	return p ? tm_send(skb, p, kind, gso_size, inside, inner, &x) : TC_ACT_UNSPEC;
 }
 
-/* Run by the daemon through BPF_PROG_TEST_RUN: the two clocks, read together. */
+/* The daemon runs this through BPF_PROG_TEST_RUN: the two clocks, read together. */
 TM_PROG("xdp")
 int tm_tick(struct xdp_md *ctx)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What tunnels carry, read by the parser of all packets. The outer packet is what is judged and booked, so nothing in
- * here makes a packet malformed: an inside that cannot be read is none.
+ * What tunnels carry, read by the same parser. Only the outer packet is judged and counted, so nothing in here makes a
+ * packet malformed: an inner packet that cannot be read counts as none.
  */
 #ifndef TM_TUNNEL_H
 #define TM_TUNNEL_H
@@ -42,7 +42,7 @@ struct tm_erspan {
 #define TM_ERSPAN_SESSION 0x3ff
 #define TM_ERSPAN_3_SUBHEADER 1 /* bit 0 of the last of the four */
 
-/* RFC 7348 and RFC 8926, whose headers differ in their first four bytes alone */
+/* RFC 7348 and RFC 8926, whose headers differ only in their first four bytes */
 struct tm_overlay {
 	__u8 first; /* VXLAN: flags; Geneve: version and length of the options in words */
 	__u8 second;
@@ -52,7 +52,7 @@ struct tm_overlay {
 
 #define TM_VXLAN_HAS_VNI 0x08
 
-/* Which tunnel's packet this is by its outer headers. The inside of a fragment is not whole. */
+/* The kind of tunnel, by the outer headers. The inner packet of a fragment is incomplete. */
 static __always_inline __u32 tm_tunnel(const struct tm_packet *p)
 {
 	__u16 port = tm_ntohs(p->key.dport);
@@ -70,20 +70,20 @@ static __always_inline __u32 tm_tunnel(const struct tm_packet *p)
 	return port == TM_PORT_GENEVE ? TM_GENEVE : TM_NO_TUNNEL;
 }
 
-/* As tm_take(), and within the packet as well. */
+/* Like tm_take(), but also within the packet. */
 static __always_inline const void *tm_take_whole(struct tm_cursor *c, __u32 size)
 {
 	return c->left < size ? (void *)0 : tm_take(c, size);
 }
 
-/* While an inside is read, the number and the kind of the tunnel stand in its key as in struct tm_inner. */
+/* While an inner packet is read, its key has the number and the kind of the tunnel, as in struct tm_inner. */
 static __always_inline void tm_number(struct tm_packet *in, __u32 number)
 {
 	in->key.ifindex = number;
 	in->key.scope |= TM_SCOPE_NUMBERED;
 }
 
-/* ERSPAN behind GRE: a mirrored Ethernet frame. Returns TM_ETH_BRIDGED, 0 if it cannot be read. */
+/* ERSPAN after GRE: a mirrored Ethernet frame. Returns TM_ETH_BRIDGED, 0 if it cannot be read. */
 static __always_inline __u16 tm_parse_erspan(struct tm_cursor *c, struct tm_packet *in, int third)
 {
 	const struct tm_erspan *erspan = tm_take_whole(c, sizeof(*erspan));
@@ -162,7 +162,7 @@ static __always_inline __u16 tm_parse_tunnel(struct tm_cursor *c, const struct t
 	return 0;
 }
 
-/* Notes in *in how far the cursor is. Returns 0 if that is further than headers are followed. */
+/* Stores the position of the cursor in *in. Returns 0 if that is further than headers are followed. */
 static __always_inline int tm_reach(struct tm_cursor *c, struct tm_packet *in)
 {
 	in->header_len = in->wire_len - c->left;
@@ -174,8 +174,8 @@ static __always_inline int tm_reach(struct tm_cursor *c, struct tm_packet *in)
 }
 
 /*
- * What is inside `p`, the frame from `data` to `end`: goes to `in`, all zero before, with header_len counted from the
- * outer frame's beginning. Its key then is a struct tm_inner. Returns whether it could be read.
+ * The inner packet of `p`, the frame from `data` to `end`: stored in `in`, all zero before, with header_len counted
+ * from the beginning of the outer frame. Its key is then a struct tm_inner. Returns whether it could be read.
  */
 static __always_inline int tm_parse_inside(const void *data, const void *end, const struct tm_packet *p,
 					   struct tm_packet *in)
@@ -198,7 +198,7 @@ static __always_inline int tm_parse_inside(const void *data, const void *end, co
 	return tm_reach(&c, in) && tm_parse_network(&c, in, type) == TM_IS_IP;
 }
 
-/* Of one end of a conversation. */
+/* A hash of one end of a conversation. */
 static __always_inline __u64 tm_hash_end(const __u64 *address, __u64 port, __u64 seed)
 {
 	__u64 h = (address[0] ^ seed) * 0x9e3779b97f4a7c15ull;
@@ -210,8 +210,8 @@ static __always_inline __u64 tm_hash_end(const __u64 *address, __u64 port, __u64
 }
 
 /*
- * The name of the conversation that `in` belongs to, the same in both directions: ends are added up, and an echo's
- * reply counts as its request. Never 0.
+ * The number of the conversation that `in` belongs to, the same in both directions: ends are added, and the reply to an
+ * echo counts as its request. Never 0.
  */
 static __always_inline __u64 tm_hash_inner(const struct tm_packet *in, __u64 seed)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * From a parsed packet to its verdict word. Precedence, strongest first: guard, allowlist, ban, rule or list by
- * longest prefix, default. Guard, allowlist, rules, lists and the default are resolved when the table is compiled;
- * what depends on the packet or the moment (bans, lifelines, replies, rates) is decided here.
+ * From a parsed packet to its verdict word. Precedence, the strongest first: guard, allowlist, ban, rule or list by
+ * longest prefix, default. Guard, allowlist, rules, lists and default are resolved when the table is compiled; what
+ * depends on the packet or the moment (bans, lifelines, replies, rates) is decided here.
  */
 #ifndef TM_VERDICT_H
 #define TM_VERDICT_H
@@ -15,7 +15,7 @@
 #define TM_VERDICT(action, reason, rule)                                                                               \
 	((__u32)(rule) | (__u32)(reason) << TM_REASON_SHIFT | (__u32)(action) << TM_ACTION_SHIFT)
 
-/* What the verdict and the books need to know beside the packet. */
+/* What verdict and ledger need besides the packet. */
 struct tm_context {
 	__u64 now;   /* jiffies64 */
 	__u32 flags; /* TM_CFG_* */
@@ -29,25 +29,25 @@ struct tm_context {
 	struct tm_totals *totals;
 };
 
-/* A connection is forgotten after this long without a packet from this host (netfilter's conntrack defaults). */
+/* A connection is forgotten after this long without a packet from this host (the defaults of netfilter's conntrack). */
 #define TM_CONN_TCP_S (5 * 24 * 3600)
 #define TM_CONN_OTHER_S 180
-#define TM_CONN_ASKED_S 10 /* and so soon, who may answer to a question to many */
+#define TM_CONN_ASKED_S 10 /* seconds in which a question to many may be answered */
 
 #define TM_DHCP4_CLIENT 68
 #define TM_DHCP6_CLIENT 546
 
 #define TM_PROTO_IGMP 2
 
-/* Jiffies from `then` to `now`; 0 where `then` was noted by a CPU that had read the clock a tick later. */
+/* Jiffies from `then` to `now`; 0 if a CPU whose clock was a tick ahead stored `then`. */
 static __always_inline __u64 tm_since(__u64 then, __u64 now)
 {
 	return (__s64)(now - then) > 0 ? now - then : 0;
 }
 
 /*
- * Whether the packet asks for one of a set of services. The number that is bounded must be the one that is used: LLVM
- * would bound one copy and use another from the stack, which the verifiers of Linux 5.10 to 6.12 take for unbounded.
+ * Whether the packet is for one of a set of services. The bounded number must be the one that is used: LLVM would bound
+ * one copy and use another from the stack, which the verifiers of Linux 5.10 to 6.12 treat as unbounded.
  */
 static __always_inline int tm_asks_for(const struct tm_packet *p, __u32 services)
 {
@@ -73,7 +73,7 @@ static __always_inline __u32 tm_banned(const struct tm_packet *p, __u64 now)
 	return ban->verdict;
 }
 
-/* From a link-local address, or from none yet. */
+/* From a link-local address, or from no address yet. */
 static __always_inline int tm_is_from_link(const struct tm_packet *p)
 {
 	const __u32 *src = (const __u32 *)p->key.src;
@@ -82,8 +82,8 @@ static __always_inline int tm_is_from_link(const struct tm_packet *p)
 }
 
 /*
- * What must not be dropped (RFC 4890 section 4.4.1) beside errors and echoes, where it cannot have crossed a router:
- * the hop limit of neighbour discovery is 255, that of what is said about multicast 1.
+ * Packets that must not be dropped (RFC 4890 section 4.4.1), besides errors and echoes, if they cannot have crossed a
+ * router: neighbour discovery has a hop limit of 255, messages about multicast one of 1.
  */
 static __always_inline int tm_is_lifeline6(const struct tm_packet *p)
 {
@@ -110,7 +110,7 @@ static __always_inline int tm_is_lifeline6(const struct tm_packet *p)
 	return 0;
 }
 
-/* Without these a host loses its address, its neighbours or its groups: never dropped, whatever the rules say. */
+/* Without these a host loses its address, its neighbours or its groups: never dropped, whatever the rules are. */
 static __always_inline int tm_is_lifeline(const struct tm_packet *p)
 {
 	__u16 dport = tm_ntohs(p->key.dport);
@@ -123,7 +123,7 @@ static __always_inline int tm_is_lifeline(const struct tm_packet *p)
 	       dport == (p->key.scope & TM_SCOPE_IPV6 ? TM_DHCP6_CLIENT : TM_DHCP4_CLIENT);
 }
 
-/* ICMP's errors about a path (RFC 4890, RFC 1191): replies that name no port of ours in their own header. */
+/* ICMP errors about a path (RFC 4890, RFC 1191): replies without a port of this host in their own header. */
 static __always_inline int tm_is_path_error(const struct tm_packet *p)
 {
 	__u16 type = tm_ntohs(p->key.sport);
@@ -133,7 +133,7 @@ static __always_inline int tm_is_path_error(const struct tm_packet *p)
 	return p->key.proto == TM_PROTO_ICMPV6 && type >= 1 && type <= 4;
 }
 
-/* The connection's key as a reply shows it; 0 for protocols that are not followed. */
+/* The connection's key as seen from a reply; 0 for protocols that are not followed. */
 static __always_inline int tm_conn_key(const struct tm_packet *p, int egress, struct tm_conn_key *key)
 {
 	const struct tm_key *k = &p->key;
@@ -165,14 +165,14 @@ static __always_inline int tm_conn_key(const struct tm_packet *p, int egress, st
 	return 1;
 }
 
-/* Later fragments have no ports: theirs are known by the two hosts and the protocol. */
+/* Later fragments have no ports: they are recognised by the two hosts and the protocol. */
 static __always_inline void tm_key_of_fragments(struct tm_conn_key *key)
 {
 	key->remote_port = key->local_port = 0;
 	key->kind = TM_CONN_FRAGMENTS;
 }
 
-/* Whoever answers to a question that went to many. */
+/* An answer from anybody to a question that was sent to many. */
 static __always_inline void tm_key_of_asked(const struct tm_packet *p, int egress, struct tm_conn_key *key)
 {
 	__builtin_memset(key->remote, 0, sizeof(key->remote));
@@ -203,8 +203,8 @@ static __always_inline int tm_noted(const struct tm_conn_key *key, __u64 now, __
 }
 
 /*
- * Whether a datagram that goes out is a question to many: to a group or all by its link header, since a broadcast
- * address looks like any other. From a port of its own: a service that announces itself opens no door.
+ * Whether an outgoing datagram is a question to many: sent to a group or to all according to its link header, since a
+ * broadcast address looks like any other. Its ports must differ: a service that announces itself opens nothing.
  */
 static __always_inline int tm_asks_many(const struct tm_packet *p, const struct tm_context *x)
 {
@@ -215,7 +215,7 @@ static __always_inline int tm_asks_many(const struct tm_packet *p, const struct 
 	return !bpf_skb_load_bytes(x->skb, 0, &first, sizeof(first)) && (first & 1);
 }
 
-/* Egress: remember what this host says, so that its answers are known. */
+/* Egress: remember what this host sends, so that replies are recognised. */
 static __always_inline void tm_learn(const struct tm_packet *p, const struct tm_context *x)
 {
 	struct tm_conn_key key = {};
@@ -257,9 +257,9 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
 }
 
 /*
- * Takes a packet from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may both
- * take the last token, and the next one then pays for both: what was spent is only added up, never written over. A CPU
- * whose tick comes late finds a little less.
+ * Takes a token from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may both take
+ * the last token; then the next one is taken for both, since spent tokens are only added up, never overwritten. A CPU
+ * whose tick comes late finds slightly fewer.
  */
 static __always_inline int tm_take_token(const struct tm_packet *p, __u32 rule, __u32 rate_per_s, __u32 burst_packets,
 					 __u64 now)
@@ -309,7 +309,7 @@ static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress,
 }
 
 /*
- * Whether a rule in shadow would drop the packet, replies and lifelines apart: noted with the rest of it, where the
+ * Whether a rule in shadow would drop the packet, except replies and lifelines. It is stored with the rest, where the
  * verifier forgets how it was found and checks what follows once.
  */
 static __always_inline void tm_note_shadow(const struct tm_packet *p, __u64 now)
@@ -325,7 +325,7 @@ static __always_inline void tm_note_shadow(const struct tm_packet *p, __u64 now)
 	tm_barrier();
 }
 
-/* The verdict word for a packet whose addresses are valid. */
+/* The verdict word for a packet with valid addresses. */
 static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm_context *x)
 {
 	__u32 verdict = tm_look_up(p, x->egress, x->now, x->place), shadowed = verdict & TM_SHADOWED;
