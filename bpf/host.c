@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 /*
- * The host build, build/libtmparse.so: captures read with the very parser that runs in the kernel, and the
- * daemon's own log lines, both merged into rows for the engine; inner loops of flow table, detectors and verdict
- * tables; rows for SQLite; answers of DNS. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py,
- * detect/windows.py, policy/compiled.py and store/direct.py are its only callers.
+ * The host build, build/libtmparse.so: captures, read with the kernel's parser, and the daemon's own log lines, both
+ * merged into rows for the engine; inner loops of flow table, detectors and verdict tables; rows for SQLite; DNS
+ * answers. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py, detect/windows.py, policy/compiled.py and
+ * store/direct.py are its only callers.
  */
 #include "host_detect.h"
 #include "host_dns.h"
@@ -31,7 +31,7 @@ TM_EXPORT struct tm_ledger *tm_ledger_new(double interval)
 	return l;
 }
 
-/* Merges over so many seconds from now on. */
+/* Sets the length of intervals from now on, in seconds. */
 TM_EXPORT void tm_ledger_pace(struct tm_ledger *l, double interval)
 {
 	l->interval = interval;
@@ -42,7 +42,7 @@ TM_EXPORT void tm_ledger_free(struct tm_ledger *l)
 	free(l);
 }
 
-/* Moves the rows that wait to `out` (room for TM_ROWS_MAX); `all` closes the present interval first. */
+/* Moves the waiting rows to `out` (room for TM_ROWS_MAX); `all` closes the present interval first. */
 TM_EXPORT __u32 tm_ledger_take(struct tm_ledger *l, struct tm_row *out, int all)
 {
 	__u32 rows;
@@ -60,7 +60,7 @@ TM_EXPORT __u32 tm_ledger_waiting(const struct tm_ledger *l)
 	return l->rows;
 }
 
-/* What the kernel's records gained over what had been taken of each, as rows; their times are still jiffies64. */
+/* What the kernel's records gained since each was last read, as rows; their times are still in jiffies64. */
 TM_EXPORT void tm_ledger_gained(const struct tm_flow *record, const struct tm_taken *base, __u32 n, struct tm_row *out)
 {
 	__u32 i;
@@ -76,7 +76,7 @@ TM_EXPORT void tm_ledger_totals(const struct tm_ledger *l, struct tm_host_totals
 
 /* ---- captures ---- */
 
-/* `strict` reads what the kernel's program reads and no more, for comparing the two. */
+/* `strict` reads only what the kernel program reads, to compare the two. */
 TM_EXPORT struct tm_capture *tm_capture_new(struct tm_ledger *ledger, int strict)
 {
 	struct tm_capture *c = calloc(1, sizeof(*c));
@@ -101,7 +101,7 @@ TM_EXPORT __u64 tm_capture_read(struct tm_capture *c, const __u8 *data, __u64 si
 	return tm_capture_feed(c, data, size, final);
 }
 
-/* Moves up to TM_NOTES_MAX notes to `out` and how many more there were to *lost. */
+/* Moves up to TM_NOTES_MAX notes to `out`, and stores how many more there were in *lost. */
 TM_EXPORT __u32 tm_capture_notes(struct tm_capture *c, struct tm_note *out, __u64 *lost)
 {
 	__u32 notes = c->notes;
@@ -113,7 +113,7 @@ TM_EXPORT __u32 tm_capture_notes(struct tm_capture *c, struct tm_note *out, __u6
 	return notes;
 }
 
-/* Name of interface `ifindex` (from 1), empty if the capture gave it none. */
+/* The name of interface `ifindex` (from 1); empty if the capture has none. */
 TM_EXPORT const char *tm_capture_name(const struct tm_capture *c, __u32 ifindex)
 {
 	return ifindex && ifindex <= c->room ? c->interface[ifindex - 1].name : "";
@@ -140,7 +140,7 @@ TM_EXPORT __u64 tm_lines_feed(struct tm_lines *l, const char *data, __u64 size, 
 	return tm_lines_read(l, data, size, final);
 }
 
-/* Moves the places of lines that were not read to `out` (room for TM_REJECTS_MAX). */
+/* Moves the positions of lines that were not read to `out` (room for TM_REJECTS_MAX). */
 TM_EXPORT __u32 tm_lines_rejects(struct tm_lines *l, struct tm_reject *out)
 {
 	__u32 rejects = l->rejects;
@@ -158,8 +158,8 @@ TM_EXPORT const char *tm_lines_name(const struct tm_lines *l, __u32 ifindex)
 /* ---- the flow table ---- */
 
 /*
- * The id of each delta, whether its source is the canonical endpoint b, and the earliest beginning of all. How many are
- * later fragments of ICMP, whose flow the caller looks up.
+ * The id of each delta, whether its source is the canonical endpoint b, and the earliest beginning of all. Returns the
+ * number of later fragments of ICMP, whose flow the caller looks up.
  */
 TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct tm_flow_rules *r, __u64 *id,
 				  __u8 *swapped, double *earliest)
@@ -178,13 +178,13 @@ TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct 
 	return later;
 }
 
-/* How much room tm_tick() needs for its work. */
+/* The size of tm_tick()'s working memory. */
 TM_EXPORT __u32 tm_tick_size(void)
 {
 	return sizeof(struct tm_tick);
 }
 
-/* A tick with few rows, whole; see tm_tick_take(). The FLOW rows it tells are `out`, `outs` of them. */
+/* Handles a tick with few rows completely; see tm_tick_take(). Stores `outs` FLOW rows in `out`. */
 TM_EXPORT double tm_tick(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			 const struct tm_flow_rules *r, double now, struct tm_flow_row **out, __u32 *outs)
 {
@@ -195,7 +195,7 @@ TM_EXPORT double tm_tick(struct tm_flows *t, struct tm_tick *w, const struct tm_
 	return next;
 }
 
-/* Whether sorted deltas must be taken in by turns; see tm_takes_turns. */
+/* Whether sorted deltas must be merged in turns; see tm_takes_turns. */
 TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8 *side, __u32 n, double before)
 {
 	__u32 at, end;
@@ -216,7 +216,7 @@ TM_EXPORT void tm_flows_merge(struct tm_merge *work, const struct tm_row *d, con
 	tm_merge_all(work, d, id, side, r);
 }
 
-/* When each row must be looked at again, and for how long it is kept after its last packet. */
+/* When each row must be examined again, and how long it is kept after its last packet. */
 TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struct tm_flow_rules *r, double *deadline,
 				  double *kept)
 {
@@ -230,7 +230,7 @@ TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struc
 
 /* ---- texts ---- */
 
-/* Each IPv4 address as people write it, TM_V4_TEXT characters each. */
+/* The text of each IPv4 address, TM_V4_TEXT characters each. */
 TM_EXPORT void tm_v4_texts(const __u32 *address, __u32 n, __u32 *out)
 {
 	__u32 i;
@@ -258,7 +258,7 @@ TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 le
 /* ---- detectors ---- */
 
 /*
- * Each field of the rows (`offset` and `size` in a row) to a column of its own: a few rows at a time, so that each is
+ * Copies each field of the rows (`offset` and `size` in a row) to a column: a few rows at a time, so that each row is
  * fetched into the cache once for all of its fields.
  */
 TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 *offset, const __u32 *size,
@@ -274,7 +274,7 @@ TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 
 	}
 }
 
-/* Bytes of the rows `at` to rows of another layout: each of so many `spans` lies elsewhere there. */
+/* Copies bytes of the rows `at` to rows of another layout; the layouts differ in the offsets of `spans`. */
 TM_EXPORT void tm_gather(const __u8 *row, __u32 row_size, const __s64 *at, __u32 n, const __u32 *from, const __u32 *to,
 			 const __u32 *size, __u32 spans, __u8 *out, __u32 out_size)
 {
@@ -298,8 +298,8 @@ TM_EXPORT void tm_mix(const __u64 *const *column, __u32 words, __u32 n, __u64 *o
 }
 
 /*
- * Rows by key: `order` sorts them, `of` is the group of each, and the groups begin at `start` in that order. How many
- * groups there are; 0, where there are rows, if memory is short.
+ * Groups rows by key: `order` sorts them, `of` is the group of each, and the groups begin at `start` in that order.
+ * Returns the number of groups; 0, if there are rows, when memory is short.
  */
 TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 *of, __s64 *start)
 {
@@ -315,7 +315,10 @@ TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 
 	return groups;
 }
 
-/* BoundedTable.admit of windows.py: the slot of each of the unique keys. 0 if memory is short, and nothing was done. */
+/*
+ * BoundedTable.admit of windows.py: the slot of each of the unique keys. Returns 0 if memory is short; then nothing was
+ * done.
+ */
 TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
 			      __s64 *slot)
 {
@@ -347,27 +350,27 @@ TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double
 
 /* ---- the store ---- */
 
-/* What tm_rows is in this thread from now on; NULL: empty. */
+/* Sets the batch of tm_rows for this thread; NULL: empty. */
 TM_EXPORT void tm_rows_give(const struct tm_batch *batch)
 {
 	tm_rows_batch = batch;
 }
 
-/* The name by which SQLite looks for what begins an extension. */
+/* The name by which SQLite finds the initialisation function of an extension. */
 TM_EXPORT int sqlite3_extension_init(sqlite3 *db, char **error, const sqlite3_api_routines *api)
 {
 	SQLITE_EXTENSION_INIT2(api);
 	return sqlite3_create_module(db, "tm_rows", &tm_rows_module, NULL);
 }
 
-/* ---- answers of DNS ---- */
+/* ---- DNS answers ---- */
 
 TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
 {
 	return tm_dns_take_some(ring, out, room, unreadable);
 }
 
-/* One answer by itself: names in `out`, which has room for TM_DNS_MOST; -1 if it cannot be read. */
+/* Reads one answer: names into `out`, which has room for TM_DNS_MOST; -1 if it cannot be read. */
 TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u8 *message, __u32 bytes,
 				 struct tm_dns_name *out)
 {

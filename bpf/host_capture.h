@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Captures for the host build: what is known of one while it is read, its packets on their way into the ledger, and
+ * Captures for the host build: the state of a capture while it is read, the path of its packets into the ledger, and
  * the records of pcap (libpcap's savefile format, both byte orders, micro- and nanoseconds, and its variants).
  *
- * Nothing in a file is believed: what cannot be is noted with its offset, and reading goes on.
+ * Nothing in a file is trusted: an invalid value is noted with its offset, and reading continues.
  */
 #ifndef TM_HOST_CAPTURE_H
 #define TM_HOST_CAPTURE_H
@@ -19,25 +19,25 @@
 #define TM_WIRE_LENGTH_MAX (16u << 20)
 #define TM_NOTES_MAX 64
 #define TM_PCAP_DIGITAL (543u << 16) /* the version of Digital's Unix */
-#define TM_CHAIN 4		     /* records that are looked at to tell the variants of pcap */
-#define TM_CHAIN_SIZE 65536	     /* bytes that these are looked for in */
+#define TM_CHAIN 4		     /* records that are examined to distinguish the variants of pcap */
+#define TM_CHAIN_SIZE 65536	     /* bytes in which these are searched */
 #define TM_CHAIN_SECONDS 86400u	     /* how far apart they are at most */
 
-/* Something wrong in the file, for the damage section of the report. */
+/* A problem in the file, for the damage section of the report. */
 enum tm_note_kind {
-	TM_NOTE_BAD_RECORD = 1,	  /* value: the length that cannot be */
-	TM_NOTE_BAD_BLOCK = 2,	  /* value: the length that cannot be */
+	TM_NOTE_BAD_RECORD = 1,	  /* value: the invalid length */
+	TM_NOTE_BAD_BLOCK = 2,	  /* value: the invalid length */
 	TM_NOTE_TRUNCATED = 3,	  /* value: bytes missing, or left over */
 	TM_NOTE_NO_INTERFACE = 4, /* value: the interface number no block described */
-	TM_NOTE_LINK_TYPE = 5,	  /* value: the link type that is not read */
-	TM_NOTE_RESUMED = 6,	  /* value: bytes skipped; offset: where reading goes on */
+	TM_NOTE_LINK_TYPE = 5,	  /* value: a link type that cannot be read */
+	TM_NOTE_RESUMED = 6,	  /* value: bytes skipped; offset: where reading continues */
 	TM_NOTE_VERSION = 7,	  /* value: the file's version, major << 16 | minor */
-	TM_NOTE_INTERFACES = 8,	  /* value: the interface number beyond what is kept */
-	TM_NOTE_TIME = 9,      /* value: the interface whose packet has a time that cannot be; it gets the last one's */
-	TM_NOTE_FRACTION = 10, /* value: a fraction of a second that is more than one; carried over, or left out */
-	TM_NOTE_NANOSECONDS = 11, /* value: a fraction that shows that a file of microseconds holds nanoseconds */
-	TM_NOTE_UNTIMED = 12,	  /* value: packets that no time came before; they get the first one that follows */
-	TM_NOTE_LENGTH = 13,	  /* value: a length on the wire that cannot be; what was captured stands in */
+	TM_NOTE_INTERFACES = 8,	  /* value: the interface number, which is above the maximum */
+	TM_NOTE_TIME = 9,	  /* value: the interface of a packet with an invalid time; it gets the last one */
+	TM_NOTE_FRACTION = 10,	  /* value: a fraction of more than a second; added to the seconds, or ignored */
+	TM_NOTE_NANOSECONDS = 11, /* value: a fraction that shows that a file of microseconds has nanoseconds */
+	TM_NOTE_UNTIMED = 12,	  /* value: packets before any time; they get the next one */
+	TM_NOTE_LENGTH = 13,	  /* value: an invalid length on the wire; the captured length is used */
 };
 
 struct tm_note {
@@ -59,10 +59,10 @@ struct tm_capture {
 	struct tm_interface *interface; /* of all sections, by ifindex - 1; `room` of them */
 	__u32 room;
 	__u32 interfaces;    /* of the present pcapng section; 1 for pcap */
-	__u32 first_ifindex; /* of that section: interfaces go on counting over sections */
-	__u32 strict;	     /* reads what the kernel's program reads, and no more */
+	__u32 first_ifindex; /* of that section: numbers of interfaces continue over sections */
+	__u32 strict;	     /* reads only what the kernel program reads */
 	__u32 format, swapped, record_header;
-	__u32 old;     /* before version 2.4, whose records may have their two lengths the other way round */
+	__u32 old;     /* before version 2.4, whose records may have their two lengths swapped */
 	__u64 offset;  /* in the file, of the next byte to use */
 	__u64 skip;    /* bytes to pass over */
 	__u64 lost_at; /* where framing was lost, while searching */
@@ -98,7 +98,7 @@ static void tm_note(struct tm_capture *c, __u32 kind, __u64 offset, __u64 value)
 	c->note[c->notes++] = (struct tm_note){offset, value, kind, 0};
 }
 
-/* The present section's interface `number`, which may not be described yet; NULL where there are too many. */
+/* Interface `number` of the present section, which may not be described yet; NULL if there are too many. */
 static struct tm_interface *tm_interface_at(struct tm_capture *c, __u32 number)
 {
 	__u32 at = c->first_ifindex - 1 + number, room = c->room ? c->room : 8;
@@ -132,7 +132,7 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
 		length = captured;
 	}
-	if (captured > length) /* a frame is not longer than it was: the rest is the writer's padding */
+	if (captured > length) /* a frame is not longer than on the wire: the rest is padding by the writer */
 		captured = length;
 	memset(&p, 0, sizeof(p));
 	p.wire_len = length;
@@ -181,7 +181,7 @@ static __u32 tm_pcap_length(const struct tm_capture *c, const __u8 *p)
 	return c->old && length < captured ? captured : length;
 }
 
-/* Takes up the kind of pcap file whose magic number is at `p`; 0 if it is none. */
+/* Recognises a pcap file by the magic number at `p`, and stores its kind; 0 if it is none. */
 static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 {
 	struct tm_interface *in;
@@ -243,7 +243,7 @@ static __u32 tm_pcap_chain(const struct tm_capture *c, const __u8 *p, __u64 size
 
 /*
  * Patched tcpdumps had more in the header of a record and the magic number of others: Nokia's 4 bytes, Red Hat 6.1's
- * 8, SuSE 6.3's 12 (libwiretap tells them apart so too).
+ * 8, SuSE 6.3's 12 (libwiretap distinguishes them in the same way).
  */
 static void tm_pcap_patched(struct tm_capture *c, const __u8 *p, __u64 size)
 {
@@ -258,7 +258,7 @@ static void tm_pcap_patched(struct tm_capture *c, const __u8 *p, __u64 size)
 	}
 }
 
-/* The file header of 24 bytes at `p`, whose magic number was taken up, before `size` bytes of records. */
+/* The file header of 24 bytes at `p`, whose magic number was recognised, before `size` bytes of records. */
 static void tm_pcap_begin(struct tm_capture *c, const __u8 *p, __u64 size)
 {
 	__u32 version = (__u32)tm_get16(c, p + 4) << 16 | tm_get16(c, p + 6);
@@ -277,13 +277,13 @@ static void tm_pcap_begin(struct tm_capture *c, const __u8 *p, __u64 size)
 		tm_note(c, TM_NOTE_LINK_TYPE, c->offset + 20, link);
 }
 
-/* Whether 24 bytes where a record should begin are the header of another file: captures joined by cat. */
+/* Whether 24 bytes at the place of a record are the header of another file: captures joined by cat. */
 static int tm_pcap_joined(const __u8 *p)
 {
 	__u32 i, swapped, magic;
 	__u16 major;
 
-	if (p[0] != 0xa1 && p[0] != 0xd4 && p[0] != 0x4d && p[0] != 0x34) /* as every magic number begins */
+	if (p[0] != 0xa1 && p[0] != 0xd4 && p[0] != 0x4d && p[0] != 0x34) /* none of the magic numbers */
 		return 0;
 	for (swapped = 0; swapped < 2; swapped++) {
 		memcpy(&magic, p, sizeof(magic));
@@ -299,14 +299,14 @@ static int tm_pcap_joined(const __u8 *p)
 	return 0;
 }
 
-/* Whether a record header can be true: its length is within bounds. */
+/* Whether a record header is plausible: its length is within bounds. */
 static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 {
 	return tm_pcap_captured(c, p) <= TM_CAPTURE_LENGTH_MAX;
 }
 
-/* While searching, more is asked: a fraction below one second, a time near the last packet's, a wire length as should
- * be. */
+/* While searching, more is required: a fraction below one second, a time near the last packet's, a plausible length on
+ * the wire. */
 static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 {
 	double at = tm_get32(c, p);
@@ -318,9 +318,9 @@ static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 }
 
 /*
- * The time of a pcap record. libpcap does not look at the fraction, so writers get away with any: up to one second too
- * much is carried over; more, in a file of microseconds, says that all of them are nanoseconds; what is neither is
- * left out.
+ * The time of a pcap record. libpcap does not check the fraction, so writers use any value: up to one second too much
+ * is added to the seconds; if it is more, in a file of microseconds, all fractions are nanoseconds; otherwise it is
+ * ignored.
  */
 static double tm_pcap_time(struct tm_capture *c, const __u8 *p)
 {

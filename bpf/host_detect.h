@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The inner loops of the detectors: rows by key, and entities in bounded tables. What they do, and why, is told in
- * trafficmond/detect/windows.py, which is the only caller; tests/detect/detect_referee.py does the same with numpy.
+ * The inner loops of the detectors: rows by key, and entities in bounded tables. trafficmond/detect/windows.py, the
+ * only caller, explains what they do; tests/detect/detect_referee.py does the same with numpy.
  */
 #ifndef TM_HOST_DETECT_H
 #define TM_HOST_DETECT_H
@@ -18,7 +18,7 @@
 #define TM_HEAVIEST ((1 << 20) - 1)
 #define TM_NOWHERE (-1)
 #define TM_NO_ROW 0xffffffff
-#define TM_DIGIT 11  /* bits that are sorted by at once */
+#define TM_DIGIT 11  /* bits that are sorted at a time */
 #define TM_BLOCK 256 /* rows that the cache holds */
 
 /* Table of windows.py: buckets of TM_WAYS places; a row begins with its `since`. */
@@ -76,7 +76,7 @@ static __u32 tm_heaviness(double weight)
 	return weight < TM_HEAVIEST ? (__u32)weight : TM_HEAVIEST;
 }
 
-/* Gives the places of a bucket to the newcomers of its list, the heaviest first; how many found one. */
+/* Gives the places of a bucket to the newcomers in its list, the heaviest first; returns how many got one. */
 static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, __u32 *next, const __u64 *key,
 		       const double *weight, const double *now, __s64 *slot)
 {
@@ -113,8 +113,8 @@ struct tm_keyed {
 };
 
 /*
- * The order of keys, by their digits from the lowest; digits in which all are alike are passed over. Keys go with their
- * places: to look at each where it lies would cost a cache line. 0: no memory.
+ * Sorts keys by their digits, from the lowest; digits in which all keys are equal are skipped. Keys are moved with
+ * their indexes: reading each one from its place would cost a cache line. Returns 0 if there is no memory.
  */
 static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 {
@@ -153,7 +153,7 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 	return 1;
 }
 
-/* One more word in a hash: SplitMix64's finaliser, as mix() of windows.py has it. */
+/* Adds one word to a hash: SplitMix64's finaliser, like mix() in windows.py. */
 static __u64 tm_mixed(__u64 total, __u64 word)
 {
 	total = (total ^ word) + 0x9e3779b97f4a7c15ull;
@@ -162,7 +162,7 @@ static __u64 tm_mixed(__u64 total, __u64 word)
 	return total ^ total >> 31;
 }
 
-/* A field of `count` rows to a column of its own. */
+/* Copies a field of `count` rows to a column. */
 static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, __u8 *to)
 {
 	__u32 i;
@@ -187,9 +187,9 @@ static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, _
 }
 
 /*
- * The place of each key among the `known`, of which there are `count` and room for `n` more; those that are new get the
- * next ones, and their rows are told in `fresh`. `places` has a place's number plus 1 by hash, and is of a power of two
- * in size, twice as many at least as there can be. How many are new.
+ * Finds the place of each key among the `known` keys: there are `count`, and room for `n` more. New keys get the next
+ * places, and their rows are stored in `fresh`. `places` has the place number plus 1 by hash; its size is a power of
+ * two, at least twice the largest number of keys. Returns the number of new keys.
  */
 TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, const __u64 *key, __u32 n, __s64 *place,
 			  __s64 *fresh)
@@ -211,8 +211,8 @@ TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, 
 }
 
 /*
- * Adds each row's values (so many `columns` of them) to those of its group. Of more numbers in `of`
- * than rows, the rows begin again.
+ * Adds the values of each row (`columns` of them) to those of its group. If `of` has more elements than there are rows,
+ * the rows repeat.
  */
 TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Answers of DNS (RFC 1035): which addresses a name that was asked for has. They come from whoever runs the name
- * servers, so nothing of them is believed: each length is checked, pointers only lead back, and a name has letters,
- * digits, hyphens, underscores and dots alone. trafficmond/flows/compiled.py is the only caller.
+ * DNS answers (RFC 1035): the addresses of a name that was asked for. They come from whoever runs the name servers, so
+ * nothing in them is trusted: each length is checked, pointers may only lead back, and a name may have only letters,
+ * digits, hyphens, underscores and dots. trafficmond/flows/compiled.py is the only caller.
  */
 #ifndef TM_HOST_DNS_H
 #define TM_HOST_DNS_H
@@ -15,18 +15,18 @@
 #include "dns.h"
 
 #define TM_DNS_NAME 253	   /* of a name as text */
-#define TM_DNS_MOST 128	   /* addresses of one answer; 127 is what its bytes have room for */
-#define TM_DNS_POINTERS 32 /* that one name follows; compressors need a few */
+#define TM_DNS_MOST 128	   /* addresses of one answer; its bytes have room for 127 */
+#define TM_DNS_POINTERS 32 /* the most that are followed in one name; compressors need a few */
 #define TM_DNS_CLASS_IN 1
 #define TM_DNS_TYPE_A 1
 #define TM_DNS_TYPE_CNAME 5
 #define TM_DNS_TYPE_AAAA 28
 
-/* An address, v4-mapped, the name that was asked for, and when the answer came (CLOCK_MONOTONIC). */
+/* An address, v4-mapped, the name that was asked for, and the time of the answer (CLOCK_MONOTONIC). */
 struct tm_dns_name {
 	__u8 address[16];
 	__u64 at_ns;
-	char name[TM_DNS_NAME + 3]; /* zeros behind it */
+	char name[TM_DNS_NAME + 3]; /* padded with zeros */
 };
 
 struct tm_dns_text {
@@ -49,8 +49,8 @@ static char tm_dns_letter(__u8 octet)
 }
 
 /*
- * Reads the name at `at` of a message of `size` bytes; pointers may lead to `first` and behind it. Returns where the
- * message goes on, 0 if that is no name, or not one of a host.
+ * Reads the name at `at` in a message of `size` bytes; pointers may lead to `first` and later bytes. Returns the offset
+ * after the name, 0 if it is not a name of a host.
  */
 static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, struct tm_dns_text *name)
 {
@@ -87,7 +87,10 @@ static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, st
 	return 0;
 }
 
-/* A question: its name and, returned, its type; 0 if it is none, or not of the Internet. `at` moves behind it. */
+/*
+ * Reads a question: stores its name, and returns its type; 0 if it is none, or not of the Internet class. `at` moves
+ * past it.
+ */
 static __u32 tm_dns_question_at(const __u8 *m, __u32 size, __u32 *at, struct tm_dns_text *name)
 {
 	__u32 next = tm_dns_name_at(m, size, *at, size, name);
@@ -103,7 +106,7 @@ static int tm_dns_same(const struct tm_dns_text *a, const struct tm_dns_text *b)
 	return a->length == b->length && !memcmp(a->text, b->text, a->length);
 }
 
-/* Whether an address (v4-mapped) is one that somebody talks to: names are made up for 0.0.0.0 and ::1 too. */
+/* Whether an address (v4-mapped) can belong to a host: names are made up for 0.0.0.0 and ::1 too. */
 static int tm_dns_worth(const __u8 *a, int four)
 {
 	static const __u8 zeros[15], mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -113,7 +116,7 @@ static int tm_dns_worth(const __u8 *a, int four)
 	return a[0] != 0xff && memcmp(a, zeros, 15) && memcmp(a, mapped, 12);
 }
 
-/* Reads one answer into `out`, which has room for TM_DNS_MOST. Returns how many names, -1 if it cannot be read. */
+/* Reads one answer into `out`, which has room for TM_DNS_MOST. Returns the number of names, -1 if it cannot be read. */
 static int tm_dns_answered(const __u8 *asked, __u32 asked_bytes, const __u8 *m, __u32 size, struct tm_dns_name *out)
 {
 	struct tm_dns_text wanted, current, owner;
@@ -127,7 +130,7 @@ static int tm_dns_answered(const __u8 *asked, __u32 asked_bytes, const __u8 *m, 
 		return -1;
 	if ((type != TM_DNS_TYPE_A && type != TM_DNS_TYPE_AAAA) || !wanted.length || tm_dns_get16(m + 2) & TM_DNS_ERROR)
 		return 0;
-	cut = size == TM_DNS_MESSAGE || m[2] & 0x02; /* what is missing then was left out, not broken */
+	cut = size == TM_DNS_MESSAGE || m[2] & 0x02; /* then missing parts were left out, not broken */
 	for (records = tm_dns_get16(m + 6); records; records--) {
 		at = tm_dns_name_at(m, size, at, TM_DNS_HEADER, &owner);
 		if (!at || size - at < 10)
@@ -155,7 +158,7 @@ static int tm_dns_answered(const __u8 *asked, __u32 asked_bytes, const __u8 *m, 
 	return count;
 }
 
-/* A ring buffer of the kernel's as it is mapped: `data` twice in a row, so that no record is torn. */
+/* A ring buffer of the kernel as it is mapped: `data` twice in a row, so every record is contiguous. */
 struct tm_dns_ring {
 	__u64 *consumed;
 	const __u64 *produced;
@@ -168,8 +171,8 @@ struct tm_dns_ring {
 #define TM_RING_HEAD 8
 
 /*
- * Takes answers out of the ring until it is empty or `out` has no room for one more. Returns how many names those gave;
- * `unreadable` grows by those that could not be read.
+ * Takes answers out of the ring until it is empty or `out` is full. Returns the number of names; adds the answers that
+ * could not be read to `unreadable`.
  */
 static __u32 tm_dns_take_some(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
 {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The inner loops of the flow table: merging deltas into flows. What the table is, is told in trafficmond/flows
- * (table.py, state.py, turns.py), of which compiled.py is the only caller. tests/flows/flow_referee.py does the same
- * with numpy, in another order; tests hold one against the other.
+ * The inner loops of the flow table: merging deltas into flows. trafficmond/flows (table.py, state.py, turns.py)
+ * explains the table; compiled.py there is the only caller. tests/flows/flow_referee.py does the same with numpy, in
+ * another order, and tests compare the two.
  */
 #ifndef TM_HOST_FLOWS_H
 #define TM_HOST_FLOWS_H
 
 #include "host_state.h"
 
-#define TM_TIE_S 2e-5 /* within one tick of the kernel's clock, the packet to the service, or the SYN, came first */
+#define TM_TIE_S 2e-5	   /* within one tick of the kernel's clock, the packet to the service, or the SYN, was first */
 #define TM_SURE_LEAD_S 1e9 /* as if it had been seen decades ago */
 #define TM_RANK_S 1e11	   /* more than any time */
 
@@ -31,14 +31,14 @@ struct tm_merge {
 	struct tm_state *reported_row;
 };
 
-/* What the deltas of one group tell together. */
+/* The combined information of the deltas in one group. */
 struct tm_group {
 	const struct tm_row *lead;
 	double first_seen, lead_known;
 	__u8 sure, side, lead_answers, agreed;
 };
 
-/* Whether a delta asks (1) or answers (2), as TCP and ICMP tell it. */
+/* Whether a delta is a request (1) or an answer (2), according to TCP or ICMP. */
 static int tm_role(const struct tm_row *d, const struct tm_flow_rules *r)
 {
 	__u8 handshake = d->first_flags & (TM_TCP_SYN | TM_TCP_ACK);
@@ -54,8 +54,8 @@ static int tm_role(const struct tm_row *d, const struct tm_flow_rules *r)
 	return 2;
 }
 
-/* When a delta began, as part of this; where a conversation's packets were spread over CPUs, several records of it
- * begin within one tick of the kernel's clock: the handshake's is the first. */
+/* When a delta began. If the packets of a conversation were spread over CPUs, several records of it begin within one
+ * tick of the kernel's clock: then the one with the handshake is the first. */
 static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
 {
 	return (d->new_record ? d->first : tm_begins(d, r->before)) - (tm_role(d, r) ? TM_TIE_S : 0);
@@ -74,8 +74,8 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
 		double known = tm_begins(&d[i], r->before);
 
-		/* Evidence before order; and a SYN before all: a record that goes on may have begun with the connection
-		 * before. */
+		/* Evidence comes before order, and a SYN before everything else: a record that continues may have begun
+		 * with the earlier connection. */
 		when -= (role ? TM_SURE_LEAD_S : 0) + (tm_opening(&d[i]) ? TM_SURE_LEAD_S : 0);
 		if (!i || when < least) {
 			least = when;
@@ -87,7 +87,7 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		}
 		if (!i || known < g->first_seen)
 			g->first_seen = known;
-		/* A SYN-ACK that is not of the connection before (opening.h): the other side agrees to another. */
+		/* A SYN-ACK that is not of the earlier connection (opening.h): the other side accepts another one. */
 		g->agreed |= d[i].proto == TM_PROTO_TCP && role == 2 && d[i].new_record;
 	}
 }
@@ -122,7 +122,7 @@ static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, 
 	f->first = f->last = g->first_seen;
 	f->reply_first = NAN;
 	f->is_new = 1;
-	/* A connection that was forgotten goes on: it was opened when its record began, and is not new. */
+	/* A connection that was forgotten continues: it was opened when its record began, and is not new. */
 	if (lead->proto == TM_PROTO_TCP && !lead->new_record && !tm_opening(lead)) {
 		f->is_new = 0;
 		if (lead->first < f->first)
@@ -134,9 +134,9 @@ static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, 
 }
 
 /*
- * Whether the group opens another connection than that of its row. That is a SYN after an end was seen of either side,
- * or in what was more than a SYN: after some quiet, or if it is answered by a SYN-ACK of its own, be it in the next
- * batch. (Where packets are spread over CPUs, an end may be told with an earlier connection.)
+ * Whether the group opens another connection than the one in its row. It does if it has a SYN after an end of either
+ * side, or a SYN within other packets, after a pause or answered by a new SYN-ACK, possibly in the next batch. (If
+ * packets are spread over CPUs, an end may be reported with an earlier connection.)
  */
 static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const struct tm_flow_rules *r)
 {
@@ -159,7 +159,7 @@ static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const 
 		b = swap_;                                                                                             \
 	} while (0)
 
-/* Turns a flow round whose initiator was only guessed. */
+/* Swaps the ends of a flow whose initiator was only guessed. */
 static void tm_turn(struct tm_state *s, __u8 side)
 {
 	struct tm_flow_row *f = &s->flow;
@@ -192,24 +192,24 @@ static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
 	return !d->new_record && d->first < f->first - TM_TIE_S;
 }
 
-#define TM_SERIALS_MOST 0x7ffffffe /* of processes; what is above it are words */
+#define TM_SERIALS_MOST 0x7ffffffe /* of processes; larger ones are words */
 
-/* How much an owner says: a unit 3, the kernel 2, forwarded 1, nothing 0. */
+/* The rank of an owner: a unit 3, the kernel 2, forwarded 1, unknown 0. */
 static int tm_owner_rank(__u64 owner)
 {
 	return !owner ? 0 : owner == TM_OWNER_KERNEL ? 2 : owner == TM_OWNER_FORWARDED ? 1 : 3;
 }
 
-/* Whether an owner that a flow had names a process of the cgroup that it is in now: flows/processes.py. */
+/* Whether the present owner of a flow names a process of the new cgroup: flows/processes.py. */
 static int tm_owner_says_more(__u64 had, __u64 current)
 {
 	return had >> 63 && (had >> 32 & 0x7fffffff) < TM_SERIALS_MOST && (had & 0xffffffff) == current;
 }
 
 /*
- * Puts verdicts and owner of the group in the row's; whether what is pending must be reported under the old ones first.
- * A unit goes before the kernel, which ends a unit's connections and answers for nobody's, and of two units the one
- * that sent last; a process that is known before one that is not.
+ * Stores verdicts and owner of the group in the row; returns whether pending packets must first be reported under the
+ * old ones. A unit comes before the kernel, which ends a unit's connections and answers for nobody's; of two units, the
+ * one that sent last; a known process before an unknown one.
  */
 static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs, __u64 owner,
 		       struct tm_state *reported)
@@ -238,7 +238,7 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 	return changed;
 }
 
-/* Merges the `n` deltas of a group into its row; the number of rows written to `reported`, 0 or 1. */
+/* Merges the `n` deltas of a group into its row; returns the number of rows written to `reported`, 0 or 1. */
 static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const struct tm_row *d, const __u8 *side,
 			  __u32 n, int anew, const struct tm_flow_rules *r, struct tm_state *reported)
 {
@@ -255,8 +255,8 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 		tm_turn(s, g->side);
 	s->sure |= g->sure;
 	for (i = 0; i < n; i++) {
-		/* What a record saw before this connection is not of it. Of ends only a FIN leaks, and only into
-		 * packets without payload: what comes after any other begins a record (opening.h). */
+		/* Flags that a record had before this connection do not belong to it. Only a FIN can be among them, and
+		 * only for packets without payload: after any other end a new record begins (opening.h). */
 		int reply = side[i] != s->side, stale = tm_stale(&d[i], f);
 		int old = stale && !d[i].payload_packets && d[i].tcp_flags != d[i].first_flags;
 		const struct tm_row **first = reply ? &their_first : &my_first;
@@ -322,7 +322,7 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 	return changed;
 }
 
-/* Whether a flow's deltas must take turns: several connections, or verdict words of one side. */
+/* Whether a flow's deltas must be merged in turns: it has several connections, or several verdict words of one side. */
 static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, double before)
 {
 	const struct tm_row *seen[2] = {NULL, NULL};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The link headers of captures, each read up to the packet behind it. Which one a frame has: host_link.h.
- * Layouts: https://www.tcpdump.org/linktypes.html
+ * The link headers of captures, each read up to the packet after it. host_link.h chooses the one for a frame. Layouts:
+ * https://www.tcpdump.org/linktypes.html
  */
 #ifndef TM_HOST_HEADERS_H
 #define TM_HOST_HEADERS_H
@@ -22,7 +22,7 @@ static __u32 tm_little32(const __u8 *p)
 	return tm_little16(p) | (__u32)tm_little16(p + 2) << 16;
 }
 
-/* A BSD address family, which has as many numbers for IPv6 as there are systems. */
+/* A BSD address family; IPv6 has a different number on each system. */
 static __u16 tm_type_of_family(__u32 family)
 {
 	switch (family) {
@@ -44,14 +44,14 @@ static int tm_behind_nothing(struct tm_packet *p)
 	return TM_IS_MALFORMED;
 }
 
-/* Takes up that a frame was sent by the host that captured it, if its first byte is not zero. */
+/* Notes that the frame was sent by the host that captured it, if its first byte is not zero. */
 static void tm_link_direction(const __u8 *data, __u32 size, struct tm_packet *p)
 {
 	if (size && data[0])
 		p->key.scope |= TM_SCOPE_EGRESS;
 }
 
-/* The network packet behind a link header of `size` bytes that named it `type`. */
+/* The network packet after a link header of `size` bytes, whose type is `type`. */
 static int tm_behind(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 type)
 {
 	if (!tm_take(c, size))
@@ -59,7 +59,7 @@ static int tm_behind(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16
 	return tm_parse_layers(c, p, type);
 }
 
-/* The same where the type is the two bytes at `at`. */
+/* The same if the type is in the two bytes at `at`. */
 static int tm_behind_typed(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u32 at)
 {
 	const __u8 *head = tm_take(c, size);
@@ -83,7 +83,7 @@ static int tm_behind_raw(struct tm_cursor *c, struct tm_packet *p)
 	return tm_parse_layers(c, p, tm_type_of_raw(c));
 }
 
-/* Ethernet with Marvell's switch tag at `at`, which stands in for that of 802.1Q where there was one. */
+/* Ethernet with Marvell's switch tag at `at`, which replaces that of 802.1Q if there was one. */
 static int tm_behind_dsa(struct tm_cursor *c, struct tm_packet *p, __u32 at)
 {
 	if (c->end - c->pos >= at + 4 && c->pos[at] & 0x20)
@@ -92,8 +92,8 @@ static int tm_behind_dsa(struct tm_cursor *c, struct tm_packet *p, __u32 at)
 }
 
 /*
- * SLIP: which way it went, then what was sent. BSD has 15 bytes more between them, which begin with the kind of packet
- * (RFC 1144: 0x40 is IP); an IPv4 header, whose length is 5 at least, cannot begin so.
+ * SLIP: the direction, then the packet. BSD has 15 more bytes between them, which begin with the kind of packet (RFC
+ * 1144: 0x40 is IP); an IPv4 header, whose length is at least 5, cannot begin like this.
  */
 static int tm_behind_slip(struct tm_cursor *c, struct tm_packet *p)
 {
@@ -101,13 +101,13 @@ static int tm_behind_slip(struct tm_cursor *c, struct tm_packet *p)
 	__u32 size = (__u32)(c->end - head);
 
 	tm_link_direction(head, size, p);
-	if (size >= 2 && head[1] & 0x80) /* compressed, readable only with all before it */
+	if (size >= 2 && head[1] & 0x80) /* compressed; readable only with all packets before it */
 		return TM_IS_OTHER;
 	size = size >= 2 && (head[1] >> 4 == 6 || (head[1] >> 4 == 4 && (head[1] & 0x0f) >= 5)) ? 1 : 16;
 	return tm_take(c, size) ? tm_behind_raw(c, p) : tm_behind_nothing(p);
 }
 
-/* IEEE 802.5, whose frames may say by which rings they go (the first bit of the source address). */
+/* IEEE 802.5; frames may have a route through several rings (the first bit of the source address). */
 static int tm_behind_token_ring(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *head = tm_take(c, 14);
@@ -119,7 +119,9 @@ static int tm_behind_token_ring(struct tm_cursor *c, struct tm_packet *p)
 	return tm_behind_llc(c, p, head[8] & 0x80 && c->pos < c->end ? c->pos[0] & 0x1f : 0);
 }
 
-/* RFC 2427: an address of two to four bytes, then Q.922 control and what follows; or Cisco's, with an EtherType. */
+/*
+ * RFC 2427: an address of two to four bytes, then Q.922 control and the protocol; or Cisco's form, with an EtherType.
+ */
 static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at;
@@ -150,7 +152,7 @@ static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
 	return TM_IS_OTHER;
 }
 
-/* IEEE 802.3br: a preamble, and a delimiter that says whether a frame is whole, or the first part of one. */
+/* IEEE 802.3br: a preamble, and a delimiter that distinguishes whole frames from first parts. */
 static int tm_behind_preamble(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at;
@@ -164,7 +166,7 @@ static int tm_behind_preamble(struct tm_cursor *c, struct tm_packet *p)
 	return memchr("\xd5\xe6\x4c\x7f\xb3", *at, 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
 }
 
-/* Whether radiotap says that the 802.11 header behind it is filled up to four bytes (https://www.radiotap.org). */
+/* Whether radiotap says that the 802.11 header after it is padded to four bytes (https://www.radiotap.org). */
 static int tm_radiotap_padded(const __u8 *head, __u32 size)
 {
 	__u32 at = 4, present, first = 0;
@@ -182,8 +184,8 @@ static int tm_radiotap_padded(const __u8 *head, __u32 size)
 }
 
 /*
- * IEEE 802.11 data frames in the clear; managing frames and encrypted ones are not IP. Of frames that are sent
- * together (A-MSDU, 9.3.2.2.2) the first stands for all.
+ * Unencrypted IEEE 802.11 data frames; management and encrypted frames are not IP. Of frames that are sent together
+ * (A-MSDU, 9.3.2.2.2), only the first is read.
  */
 static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before, int padded)
 {
@@ -217,13 +219,13 @@ static int tm_behind_radiotap(struct tm_cursor *c, struct tm_packet *p)
 	return tm_behind_wifi(c, p, length, tm_radiotap_padded(c->pos, length));
 }
 
-/* The header that wlan-ng's AVS has, of the length that it says; else Prism's. */
+/* The AVS header of wlan-ng, with the length that it states; otherwise Prism's. */
 static __u32 tm_prism_size(const __u8 *head, __u32 size)
 {
 	return size >= 8 && (tm_wire32(head) & 0xfffff000) == 0x80211000 ? tm_wire32(head + 4) & 0xffff : 144;
 }
 
-/* Linux's cooked header of `size` bytes, by the kind of device and the protocol that it names. */
+/* Linux's cooked header of `size` bytes, by the device type and the protocol in it. */
 static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size, __u16 device, __u16 type)
 {
 	if (!tm_take(c, size))
@@ -243,7 +245,9 @@ static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size
 	return tm_parse_layers(c, p, type);
 }
 
-/* What Linux's netfilter logged: attributes in the byte order of the host that wrote it, among them the packet. */
+/*
+ * A packet logged by Linux's netfilter: attributes in the byte order of the host that wrote it, one of them the packet.
+ */
 static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at = tm_take(c, 4);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What lies between a link header and IP in captures, and packets that a capture holds only in part. The kernel's
- * program meets none of it (its interfaces hand over Ethernet or IP, whole), so all of this is compiled for the host
- * alone. A frame comes here after parse.h made nothing of it: what the kernel reads is read by the kernel's own code.
+ * Headers between a link header and IP in captures, and packets that a capture has only in part. The kernel program
+ * sees none of these (its interfaces deliver complete Ethernet or IP packets), so this is compiled for the host only. A
+ * frame comes here if parse.h found nothing in it; what the kernel reads is always read by the kernel's own code.
  */
 #ifndef TM_HOST_LAYERS_H
 #define TM_HOST_LAYERS_H
@@ -45,8 +45,8 @@ static __u32 tm_wire32(const __u8 *p)
 }
 
 /*
- * A transport header that ends before its time. If the capture cut it off, ports, flags and acknowledgement are read
- * as far as they are there; a packet that was itself too short is malformed.
+ * A transport header that ends too early. If the capture cut it off, ports, flags and acknowledgement are read if they
+ * are there; a packet that was itself too short is malformed.
  */
 static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p)
 {
@@ -79,7 +79,7 @@ static int tm_parse_cut(struct tm_cursor *c, struct tm_packet *p)
 	return TM_IS_IP;
 }
 
-/* An extension header that ends before its time; what follows it is told by its first byte, if that is there. */
+/* An extension header that ends too early; its first byte, if there, has the type of what follows. */
 static int tm_short_extension(struct tm_cursor *c, struct tm_packet *p)
 {
 	if (p->lenient && c->pos < c->end)
@@ -87,7 +87,7 @@ static int tm_short_extension(struct tm_cursor *c, struct tm_packet *p)
 	return tm_malformed(p, TM_SHORT_EXTENSION);
 }
 
-/* Whether it was the capture that cut off a header, of which `size` bytes were to come: the packet ends there then. */
+/* Whether the capture cut off a header of `size` bytes; then the packet ends there. */
 static int tm_cut_short(struct tm_cursor *c, struct tm_packet *p, __u32 size)
 {
 	if (!p->lenient || !(p->cut || c->end - c->pos < c->left))
@@ -127,7 +127,7 @@ static __u16 tm_type_of_ppp(struct tm_cursor *c, __u16 protocol)
 	return 0;
 }
 
-/* The EtherType behind PPP's protocol field, one byte if that is odd (RFC 1661 6.5); 0: not IP. */
+/* The EtherType for PPP's protocol field, which has one byte if that is odd (RFC 1661 6.5); 0: not IP. */
 static __u16 tm_layer_ppp(struct tm_cursor *c)
 {
 	const __u8 *at = tm_take(c, 1), *more;
@@ -138,7 +138,7 @@ static __u16 tm_layer_ppp(struct tm_cursor *c)
 	return more ? tm_type_of_ppp(c, (__u16)(*at << 8 | *more)) : 0;
 }
 
-/* PPP from its first byte: in HDLC-like framing (RFC 1662), Cisco's HDLC, or bare. */
+/* PPP from its first byte: in HDLC-like framing (RFC 1662), Cisco's HDLC, or without framing. */
 static __u16 tm_layer_ppp_framed(struct tm_cursor *c)
 {
 	const __u8 *at = c->pos;
@@ -177,7 +177,10 @@ static __u16 tm_layer_llc(struct tm_cursor *c)
 	return at && (!memcmp(at, "\0\0\0", 3) || !memcmp(at, "\0\0\xf8", 3)) ? tm_wire16(at + 3) : 0;
 }
 
-/* What an MPLS label stack carries says nobody: IP by its first nibble, or Ethernet, with or without a control word. */
+/*
+ * An MPLS label stack does not have the type of its payload: it is IP according to its first nibble, or Ethernet, with
+ * or without a control word.
+ */
 static __u16 tm_layer_mpls(struct tm_cursor *c)
 {
 	const __u8 *label;
@@ -200,7 +203,7 @@ static __u16 tm_layer_mpls(struct tm_cursor *c)
 	return TM_ETH_BRIDGED;
 }
 
-/* A MACsec header; what it protects is read if it is not encrypted. */
+/* A MACsec header; the packet in it is read if it is not encrypted. */
 static __u16 tm_layer_macsec(struct tm_cursor *c)
 {
 	const __u8 *tag = tm_take(c, 6), *type;
@@ -285,7 +288,7 @@ static __u16 tm_layer(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 	return type;
 }
 
-/* The network packet at the cursor, behind any headers that `type` begins. Returns enum tm_kind. */
+/* The network packet at the cursor, after any headers that begin with `type`. Returns enum tm_kind. */
 static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 {
 	const __u8 *before;

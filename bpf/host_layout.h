@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Where each field of the structs lies that numpy reads and writes as dtypes: whoever opens the library compares, so
- * that a library of another version is refused instead of misread.
+ * The offset of each field in the structs that numpy reads and writes as dtypes. Callers compare them when they load
+ * the library, so a library of another version is rejected instead of misread.
  */
 #ifndef TM_HOST_LAYOUT_H
 #define TM_HOST_LAYOUT_H

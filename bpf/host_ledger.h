@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The ledger of the host build: what the kernel's flow cache does live, for packets and log lines that come
- * from files. Records are merged per flow and interval, and leave as rows of the DELTA layout
- * (trafficmond/flows/batch.py). Fixed memory: a full table is flushed early and forgets flows of one packet.
+ * The ledger of the host build: what the kernel's flow cache does live, for packets and log lines from files. Records
+ * are merged for each flow and interval, and become rows of the DELTA layout (trafficmond/flows/batch.py). Fixed
+ * memory: a full table is flushed early, and flows of one packet are forgotten.
  */
 #ifndef TM_HOST_LEDGER_H
 #define TM_HOST_LEDGER_H
@@ -17,12 +17,12 @@
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
-#define TM_TIME_MAX 1e11      /* epoch seconds; a later moment is a mistake of the file */
+#define TM_TIME_MAX 1e11      /* epoch seconds; a later time is an error of the file */
 #define TM_BITS_OF_INTERVAL (TM_BIT_FRAGMENT | TM_BIT_MORE_FRAGMENTS)
 #define TM_SIZE_CLASSES 7 /* RFC 2819, etherStatsPkts*Octets */
-#define TM_TYPES_MAX 64	  /* EtherTypes told apart among what is not IP */
+#define TM_TYPES_MAX 64	  /* EtherTypes that are counted separately */
 
-/* A row as numpy reads it; loading compares its layout with the dtype. */
+/* A row as numpy reads it; its layout is compared with the dtype when the library is loaded. */
 struct tm_row {
 	__u64 src_hi, src_lo, dst_hi, dst_lo;
 	__u16 sport, dport;
@@ -55,15 +55,15 @@ struct tm_entry {
 	__u8 first_flags, bits, ttl;
 };
 
-/* Counts over everything read; the reader shows them. */
+/* Counts over everything read, for the caller. */
 struct tm_host_totals {
 	struct tm_count seen, in_flows, not_ip, malformed;
 	__u64 malformed_by[TM_MALFORMED_MAX];
 	__u64 size_class[TM_SIZE_CLASSES];
 	__u64 size_min, size_max;
 	double first, last;
-	__u64 snapped;	    /* packets that the capture holds only in part */
-	__u64 unknown_link; /* packets under a link type that is not read; among not_ip */
+	__u64 snapped;	    /* packets that the capture has only in part */
+	__u64 unknown_link; /* packets with a link type that cannot be read; among not_ip */
 	__u64 other_types;  /* packets of not_ip beyond the types below */
 	struct {
 		__u64 packets;
@@ -95,7 +95,7 @@ static __u64 tm_be64(const __u8 *p)
 	__u64 v;
 
 	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap64(v); /* both hosts that Debian ships us for are little endian; host.c refuses others */
+	return __builtin_bswap64(v); /* all supported hosts are little endian; host.c refuses others */
 }
 
 static __u32 tm_key_hash(const struct tm_key *key)
@@ -121,7 +121,7 @@ static int tm_size_class(__u64 length)
 	return i;
 }
 
-/* Notes a packet in the totals; the caller adds it to in_flows, not_ip or malformed. */
+/* Counts a packet in the totals; the caller adds it to in_flows, not_ip or malformed. */
 static void tm_note_seen(struct tm_host_totals *t, __u64 length, double at)
 {
 	if (!t->seen.packets || at < t->first)
@@ -143,7 +143,7 @@ static void tm_count_add(struct tm_count *c, __u64 length)
 	c->bytes += length;
 }
 
-/* A packet that is not IP, by the type that says what it is. */
+/* Counts a packet that is not IP, by its type. */
 static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
 {
 	int i;
@@ -158,7 +158,7 @@ static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
 	t->other_types++;
 }
 
-/* Moves what the interval brought to one record into a row. */
+/* Moves what the interval added to one record into a row. */
 static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
 {
 	struct tm_row *r = &l->row[l->rows++];
@@ -199,7 +199,7 @@ static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
 	e->bits &= ~TM_BITS_OF_INTERVAL;
 }
 
-/* Moves what the interval brought into rows. There is always room: see tm_ledger_room(). */
+/* Moves what the interval added into rows. There is always room: see tm_ledger_room(). */
 static void tm_ledger_flush(struct tm_ledger *l)
 {
 	__u32 i;
@@ -218,7 +218,7 @@ static __u32 *tm_ledger_place(struct tm_ledger *l, const struct tm_key *key)
 	return &l->index[at];
 }
 
-/* Forgets what is quiet or was seen once; all, if that frees less than half. Only after a flush. */
+/* Forgets quiet flows and flows seen once; all, if that frees less than half. Only after a flush. */
 static void tm_ledger_forget(struct tm_ledger *l, double now)
 {
 	__u32 i, kept = 0;
@@ -232,16 +232,16 @@ static void tm_ledger_forget(struct tm_ledger *l, double now)
 		*tm_ledger_place(l, &l->entry[i].key) = i + 1;
 }
 
-/* Whether another packet may come: a full interval always fits behind the rows that wait. */
+/* Whether another packet may be added: a full interval always fits after the waiting rows. */
 static int tm_ledger_room(const struct tm_ledger *l)
 {
 	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS;
 }
 
 /*
- * Starts a new interval if `at` lies outside the present one, which is flushed first. A packet up to one
- * interval late (captures are not always in order) still belongs to the present one. Returns 0 if rows
- * must be taken before the packet can be added.
+ * Starts a new interval if `at` is outside the present one, which is flushed first. A packet up to one interval late
+ * (captures are not always in order) still belongs to the present one. Returns 0 if rows must be taken before the
+ * packet can be added.
  */
 static int tm_ledger_begin(struct tm_ledger *l, double at)
 {
@@ -272,7 +272,7 @@ static void tm_entry_begin(struct tm_entry *e, const struct tm_key *key, const s
 		e->bits |= TM_BIT_FIRST_PAYLOAD;
 }
 
-/* Adds one packet to its flow, after tm_ledger_begin() said yes. The key's unused bytes must be zero. */
+/* Adds one packet to its flow, after tm_ledger_begin() returned 1. The unused bytes of the key must be zero. */
 static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const struct tm_seen *s)
 {
 	struct tm_packet packet = {.tcp_flags = s->tcp_flags, .tcp_ack = s->ack, .payload_len = s->payload};
@@ -297,7 +297,7 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 			tm_ledger_row(l, e); /* it stays in the list, for what follows */
 		tm_entry_begin(e, key, s);
 	}
-	/* Times are the interval's, so that packets out of order leave with their own. */
+	/* Times are those of the interval, so packets that are out of order keep their own. */
 	if (!e->packets || s->at > e->last)
 		e->last = s->at;
 	if (!e->packets || s->at < e->first)
@@ -317,7 +317,7 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 	tm_count_add(&l->totals.in_flows, s->length);
 }
 
-/* What a record of the kernel's gained over what had been taken of it. */
+/* What a record of the kernel gained since it was last read. */
 static struct tm_row tm_gained(const struct tm_flow *f, const struct tm_taken *base)
 {
 	const struct tm_key *k = &f->key;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The daemon's own log lines for the host build: one flat JSON object a line, keys in any order. Whatever
- * is not of that plain shape (escapes, nested values, missing or impossible fields) is handed back by its place,
- * for the caller to read with a full JSON parser and to judge.
+ * Reads the daemon's own log lines for the host build: one flat JSON object on each line, keys in any order. A line in
+ * another form (escapes, nested values, missing or invalid fields) is returned by its position, for the caller to read
+ * with a full JSON parser.
  */
 #ifndef TM_HOST_LINES_H
 #define TM_HOST_LINES_H
@@ -14,7 +14,7 @@
 #define TM_LINE_NAMES 63
 #define TM_LINE_NAME 32
 #define TM_REJECTS_MAX 4096
-#define TM_TYPE_UNKNOWN 256 /* flows/canonical.py: ICMP of which nobody wrote the type */
+#define TM_TYPE_UNKNOWN 256 /* flows/canonical.py: ICMP whose type is not recorded */
 
 enum tm_field {
 	TM_HAS_TIME = 0x01,
@@ -49,7 +49,7 @@ struct tm_event {
 	struct tm_text interface;
 	__u32 size;
 	__u8 action, fields;
-	__u8 own; /* names what it is: a line of this program, not of the original one */
+	__u8 own; /* a field that only this program writes, not the original one */
 };
 
 static int tm_is(struct tm_text t, const char *word)
@@ -106,7 +106,7 @@ static int tm_action_field(struct tm_event *e, struct tm_text value)
 	return 0;
 }
 
-/* One string field. Returns 0 if its value is not one that the field can have. */
+/* Reads one string field. Returns 0 if its value is not valid for the field. */
 static int tm_string_field(struct tm_event *e, struct tm_text key, struct tm_text value)
 {
 	if (tm_is(key, "src_ip")) {
@@ -203,7 +203,7 @@ static const char *tm_number(const char *p, const char *end, double *value)
 	return p;
 }
 
-/* The string at `p`, which stands behind the opening quote. NULL if it does not end or has an escape near it. */
+/* The string at `p`, after the opening quote. NULL if it has no end or an escape. */
 static const char *tm_string(const char *p, const char *end, struct tm_text *value)
 {
 	const char *quote = memchr(p, '"', (size_t)(end - p));
@@ -226,7 +226,7 @@ static const char *tm_literal(const char *p, const char *end)
 	return NULL;
 }
 
-/* Reads one line into *e. Returns 0 if it is not of the plain shape. */
+/* Reads one line into *e. Returns 0 if it is not in the plain form. */
 static int tm_event_read(const char *p, const char *end, struct tm_event *e)
 {
 	struct tm_text key, text;
@@ -265,14 +265,14 @@ static int tm_event_read(const char *p, const char *end, struct tm_event *e)
 			return 0;
 	}
 	p = tm_blank(p + 1, end);
-	if (p < end && *p == ',') /* an element of an array that has one a line */
+	if (p < end && *p == ',') /* an element of an array, one on each line */
 		p = tm_blank(p + 1, end);
 	return p == end && e->fields == TM_HAS_ALL;
 }
 
 /*
- * The original program wrote ports, and so 0 and 0 for ICMP: no type. This one writes types, and `event` besides.
- * ICMPv6 has no type 0.
+ * The original program wrote ports, and so 0 and 0 for ICMP: the type is unknown. This program writes types, and
+ * `event` in addition. ICMPv6 has no type 0.
  */
 static void tm_unknown_type(struct tm_event *e)
 {
@@ -282,7 +282,7 @@ static void tm_unknown_type(struct tm_event *e)
 		e->key.sport = tm_htons(TM_TYPE_UNKNOWN);
 }
 
-/* Number of the interface, from 1; 0 if there is none. All beyond TM_LINE_NAMES share one more. */
+/* The number of the interface, from 1; 0 if there is none. All beyond TM_LINE_NAMES share one more number. */
 static __u32 tm_interface_number(struct tm_lines *l, struct tm_text t)
 {
 	__u32 i;
@@ -305,8 +305,8 @@ static __u32 tm_interface_number(struct tm_lines *l, struct tm_text t)
 }
 
 /*
- * Reads whole lines from `data`; `final` says that the last needs no newline. Returns the bytes used; fewer
- * than could be when rows or rejects wait to be taken.
+ * Reads whole lines from `data`; `final` means that the last one needs no newline. Returns the bytes used, which are
+ * fewer if rows or rejects must be taken first.
  */
 static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int final)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Link types of captures on the way to parse.h: what the kernel side never meets (it sees Ethernet and raw IP).
- * Numbers and layouts: https://www.tcpdump.org/linktypes.html
+ * Link types of captures on the way to parse.h; the kernel sees only Ethernet and raw IP. Numbers and layouts:
+ * https://www.tcpdump.org/linktypes.html
  */
 #ifndef TM_HOST_LINK_H
 #define TM_HOST_LINK_H
@@ -57,10 +57,10 @@ enum tm_link {
 	TM_LINK_EDSA = 285,
 };
 
-#define TM_LINK_UNREAD -1 /* a link type that is not read */
-#define TM_LINKS_MAX 4	  /* link headers that may lie in each other: PPI and PKTAP name what they carry */
+#define TM_LINK_UNREAD -1 /* a link type that cannot be read */
+#define TM_LINKS_MAX 4	  /* nested link headers: PPI and PKTAP contain another one */
 
-/* One frame of link type `link`, `depth` link headers in. Returns enum tm_kind or TM_LINK_UNREAD. */
+/* Reads one frame of link type `link`, nested in `depth` link headers. Returns enum tm_kind or TM_LINK_UNREAD. */
 static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link, int depth)
 {
 	const __u8 *data = c->pos;
@@ -187,9 +187,9 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 }
 
 /*
- * One frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would be handed is read
- * by its own parser; only where that makes nothing of it does what captures need begin, but if `strict`.
- * Returns enum tm_kind or TM_LINK_UNREAD.
+ * Reads one frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would see is read by
+ * its own parser. Only if that finds nothing, and not if `strict`, the code for captures is used. Returns enum tm_kind
+ * or TM_LINK_UNREAD.
  */
 static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p, __u32 link, int strict)
 {

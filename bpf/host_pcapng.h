@@ -18,7 +18,7 @@ static void tm_section_begin(struct tm_capture *c)
 	c->interfaces = 0;
 }
 
-/* The version behind a section's byte order, where the block holds it. */
+/* The version after a section's byte order, if the block has it. */
 static void tm_section_version(struct tm_capture *c, const __u8 *block, __u32 size)
 {
 	if (size >= 16 && tm_get16(c, block + 12) != 1)
@@ -110,7 +110,7 @@ static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, _
 		length = tm_get32(c, body);
 		captured = length < size - head ? length : size - head;
 		if (c->interfaces && (snap = c->interface[c->first_ifindex - 1].snap) && snap < captured)
-			captured = snap; /* what follows fills the block up */
+			captured = snap; /* padding of the block follows */
 	} else {
 		head = 20;
 		if (size < head)

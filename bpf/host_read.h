@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Reading a capture of either format, a buffer at a time, and finding the way back where its framing is lost. The
- * caller hands over a buffer and gets back how much of it was used; a record is never used by half, so what is left
- * comes again at the front of the next buffer.
+ * Reads a capture of either format, one buffer at a time, and finds the next record if its framing is lost. The caller
+ * passes a buffer and gets the number of bytes used; a record is used completely or not at all, so the rest must come
+ * again at the beginning of the next buffer.
  */
 #ifndef TM_HOST_READ_H
 #define TM_HOST_READ_H
 
 #include "host_pcapng.h"
 
-/* Looks in `p` for a record to go on with. Returns the bytes passed over, all but a header's if there is none. */
+/* Searches `p` for a record. Returns the bytes skipped; if there is none, all except those of a header. */
 static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, int final)
 {
 	__u64 at = 0, step = c->format == TM_PCAP ? 1 : 4, need = c->format == TM_PCAP ? 16 : 12;
@@ -39,7 +39,7 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 	return at;
 }
 
-/* Whether another capture of either format begins where a pcap record should. */
+/* Whether another capture of either format begins at the place of a pcap record. */
 static int tm_file_begins(const __u8 *p)
 {
 	__u32 type, order;
@@ -59,8 +59,8 @@ static void tm_capture_lose(struct tm_capture *c, __u32 kind, __u64 value)
 }
 
 /*
- * Reads records from `data`. `final` says that nothing follows. Returns the bytes used; fewer than could be
- * when rows wait to be taken (ledger.rows), or when the rest is less than a record.
+ * Reads records from `data`. `final` means that nothing follows. Returns the bytes used, which are fewer if rows must
+ * be taken first (ledger.rows), or if the rest is less than a record.
  */
 static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size, int final)
 {

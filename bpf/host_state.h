@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A flow as the flow table keeps it: which one a delta is of, and for how long it is kept. What this does, and why, is
- * told in trafficmond/flows (identity.py, canonical.py, state.py).
+ * A flow in the flow table: to which flow a delta belongs, and how long a flow is kept. trafficmond/flows (identity.py,
+ * canonical.py, state.py) explains this.
  */
 #ifndef TM_HOST_STATE_H
 #define TM_HOST_STATE_H
@@ -37,7 +37,7 @@ struct tm_state {
 	__u8 side, sure, closed;
 } __attribute__((packed));
 
-/* What the Python side knows, in its own tables, and how long it keeps what. */
+/* Tables of the Python side, and its timeouts. */
 struct tm_flow_rules {
 	const __u64 *key;    /* [1 + TM_KEY_WORDS][2] */
 	const __s16 *mate;   /* [256][TM_TYPE_UNKNOWN + 1]: of an ICMP type, -1: none */
@@ -66,7 +66,7 @@ static int tm_later_fragment(const struct tm_row *d)
 	return tm_is_icmp(d->proto) && d->bits & TM_BIT_FRAGMENT && !d->sport && !d->dport;
 }
 
-/* When the first packet of a delta came at the earliest. */
+/* The earliest time of the first packet of a delta. */
 static double tm_begins(const struct tm_row *d, double before)
 {
 	double at = d->new_record ? d->first : d->packets == 1 ? d->last : d->first > before ? d->first : before;
@@ -82,7 +82,7 @@ static int tm_opening(const struct tm_row *d)
 	       (d->new_record || only);
 }
 
-/* Whether a delta is of a record that began with a SYN, in an earlier batch. */
+/* Whether a delta belongs to a record that began with a SYN, in an earlier batch. */
 static int tm_goes_on(const struct tm_row *d)
 {
 	return d->proto == TM_PROTO_TCP && (d->first_flags & (TM_TCP_SYN | TM_TCP_ACK)) == TM_TCP_SYN && !d->new_record;
@@ -146,7 +146,7 @@ static double tm_kept(const struct tm_state *s, const struct tm_flow_rules *r)
 	return kept > r->idle ? kept : r->idle;
 }
 
-/* When a row must be looked at again. */
+/* When a row must be examined again. */
 static double tm_deadline(const struct tm_state *s, const struct tm_flow_rules *r)
 {
 	double kept = tm_kept(s, r), idle, active;

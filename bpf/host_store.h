@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Rows of flows.db straight from a batch: an extension of SQLite with one virtual table, tm_rows, that is what was last
- * given to this thread (tm_rows_give). INSERT ... SELECT from it makes no Python object of any value.
+ * Rows of flows.db straight from a batch: an SQLite extension with one virtual table, tm_rows, which is the batch that
+ * this thread has set last (tm_rows_give). INSERT ... SELECT from it makes no Python object for any value.
  * trafficmond/store/direct.py is the only caller, trafficmond/store/rows.py does the same with Python.
  */
 #ifndef TM_HOST_STORE_H
@@ -41,7 +41,7 @@ struct tm_column {
 	const struct tm_value *values; /* in the order of `number`, every number that occurs */
 };
 
-/* What every row of a batch begins with: batch.ENDPOINTS as far as they are needed here. */
+/* The beginning of every row in a batch: the fields of batch.ENDPOINTS that are needed here. */
 struct tm_ends {
 	__u64 src_hi, src_lo, dst_hi, dst_lo;
 	__u16 sport, dport;
@@ -62,7 +62,7 @@ struct tm_rows_cursor {
 	sqlite3_vtab_cursor base;
 	const struct tm_batch *batch;
 	__u64 at;
-	char text[TM_COLUMNS_MOST][INET6_ADDRSTRLEN]; /* of the row it is at, as long as SQLite looks at it */
+	char text[TM_COLUMNS_MOST][INET6_ADDRSTRLEN]; /* of the present row, for as long as SQLite uses it */
 };
 
 static __thread const struct tm_batch *tm_rows_batch;
@@ -128,7 +128,7 @@ static int tm_address_text(char *out, const __u8 *at, __u8 family)
 	return (int)strlen(out);
 }
 
-/* As flows/canonical.py and flows/community_id.py have it; the length of the text. */
+/* The same as flows/canonical.py and flows/community_id.py; returns the length of the text. */
 static int tm_community(char *out, const struct tm_ends *e, const struct tm_batch *g)
 {
 	int swap = e->src_hi != e->dst_hi   ? e->src_hi > e->dst_hi
@@ -179,7 +179,7 @@ static int tm_rows_connect(sqlite3 *db, void *aux, int argc, const char *const *
 
 	if (failed)
 		return failed;
-	sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY); /* not by what a file's views or triggers say */
+	sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY); /* not usable by views or triggers of a file */
 	*out = sqlite3_malloc(sizeof(**out));
 	if (!*out)
 		return SQLITE_NOMEM;

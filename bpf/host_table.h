@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The inner loops of the compiler of verdict tables: prefixes in order, the boundaries that they make, and the blocks
- * of the trie. What they do, and why, is told in trafficmond/policy/table.py, flatten.py and trie.py;
- * policy/compiled.py is the only caller. tests/policy/policy_referee.py does the same with numpy.
+ * The inner loops of the compiler of verdict tables: sorted prefixes, the boundaries between them, and the blocks of
+ * the trie. trafficmond/policy/table.py, flatten.py and trie.py explain what they do; policy/compiled.py is the only
+ * caller. tests/policy/policy_referee.py does the same with numpy.
  */
 #ifndef TM_HOST_TABLE_H
 #define TM_HOST_TABLE_H
@@ -14,7 +14,7 @@
 
 #include "host_layout.h"
 
-#define TM_RUN_LEAST 16 /* rows that are put in order by insertion */
+#define TM_RUN_LEAST 16 /* rows that are sorted by insertion */
 #define TM_BLOCK 256	/* slots of a block */
 #define TM_NO_CODE (-1)
 #define TM_NOTHING (-1)
@@ -25,11 +25,11 @@
 
 struct tm_sorted {
 	__u64 hi;
-	__u32 tail; /* length, then what else decides */
+	__u32 tail; /* length, then the other criteria */
 	__u32 row;
 };
 
-/* `lo`, which hardly ever differs where `hi` does not, by row. */
+/* `lo`, which rarely differs if `hi` does not, by row. */
 static int tm_before(const struct tm_sorted *one, const struct tm_sorted *other, const __u64 *lo)
 {
 	if (one->hi != other->hi)
@@ -55,7 +55,7 @@ static void tm_merge(const struct tm_sorted *left, __u64 lefts, const struct tm_
 	memcpy(to + lefts, right, rights * sizeof(*to));
 }
 
-/* The end of the run that begins at `from`; a short one is made longer. */
+/* The end of the run that begins at `from`; a short run is made longer. */
 static __u64 tm_run(struct tm_sorted *rows, __u64 from, __u64 count, const __u64 *lo)
 {
 	__u64 end = from + 1, at;
@@ -103,7 +103,10 @@ struct tm_prefixes {
 	__u8 *plen, *family;
 };
 
-/* The prefixes by family, address, length and `tail`: which they were, and themselves. 0: no memory. */
+/*
+ * Sorts prefixes by family, address, length and `tail`; stores their former indexes and the prefixes. Returns 0 if
+ * there is no memory.
+ */
 TM_EXPORT int tm_prefix_order(const struct tm_prefixes *of, const __u8 *tail, __u64 count, __s64 *order,
 			      const struct tm_prefixes *to)
 {
@@ -143,7 +146,7 @@ struct tm_bounds {
 	__u64 count;
 };
 
-/* The place of a boundary; they come in ascending order. */
+/* The index of a boundary; boundaries come in ascending order. */
 static __s64 tm_bound(struct tm_bounds *bounds, __u64 at)
 {
 	if (bounds->at[bounds->count - 1] != at)
@@ -166,8 +169,8 @@ static __s64 tm_close(struct tm_bounds *bounds, __s64 open, const __u64 *past, _
 
 /*
  * Prefixes by address and length, each from `first` up to `past` (0: beyond the last address), and single addresses
- * `group` in order: the boundaries that they make, beginning with 0, and at which each prefix begins and ends. `at` has
- * room for all: twice as many as there are of both, and one. How many there are.
+ * `group` in order: stores the boundaries between them, beginning with 0, and the boundaries at which each prefix
+ * begins and ends. `at` has room for all: twice the number of both, plus one. Returns the number of boundaries.
  */
 TM_EXPORT __u64 tm_bounds_of(const __u64 *first, const __u64 *past, __u64 count, const __u64 *group, __u64 groups,
 			     __u64 *at, __s64 *begin, __s64 *end)
@@ -203,7 +206,7 @@ TM_EXPORT __u64 tm_bounds_of(const __u64 *first, const __u64 *past, __u64 count,
 
 /* ---- blocks of the trie ---- */
 
-/* Nodes of one level, as trie.py has them. */
+/* Nodes of one level, as in trie.py. */
 struct tm_nodes {
 	const __u64 *start;
 	const __s64 *first, *count, *base;
@@ -225,7 +228,7 @@ static __s16 tm_code(__u32 entry, const __u32 *palette, __u64 colours)
 	return low < colours && palette[low] == entry ? (__s16)low : TM_NO_CODE;
 }
 
-/* The place of each leaf in the palette, which is ascending; TM_NO_CODE: it is not in there. */
+/* The index of each leaf in the palette, which is ascending; TM_NO_CODE if it is not there. */
 TM_EXPORT void tm_codes(const __u32 *entry, __u64 count, const __u32 *palette, __u64 colours, __s16 *code)
 {
 	struct {
@@ -263,7 +266,7 @@ TM_EXPORT void tm_codable(const __u64 *at, const __s16 *code, const struct tm_no
 	}
 }
 
-/* The block of bytes of each node that is codable. */
+/* The block of bytes of each node that can be encoded. */
 TM_EXPORT void tm_bytes(const __u64 *at, const __s16 *code, const struct tm_nodes *of, __u32 shift, __u8 *block)
 {
 	__u64 node;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * What a stored flow says in words and costs most to say: addresses, Community IDs (corelight/community-id-spec).
- * Characters are 32 bits wide, as numpy's; what is not written is 0. trafficmond/flows/compiled.py is the only caller.
+ * The texts of a stored flow that cost most to make: addresses, Community IDs (corelight/community-id-spec). Characters
+ * are 32 bits wide, as in numpy; unused ones are 0. trafficmond/flows/compiled.py is the only caller.
  */
 #ifndef TM_HOST_TEXTS_H
 #define TM_HOST_TEXTS_H

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A tick with few rows as one call: what FlowTable.update and FlowTable.due do of it (trafficmond/flows/table.py) where
- * nobody asks for reports. Whatever is not usual in it is left to them: tm_tick() says so before it has changed
- * anything. trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py holds one against the
- * other.
+ * A tick with few rows in one call: what FlowTable.update and FlowTable.due do with it (trafficmond/flows/table.py) if
+ * no reports are needed. Unusual cases are left to them: tm_tick() says so before it has changed anything.
+ * trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py compares the two.
  */
 #ifndef TM_HOST_TICK_H
 #define TM_HOST_TICK_H
@@ -13,9 +12,9 @@
 #include "host_flows.h"
 
 #define TM_TICK_ROWS 1024 /* deltas of a tick */
-#define TM_TICK_DUE 4096  /* flows whose deadline is over */
+#define TM_TICK_DUE 4096  /* flows whose deadline has passed */
 
-/* The table of a FlowTable: rows in any order, and sorted ids that lead to them. */
+/* The table of a FlowTable: rows in any order, and their sorted ids. */
 struct tm_flows {
 	struct tm_state *row;
 	double *deadline;
@@ -60,7 +59,7 @@ static int tm_by_id(const void *a, const void *b)
 	return x->id != y->id ? (x->id < y->id ? -1 : 1) : x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* How many ids of the table are less than this one. */
+/* The number of ids in the table that are less than this one. */
 static __u32 tm_flows_at(const struct tm_flows *t, __u64 id)
 {
 	__u32 low = 0, high = t->count;
@@ -76,7 +75,7 @@ static __u32 tm_flows_at(const struct tm_flows *t, __u64 id)
 	return low;
 }
 
-/* FLOW row that says no more than that a flow is over. */
+/* A FLOW row that says only that a flow has ended. */
 static void tm_tick_over(struct tm_tick *w, const struct tm_flow_row *f)
 {
 	struct tm_flow_row *out = &w->out[w->outs++];
@@ -87,7 +86,7 @@ static void tm_tick_over(struct tm_tick *w, const struct tm_flow_row *f)
 	out->ended = 1;
 }
 
-/* Nobody waits for what was not reported. */
+/* What was not reported is dropped, because reports are not needed. */
 static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const struct tm_flow_rules *r)
 {
 	struct tm_state *s = &t->row[slot];
@@ -98,7 +97,7 @@ static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const 
 	t->quiet[slot] = quiet;
 }
 
-/* Removes the `n` rows of w->over; the last rows move into the holes. */
+/* Removes the `n` rows of w->over; the last rows fill the holes. */
 static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, __u32 n)
 {
 	__u32 left = t->count - n, holes, i, mover, to;
@@ -216,7 +215,7 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 	tm_tick_insert(t, w->fresh, f.fresh, r);
 }
 
-/* Whether the tick is one of those that are taken at once; if so its deltas are sorted, and `earliest` is known. */
+/* Whether the tick can be handled here; if so, its deltas are sorted and `earliest` is set. */
 static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			 const struct tm_flow_rules *r, double now, double *earliest)
 {
@@ -267,7 +266,7 @@ static double tm_tick_next(const struct tm_flows *t)
 	return next;
 }
 
-/* When something is due next after a tick by `now`, all of which is then in the table and in w->out; NAN: not usual. */
+/* When something is due next after a tick at `now`, which is then in the table and in w->out; NAN: an unusual case. */
 static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			   const struct tm_flow_rules *r, double now)
 {
