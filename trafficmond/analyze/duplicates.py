@@ -35,14 +35,14 @@ _SUMS = ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags")
 
 
 def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], None]) -> Iterator[Batch]:
-    """The RECORD rows, which come by their start, a connection once; counted in the run's account, and how many told
-    of it again is noted."""
+    """Yields the RECORD rows, sorted by start, with each connection once, and counts them in the run's account. The
+    number of repeated records is noted."""
     held = empty(RECORD)
 
     def counted(rows: Batch) -> Batch:
         joined, again = _once(rows)
         if again:
-            note("records that told of a connection again were joined with it", again)
+            note("repeated records of a connection were counted once", again)
         return counted_records(joined, stats)
 
     for batch in _parts(batches):
@@ -65,7 +65,7 @@ def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _once(rows: Batch) -> tuple[Batch, int]:
-    """One row a connection: the best that tells of it, the halves put together; and how many told of it again."""
+    """One row for each connection: its best record, or its two halves combined; and the number of repeated records."""
     keys = _keys(rows)
     found = np.sort(keys)
     if not (found[1:] == found[:-1]).any():
@@ -110,8 +110,8 @@ def _keys(rows: Batch) -> Column:
 
 
 def _put_together(best: Batch, rows: Batch, of: Column) -> int:
-    """The first half is the one to the server, as Suricata writes them; what goes back is the other. How many had
-    one."""
+    """Combines two halves. The first one is that of the client, as Suricata writes them, unless `_turn` finds
+    otherwise. Returns how many had a second half."""
     lead = best[of]
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
     back = (lead["rank"] == HALF) & (rows["rank"] == HALF)

@@ -22,8 +22,8 @@ _WRAPPER = (
     )
 )
 _NEXT_LIST = re.compile(r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[\[{\]])')
-_NEXT_MAX = 64  # characters of what _NEXT_LIST finds, which may be cut by the end of what was read
-_AT_THE_END = 16  # an error so close to the end of what was read may only mean that more is needed
+_NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer
+_AT_THE_END = 16  # an error this close to the end of the buffer may only mean that more is needed
 _SHOWN = 120
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # pandas writes NaN for missing values: null
 
@@ -44,7 +44,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
         return unread + text.decode(data, final)
 
     buffer, at, line = more(""), 0, 1
-    skipping = False  # to the end of a line that was given up
+    skipping = False  # to the end of a line that is ignored
     wrapper = _WRAPPER.match(buffer)
     if wrapper:
         at = wrapper.end()
@@ -122,7 +122,8 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
 
 
 def _first_values(found: Any) -> dict[str, Any] | None:
-    """Of a search for fields, which gives lists; others call so what they add."""
+    """The first of each list of values, as a search for fields returns them; other programs use the key for their
+    own."""
     if type(found) is dict and all(type(values) is list and values for values in found.values()):
         return {field: values[0] for field, values in found.items()}
     return None
@@ -140,10 +141,11 @@ _ENVELOPES = (
     *("message", "_raw", "original", "log", "_source", "result", "event", "short_message", "full_message", "line"),
     *("MESSAGE", "jsonPayload", "data", "json", "eve", "body", "msg", "@message", "payload", "fields"),
 )
-"""Where Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch, Splunk's HEC, Graylog, Loki, the journal, Google
-Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Kibana put the record of another."""
+"""Keys under which Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch, Splunk's HEC, Graylog, Loki, the journal,
+Google Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Kibana store the record of another
+program."""
 _OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "msg", "payload"))
-"""Where shippers put words of their own too."""
+"""Keys that shippers also use for fields of their own."""
 _RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", "id"))
 """Keys that identify a record itself; inside it no further record is searched."""
 _ENVELOPES_MAX = 3  # nested envelopes

@@ -2,8 +2,8 @@
 without one.
 
 Source: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html. A record is one direction of a flow.
-CloudWatch hands out the same lines with its own time before them, or as messages within JSON; Athena rows of cells,
-of which the first row may be the names.
+CloudWatch returns the same lines with its own time before them, or as messages in JSON; Athena returns rows of cells,
+the first of which may have the names.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ _INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "e
 _UNSET = (None, "", "-")
 _SEPARATORS = (",", "\t", ";", "|")
 _SEPARATED = re.compile(r"[\s,;|]+")
-_RULED = "+-|=: "  # what tables are ruled with
-_ALIASES = {  # letters alone, as Athena's and CloudWatch's names have them
+_RULED = "+-|=: "  # characters that tables are ruled with
+_ALIASES = {  # only the letters, as Athena and CloudWatch write the names
     "accountid": "account-id", "interfaceid": "interface-id", "logstatus": "log-status", "tcpflags": "tcp-flags",
     "flowdirection": "flow-direction", "pktsrcaddr": "pkt-srcaddr", "pktdstaddr": "pkt-dstaddr",
     "sourceaddress": "srcaddr", "destinationaddress": "dstaddr", "sourceport": "srcport",
     "destinationport": "dstport", "numpackets": "packets", "numbytes": "bytes", "starttime": "start", "endtime": "end",
     "account": "account-id", "tgwattachmentid": "interface-id",
 }  # fmt: skip
-_RECORD = re.compile(  # of the default format, wherever it stands in a line
+_RECORD = re.compile(  # a record of the default format, anywhere in a line
     r"(?<![\w.-])\d~(?:\d{12}|unknown)~=~(?:=~=~=~=~\d+~\d+~\d+|(?:-~){6}-)~\d+~\d+~[\w-]+~[A-Z]+(?!\w)".replace(
         "~", r"[\s,;|]+"
     ).replace("=", r"[^\s,;|]+")
 )
 _TGW_RECORD = re.compile(r"(?<![\w.-])\d\s+TransitGateway(?:\s+[^\s\"]+){34}")
 _NO_RECORD = ("NODATA", "SKIPDATA")
-_BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s")  # what `aws logs` writes beside the records, as text
+_BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s")  # lines that `aws logs` writes besides records, as text
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -133,7 +133,7 @@ def _default_records(text: str) -> list[Mapping[str, Any]]:
 
 
 def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    answer: dict[str, Any] = {}  # to a query: the fields of one record, an object each
+    answer: dict[str, Any] = {}  # the answer to a query: the fields of one record, an object for each
     names: list[str] = []
     for number, found in objects(source):
         if cells := _cells(found):
@@ -172,7 +172,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _cells(found: Mapping[str, Any]) -> list[Any]:
-    """A row of Athena's answer (`aws athena get-query-results`); its first one may have the names."""
+    """A row of Athena's answer (`aws athena get-query-results`); the first one may have the names."""
     row = found.get("Data")
     if not isinstance(row, list):
         return []
@@ -180,7 +180,7 @@ def _cells(found: Mapping[str, Any]) -> list[Any]:
 
 
 def _inner(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a shipper put into its own: Elasticsearch, Splunk, Filebeat."""
+    """The record inside that of a log shipper: Elasticsearch, Splunk, Filebeat."""
     return next((event[name] for name in _SHIPPED if isinstance(event.get(name), Mapping)), event)
 
 

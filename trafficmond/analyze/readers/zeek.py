@@ -1,8 +1,8 @@
 """Zeek's conn.log: TSV with a header, or JSON as any log shipper writes it, alone or among other logs of Zeek.
 
-Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers).
-Files given twice or in two forms, conn_long, which tells of long connections on their way, and Corelight's conn_red
-have a connection more than once; `repeats` makes one flow of them by the uid.
+Source: https://docs.zeek.org/en/master/logs/conn.html. Bytes are those of IP (Zeek does not count link headers). A
+connection is reported more than once in files that are given twice or in two forms, in conn_long, which reports long
+connections while they last, and in Corelight's conn_red; `repeats` combines these by the uid.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
-_AGAIN = ("conn_long", "conn_red")  # connections on their way; as Corelight reduces conn.log for what is billed by size
+_AGAIN = ("conn_long", "conn_red")  # connections while they last; Corelight's reduced conn.log
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields by which a conn.log is recognised if nothing names it; a log shipper may have dropped some."""
 
