@@ -1,8 +1,8 @@
-"""Floods spread over the hosts of a network (carpet bombing): one threat, told by the network.
+"""Floods spread over the hosts of a network (carpet bombing): one threat, which names the network.
 
-They are floods at three hosts or more of a /24 (IPv4) or /64 (IPv6) at once, or what is a flood only of all its hosts
-together. The latter comes from a crowd and goes to many hosts, none of which gets most of it: so no farm of servers,
-and no host that is busy by itself, makes one.
+There are two cases: floods at three or more hosts of a /24 (IPv4) or /64 (IPv6) at once, or a flood that exceeds the
+threshold only for all hosts together. In the second case it must come from many sources and go to many hosts, none of
+which gets most of it: so a farm of servers, or one busy host, does not look like one.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, 
 from trafficmond.flows.batch import address_text
 from trafficmond.model import Severity, Threat
 
-_HOSTS = 3  # of a network under flood at once are one situation
-_NETWORK_FACTOR = 4  # times what is too much for one host is too much for a network
-_TARGETS, _SOURCES = 64, 64  # of a flood of which no host gets too much: a quarter of a /24, more than a farm has
+_HOSTS = 3  # under flood at once are one situation
+_NETWORK_FACTOR = 4  # the factor from a host's threshold to that of its network
+_TARGETS, _SOURCES = 64, 64  # of a flood below the threshold of each host: a quarter of a /24, more than a farm has
 _MOST_OF_IT = 0.5
-_IGNORED = 0.01  # of the threshold in a batch: no room is made for less
+_IGNORED = 0.01  # of the threshold in a batch: less is not tracked
 # bound: networks whose hosts are watched together, by each flood detector | the one with the least traffic is forgotten
 _NETWORKS = 256
 
 
 class FloodDetector(GroupedDetector):
-    """A detector of floods at one victim, that tells those over a network as one."""
+    """A detector of floods at one victim, which reports floods over a network as one."""
 
     spread_window_s: ClassVar[float] = 10.0
-    """How long what goes to a network is remembered (it fades out)."""
+    """How long traffic to a network is remembered (it fades out)."""
     unit: ClassVar[str] = "packets"
     patience_s: ClassVar[float] = 0.0
-    """How long a flood at a network must go on."""
+    """How long a flood at a network must last."""
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
@@ -47,13 +47,13 @@ class FloodDetector(GroupedDetector):
 
     @abstractmethod
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
-        """The threats told by their victim."""
+        """The threats at single victims."""
 
     @abstractmethod
     def pour(self, rows: Columns) -> float:
-        """Say what each row pours onto a network, as further columns: `at_hi` and `at_lo`, the victim; `by`, a hash of
-        the source; `kind`, what is added up; `amount`; and `other`, what speaks against a flood. How much is too much
-        for one host in `spread_window_s`."""
+        """Adds columns about what each row adds to a flood of a network: `at_hi` and `at_lo`, the victim; `by`, a hash
+        of the source; `kind`, the kind of traffic that is summed up; `amount`; and `other`, traffic that counts against
+        a flood. Returns the threshold of one host in `spread_window_s`."""
 
     def feed(self, seen: Observation) -> list[Detection]:
         rows = self.choose(seen)
@@ -104,10 +104,10 @@ class FloodDetector(GroupedDetector):
         return detections
 
     def _spread_step(self, rows: Columns, threshold: float, seen: Observation) -> list[Detection]:
-        """Of rows that are of one tick of each network."""
+        """The same for rows that have at most one tick of each network."""
         by, table, amount = Grouped(rows["network"]), self._networks.rows, rows["amount"]
         now, sums, victim = seen.ends[rows["tick"][by.first]], by.sum(amount), mix(rows["at_hi"], rows["at_lo"])
-        most = np.zeros(len(by))  # to one host, or from one source: who gets most is a victim by itself, or scans
+        most = np.zeros(len(by))  # the largest share of one host or one source: it is a victim by itself, or scans
         for ends in (Grouped(mix(rows["network"], victim)), Grouped(mix(rows["network"], rows["by"]))):
             np.maximum.at(most, by.of[ends.first], ends.sum(amount))
         sums -= np.where(most > _MOST_OF_IT * sums, most, 0)
@@ -160,5 +160,5 @@ class FloodDetector(GroupedDetector):
 
 
 def network_of(address: str) -> str:
-    """The /24 or /64 that an address is in."""
+    """The /24 or /64 of an address."""
     return str(ipaddress.ip_network((address, 64 if ":" in address else 24), strict=False))

@@ -22,7 +22,7 @@ _SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last",
 
 @dataclass(slots=True)
 class Service:
-    """The strangers at one service: tries and the moment of the last one by address, the latest last."""
+    """The strangers at one service, by address: number of tries and time of the last one, the latest last."""
 
     began: float
     tries: float = 0.0
@@ -38,7 +38,7 @@ class Service:
 
 
 class Crowds:
-    """Services and their strangers: at most 64 services, the latest, and 1,000 strangers each."""
+    """The latest 64 services, with at most 1,000 strangers each."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s
@@ -53,7 +53,7 @@ class Crowds:
         return self._services.get(service)
 
     def places(self, source: str) -> int:
-        """The number of services with an entry of a stranger."""
+        """The number of services that have an entry of the stranger."""
         return sum(source in known.sources for known in self._services.values())
 
     def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
@@ -72,7 +72,7 @@ class Crowds:
             self._of(service, last).others += sessions
 
     def learned(self) -> dict[str, Column]:
-        """The services, the latest at the end, and the strangers of each, by its place among them."""
+        """The services, the latest last, and the strangers of each, with the index of their service."""
         services = [(dst, port, one.began, one.tries, one.others) for (dst, port), one in self._services.items()]
         sources = [
             (place, source, count, last)

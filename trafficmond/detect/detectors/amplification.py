@@ -1,8 +1,8 @@
-"""Many servers answer one victim that asked nothing.
+"""Many servers answer one victim that did not ask.
 
-Reflected answers share their source port (the service abused, whatever it is), come from many hosts, are large, and
-belong to no question of the victim's. TCP reflection shows as SYN-ACKs from many hosts that nobody tried. Told by
-the victim; the reflectors are misused, not attackers.
+Reflected answers come from the same source port (that of the abused service), from many hosts, are large, and belong to
+no question of the victim. TCP reflection shows as SYN-ACKs from many hosts that the victim did not try. The threat
+names the victim; the reflectors are misused, they are not attackers.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, SYN, TCP, UDP
 
 _DNS, _HTTP, _HTTPS = 53, 80, 443
-_BY_TCP = np.int64(0x10000)  # in place of a port, with room for it beside 16-bit ones
-_SHORT = 3  # packets of a reflector's answer, on average, where the port also carries ordinary answers
-_LONG = 100  # ... of the answer to one question: NTP's list of peers has as many (CVE-2013-5211)
+_BY_TCP = np.int64(0x10000)  # instead of a port; outside the range of ports
+_SHORT = 3  # the mean number of packets in a reflector's answer, for ports that also carry ordinary answers
+_LONG = 100  # ... in the answer to one question: as many as NTP's list of peers has (CVE-2013-5211)
 _SOLICITED_SHARE = 0.1
-_CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # times the hosts, and the packets, from which on small answers count too
+_CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # factors of hosts and of packets above which small answers count too
 _ANSWERS_EACH, _LEAST_BYTES = 4, 60
-# What goes to a port that only servers have is a question: DHCP, NTP, SNMP, IKE, syslog, RIP, RADIUS, BACnet.
+# A packet to a port that only servers use is a question: DHCP, NTP, SNMP, IKE, syslog, RIP, RADIUS, BACnet.
 _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
-# A question to a group is answered by all its members. UPnP: 3 answers of a device, and 1 of each of its services, to
-# each question; of a large link with a few of each, 1000. The share of those solicited is a tenth.
+# All members of a group answer a question to it. UPnP: each device sends 3 answers, and 1 for each of its services;
+# on a large link this makes 1000. The share of solicited answers is a tenth.
 _GROUP_SOLICITS = 100
-# A host that we see sends something within the hour. Of whom we never see anything, one direction alone is seen: his
-# questions may be what is missing. Less than `_CROWD_PACKETS` times the packets within a window (100 a second, at
-# 1,500 bytes 1.2 Mbit/s) harms hardly anybody, and is then a note.
+# A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
+# seen, and its questions may be missing. Less than `_CROWD_PACKETS` times the packets within a window (100 a second,
+# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity.
 _SENDS_S = 3600.0
 # bound: hosts that are known to send, by a hash of the address | two hosts may count as one
 _SENDERS = 1 << 16
-_SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and common (back-scatter)
+_SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Amplification(FloodDetector):
         silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
         answers &= ~_ASKED_PORTS[flows["dport"]]
-        # A SYN-ACK names the one it is sent to as the flow's opener, though nobody saw it open anything.
+        # The receiver of a SYN-ACK counts as the initiator of the flow, although its SYN was not seen.
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
         syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
         asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
@@ -96,7 +96,7 @@ class Amplification(FloodDetector):
             return rows
         asked_all = ~asked & ~by_tcp & is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
         asked = asked | asked_all
-        # A question counts for its asker, at the port it asked.
+        # A question counts for the host that sent it, at the destination port.
         service = np.where(by_tcp, _BY_TCP, np.where(asked, rows["dport"], rows["sport"])).astype(np.int64)
         mine = asked | by_tcp
         rows.put("asked", asked)
@@ -112,7 +112,7 @@ class Amplification(FloodDetector):
         return self.examine(rows, seen)
 
     def pour(self, rows: Columns) -> float:
-        """Large answers from one port; small ones, long streams and those to questions speak against it."""
+        """Large answers from one port count; small ones, long streams and those to questions count against a flood."""
         tcp, asked, answers, service = rows["service"] == _BY_TCP, rows["asked"], rows["answers"], rows["service"]
         for part in ("hi", "lo"):
             rows.put(f"at_{part}", np.where(asked | tcp, rows[f"src_{part}"], rows[f"dst_{part}"]))
@@ -126,7 +126,7 @@ class Amplification(FloodDetector):
         return float(_CROWD_PACKETS * self.settings.packets)
 
     def _note_senders(self, seen: Observation) -> None:
-        """Notes who sends anything."""
+        """Records which hosts send anything."""
         flows, ends = seen.flows, seen.ends[seen.flows["tick"]]
         sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]
         hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
@@ -160,12 +160,12 @@ class Amplification(FloodDetector):
         return self._over(found, found.rows["service"][found.by.first]), found.states("packets")
 
     def _over(self, found: Entities, service: Column) -> Column:
-        """Which of the victims and ports get reflected answers."""
+        """A mask of victims and ports that get reflected answers."""
         settings, slots = self.settings, found.slots
         packets, by_tcp = np.maximum(found.states("packets"), 1), service == _BY_TCP
         over = found.watched & (packets >= settings.packets)
         mean = found.states("bytes") / packets
-        # So many hosts that answer a time or two are evidence by themselves: no client has hundreds of resolvers.
+        # So many hosts with few answers each are evidence in themselves: no client has hundreds of resolvers.
         crowd = (packets >= _CROWD_PACKETS * settings.packets) & (mean >= _LEAST_BYTES)
         large = mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes)
         over &= by_tcp | large | crowd

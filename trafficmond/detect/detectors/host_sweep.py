@@ -1,15 +1,15 @@
 """One host tries the same service (or pings) on many hosts.
 
-Counted are distinct hosts whose first attempt from this source at this port failed, against those that answered: a
-client, crawler, resolver or mail server finds nearly everybody at home, a scanner hardly anybody (threshold random
-walk: Jung et al., IEEE S&P 2004). Peers tried again and again are being watched or missed, not looked for: a scanner
-tries a host again within seconds and goes on to new ones, who comes back half a minute later has a list. A socket that
-talks to many ports, and is answered or called, is that of a peer-to-peer program: a scanner's knows one port. Over TCP
-each call has a socket of its own; there it is a source whom many hosts answer at many ports.
+It compares the number of distinct hosts whose first attempt from this source at this port failed with the number of
+those that answered. A client, crawler, resolver or mail server reaches nearly all hosts, a scanner hardly any
+(threshold random walk: Jung et al., IEEE S&P 2004). A host that is tried again and again is monitored, or missed: a
+scanner repeats an attempt within seconds and goes on to new hosts, so a source that returns half a minute later has a
+list. A socket that exchanges packets with many ports belongs to a peer-to-peer program; the socket of a scanner uses
+one port. Over TCP each connection has its own socket; there, it is a source that many hosts answer at many ports.
 
-Where only a sample of the packets is seen, answers come whose questions are missing, and as many questions seem to fail
-whose answers are missing: that many failures prove nothing. Where one direction only is seen, nobody ever answers a
-ping or a datagram: until a host of ours sends them to many, they are a note.
+If only a sample of the packets is seen, some answers come without their questions, and about as many questions without
+their answers: so as many failures prove nothing. If only one direction is seen, no ping or datagram is ever answered:
+such a sweep by one of our hosts has low severity until it covers many hosts.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN, TCP
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
 _FAILED = members(Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN, size=256)
-_MOST_ATTEMPTS = 4  # a scanner tries a host a few times, a monitor or a peer without end
-_DATAGRAM_SHARE = 0.9  # a datagram that nobody answers is common; questions and gossip vary in length, probes do not
+_MOST_ATTEMPTS = 4  # a scanner tries a host a few times, a monitor or a peer again and again
+_DATAGRAM_SHARE = 0.9  # unanswered datagrams are common; questions and gossip vary in length, probes do not
 _DATAGRAM_SPREAD = 16  # bytes
-# Behind a firewall, or where IPv6 is broken, a browser finds nobody at home either; so many times more for the web.
+# Behind a firewall, or with broken IPv6, the connections of a browser fail too: this factor applies to the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
-_LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # times the hosts that must fail, and their share, where many are there
+_LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # if many hosts answer: factor of failed hosts, and their share
 _MAP = 512
-_TICK_S, _LATER = 16.0, 2  # a host tried again so many ticks later was returned to
+_TICK_S, _LATER = 16.0, 2  # a host that is tried this many ticks later counts as returned to
 _BACK_SHARE = 0.5
-# Whether this is a list of hosts shows when they are tried again, as clients do after one or two minutes.
+# A client with a list of hosts tries them again after one or two minutes, so the judgement waits for that.
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
-_WAITING = 1024  # sources that wait for judgement; of more, the earliest is judged as it stands
+_WAITING = 1024  # sources whose judgement waits; if there are more, the earliest is judged at once
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
-_MOST_DATAGRAMS = 11  # that a probe takes (nmap's --max-retries is 10); more within a second are a conversation
-_MANY = 100  # hosts: of high severity; more than most monitors watch
-_PEERS_HOSTS = 100  # of a peer-to-peer program's source at one port; a worm on the same host goes beyond that
+_MOST_DATAGRAMS = 11  # of one probe (nmap's --max-retries is 10); more within a second are a conversation
+_MANY = 100  # hosts: high severity; more than most monitors watch
+_PEERS_HOSTS = 100  # hosts of a peer-to-peer program at one port; a worm on the same host tries more
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
 
@@ -91,7 +91,7 @@ class HostSweep(GroupedDetector):
     settings: Settings
     fields = (
         *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
-        ("map", "u1", _MAP),  # of hosts: 0, or the tick of the last attempt
+        ("map", "u1", _MAP),  # for each host 0, or the tick of the last attempt
     )
     evidence_bonus_s = 30.0
 
@@ -100,7 +100,7 @@ class HostSweep(GroupedDetector):
         self._sockets = BoundedTable([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._sociable = BoundedTable([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._unasked = BoundedTable([("hosts", "u1", _MAP)], _SOCKETS, self.evidence_bonus_s)
-        self._waiting: dict[int, tuple[float, Batch]] = {}  # of a key: when to judge, and its latest attempts
+        self._waiting: dict[int, tuple[float, Batch]] = {}  # by key: when to judge, and the latest attempts
 
     @property
     def window_s(self) -> float:
@@ -114,7 +114,8 @@ class HostSweep(GroupedDetector):
         return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
 
     def _note_sociable(self, attempts: Columns, seen: Observation) -> None:
-        """Notes whom hosts answer over TCP, at which ports. What later ones of several ticks show counts for all."""
+        """Records sources that hosts answer over TCP, with the ports. In a call with several ticks, later ones count
+        for all."""
         talks = (attempts["kind"] == Kind.SYN) & (attempts["outcome"] == Outcome.ANSWERED)
         talks &= (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0)
         mine = attempts.take(talks & (attempts["dport"] >= _PATIENT_PORTS))
@@ -128,7 +129,7 @@ class HostSweep(GroupedDetector):
             mark(self._sociable.rows[field], slot[here], things[here])
 
     def _note_unasked(self, seen: Observation) -> None:
-        """Notes who gets answers to pings and openings of which the question was not seen."""
+        """Records hosts that get answers to pings and openings that were not seen."""
         flows = seen.flows
         alone = np.flatnonzero((flows["packets"] == 0) & flows["new"])
         if not len(alone):
@@ -146,7 +147,7 @@ class HostSweep(GroupedDetector):
         mark(self._unasked.rows["hosts"], slot[here], flows["dst"][here])
 
     def _unseen(self, keys: Column) -> Column:
-        """From how many hosts each of the entities got answers of which the question was not seen."""
+        """The number of hosts from which each entity got answers to questions that were not seen."""
         if not len(self._unasked):
             return np.zeros(len(keys), np.int64)
         slots = self._unasked.find(keys)
@@ -154,7 +155,7 @@ class HostSweep(GroupedDetector):
         return hosts
 
     def _is_sociable(self, sources: Column) -> Column:
-        """Which of the sources many hosts answer at many ports."""
+        """A mask of sources that many hosts answer at many ports."""
         slots = self._sociable.find(sources)
         known = self._sociable.rows[slots]
         many = [estimate(known[field]) >= _SOCKET_PORTS for field in ("ports", "hosts")]
@@ -162,7 +163,7 @@ class HostSweep(GroupedDetector):
         return sociable
 
     def _peers(self, attempts: Columns, seen: Observation) -> Column:
-        """Which attempts come from a socket that talks to many ports, and is answered."""
+        """A mask of attempts from a socket that exchanges packets with many ports."""
         found = np.zeros(len(attempts), bool)
         at = np.flatnonzero(attempts["kind"] == Kind.DATAGRAM)
         if not len(at):
@@ -178,7 +179,7 @@ class HostSweep(GroupedDetector):
         return found
 
     def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
-        """Note what the sockets tried to reach; which attempts are of one that `_peers` means."""
+        """Records what the sockets tried to reach; returns a mask of attempts from a socket as in `_peers`."""
         now = seen.ends[mine["tick"][by.first]]
         slots = self._sockets.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
         slot = slots[by.of]
@@ -220,7 +221,7 @@ class HostSweep(GroupedDetector):
         return any(when <= now for when, _ in self._waiting.values())
 
     def _overdue(self, tick: int, seen: Observation) -> list[Detection]:
-        """What is to be said by then of sources that had time to come back to their hosts."""
+        """The detections for sources whose time to return to their hosts is over at this tick."""
         beyond = max(len(self._waiting) - _WAITING, 0)
         keys = [
             key for at, (key, (when, _)) in enumerate(self._waiting.items()) if when <= seen.ends[tick] or at < beyond
@@ -263,12 +264,12 @@ class HostSweep(GroupedDetector):
         some = np.flatnonzero(found.watched & (found.states("failed") + found.states("answered") >= fewest))
         over = np.zeros(len(found.slots), bool)
         over[some] = self._severity(found, some) > 0
-        # A visit to a host that was found is no probe: a sweep goes on while it fails, or pings.
+        # A connection to a host that answered is not a probe: a sweep continues with failures or pings.
         failing = found.by.sum(_FAILED[found.rows["outcome"]] | (found.rows["kind"] == Kind.ICMP)) > 0
         return over & failing & ~self._waits(found, np.flatnonzero(over)), found.states("dials")
 
     def _waits(self, found: Entities, which: Column) -> Column:
-        """Which of the entities over the threshold may yet turn out to have a list; they are noted."""
+        """A mask of entities over the threshold that may still turn out to have a list; their attempts are recorded."""
         waits = np.zeros(len(found.slots), bool)
         for entity in which.tolist():
             state, one = found.state(entity), found.first(entity)
@@ -281,7 +282,7 @@ class HostSweep(GroupedDetector):
         return waits
 
     def _severity(self, found: Entities, which: Column) -> Column:
-        """Of each of these entities, as a number; 0: none."""
+        """The severity of each of these entities, as a number; 0: none."""
         settings, first = self.settings, found.by.first[which]
         rows, kind, port = self.table.rows[found.slots[which]], found.rows["kind"][first], found.rows["dport"][first]
         tried = np.maximum(rows["failed"] + rows["answered"], 1)
@@ -297,18 +298,18 @@ class HostSweep(GroupedDetector):
         needed[listed] = np.maximum(needed[listed], _PEERS_HOSTS)
         web = ~ping & _WEB_PORTS[port]
         needed = np.where(web, _WEB_FACTOR * needed, needed)
-        # Once the map is more than half full it tells neither how many hosts there are nor who was come back to.
+        # A map that is more than half full shows neither the number of hosts nor which ones were tried again.
         full = np.count_nonzero(rows["map"], axis=1) > _MAP // 2
         searching = full | (rows["dials"] <= _MOST_ATTEMPTS * tried) & (rows["back"] <= _BACK_SHARE * tried)
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
         slow[listed] = False
-        # Within our own networks half of a range may be there; who knows his hosts does not miss so many of them.
+        # Within our own networks half of a range may exist; a program that knows its hosts does not miss so many.
         lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
         lively &= (failed >= _LIVELY_SHARE * tried) & found.seen.ours.side(found.rows, "dst")[first]
         slow |= lively
-        # A stranger's are a sweep: that nobody answers him is what a firewall is for.
+        # Those of a stranger are a sweep: a firewall is there so that nobody answers him.
         unheard = (ping | datagram) & (rows["answered"] == 0)
         unheard &= found.seen.ours.side(found.rows.take(first), "src")
         some = np.where(unheard, Severity.LOW, Severity.MEDIUM)

@@ -1,7 +1,8 @@
-"""Openings that nobody finishes pile up at one victim.
+"""Many unfinished connections to one victim.
 
-Told by the victim, since sources are forged: within some seconds more TCP openings stay unfinished than a default
-backlog holds, and far more than are completed. The attacker is named only if one source sends nearly all of it.
+The threat names the victim, because sources are forged: within some seconds there are more unfinished TCP openings than
+a default backlog holds, and far more than finished ones. The attacker is named only if one source sends nearly all of
+them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, RST, SYN, TCP
 
-_REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service collect many
-_RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more of the same tuple is a flood's
+_REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service cause many
+_RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more with the same tuple are a flood
 _ANY_PORT = -1
-_ANY_PORT_FACTOR = 8  # a flood over random ports must be so much larger, and of many sources
+_ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and from many sources
 _ANY_PORT_SOURCES = 64
-_MORE_THAN_A_SCAN = 5000  # openings a second at one host: no scan needs so many (nmap -T5 stays below)
+_MORE_THAN_A_SCAN = 5000  # openings a second at one host: no scan has so many (nmap -T5 stays below)
 _ONE_SOURCE = 0.9
 
 
@@ -62,7 +63,7 @@ class SynFlood(FloodDetector):
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
         detections = self.examine(rows, seen)
         named = {(tick, threat.dst_ip) for tick, threat in detections}
-        # The victim as a whole only where no port of it stands out.
+        # The victim as a whole only if none of its ports is reported.
         rows.put("port", np.full(len(rows), _ANY_PORT))
         return detections + [each for each in self.examine(rows, seen) if (each.tick, each.threat.dst_ip) not in named]
 
@@ -139,7 +140,7 @@ class SynFlood(FloodDetector):
 
 
 def _openings(seen: Observation) -> Batch:
-    """_OPENING for each opening judged, and for each tuple that is opened over and over."""
+    """_OPENING rows for each opening that was judged, and for each tuple that is opened again and again."""
     attempts = seen.attempts.take(seen.attempts["kind"] == Kind.SYN)
     flows = seen.flows
     stuck = (flows["d_packets"] > _RETRANSMISSIONS) & (flows["proto"] == TCP)
@@ -151,7 +152,7 @@ def _openings(seen: Observation) -> Batch:
     rows["weight"] = np.concatenate([attempts["packets"], flows["d_packets"][again]])
     rows["weight"][begun][attempts["packets"] <= _RETRANSMISSIONS] = 1.0
     rows["weight"][begun][attempts["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
-    # What fills a backlog is the missing third packet (RFC 4987): who sent it has finished, whatever was said after it.
+    # A backlog fills because the third packet is missing (RFC 4987): a client that sent it has finished the handshake.
     third = (attempts["outcome"] == Outcome.ABANDONED) & (attempts["tcp_flags"] & ACK != 0)
     rows["weight"][begun][third | (attempts["outcome"] == Outcome.ANSWERED)] = 0.0
     return rows

@@ -1,9 +1,9 @@
-"""One-way packets pour onto one victim, far beyond what it is used to.
+"""Far more one-way packets to one victim than usual.
 
-Traffic that is answered is somebody's business, however much it is: transfers, backups, streams with receiver
-reports. Counted are packets a second of flows that get no answer: datagrams, ICMP (echo requests also when answered:
-nobody pings so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are taken for media, and
-those that come at the pace of a call or a game for one: of both, one direction is often all that is seen.
+Traffic that is answered is wanted, however much it is: transfers, backups, streams with receiver reports. Counted are
+the packets a second of flows without an answer: datagrams, ICMP (echo requests even if answered, because nobody pings
+so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are assumed to be media, and datagrams
+at the pace of a call or a game to be one; of both, often only one direction is seen.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, ICMP, ICMPV6, RST, SYN, TCP, UDP
 
-_ONE_WAY = 20  # packets for each one back
+_ONE_WAY = 20  # packets for each packet back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
 _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SERVICES = 1024
-# A call (50 packets a second, RFC 3551 with 20 ms each) and a game (60 to 128 moves a second) have a pace; whoever
-# floods sends as fast as he can, or a packet or two of each forged address.
+# A call (50 packets a second, RFC 3551 with 20 ms each) and a game (60 to 128 moves a second) have a steady pace. A
+# flood comes as fast as possible, or with one or two packets from each forged address.
 _PACE, _PACED_PACKETS = 150, 20
-# Reflected answers may be known for what they are only after 3,000 packets: at the rate of a flood, in so long.
+# Reflected answers may be recognised only after 3,000 packets: at the rate of a flood, after this time.
 _PATIENCE_S = 3.0
 # bound: floods that wait until it is known whether they are reflected answers | the earliest is reported at once
 _WAITING = 1024
-# A client of QUIC begins with a full datagram (RFC 9000, 14.1), and goes on with acknowledgements while it downloads.
+# A QUIC client begins with a full datagram (RFC 9000, 14.1), and then sends acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
-_SHORT = 3  # packets of a TCP flow that never was a connection
-_LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), nobody streams there
+_SHORT = 3  # packets of a TCP flow that was never a connection
+_LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), not used for streams
 _ONE_SOURCE = 0.9
-# What so few servers send to a client's port is answers seen one way, unless it is very much.
+# Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
 _FEW_SERVERS, _LOUD = 4, 10
-_TICK_S = 0.75  # batches closer than this, or parts of one, make one tick of about a second
+_TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Volume(FloodDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        # Of a victim: when to tell, and what. Not kept over a restart: a flood that goes on is told when it is seen
-        # again, for the table knows since when it has been one.
+        # By victim: when to report a threat, and the threat. Not stored: after a restart, a flood that continues is
+        # reported when it is seen again, because the table has its beginning.
         self._waiting: dict[str, tuple[float, Threat]] = {}
 
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
@@ -135,7 +135,7 @@ class Volume(FloodDetector):
         return over, found.states("peak")
 
     def _next_tick(self, slots: Column, now: Column) -> None:
-        """Where a new tick begins, the last one's rate becomes part of what is usual, which fades meanwhile."""
+        """When a new tick begins, adds the rate of the last one to the usual rate, which fades meanwhile."""
         rows = self.table.rows
         begins = np.abs(now - rows["tick"][slots]) >= _TICK_S
         slots, now = slots[begins], now[begins]
@@ -188,30 +188,30 @@ class Volume(FloodDetector):
 
 
 def _is_over(until: float, now: float) -> bool:
-    """Whether nothing is waited for any more; a clock that was set back keeps nobody waiting."""
+    """Whether the wait is over; also if the clock was set back, so that it does not prolong the wait."""
     return now >= until or until - now > _PATIENCE_S
 
 
 def _one_way(seen: Observation) -> Columns:
-    """The flows whose packets in this batch got no answer, from their sender's side.
+    """The flows whose packets in this batch got no answer, as seen by their sender.
 
-    Their `weight` is packets a second, by how odd it is to send so many.
+    Their `weight` is packets a second, multiplied by how unusual it is to send so many of this kind.
     """
     flows = seen.flows
     proto, first, replies = flows["proto"], flows["first_flags"], flows["reply_tcp_flags"]
-    # Answers that nobody was seen to ask for count for the one who answers.
+    # Answers to questions that were not seen count for the host that answers.
     unasked = (flows["packets"] == 0) & (flows["d_reply_packets"] > 0)
     packets = np.where(unasked, flows["d_reply_packets"], flows["d_packets"])
-    # A reset is no answer: the victim's kernel says that it knows nothing of this.
+    # A reset is no answer: the victim's kernel does not know the connection.
     reset = (proto == TCP) & (replies & (SYN | RST) == RST) & (flows["reply_payload_bytes"] == 0)
     back = np.where(unasked | reset, 0, flows["d_reply_packets"])
     one_way = packets > _ONE_WAY * back
-    # TCP: never a connection, nor a half of one whose other half goes elsewhere.
+    # TCP: neither a connection, nor one direction of a connection whose other direction takes another way.
     loose = (first & (SYN | ACK) != SYN) & (flows["packets"] + np.where(reset, 0, flows["reply_packets"]) <= _SHORT)
     icmp = (proto == ICMP) | (proto == ICMPV6)
     pings = icmp & ((flows["sport"] == np.where(proto == ICMP, 8, 128)) | (flows["sport"] == TYPE_UNKNOWN))
     wanted = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings)
-    at = np.flatnonzero(wanted & (flows["last"] > 0))  # a clock that stands still at nothing gives no rates
+    at = np.flatnonzero(wanted & (flows["last"] > 0))  # without times there are no rates
 
     rows, turned, octets = flows.take(at), unasked[at], flows.some("d_bytes", at)
     rows.put("packets", packets[at])
@@ -246,12 +246,12 @@ def _one_way(seen: Observation) -> Columns:
 
 
 def _row(rows: Columns, at: int) -> dict[str, Any]:
-    """The ends of a row."""
+    """The two ends of a row."""
     return {name: rows[name][at] for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")}
 
 
 def _is_stream_group(rows: Columns) -> Column:
-    """Which destinations are multicast groups that people stream to."""
+    """A mask of destinations that are multicast groups for streams."""
     group = is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
     low = rows["dst_lo"] & np.uint64(0xFFFFFFFF)
     v4 = (low >> np.uint64(28) == 0xE) & (low >> np.uint64(8) != _LOCAL_GROUPS)
@@ -261,7 +261,8 @@ def _is_stream_group(rows: Columns) -> Column:
 
 
 def _is_scan(mine: Columns) -> bool:
-    """Whether one source's packets are a TCP scan, a port each, or the answers of a scanned host, seen alone."""
+    """Whether one source's packets are a TCP scan with one packet for each port, or the answers of a scanned host
+    alone."""
     if np.count_nonzero(mine["answer"]) > len(mine) / 2:
         return True
     ports = mine["dport"][mine["proto"] == TCP]
@@ -269,7 +270,8 @@ def _is_scan(mine: Columns) -> bool:
 
 
 def _earned(mine: Columns, victim: Any, seen: Observation, tick: Any) -> bool:
-    """Whether these are mostly ICMP errors about what the host itself sends: it scans, or asks a dead service."""
+    """Whether these are mostly ICMP errors about packets that the host sent itself: it scans, or uses a service that is
+    down."""
     errors = int(mine["packets"][mine["error"]].sum())
     if errors < 0.5 * int(mine["packets"].sum()):
         return False
