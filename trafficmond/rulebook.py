@@ -83,8 +83,8 @@ class Rulebook(Tryouts):
         changed, and `error` is set.
 
         Run-time rules may change while files are read and compiled: such changes apply to the old files at once, and
-        are added to the new ones when these come in force. A change that shuts somebody out is put on probation for
-        `begin`, if the settings say so. During a probation nothing is read, and None returned.
+        are added to the new ones when these take effect. If the settings say so, a change that shuts somebody out is
+        put on probation, described by `begin`. During a probation nothing is read, and None returned.
         """
         async with self._reading:
             async with self._lock:

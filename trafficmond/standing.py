@@ -142,7 +142,7 @@ class Standing:
     async def drafted(self, alter: Alter, *, staged: bool = False) -> AsyncIterator[Made | None]:
         """A draft of the rules altered by `alter`, compiled while others may change the rules in force. Within the
         block, `change` (if `staged`) or `try_out` completes it with later changes and puts it in force; None: a draft
-        would save no time. Raises ConfigError, DatapathError."""
+        is not possible, or would save no time. Raises ConfigError, DatapathError."""
         before, jump, now = self.now, self.jump, time.time()
         if before.in_force is None or jump:
             yield None

@@ -99,7 +99,7 @@ class Attachments:
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
         for ifindex in self._pins.attached() - self.attached.keys():
-            # An earlier daemon attached to it, or it is gone. One that a dispatcher cannot replace stays.
+            # An earlier daemon attached to it, or it was removed. What a dispatcher could not replace stays.
             if not (ifindex in wanted and self._pins.is_shared(ifindex)):
                 attach.detach_pinned(ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())

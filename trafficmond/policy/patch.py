@@ -154,8 +154,8 @@ def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequen
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
-    """The prefixes that only one of the two has, and their rules' directions; None: there are more differences, or
-    others."""
+    """The prefixes that only one of the two has, and their rules' directions; None: there are too many
+    differences, or others."""
     old, new = before.policy, after.policy
     head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])
