@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from trafficmond import networks
-from trafficmond.model import Action
+from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number
 
@@ -48,6 +49,21 @@ def protocols(text: str) -> Choice[int]:
     """The numbers of "tcp,udp,50" or "!tcp". Raises ValueError naming valid forms."""
     words, but = _words(text)
     return Choice(tuple(map(protocol_number, words)), but)
+
+
+def of_text(text: str) -> FlowQuery:
+    """The filter that a text alone stands for: a port, an address or prefix, a protocol, else a unit; "": all flows."""
+    text = text.strip()
+    if not text:
+        return FlowQuery()
+    if text.isdecimal() and text.isascii() and len(text) <= len("65535"):
+        return FlowQuery(port=text)
+    with contextlib.suppress(ValueError):
+        return FlowQuery(host=str(networks.parse(text)))
+    with contextlib.suppress(ValueError):
+        protocol_number(text)
+        return FlowQuery(proto=text)
+    return FlowQuery(unit=text)
 
 
 def _words(text: str) -> tuple[list[str], bool]:

@@ -6,13 +6,12 @@ are averages over that time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from trafficctl.fleet.ask import SENSOR
 from trafficctl.fleet.where import of_flows, of_sensor, text_of, where
-from trafficmond import networks
-from trafficmond.model import FlowQuery
-from trafficmond.protocols import protocol_number
+from trafficmond import choice
 from trafficmond.store.query import Question
 
 WINDOW_S = 300
@@ -29,7 +28,8 @@ _FLOW = (SENSOR, "src", "src_port", "dst", "dst_port", "protocol", "interface", 
 
 def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict[str, Question]:
     """The question for each list: totals over the window. `match` is that of `top` for one host."""
-    conditions = where([*of_flows(_matching(match, now - WINDOW_S)), *of_sensor(sensor)])
+    wanted = replace(choice.of_text(match), since=now - WINDOW_S)
+    conditions = where([*of_flows(wanted), *of_sensor(sensor)])
     sums = "sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes)"
     named = ", ".join(f"{each} AS {name}" for each, name in zip(sums.split(", "), _COUNTERS, strict=True))
     order = f"ORDER BY {SORTS[sort]} DESC"
@@ -75,21 +75,3 @@ def rated(row: dict[str, Any]) -> dict[str, Any]:
 
 def _sided(way: str, mine: str, theirs: str) -> str:
     return f"if(direction = '{way}', {mine}{{0}}, {theirs}{{0}})"
-
-
-def _matching(match: str, since: float) -> FlowQuery:
-    """The filter for a port, a protocol, an address, a prefix or a unit; all flows for an empty text."""
-    text = match.strip()
-    if not text:
-        return FlowQuery(since=since)
-    if text.isdecimal() and text.isascii() and len(text) <= len("65535"):
-        return FlowQuery(since=since, port=text)
-    try:
-        return FlowQuery(since=since, host=str(networks.parse(text)))
-    except ValueError:
-        pass
-    try:
-        protocol_number(text)
-    except ValueError:
-        return FlowQuery(since=since, unit=text)
-    return FlowQuery(since=since, proto=text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond import networks
+from trafficmond import choice, networks
 from trafficmond.detect.base import address
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
@@ -19,7 +19,6 @@ from trafficmond.verdict import action_of
 
 Row = dict[str, Any]
 
-_PORT_DIGITS = 5
 _PACKETS, _BYTES = 0, 1
 
 
@@ -139,22 +138,19 @@ def _at_present(rates: Rates, at: int) -> Row:
 
 def _matching(flows: Batch, match: str, names: Names) -> Column:
     """A mask of the flows that match a port, a protocol, an address, a prefix or a unit; all for an empty text."""
-    text = match.strip()
-    if not text:
-        return np.ones(len(flows), bool)
-    if text.isdecimal() and text.isascii() and len(text) <= _PORT_DIGITS:
-        port = int(text)
-        ports: Column = (flows["sport"] == port) | (flows["dport"] == port)
+    wanted = choice.of_text(match)
+    if wanted.port is not None:
+        ports: Column = (flows["sport"] == int(wanted.port)) | (flows["dport"] == int(wanted.port))
         return ports
-    try:
-        network = networks.parse(text)
-    except ValueError:
-        try:
-            proto: Column = flows["proto"] == protocol_number(text)
-        except ValueError:
-            unit = unit_name(text)
-            return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if names.owner(int(n)).unit == unit])
+    if wanted.proto is not None:
+        proto: Column = flows["proto"] == protocol_number(wanted.proto)
         return proto
+    if wanted.unit is not None:
+        unit = unit_name(wanted.unit)
+        return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if names.owner(int(n)).unit == unit])
+    if wanted.host is None:
+        return np.ones(len(flows), bool)
+    network = networks.parse(wanted.host)
     found = np.zeros(len(flows), bool)
     for side in ("src", "dst"):
         found |= within(flows, side, network)
