@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 
-class Action(enum.IntEnum):
+class Named(enum.IntEnum):
+    """Numbers whose names people read, in small letters."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The member named by `text` (any case). Raises ValueError with the valid names."""
+        try:
+            return cls[text.upper()]
+        except KeyError:
+            *names, last = map(str, cls)
+            what = f"{text!r} is not a valid {cls.__name__.lower()}; use {', '.join(names)} or {last}"
+            raise ValueError(what) from None
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Action(Named):
     """What happens to a packet; the numbers are those of `enum tm_action`."""
 
     ALLOW = 0  # pass, quiet
@@ -15,19 +33,8 @@ class Action(enum.IntEnum):
     DROP = 2  # drop, logged
     LIMIT = 3  # pass while the source's token bucket lasts, then drop
 
-    @classmethod
-    def parse(cls, text: str) -> Action:
-        """The action named by `text` (any case). Raises ValueError with the valid names."""
-        try:
-            return cls[text.upper()]
-        except KeyError:
-            raise ValueError(f"{text!r} is not a valid action; use allow, monitor, drop or limit") from None
 
-    def __str__(self) -> str:
-        return self.name.lower()
-
-
-class Reason(enum.IntEnum):
+class Reason(Named):
     """Why a packet got its action; the numbers are those of `enum tm_reason`."""
 
     DEFAULT = 0
@@ -39,39 +46,22 @@ class Reason(enum.IntEnum):
     ESTABLISHED = 6
     LIMIT = 7
 
-    def __str__(self) -> str:
-        return self.name.lower()
 
-
-class Direction(enum.IntEnum):
+class Direction(Named):
     """Seen from this host; a rule may also say both."""
 
     INGRESS = 0
     EGRESS = 1
     BOTH = 2
 
-    @classmethod
-    def parse(cls, text: str) -> Direction:
-        """The direction named by `text` (any case). Raises ValueError with the valid names."""
-        try:
-            return cls[text.upper()]
-        except KeyError:
-            raise ValueError(f"{text!r} is not a valid direction; use ingress, egress or both") from None
 
-    def __str__(self) -> str:
-        return self.name.lower()
-
-
-class Severity(enum.IntEnum):
+class Severity(Named):
     """Of a threat; ordered."""
 
     LOW = 1
     MEDIUM = 2
     HIGH = 3
     CRITICAL = 4
-
-    def __str__(self) -> str:
-        return self.name.lower()
 
 
 SEVERITIES = tuple(map(str, Severity))
@@ -98,6 +88,12 @@ class Threat:
     summary: str
     evidence: dict[str, Any] = field(default_factory=dict)
     id: str = ""  # given by the engine; stable over the threat's life
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Threat:
+        """The threat of a row that has all its fields, the severity by name."""
+        values = {each.name: row[each.name] for each in fields(cls)}
+        return cls(**{**values, "severity": Severity.parse(row["severity"])})
 
     def row(self) -> dict[str, Any]:
         """Its THREAT_FIELDS, as plain values."""

@@ -173,7 +173,7 @@ def _joined(pairs: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> list[Ru
 def _rule(row: Mapping[str, Any]) -> Rule:
     return Rule(
         Action.parse(row["action"]),
-        Reason[row["kind"].upper()],
+        Reason.parse(row["kind"]),
         row["name"],
         Direction.parse(row["direction"]),
         row.get("expires"),
@@ -184,7 +184,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         row.get("label") or "",
         shadow=bool(row.get("shadow")),
         services=services.parse(row.get("ports") or ()),
-        by=By[(row.get("by") or "cidr").upper()],
+        by=By.parse(row.get("by") or "cidr"),
     )
 
 

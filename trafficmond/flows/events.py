@@ -6,24 +6,20 @@ continues gives one event "sample" per reading, for its last packet. A budget li
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Collection
 
 import numpy as np
 
 from trafficmond.flows.batch import ENDPOINTS, Batch, empty, spread, take
-from trafficmond.model import Action
+from trafficmond.model import Action, Named
 from trafficmond.verdict import action_of
 
 
-class Kind(enum.IntEnum):
+class Kind(Named):
     """EVENT.kind."""
 
     NEW = 0  # the first packet of a flow under this verdict
     SAMPLE = 1  # the latest packet of a flow that continues
-
-    def __str__(self) -> str:
-        return self.name.lower()
 
 
 EVENT = np.dtype(

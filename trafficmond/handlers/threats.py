@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from trafficmond import networks
 from trafficmond.control.bounds import number
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.refusals import NotFound
-from trafficmond.errors import ConfigError, Mistake
-from trafficmond.handlers.handler import Handler, parse_network
+from trafficmond.handlers.handler import Handler, parse_network, parsed
 from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
 from trafficmond.networks import Network
@@ -37,10 +34,10 @@ class Threats(Handler):
         """The threats, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         network = parse_network(host, "host") if host else None
-        least = _severity(min_severity)
+        least = parsed("min_severity", Severity.parse, min_severity)
 
         def wanted(row: Row) -> bool:
-            if Severity[row["severity"].upper()] < least or (open_only and row["state"] == "closed"):
+            if Severity.parse(row["severity"]) < least or (open_only and row["state"] == "closed"):
                 return False
             return network is None or _touches(row, network)
 
@@ -88,22 +85,8 @@ class Threats(Handler):
             )
             if done:
                 return [f"banned {row['after']}; that ban has ended" for row in done]
-        why = threat.get("not_banned") or self._parts.responder.why_not(threat_of(threat))
+        why = threat.get("not_banned") or self._parts.responder.why_not(Threat.of(threat))
         return [f"not banned: {why}"] if why else []
-
-
-def _severity(text: str) -> Severity:
-    try:
-        return Severity[text.upper()]
-    except KeyError:
-        what = f"{text!r} is not a valid severity; use {', '.join(str(each) for each in Severity)}"
-        raise ConfigError([Mistake("min_severity", what)]) from None
-
-
-def threat_of(row: Row) -> Threat:
-    """The threat of a `ThreatEntry` row."""
-    values = {field.name: row[field.name] for field in fields(Threat)}
-    return Threat(**{**values, "severity": Severity[row["severity"].upper()]})
 
 
 def _touches(row: Row, network: Network) -> bool:

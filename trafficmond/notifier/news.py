@@ -53,8 +53,8 @@ def reported_after(record: Record, reported: Reported | None) -> Reported:
 
 
 def severity_of(record: Record) -> Severity:
-    """The severity of a threat's record. Raises KeyError for an unknown one."""
-    return Severity[record["severity"].upper()]
+    """The severity of a threat's record. Raises ValueError for an unknown one."""
+    return Severity.parse(record["severity"])
 
 
 def kept_of(record: Record) -> Record:

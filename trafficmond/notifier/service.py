@@ -39,7 +39,7 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
 
     def heed_daemon() -> None:
         try:
-            follow(settings.control_socket, outbox, Severity[settings.min_severity.upper()], wake)
+            follow(settings.control_socket, outbox, Severity.parse(settings.min_severity), wake)
         except Exception as error:  # noqa: BLE001 - it is raised where the service ends
             give_up(error)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from trafficmond.errors import Mistake
+from trafficmond.model import Named
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
 
@@ -18,16 +18,13 @@ _EXAMPLES = {
 }
 
 
-class By(enum.IntEnum):
+class By(Named):
     """The ways in which a rule names addresses, the weakest first: each decides only if nothing stronger covers the
     address, whatever the prefix length."""
 
     COUNTRY = 0
     ASN = 1
     CIDR = 2
-
-    def __str__(self) -> str:
-        return self.name.lower()
 
 
 class Geography(Protocol):

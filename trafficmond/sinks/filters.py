@@ -23,7 +23,7 @@ class Filter:
         self._all_actions = {Action.MONITOR, Action.DROP} <= set(self._actions)
         self._networks = [networks.parse(text) for text in log.prefixes]
         self._masked = [_masked(network) for network in self._networks]
-        self._least = Severity[log.min_severity.upper()] if log.min_severity != "none" else None
+        self._least = Severity.parse(log.min_severity) if log.min_severity != "none" else None
 
     def events(self, batch: Batch) -> Batch:
         """The rows with one of the actions, and an address in one of the prefixes if there are any."""

@@ -17,7 +17,7 @@ from typing import Any
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas
-from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.model import FlowQuery, Threat
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.schema import examine
@@ -53,8 +53,7 @@ _THREAT_FIELDS = tuple(field.name for field in fields(Threat))
 
 def _threat(row: Sequence[Any]) -> Threat:
     values = dict(zip(_THREAT_FIELDS, row, strict=True))
-    severity, evidence = Severity[values["severity"].upper()], json.loads(values["evidence"])
-    return Threat(**{**values, "severity": severity, "evidence": evidence})
+    return Threat.of({**values, "evidence": json.loads(values["evidence"])})
 
 
 class Store:
