@@ -40,8 +40,7 @@ class Units:
         spent: Callable[[], float] = time.thread_time,
         processes: Processes | None = None,
     ) -> None:
-        """`cgroups`: those of this host; None: off."""
-        self._cgroups = cgroups
+        self.cgroups = cgroups  # those of this host; None: flows.units is off
         self._ask = ask
         self._clock = clock
         self._spent = spent  # of the processor's time
@@ -57,12 +56,7 @@ class Units:
     @property
     def on(self) -> bool:
         """Whether flows get units."""
-        return self._cgroups is not None
-
-    @property
-    def cgroups(self) -> Cgroups | None:
-        """The cgroups of this host; None if flows.units is off."""
-        return self._cgroups
+        return self.cgroups is not None
 
     def live_at(self, addresses: Iterable[Network]) -> None:
         """Sets this host's own addresses, broadcast addresses included."""
@@ -133,8 +127,8 @@ class Units:
             return of_unit._replace(process=process.name, pid=process.pid)
         number = cgroup_of(number)
         found = owner_of_word(number) or self._known.get(number)
-        if found is None and self._cgroups and (path := self._cgroups.path(number)):
-            if len(self._known) > len(self._cgroups):
+        if found is None and self.cgroups and (path := self.cgroups.path(number)):
+            if len(self._known) > len(self.cgroups):
                 self._known.clear()
             found = self._known[number] = owner_of_path(path, service_of)
         return found
@@ -147,8 +141,8 @@ class Units:
 
     def close(self) -> None:
         """Stops following cgroups."""
-        if self._cgroups:
-            self._cgroups.close()
+        if self.cgroups:
+            self.cgroups.close()
 
     def _who_waits(self, find: Callable[[Waiting], Column]) -> Column:
         """The result of `find` on the last lookup, or on a new one if something was not found: the more sockets there
