@@ -127,12 +127,15 @@ def by_host(rows: Batch, rates: Rates) -> tuple[Batch, Column, Rates]:
         part = ends[half * len(rows) : (half + 1) * len(rows)]
         part["hi"], part["lo"], part["family"] = rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"]
     hosts, which = _distinct(ends)
-    values = np.zeros((len(rates.values), len(_COUNTERS), len(hosts)))
     turned = np.roll(rates.values, 2, axis=1)  # sent by one end is received by the other
-    for window, both in enumerate(np.concatenate([rates.values, turned], axis=2)):
-        for counter, each in enumerate(both):
-            values[window, counter] = np.bincount(which, each, len(hosts))
+    values = _sums(np.concatenate([rates.values, turned], axis=2), which, len(hosts))
     return hosts, np.bincount(which, minlength=len(hosts)), Rates(values)
+
+
+def _sums(values: Floats, which: Column, count: int) -> Floats:
+    """The values (windows, counters, items) summed by group: that of each item is `which`."""
+    found = [[np.bincount(which, each, count) for each in window] for window in values]
+    return np.array(found).reshape(*values.shape[:2], count)
 
 
 def _distinct(ends: Batch) -> tuple[Batch, Column]:
@@ -151,11 +154,7 @@ def by_label(rows: Batch, rates: Rates, labels: Column) -> tuple[Column, Column,
     found, which = np.unique(labels, return_inverse=True)
     turned = np.roll(rates.values, 2, axis=1)
     ours = np.where(rows["direction"] == Direction.EGRESS, rates.values, turned)
-    values = np.zeros((len(rates.values), len(_COUNTERS), len(found)))
-    for window, each in enumerate(ours):
-        for counter, column in enumerate(each):
-            values[window, counter] = np.bincount(which, column, len(found))
-    return found, np.bincount(which, minlength=len(found)), Rates(values)
+    return found, np.bincount(which, minlength=len(found)), Rates(_sums(ours, which, len(found)))
 
 
 def _kept(changed: Batch, at: Column, moved: dict[str, Column]) -> Batch:
