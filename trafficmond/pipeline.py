@@ -9,7 +9,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,43 +57,37 @@ class Moment:
     seconds: float = 1.0  # since the one before
 
 
+@dataclass(eq=False)
 class Pipeline:
     """Flow table, engine and the receivers of their output."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: Store,
-        sinks: SinkSet,
-        exports: ExportSet,
-        broadcast: Broadcast,
-        respond: Callable[[ThreatUpdate], None],
-        ledger: Ledger,
-        tasks: Tasks,
-        units: Units,
-        now: float,
-    ) -> None:
-        self.store = store
-        self.sinks = sinks
-        self.exports = exports
-        self.broadcast = broadcast
-        self.names = NO_NAMES
-        self._respond = respond
-        self._ledger = ledger
-        self._tasks = tasks
-        self.units = units
-        self._reading = asyncio.Lock()  # a reading is processed completely before the next begins
-        self._next_reading: asyncio.Task[None] | None = None  # requested, not begun
-        self._store_status: Status | None = None  # as last reported
-        self.moment = Moment(at=now)
-        self.recent = Recent()
-        self._flood = heap.Flood()
-        self.suppressed_events = 0
-        self.forgotten_inners = 0  # rows stored without their inner conversation
-        self.by_verdict: dict[int, tuple[int, int]] = {}  # verdict word -> packets, bytes since the start
-        self.engine = Engine(settings.detect)
-        self._stored_threats: dict[str, tuple[int, float]] = {}  # id -> count and last time of open threats
+    settings: InitVar[Settings]
+    store: Store
+    sinks: SinkSet
+    exports: ExportSet
+    broadcast: Broadcast
+    _respond: Callable[[ThreatUpdate], None]
+    _ledger: Ledger
+    _tasks: Tasks
+    units: Units
+    now: InitVar[float]
+    names: Names = NO_NAMES
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)  # a reading is processed before the next begins
+    _next_reading: asyncio.Task[None] | None = None  # requested, not begun
+    _store_status: Status | None = None  # as last reported
+    recent: Recent = field(default_factory=Recent)
+    _flood: heap.Flood = field(default_factory=heap.Flood)
+    suppressed_events: int = 0
+    forgotten_inners: int = 0  # rows stored without their inner conversation
+    by_verdict: dict[int, tuple[int, int]] = field(default_factory=dict)  # word -> packets, bytes since the start
+    _stored_threats: dict[str, tuple[int, float]] = field(default_factory=dict)  # id -> count, last time, if open
+    moment: Moment = field(init=False)
+    engine: Engine = field(init=False)
+    table: FlowTable = field(init=False)
+
+    def __post_init__(self, settings: Settings, now: float) -> None:
         flows = settings.flows
+        self.moment, self.engine = Moment(at=now), Engine(settings.detect)
         self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     def configure(self, settings: Settings) -> None:
