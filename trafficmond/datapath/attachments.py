@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,36 +38,28 @@ class AttachmentChange:
     mode: XdpMode = XdpMode.NONE
 
 
+@dataclass(eq=False)
 class Attachments:
-    """Attaches as the settings require. `totals` are those of all slots (abi.TOTALS), shape (cpus, slots, 2)."""
+    """Attaches as the settings require. `_totals` are those of all slots (abi.TOTALS), shape (cpus, slots, 2)."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        sizes: Sizes,
-        pins: Pins,
-        totals: npt.NDArray[Any],
-        slots: npt.NDArray[np.uint8],
-        *,
-        mode: XdpModeSetting,
-        egress: bool,
-        shared: Sequence[str] = (),
-    ) -> None:
-        self.attached: dict[int, attach.Attachment] = {}
-        self.refused: dict[int, AttachmentChange] = {}  # ifindex -> why it is not attached
-        self._lost_pins = False
-        self.ever = False  # whether interfaces were ever checked
-        self._loaded = loaded
-        self._sizes = sizes
-        self._pins = pins
-        self._totals = totals
-        self._slots = slots
-        self._slot_base: dict[int, npt.NDArray[Any]] = {}  # totals of a slot when its interface got it
-        self._mode = mode
-        self._egress = egress
-        self._shared = Selection(tuple(shared))  # interfaces shared with other XDP programs
-        self._again = 0.0  # when sharing is tried again after a failure, monotonic clock
-        self._choices = Choices(pins.directory)
+    _loaded: Loaded
+    _sizes: Sizes
+    _pins: Pins
+    _totals: npt.NDArray[Any]
+    _slots: npt.NDArray[np.uint8]
+    _mode: XdpModeSetting
+    _egress: bool
+    _shared: Selection  # interfaces shared with other XDP programs
+    attached: dict[int, attach.Attachment] = field(default_factory=dict)
+    refused: dict[int, AttachmentChange] = field(default_factory=dict)  # ifindex -> why it is not attached
+    ever: bool = False  # whether interfaces were ever checked
+    _lost_pins: bool = False
+    _slot_base: dict[int, npt.NDArray[Any]] = field(default_factory=dict)  # totals of a slot when its interface got it
+    _again: float = 0.0  # when sharing is tried again after a failure, monotonic clock
+    _choices: Choices = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._choices = Choices(self._pins.directory)
 
     def update(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to the present interfaces that the settings choose; returns changes and new failures.

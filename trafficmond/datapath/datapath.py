@@ -54,16 +54,9 @@ class Datapath:
             self._predecessors = enter(closing(Predecessors(self.loaded, self.pins, self.clock, self._totals.array)))
             slots = enter(closing(Mapped(maps["tm_ifslots"], np.dtype(np.uint8), abi.IFINDEX_SLOTS)))
             totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
-            self._interfaces = Attachments(
-                self.loaded,
-                self.sizes,
-                self.pins,
-                totals,
-                slots.array,
-                mode=options.xdp_mode,
-                egress=options.egress,
-                shared=options.shared,
-            )
+            where = self.loaded, self.sizes, self.pins, totals, slots.array
+            how = options.xdp_mode, options.egress, Selection(options.shared)
+            self._interfaces = Attachments(*where, *how)
             self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
             if self.names_seen:
                 enter(closing(self.names_seen))
