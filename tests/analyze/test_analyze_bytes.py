@@ -123,6 +123,24 @@ def test_zstd_ends(kind: str, tmp_path: Path) -> None:
         assert parse_errors.total == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "what"),
+    [
+        (b"\x28\xb5\x2f\xfd\0\xa8\1\0\0", "zstd", "memory"),  # a window of 2 GiB
+        (b"\x1f\x8b\x08 these are no flags", "gzip", "header"),
+    ],
+    ids=["zstd", "gzip"],
+)
+def test_what_cannot_be_unpacked_is_not_called_empty(content: bytes, name: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(content)
+    source = Source(str(path), ParseErrors())
+    with pytest.raises(InputError, match=f"nothing can be unpacked of in: .*{what}") as caught:
+        format_of(source)
+    source.close()
+    assert caught.value.hint.endswith(f"{name} -t {path}")
+
+
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zstd"])
 def test_standard_input_is_unpacked_as_well(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"plain": bytes, "gzip": gzip.compress, "zstd": _zstd}[kind](TEXT)

@@ -42,6 +42,15 @@ def test_human(capture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.err == ""
 
 
+def test_a_pipe_with_a_name(capture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`trafficctl analyze <(zcat FILE)`."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", capture, pipe]):
+        assert _run(str(pipe)) == 0
+    assert "5 packets, 270 B" in capsys.readouterr().out
+
+
 def test_a_capture_without_times_has_none_and_not_those_of_1970(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -71,6 +71,10 @@ ZEEK = without(
         pytest.param(without(EVENT, "event.start"), id="end and duration"),
         pytest.param(without(EVENT, "event.end"), id="start and duration"),
         pytest.param(ZEEK, id="Filebeat's Zeek"),
+        pytest.param(
+            {**pointed(ZEEK), "@timestamp": 1700000000250, "event.type": ["connection"]}, id="its expected files"
+        ),
+        pytest.param({"_id": "x", "fields": {n: [v] for n, v in pointed(EVENT).items()}}, id="Kibana's fields"),
         pytest.param({**EVENT, "network": {"iana_number": "6"}}, id="number of the protocol"),
         pytest.param({name: [value] for name, value in pointed(EVENT).items()}, id="lists"),
         pytest.param({"_index": "x", "_source": EVENT}, id="a hit"),
@@ -116,9 +120,15 @@ def test_what_was_not_counted_is_estimated_or_said(reading: Reading) -> None:
     assert set(rows["proto"].tolist()) == {6}
 
 
-def test_one_direction_that_only_the_network_counts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "told",
+    [{"type": ["connection", "denied"]}, {"type": "denied"}, {"action": "flow_denied"}, {"outcome": "REJECT"}],
+    ids=repr,
+)
+def test_one_direction_that_only_the_network_counts(told: Event, tmp_path: Path) -> None:
+    """Filebeat's modules say in several places that it was denied."""
     event = without(EVENT, *(f"{side}.{unit}" for side in ("source", "destination") for unit in ("packets", "bytes")))
-    event["event"] = {**event["event"], "type": ["denied"]}
+    event["event"] = {**event["event"], **told}
     found = report(tmp_path, json.dumps(event))
     assert flows(found) == [TOLD]
     assert found["action_distribution"]["DROP"]["packets"] == 11

@@ -52,6 +52,8 @@ REFUSED = {
         '_time,_raw\n"2023-11-14","{""event_type"":""flow"",""src_ip"":""192.0.2.10""}"',
         "JSON in its cells",
     ),
+    "journalctl": ("Nov 14 22:13:20 host trafficmond[7]: LOG eth0 TCP 192.0.2.1:1 > 192.0.2.2:2", "a journal as text"),
+    "journalctl -o verbose": ("Tue 2023-11-14 22:13:20.250000 UTC [s=0a1b2c3d;i=1;b=x;m=1]\n    MESSAGE=x", "as text"),
     "K12": ("+---------+---------------+----------+\n22:13:20,250,000   ETHER", "K12"),
 }
 

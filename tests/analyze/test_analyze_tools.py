@@ -174,18 +174,29 @@ def test_the_fields_that_cloudwatch_insights_found(reading: Reading) -> None:
     assert stats.parse_errors.total == 0
 
 
-def test_a_journal_as_a_sequence(reading: Reading) -> None:
-    """journalctl -o json-seq: a record separator before each entry (RFC 7464)."""
+@pytest.mark.parametrize("form", ["\x1e{}\n", "data: {}\n\n", "{}\n"], ids=["json-seq", "json-sse", "json"])
+def test_a_journal_in_each_form_of_its_json(form: str, reading: Reading) -> None:
+    """Of json-seq, a record separator is before each entry (RFC 7464)."""
     fields = {"SRC_IP": "192.0.2.1", "DST_IP": "192.0.2.2", "SRC_PORT": "40000", "DST_PORT": "443", "PROTOCOL": "TCP"}
     fields |= {"TIMESTAMP_ISO": "2023-11-14T22:13:20.250Z", "PACKET_SIZE": "60", "ACTION": "LOG", "EVENT": "new"}
     fields |= {"PROTOCOL_NUM": "6", "TIMESTAMP": "1700000000", "INTERFACE": "eth0"}
     event = {"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "x"}
     event |= {"MESSAGE_ID": "30fb56ddb22d4063812a297a1c61dd63", **{f"TRAFFICMON_{k}": v for k, v in fields.items()}}
     other = {"__CURSOR": "s=2", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "started"}
-    content = "".join(f"\x1e{json.dumps(entry)}\n" for entry in (other, event, event))
+    content = "".join(form.format(json.dumps(entry)) for entry in (other, event, event))
     rows, stats = reading(content.encode())
     assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (2, 120)
     assert stats.parse_errors.total == 0
+
+
+def test_records_of_another_program_are_taken_out_of_the_journal(reading: Reading) -> None:
+    """`journalctl -u suricata -o json`."""
+    event = {"timestamp": "2023-11-14T22:13:20Z", "event_type": "flow", "proto": "UDP", "flow_id": 1}
+    event |= dict(zip(("src_ip", "src_port", "dest_ip", "dest_port"), ENDS, strict=True))
+    event["flow"] = {"pkts_toserver": 6, "bytes_toserver": 420, "start": "2023-11-14T22:13:20Z"}
+    entries = [{"__CURSOR": "s", "__REALTIME_TIMESTAMP": "1", "MESSAGE": text} for text in ("up", json.dumps(event))]
+    _, stats = reading("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+    assert (stats.seen.packets, stats.seen.bytes) == (6, 420)
 
 
 def _top(path: Path) -> list[tuple[Any, ...]]:

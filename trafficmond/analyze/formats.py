@@ -84,7 +84,7 @@ FORMATS = (
     Format("own_csv", records=False, log=True),
     Format("zeek", records=True, repeats=True, json=True),
     Format("argus", records=True),
-    Format("journal", records=False),
+    Format("journal", records=False, json=True),
     Format("eve", records=True, repeats=True, json=True),
     Format("ocsf", records=True, json=True),
     Format("ecs", records=True, repeats=True, json=True),
@@ -123,6 +123,11 @@ def format_of(source: Source) -> Format:
     if not source.head.strip() and source.compressed == "journal":
         raise InputError(
             f"{source.name} has no entry that journalctl can read", hint=f"see what it says: journalctl --file {path}"
+        )
+    if not source.head.strip() and source.trouble:
+        raise InputError(
+            f"nothing can be unpacked of {source.name}: {source.trouble}",
+            hint=f"see what its own program says: {source.compressed} -t {path}",
         )
     if not source.head.strip():
         raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")

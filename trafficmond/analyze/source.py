@@ -49,6 +49,7 @@ class Source:
         self.parse_errors = parse_errors
         self.notes: Counter[str] = Counter()
         self.compressed = ""
+        self.trouble = ""  # what was last found wrong with it as a stream
         self.enveloped = False  # its records are inside those of a log shipper: jsonstream.py
         self.size = 0
         self.modified = time.time()  # epoch seconds
@@ -141,6 +142,7 @@ class Source:
 
     @property
     def position(self) -> int:
+        self.trouble = ""  # what was last found wrong with it as a stream
         """Bytes of the file read so far, of `size` (0 if unknown)."""
         if self.path == "-" or self._file.closed:
             return 0
@@ -199,6 +201,7 @@ class Source:
             except (Spoiled, OSError) as error:
                 kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
                 self.parse_errors.offset(self.name, self._unpacked, kind, str(error))
+                self.trouble = str(error)
                 if isinstance(error, Spoiled):
                     continue
                 self._stream = cast(BinaryIO, io.BytesIO())

@@ -66,6 +66,7 @@ _AS_ARGUS = (
     "write it as Argus does: a line `StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,SrcPkts,DstPkts,SrcBytes,"
     "DstBytes`, then a line with these values for each flow"
 )
+_AS_JSON = "have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
 _AS_RA = "have ra write it with commas: ra -n -c , -s +dur,spkts,dpkts,sbytes,dbytes -r FILE"
 _CAPTURE = "give the capture that it was made from"
 _NAMED = "give only the lines, below a header line with the names of their fields in the flow log's format"
@@ -114,6 +115,11 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
         "text of ra in a form of its own",
         _AS_RA,
     ),
+    (
+        r".{0,70}\btrafficmond\[\d+\]: |.{0,50}\[s=[0-9a-f]{4,};i=|-- (Logs|Journal) begin",
+        "a journal as text",
+        _AS_JSON,
+    ),
     (r"(COLUMNINFO|ROWS|DATA)(\t|$)", "an answer of Athena as text", "have it answered as JSON: --output json"),
     (
         r"(.*,)?\"\{(\"\"|\\\")\w+(\"\"|\\\"):",
@@ -153,8 +159,7 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
     if found := packed(head, path):
         return found
     if head.startswith(b"__CURSOR="):
-        hint = "have journalctl write JSON: journalctl -u trafficmond -o json | trafficctl analyze -"
-        return "a journal in its export format", hint
+        return "a journal in its export format", _AS_JSON
     if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "text in UTF-16 or UTF-32 without a byte order mark", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
     for names, what, hint in _KEYS:

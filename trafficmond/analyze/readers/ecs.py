@@ -26,7 +26,10 @@ _NEEDED = (SHIPPED, "source.ip", "destination.ip", "network.transport", "network
 _COUNTED = ("source.bytes", "source.packets", "destination.bytes", "network.bytes")
 _NUMBERS = ("suricata.eve.flow_id", "flow.id", "zeek.session_id")
 _OUTBOUND = ("outbound", "egress")
-_DENIED = frozenset(("denied", "deny", "drop", "dropped", "blocked", "reject", "rejected"))
+_TOLD = ("event.type", "event.action", "event.outcome")
+_DENIED = frozenset(
+    ("denied", "deny", "drop", "dropped", "blocked", "reject", "rejected", "flow_denied", "flow_dropped")
+)
 _SEGMENT = 1500  # bytes of a full packet
 
 
@@ -61,12 +64,21 @@ def _has(event: Mapping[str, Any], name: str) -> bool:
 
 def _of(event: Mapping[str, Any], name: str) -> Any:
     """The value of a name with points, at any nesting; the first element of a list."""
+    value = _found(event, name)
+    return value[0] if type(value) is list and value else value
+
+
+def _values(event: Mapping[str, Any], name: str) -> list[Any]:
+    value = _found(event, name)
+    return value if type(value) is list else [value]
+
+
+def _found(event: Mapping[str, Any], name: str) -> Any:
     if name in event:
-        value = event[name]
-        return value[0] if type(value) is list and value else value
+        return event[name]
     outer, _, rest = name.partition(".")
     within = event.get(outer)
-    return _of(within, rest) if rest and isinstance(within, Mapping) else None
+    return _found(within, rest) if rest and isinstance(within, Mapping) else None
 
 
 def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
@@ -82,7 +94,7 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
         out = _side(event, "network", source)
     flow_id = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
     whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
-    denied = {str(_of(event, name)).lower() for name in ("event.type", "event.action")} & _DENIED
+    denied = any(str(told).lower() in _DENIED for name in _TOLD for told in _values(event, name))
     records.add(
         src,
         dst,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.events import EventReader
-from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.jsonstream import inside, objects
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
@@ -23,6 +23,7 @@ EVENT_ID = "30fb56ddb22d4063812a297a1c61dd63"  # MESSAGE_ID of an event: sinks.m
 NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))  # sinks.record's
 
 _NEEDED = ("__REALTIME_TIMESTAMP", "__CURSOR")
+_OF_OTHERS = frozenset(("src_ip", "id.orig_h", "id_orig_h", "class_uid"))
 _PREFIX = "TRAFFICMON_"
 _WHOLE = "the journal holds events (the first packet of a flow, and samples of it), not all packets; flows.db does"
 
@@ -31,6 +32,8 @@ def lacks(sample: Sample) -> Lacks:
     """The reasons why a file that begins like this is not a journal in JSON."""
     if any(found.get("MESSAGE_ID") == EVENT_ID for found in sample.objects):
         return []
+    if any(_OF_OTHERS.intersection(inside(found) or found) for found in sample.objects):  # records of others in MESSAGE
+        return None
     return sample.object_lacks(_NEEDED)
 
 

@@ -31,6 +31,7 @@ from trafficmond.model import Action, Direction
 TITLE = "OCSF network activity"
 
 _CLASS = "4001"
+_OBJECTS = ("src_endpoint", "dst_endpoint", "traffic", "connection_info")
 _NO_RECORD = frozenset(("NODATA", "SKIPDATA"))
 _DENIED, _BLOCKED, _REJECT = 2, "Blocked", "REJECT"
 _OUTBOUND = 2
@@ -63,8 +64,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
-    src, dst = event["src_endpoint"], event["dst_endpoint"]
-    traffic, connection = event["traffic"], event["connection_info"]
+    src, dst, traffic, connection = (_object(event, name) for name in _OBJECTS)
     start = _moment(event, "start_time", "time")
     all_flags = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
     proto = protocol(str(_first(connection, "protocol_num", "protocol_name")))
@@ -88,6 +88,13 @@ def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
         ifindex=stats.ifindex(str(interface or "")),
     )
+
+
+def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = event.get(name)
+    if not isinstance(found, Mapping):
+        raise KeyError(name)
+    return found
 
 
 def _sides(traffic: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
