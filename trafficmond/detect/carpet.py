@@ -105,11 +105,20 @@ class FloodDetector(GroupedDetector):
 
     def _spread_step(self, rows: Columns, threshold: float, seen: Observation) -> list[Detection]:
         """The same for rows that have at most one tick of each network."""
-        by, table, amount = Grouped(rows["network"]), self._networks.rows, rows["amount"]
+        by = Grouped(rows["network"])
+        counts = (by.sum(rows["amount"]) >= _IGNORED * threshold) | (self._networks.find(by.keys) != NOWHERE)
+        if not counts.any():
+            return []
+        if not counts.all():
+            rows = rows.take(counts[by.of])
+            by = Grouped(rows["network"])
+        table, amount = self._networks.rows, rows["amount"]
         now, sums, victim = seen.ends[rows["tick"][by.first]], by.sum(amount), mix(rows["at_hi"], rows["at_lo"])
         most = np.zeros(len(by))  # the largest share of one host or one source: it is a victim by itself, or scans
-        for ends in (Grouped(mix(rows["network"], victim)), Grouped(mix(rows["network"], rows["by"]))):
-            np.maximum.at(most, by.of[ends.first], ends.sum(amount))
+        for end in (victim, rows["by"]):
+            if (most < sums).any():
+                ends = Grouped(mix(rows["network"], end))
+                most = np.maximum(most, Grouped(by.of[ends.first].view(np.uint64)).max(ends.sum(amount)))
         sums -= np.where(most > _MOST_OF_IT * sums, most, 0)
         weight = np.where(sums >= _IGNORED * threshold, sums, 0)
         slots = self._networks.admit(by.keys, weight, now, np.inf)

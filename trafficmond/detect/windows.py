@@ -29,7 +29,8 @@ _S40 = np.uint64(40)
 def mix(*words: Any) -> Column:
     """A 64-bit hash of each row of the columns (SplitMix64's finaliser, chained; Steele et al., OOPSLA 2014)."""
     columns = [np.asarray(word).astype(np.uint64, copy=False) for word in words]
-    return compiled.mixed(np.broadcast_arrays(np.empty(1), *columns)[1:])
+    rows = next((len(column) for column in columns if column.ndim), 1)
+    return compiled.mixed([column if column.ndim else np.full(rows, column) for column in columns])
 
 
 def members(*numbers: int, size: int = 65536) -> Column:

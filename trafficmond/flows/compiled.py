@@ -183,6 +183,7 @@ def gained(records: Batch, bases: Batch, into: Batch) -> None:
 def mixed(words: Sequence[Column]) -> Column:
     """`detect.windows.mix` of columns of unsigned 64-bit words, of one length."""
     columns = [np.ascontiguousarray(word) for word in words]
+    assert all(len(column) == len(columns[0]) for column in columns)
     found = np.empty(len(columns[0]), np.uint64)
     into = np.array([at_address(column) for column in columns], np.uint64)
     library().tm_mix(at_address(into), len(columns), len(found), at_address(found))

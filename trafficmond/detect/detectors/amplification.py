@@ -131,10 +131,12 @@ class Amplification(FloodDetector):
         sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]
         hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
         when = np.concatenate([ends[sent] for _, sent in sides])
+        order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays
+        hosts, when = hosts[order], when[order]
         anew = np.abs(self._sent[hosts] - when) > _SENDS_S
-        self._since[hosts[anew]], self._sent[hosts[anew]] = np.inf, -np.inf
-        np.minimum.at(self._since, hosts[anew], when[anew])
-        np.maximum.at(self._sent, hosts, when)
+        self._since[hosts[anew][::-1]] = when[anew][::-1]
+        self._sent[hosts[anew]] = -np.inf
+        self._sent[hosts] = np.maximum(self._sent[hosts], when)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["victim"], rows["service"])
