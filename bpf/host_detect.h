@@ -226,4 +226,61 @@ TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows,
 	}
 }
 
+/*
+ * Puts each row's mark (1 where there are none) at its thing in the byte map of its slot; `before` is what was there,
+ * of equal things in one call the mark of the row before. Rows of no slot are passed over.
+ */
+TM_EXPORT void tm_mark(__u8 *map, __u64 slots, __u64 stride, __u32 width, const __s64 *slot, const __u64 *thing,
+		       const __u8 *mark, __u32 n, __u8 *before)
+{
+	__u32 i;
+
+	for (i = 0; i < n; i++) {
+		__u8 *at = map + (__u64)slot[i] * stride + thing[i] % width;
+
+		before[i] = 0;
+		if ((__u64)slot[i] >= slots)
+			continue;
+		before[i] = *at;
+		*at = mark ? mark[i] : 1;
+	}
+}
+
+/*
+ * Adds each row's amount to a field of its slot, a float of `size` bytes, all of a slot at once. Rows of no slot are
+ * passed over. 0 if memory is short, and nothing was done.
+ */
+TM_EXPORT int tm_add(__u8 *field, __u64 slots, __u64 stride, __u32 size, const __s64 *slot, const double *amount,
+		     __u32 n)
+{
+	double *sum = calloc(slots, sizeof(*sum));
+	__u32 i;
+
+	if (!sum)
+		return 0;
+	for (i = 0; i < n; i++)
+		if ((__u64)slot[i] < slots)
+			sum[slot[i]] += amount[i];
+	for (i = 0; i < n; i++) {
+		__u8 *at = field + (__u64)slot[i] * stride;
+		double wide;
+		float narrow;
+
+		if ((__u64)slot[i] >= slots)
+			continue;
+		if (size == sizeof(narrow)) {
+			memcpy(&narrow, at, sizeof(narrow));
+			narrow = (float)(narrow + sum[slot[i]]);
+			memcpy(at, &narrow, sizeof(narrow));
+		} else {
+			memcpy(&wide, at, sizeof(wide));
+			wide += sum[slot[i]];
+			memcpy(at, &wide, sizeof(wide));
+		}
+		sum[slot[i]] = 0;
+	}
+	free(sum);
+	return 1;
+}
+
 #endif

@@ -72,14 +72,13 @@ class Units:
         asks = np.flatnonzero((rows["owner"] == 0) & (rows["direction"] == Direction.INGRESS))
         if not len(asks):
             return
-        alone = take(rows, asks)
-        found = np.full(len(alone), NOBODY if self.answers else 0, np.uint64)
-        found[np.isin(alone["proto"], _SIGNALS)] = KERNEL
+        found = np.full(len(asks), NOBODY if self.answers else 0, np.uint64)
+        found[np.isin(rows["proto"][asks], _SIGNALS)] = KERNEL
         if self._here:
-            found[~self._here.holds(alone["dst_hi"], alone["dst_lo"], alone["family"])] = FORWARDED
+            found[~self._here.holds(*(rows[name][asks] for name in ("dst_hi", "dst_lo", "family")))] = FORWARDED
         open_ = np.flatnonzero((found == np.uint64(NOBODY)) | (found == 0))
         if len(open_):
-            places = take(alone, open_)
+            places = take(rows, asks[open_])
             waits = self._who_waits(lambda waiting: waiting.of(places))
             found[open_] = self.processes.wait(places, np.where(waits > 0, waits, found[open_]))
         rows["owner"][asks] = found

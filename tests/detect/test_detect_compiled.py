@@ -8,7 +8,7 @@ import pytest
 from detect_referee import Table, groups
 
 from trafficmond.detect.attempts import ATTEMPT
-from trafficmond.detect.windows import BoundedTable, Columns, Grouped, mix
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, mix
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, FLOW
 
@@ -55,6 +55,20 @@ def test_rows_are_grouped_the_same(count: int, distinct: int, monkeypatch: pytes
     for what in ("sum", "max", "min"):
         assert getattr(in_c, what)(values).tolist() == getattr(in_numpy, what)(values).tolist()
     assert in_c.keys.tolist() == np.unique(keys).tolist()
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize("rows", [0, 3, 5000])
+def test_amounts_are_added_as_one_sum_for_each_slot(kind: str, rows: int) -> None:
+    pick = np.random.default_rng(rows)
+    table = BoundedTable([("tag", "u1"), ("count", kind)], 64, 30.0)
+    table.rows["count"] = expected = pick.random(table.capacity).astype(kind)
+    slots, amounts = pick.integers(NOWHERE, 40, rows), pick.random(rows)
+    there = slots != NOWHERE
+    expected = (expected + np.bincount(slots[there], amounts[there], table.capacity)).astype(kind)
+    table.add("count", slots, amounts)
+    assert table.rows["count"].tolist() == expected.tolist()
+    assert not table.rows["tag"].any()
 
 
 @pytest.mark.parametrize("dtype", [FLOW, DELTA])

@@ -13,7 +13,6 @@ from trafficmond.detect.windows import (
     decay,
     estimate,
     mark,
-    mark_new,
     members,
     mix,
 )
@@ -121,9 +120,9 @@ class TestTable:
 def test_marks_count_distinct_things_nearly() -> None:
     maps = np.zeros((2, 1024), np.uint8)
     things = mix(np.arange(1000, dtype=np.uint64))
-    first = mark_new(maps, np.zeros(1000, np.intp), things)
+    first = mark(maps, np.zeros(1000, np.intp), things) == 0
     assert 600 < np.count_nonzero(first) < 700  # 1024 x (1 - 1/e)
-    assert not mark_new(maps, np.zeros(1000, np.intp), things).any()
+    assert mark(maps, np.zeros(1000, np.intp), things).all()
     assert abs(estimate(maps[0]) - 1000) < 80
     assert estimate(maps[1]) == 0
     mark(maps, np.ones(3, np.intp), things[:3])
@@ -132,7 +131,11 @@ def test_marks_count_distinct_things_nearly() -> None:
 
 def test_of_equal_rows_in_one_call_only_one_is_new() -> None:
     maps = np.zeros((1, 64), np.uint8)
-    assert np.count_nonzero(mark_new(maps, np.zeros(5, np.intp), keys(1, 1, 1, 1, 1))) == 1
+    marks = np.arange(1, 6, dtype=np.uint8)
+    assert mark(maps, np.zeros(5, np.intp), keys(1, 1, 2, 1, 1), marks).tolist() == [0, 1, 0, 2, 4]
+    before = maps.copy()
+    assert mark(maps, np.array([NOWHERE, 1, 1 << 40]), keys(7, 8, 9)).tolist() == [0, 0, 0]
+    assert maps.tolist() == before.tolist()
 
 
 def test_fields_fade_by_e_in_a_window_and_never_grow_when_the_clock_goes_back() -> None:

@@ -123,10 +123,9 @@ class Gatherer:
 
     def _count_flows(self, rows: Batch) -> None:
         self._pairs.add(mix(rows["id"], rows["first"].view("u8")), rows["moved_packets"], rows["moved_bytes"], rows)
-        fresh = rows[rows["new"]]
         for which, proto in enumerate(SERVED):
-            ports, counts = np.unique(fresh["dport"][fresh["proto"] == proto], return_counts=True)
-            self._services[which, ports] += counts
+            ports = rows["dport"][rows["new"] & (rows["proto"] == proto)]
+            self._services[which] += np.bincount(ports, minlength=self._services.shape[1])
 
     # ---- sections ----
 

@@ -130,10 +130,9 @@ class FloodDetector(GroupedDetector):
             table[field][quiet] = 0
         for field, added in (("amount", sums), ("total", sums), ("other", by.sum(rows["other"]))):
             table[field][known] += added[watched]
-        slot = slots[by.of]
-        poured = (slot != NOWHERE) & (amount > 0)
-        mark(table["sources"], slot[poured], rows["by"][poured])
-        mark(table["targets"], slot[poured], victim[poured])
+        poured = np.where(amount > 0, slots[by.of], NOWHERE)
+        mark(table["sources"], poured, rows["by"])
+        mark(table["targets"], poured, victim)
         over = watched & (sums > 0) & (table["amount"][slots] >= threshold)
         over &= table["other"][slots] <= _MOST_OF_IT * table["amount"][slots]
         detections = []

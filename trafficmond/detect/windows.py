@@ -1,7 +1,7 @@
 """Bounded memory for detectors: every table that packets can fill has a capacity, an eviction rule and counters.
 
 `BoundedTable` keeps a row of numpy fields for each entity (a source, a pair, a victim) in set-associative buckets;
-`mark_new` and `estimate` count distinct things in a byte map of fixed size (linear counting). Everything works
+`mark` and `estimate` count distinct things in a byte map of fixed size (linear counting). Everything works
 on whole batches.
 """
 
@@ -22,7 +22,6 @@ _HASHES = ("src", "dst")
 _WAYS = 8
 _FEW_OF = 8  # selections of up to an eighth are gathered directly
 _FEW_ROWS = 1024  # up to here the cache holds the batch
-_FEW = 64  # additions, below which a pass over the whole table costs more
 _S40 = np.uint64(40)
 
 
@@ -231,48 +230,20 @@ class BoundedTable:
         return np.dtype([("key", "u8"), ("evidence", "f8"), ("heard", "f8"), ("row", self.rows.dtype)])
 
     def add(self, field: str, slots: Column, amounts: Column) -> None:
-        """Add each of `amounts` to the field of its slot; slots may repeat, none may be NOWHERE."""
-        if len(slots) <= _FEW:
-            np.add.at(self.rows[field], slots, amounts)
-        else:
-            sums = np.bincount(slots, amounts, self.capacity)
-            at = np.flatnonzero(sums)
-            self.rows[field][at] += sums[at]
+        """Add each of `amounts` to the field of its slot; slots may repeat, NOWHERE is passed over."""
+        compiled.add(self.rows[field], slots, amounts)
 
     def _bucket(self, keys: Column) -> Column:
         return ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
 
 
-def mark_new(maps: Column, slots: Column, things: Column) -> Column:
-    """Mark each `things` hash in the byte map of its slot; True for each that was not there before.
+def mark(maps: Column, slots: Column, things: Column, marks: Column | None = None) -> Column:
+    """Put each of `marks` (1 to 255; None: 1) at its thing in the byte map of its slot; return the previous, 0: new.
 
-    `maps` is a BoundedTable's ("map", "u1", m) field. Of equal rows in one call only the first is new.
+    `maps` is a BoundedTable's ("map", "u1", m) field, `things` are hashes; NOWHERE is passed over. Of equal rows in one
+    call each finds the mark of the one before.
     """
-    width = maps.shape[1]
-    columns = (things % np.uint64(width)).astype(np.intp)
-    _, firsts = np.unique(slots * width + columns, return_index=True)
-    fresh = np.zeros(len(slots), bool)
-    fresh[firsts] = maps[slots[firsts], columns[firsts]] == 0
-    maps[slots, columns] = 1
-    return fresh
-
-
-def mark_last(maps: Column, slots: Column, things: Column, marks: Column) -> Column:
-    """Put each of `marks` (1 to 255) at its thing in the byte map of its slot; returns the previous marks, 0: new.
-
-    Of equal rows in one call all but the first get the first one's mark.
-    """
-    columns = (things % np.uint64(maps.shape[1])).astype(np.intp)
-    _, firsts, which = np.unique(slots * maps.shape[1] + columns, return_index=True, return_inverse=True)
-    before: Column = marks[firsts][which]
-    before[firsts] = maps[slots[firsts], columns[firsts]]
-    maps[slots, columns] = marks
-    return before
-
-
-def mark(maps: Column, slots: Column, things: Column) -> None:
-    """Mark each `things` hash in the byte map of its slot; see `mark_new`."""
-    maps[slots, (things % np.uint64(maps.shape[1])).astype(np.intp)] = 1
+    return compiled.mark(maps, slots, things, marks)
 
 
 def estimate(maps: Column) -> Column:

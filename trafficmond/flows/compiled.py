@@ -64,6 +64,8 @@ _SIGNATURES: Signatures = {
     "tm_detect_groups": (_U32, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_places": (_U32, [_POINTER, _U32, _POINTER, _U32, _POINTER, _U32, _POINTER, _POINTER]),
     "tm_sums": (None, [_POINTER, _U32, _POINTER, _U32, _U32, _POINTER]),
+    "tm_mark": (None, [_POINTER, _U64, _U64, _U32, *[_POINTER] * 3, _U32, _POINTER]),
+    "tm_add": (ctypes.c_int, [_POINTER, _U64, _U64, _U32, _POINTER, _POINTER, _U32]),
     "tm_detect_admit": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
     "tm_rows_give": (None, [_POINTER]),
@@ -213,6 +215,28 @@ def sum_up(of: Column, values: Column, sums: Column) -> None:
     """Add the 64-bit `values` (rows, columns) to the sums of each group; `of` may go over the rows several times."""
     of, values = np.ascontiguousarray(of, np.int64), np.ascontiguousarray(values)
     library().tm_sums(at_address(of), len(of), at_address(values), *values.shape, at_address(sums))
+
+
+def mark(maps: Column, slots: Column, things: Column, marks: Column | None) -> Column:
+    """`detect.windows.mark`."""
+    slots, things = np.ascontiguousarray(slots, np.int64), np.ascontiguousarray(things)
+    before, given = np.empty(len(slots), np.uint8), None if marks is None else at_address(marks)
+    assert len(things) == len(slots)
+    assert marks is None or len(marks) == len(slots)
+    columns = at_address(slots), at_address(things), given
+    given_maps = maps.ctypes.data, len(maps), maps.strides[0], maps.shape[1]
+    library().tm_mark(*given_maps, *columns, len(slots), at_address(before))
+    return before
+
+
+def add(field: Column, slots: Column, amounts: Column) -> None:
+    """`detect.windows.BoundedTable.add` to one of its fields."""
+    assert field.dtype.kind == "f"
+    assert len(slots) == len(amounts)
+    slots, amounts = np.ascontiguousarray(slots, np.int64), np.ascontiguousarray(amounts, np.float64)
+    given = field.ctypes.data, len(field), field.strides[0], field.itemsize, at_address(slots), at_address(amounts)
+    if not library().tm_add(*given, len(slots)):
+        raise MemoryError
 
 
 def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column:

@@ -24,6 +24,7 @@ from trafficmond.flows.ticks import Ticks
 from trafficmond.flows.turns import connections, starts_of, verdicts
 
 _FIRST_ROWS = 256
+_FEW_ROWS = 1 << 14  # beyond these there is room for all at once: what no row is in takes no memory, and none is copied
 _GROWTH = 1.5
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
 _QUIET_FRACTION = 4  # quiet conversations have at most 1/4 of the capacity
@@ -63,6 +64,7 @@ class FlowTable:
         self._ticks = None if reporting else Ticks(self._loops)
         self._due = -math.inf  # before this nothing is due
         self._count = 0
+        self._most = 0  # since the last change of size
         self._rows = empty(STATE, min(_FIRST_ROWS, self.capacity))
         self._deadline = np.full(len(self._rows), math.inf)
         self._quiet = np.zeros(len(self._rows), bool)  # idle, reported, and kept
@@ -143,6 +145,7 @@ class FlowTable:
         if taken is None:
             return None
         self._now, self._count, self._due = now, taken.flows, taken.due
+        self._most = max(self._most, self._count)
         self._shrink()
         return taken.rows
 
@@ -224,7 +227,8 @@ class FlowTable:
             return
         need = self._count + len(ids)
         if need > len(self._rows):
-            self._resize(min(self.capacity, max(need, int(len(self._rows) * _GROWTH))))
+            more = max(need, int(len(self._rows) * _GROWTH))
+            self._resize(min(self.capacity, more) if more < _FEW_ROWS else self.capacity)
         at = np.searchsorted(self._ids[: self._count], ids)
         self._ids[:need] = np.insert(self._ids[: self._count], at, ids)
         new = np.arange(self._count, need, dtype=np.uint32)
@@ -233,6 +237,7 @@ class FlowTable:
         put(self._rows, slots, rows)
         self._set_deadlines(slots, rows)
         self._count = need
+        self._most = max(self._most, need)
 
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
         """Set when each row must be checked again: idle, closed or quiet for long enough, or active for long."""
@@ -335,10 +340,11 @@ class FlowTable:
         return gone
 
     def _shrink(self) -> None:
-        if self._count < len(self._rows) // 4 and len(self._rows) > _FIRST_ROWS:
+        if self._count < self._most // 4 and self._most > _FIRST_ROWS:
             self._resize(max(_FIRST_ROWS, self._count * 2))
 
     def _resize(self, size: int) -> None:
+        self._most = self._count
         for name in ("_rows", "_deadline", "_quiet", "_ids", "_slots"):
             grown = np.empty(size, getattr(self, name).dtype)
             put(grown, slice(self._count), getattr(self, name)[: self._count])

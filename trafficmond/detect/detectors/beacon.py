@@ -133,8 +133,7 @@ class Beacon(GroupedDetector):
         now = by.max(seen.ends[questions["tick"]])
         slots = self._askers.admit(by.keys, by.sum(foreign), now, self.settings.longest * _RING)
         slot = slots[by.of]
-        noted = foreign & (slot != NOWHERE)
-        mark(self._askers.rows["map"], slot[noted], questions["dst"][noted])
+        mark(self._askers.rows["map"], np.where(foreign, slot, NOWHERE), questions["dst"])
         few = (estimate(self._askers.rows["map"][slots]) <= _ASKED_SERVERS) & (slots != NOWHERE)
         kept: Column = foreign & few[by.of] & ~is_resolver(questions, np.arange(len(questions)))
         return kept

@@ -31,7 +31,6 @@ from trafficmond.detect.windows import (
     estimate,
     in_turns,
     mark,
-    mark_last,
     members,
     mix,
 )
@@ -124,9 +123,8 @@ class HostSweep(GroupedDetector):
         by = Grouped(mine["src"])
         now = by.max(seen.ends[mine["tick"]])
         slot = self._sociable.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)[by.of]
-        here = slot != NOWHERE
         for field, things in (("ports", mix(mine["dport"])), ("hosts", mine["dst"])):
-            mark(self._sociable.rows[field], slot[here], things[here])
+            mark(self._sociable.rows[field], slot, things)
 
     def _note_unasked(self, seen: Observation) -> None:
         """Records hosts that get answers to pings and openings that were not seen."""
@@ -143,8 +141,7 @@ class HostSweep(GroupedDetector):
         by = Grouped(mix(flows["src"], flows["proto"], np.where(flows["proto"] == TCP, flows["dport"], 0)))
         now = by.max(seen.ends[flows["tick"]])
         slot = self._unasked.admit(by.keys, by.sum(np.ones(len(flows))), now, self.settings.window)[by.of]
-        here = slot != NOWHERE
-        mark(self._unasked.rows["hosts"], slot[here], flows["dst"][here])
+        mark(self._unasked.rows["hosts"], slot, flows["dst"])
 
     def _unseen(self, keys: Column) -> Column:
         """The number of hosts from which each entity got answers to questions that were not seen."""
@@ -171,9 +168,8 @@ class HostSweep(GroupedDetector):
         every = attempts.take(at)
         sockets = mix(every["src"], every["sport"])
         called = self._sockets.find(mix(every["dst"], every["dport"]))
-        here = called != NOWHERE
-        mark(self._sockets.rows["map"], called[here], mix(every["sport"])[here])
-        self._sockets.add("answered", called[here], np.ones(np.count_nonzero(here)))
+        mark(self._sockets.rows["map"], called, mix(every["sport"]))
+        self._sockets.add("answered", called, np.ones(len(called)))
         for turn in in_turns(sockets, every["tick"]):
             found[at[turn]] = self._met(every.take(turn), Grouped(sockets[turn]), seen)
         return found
@@ -183,11 +179,11 @@ class HostSweep(GroupedDetector):
         now = seen.ends[mine["tick"][by.first]]
         slots = self._sockets.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
         slot = slots[by.of]
-        here = slot != NOWHERE
-        mark(self._sockets.rows["map"], slot[here], mix(mine["dport"])[here])
-        self._sockets.add("answered", slot[here], mine["outcome"][here] == Outcome.ANSWERED)
-        states = self._sockets.rows[slots]
-        peer = (states["answered"] >= _SOCKET_ANSWERS) & (estimate(states["map"]) >= _SOCKET_PORTS) & (slots != NOWHERE)
+        mark(self._sockets.rows["map"], slot, mix(mine["dport"]))
+        self._sockets.add("answered", slot, mine["outcome"] == Outcome.ANSWERED)
+        sockets = self._sockets.rows
+        peer = (sockets["answered"][slots] >= _SOCKET_ANSWERS) & (slots != NOWHERE)
+        peer[peer] = estimate(sockets["map"][slots[peer]]) >= _SOCKET_PORTS
         met: Column = peer[by.of]
         return met
 
@@ -244,7 +240,7 @@ class HostSweep(GroupedDetector):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         attempts, rows = found.kept, self.table.rows
         tick = (attempts["at"] // _TICK_S % 255 + 1).astype(np.uint8)
-        before = mark_last(rows["map"], found.slot, attempts["dst"], tick)
+        before = mark(rows["map"], found.slot, attempts["dst"], tick)
         fresh = before == 0
         found.add(
             back=~fresh & ((tick.astype(np.int64) - before) % 255 >= _LATER),

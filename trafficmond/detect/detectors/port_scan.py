@@ -24,7 +24,7 @@ from trafficmond.detect.attempts import Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
 from trafficmond.detect.crowd import CrowdDetector
 from trafficmond.detect.grouped import Entities
-from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark_new, members, mix
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import UDP
@@ -112,7 +112,7 @@ class PortScan(CrowdDetector):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, attempts, outcome = self.settings, found.kept, found.kept["outcome"]
         ports = np.where(attempts["kind"] != Kind.PROTOCOL, attempts["dport"], 0)
-        fresh = mark_new(self.table.rows["map"], found.slot, mix(attempts["proto"], ports))
+        fresh = mark(self.table.rows["map"], found.slot, mix(attempts["proto"], ports)) == 0
         was_answered = outcome == Outcome.ANSWERED
         was_wordless = (outcome == Outcome.ABANDONED) | (outcome == Outcome.HALF_OPEN)
         found.add(

@@ -17,7 +17,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mark_last, mix
+from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
@@ -93,7 +93,7 @@ class SlowHttp(GroupedDetector):
         rows["heard"][known] = now
         flows = found.kept
         tick = _tick(found.seen.ends[flows["tick"]]).astype(np.uint8)
-        fresh = mark_last(rows["map"], found.slot, mix(flows["id"]), tick) == 0
+        fresh = mark(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
         found.add(read=fresh & (flows["reply_payload_bytes"] > 0))
