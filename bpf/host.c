@@ -69,6 +69,17 @@ TM_EXPORT void tm_ledger_gained(const struct tm_flow *record, const struct tm_ta
 		out[i] = tm_gained(&record[i], &base[i]);
 }
 
+/* The slots whose records moved on from what had been taken of each, in `out`, which has room for all; how many. */
+TM_EXPORT __u32 tm_ledger_moved(const struct tm_flow *slot, const struct tm_taken *taken, __u32 n, __s64 *out)
+{
+	__u32 i, moved = 0;
+
+	for (i = 0; i < n; i++)
+		if (slot[i].packets != taken[i].packets || slot[i].sequence != taken[i].sequence)
+			out[moved++] = i;
+	return moved;
+}
+
 TM_EXPORT void tm_ledger_totals(const struct tm_ledger *l, struct tm_host_totals *out)
 {
 	*out = l->totals;

@@ -25,7 +25,7 @@ from trafficmond.datapath.mapped import Mapped
 from trafficmond.flows import compiled, owners
 from trafficmond.flows.batch import DELTA, Batch, empty, put, take
 
-_COUNTERS = ("packets", "bytes", "payload_bytes", "payload_packets")
+_NOTED = tuple((name, name) for name in abi.TAKEN.names or ())
 _CHUNK = 4096  # records converted to rows at once: both fit into the second-level cache
 _RETRIES = 3  # re-reads of slots that changed hands while they were copied; the rest wait for the next reading
 
@@ -109,9 +109,7 @@ class Ledger:
 
     def _copy_slots(self) -> tuple[Where, Batch]:
         """(slots, records) of those that changed, each record with a single owner's values. Nothing is noted yet."""
-        slots, taken = self._slots.array, self._taken.array
-        moved = (slots["packets"] != taken["packets"]) | (slots["sequence"] != taken["sequence"])
-        where = np.flatnonzero(moved)
+        where = compiled.moved(self._slots.array, self._taken.array)
         records, whole = self._copy(where)
         for _ in range(_RETRIES):
             torn = np.flatnonzero(~whole)
@@ -170,8 +168,7 @@ class Ledger:
         if not current.all():
             where, records, before = where[current], take(records, current), take(before, current)
         note = np.empty(len(where), abi.TAKEN)
-        for name in (*_COUNTERS, "sequence"):
-            note[name] = records[name]
+        compiled.gather(records, np.arange(len(where)), note, _NOTED)
         put(taken, where, note)
         replaced = before["sequence"] != records["sequence"]
         self._recover(where, before, replaced)

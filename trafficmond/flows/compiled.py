@@ -58,6 +58,7 @@ _SIGNATURES: Signatures = {
     "tm_tick": (_DOUBLE, [*[_POINTER] * 3, _U32, _POINTER, _DOUBLE, _POINTER, _POINTER]),
     "tm_flows_deadlines": (None, [_POINTER, _U32, _POINTER, _POINTER, _POINTER]),
     "tm_ledger_gained": (None, [_POINTER, _POINTER, _U32, _POINTER]),
+    "tm_ledger_moved": (_U32, [_POINTER, _POINTER, _U32, _POINTER]),
     "tm_columns": (None, [_POINTER, _U32, _U32, _POINTER, _POINTER, _POINTER, _U32]),
     "tm_gather": (None, [_POINTER, _U32, _POINTER, _U32, *[_POINTER] * 3, _U32, _POINTER, _U32]),
     "tm_mix": (None, [_POINTER, _U32, _U32, _POINTER]),
@@ -180,6 +181,14 @@ def gained(records: Batch, bases: Batch, into: Batch) -> None:
     """DELTA rows: the gain of abi.FLOW `records` over the abi.TAKEN `bases`; `first` and `last` are jiffies."""
     assert len(records) == len(bases) == len(into)
     library().tm_ledger_gained(at_address(records), at_address(bases), len(records), at_address(into))
+
+
+def moved(slots: Batch, taken: Batch) -> Column:
+    """The indexes of abi.FLOW `slots` whose packets or owner are not those of abi.TAKEN."""
+    assert len(slots) == len(taken)
+    found = np.empty(len(slots), np.int64)
+    count = library().tm_ledger_moved(at_address(slots), at_address(taken), len(slots), at_address(found))
+    return found[:count].copy()
 
 
 def mixed(words: Sequence[Column]) -> Column:
