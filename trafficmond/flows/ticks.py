@@ -43,6 +43,7 @@ class Ticks:
         self._flows, self._out, self._outs = _Flows(), ctypes.c_void_p(), ctypes.c_uint32()
         self._outputs = ctypes.addressof(self._out), ctypes.addressof(self._outs)
         self._begin = at_address(self._work)
+        self._rows: Batch | None = None  # of the table at the last tick
 
     def take(
         self, table: tuple[Column, ...], count: int, limits: tuple[int, int], deltas: Batch, times: tuple[float, float]
@@ -52,8 +53,10 @@ class Ticks:
         of the usual kind."""
         before, now = times
         flows = self._flows
-        for name, array in zip(_FIELDS, table, strict=True):
-            setattr(flows, name, at_address(array))
+        if table[0] is not self._rows:  # else all are where they were
+            self._rows = table[0]
+            for name, array in zip(_FIELDS, table, strict=True):
+                setattr(flows, name, at_address(array))
         flows.count, flows.room, (flows.capacity, flows.most_quiet) = count, len(table[0]), limits
         due = self._tick(
             ctypes.addressof(flows), self._begin, at_address(deltas), len(deltas), self._loops.rules(before), now,
