@@ -199,6 +199,7 @@ def test_the_services_pin_directory(tmp_path: Path) -> None:
         (Nic("eth0", "i40e", mtu=9000, native_xdp=True), "auto", WARN, "MTU 9000"),
         (Nic("eth0", "i40e", lro=True), "auto", WARN, "large receive offload"),
         (Nic("eth0", "i40e", rx_vlan_offload=True), "auto", OK, "removes VLAN tags"),
+        (Nic("eth0", "veth", rx_vlan_offload=True), "auto", OK, "VLAN tags beside the packet"),
         (Nic("eth0", "i40e", up=False), "auto", OK, "down"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="tm_xdp"), "auto", OK, "trafficmon is attached"),
         (Nic("eth0", "veth", xdp_mode="native", xdp_program="xdp_other"), "auto", FAIL, "another XDP program"),

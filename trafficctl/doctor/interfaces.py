@@ -65,7 +65,10 @@ def judge(each: Nic, mode: str, shared: bool = False) -> Iterator[Finding]:
     yield from _program(each, name, shared)
     if mode != "skb":
         yield from _native(each, name, fallback)
-    if each.rx_vlan_offload:
+    if each.rx_vlan_offload and each.driver == "veth":
+        advice = "to record VLAN IDs: ethtool -K PEER txvlan off, at the other end of the pair"
+        yield Finding(name, OK, "gets VLAN tags beside the packet, not in it: flows have no VLAN ID", advice)
+    elif each.rx_vlan_offload:
         advice = f"to record VLAN IDs: ethtool -K {each.name} rxvlan off"
         yield Finding(name, OK, "removes VLAN tags in hardware, before XDP: flows have no VLAN ID", advice)
 

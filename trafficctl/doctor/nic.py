@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
@@ -22,7 +21,7 @@ from trafficmond.datapath.libbpf import program_name
 from trafficmond.errors import DatapathError
 
 _SIOCETHTOOL = 0x8946  # linux/sockios.h
-_ETHTOOL_GFLAGS = 0x25  # linux/ethtool.h
+_ETHTOOL_GDRVINFO, _ETHTOOL_GFLAGS = 3, 0x25  # linux/ethtool.h
 _FLAG_RXVLAN, _FLAG_LRO = 1 << 8, 1 << 15
 _DEV_GET = 1  # linux/netdev.h: NETDEV_CMD_DEV_GET
 _XDP_ACT_BASIC = 1  # ... NETDEV_XDP_ACT_BASIC
@@ -33,7 +32,7 @@ class Nic:
     """An interface; None is unknown, because kernel or driver do not report it."""
 
     name: str
-    driver: str = ""  # empty: a virtual device
+    driver: str = ""  # of a virtual device its kind, or empty
     up: bool = True
     mtu: int = 1500
     native_xdp: bool | None = None
@@ -116,20 +115,23 @@ def _chain(each: Interface) -> tuple[str, ...]:
 
 
 def _driver(name: bytes) -> str:
-    try:
-        return (Path("/sys/class/net") / os.fsdecode(name) / "device/driver").resolve(strict=True).name
-    except OSError:
-        return ""
+    answer = _ethtool(name, struct.pack("I192x", _ETHTOOL_GDRVINFO))
+    return "" if answer is None else answer[4:36].partition(b"\0")[0].decode(errors="replace")
 
 
 def _ethtool_flags(name: bytes) -> int | None:
     """ETHTOOL_GFLAGS, as `ethtool -k` shows them; None if the device does not report them."""
-    value = bytearray(struct.pack("II", _ETHTOOL_GFLAGS, 0))
+    answer = _ethtool(name, struct.pack("II", _ETHTOOL_GFLAGS, 0))
+    return None if answer is None else int(struct.unpack("II", answer)[1])
+
+
+def _ethtool(name: bytes, question: bytes) -> bytearray | None:
+    """The structure that the kernel filled in; None if the device does not answer."""
+    answer = bytearray(question)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        held = (ctypes.c_char * len(value)).from_buffer(value)
-        request = struct.pack("16sP", name, ctypes.addressof(held))
+        held = (ctypes.c_char * len(answer)).from_buffer(answer)
         try:
-            fcntl.ioctl(sock, _SIOCETHTOOL, request)
+            fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP", name, ctypes.addressof(held)))
         except OSError:
             return None
-    return int(struct.unpack("II", value)[1])
+    return answer
