@@ -79,7 +79,7 @@ def _test(settings: Settings) -> int:
     policy = read_policy(settings, open_atlas(settings.geo.databases))
     for note in policy.notes:
         print(f"note: {note}")
-    where = settings.source or "no configuration file, so the defaults"
+    where = settings.source or "defaults (no configuration file)"
     print(f"{where}: OK; {count(policy)}")
     return 0
 

@@ -201,7 +201,7 @@ class Settings:
         (),
         check=prefix,
         example='["198.51.100.0/24"]',
-        help="Your own networks, besides private addresses and this host's: detectors check their hosts for beacons.",
+        help="Your own networks, besides private addresses and this host's. Some detectors watch only your own hosts.",
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True

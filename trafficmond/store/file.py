@@ -94,7 +94,7 @@ class File:
                 self.give_up(str(error))
             else:
                 if broken:
-                    self.give_up("it does not begin as a database does")
+                    self.give_up("its first bytes are not those of a database")
             if broken:
                 self._connection = _connect(self.path)
             self._identity = self._identify()

@@ -54,9 +54,7 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for data carried in DNS questions and pings.")
     questions: int = setting(200, min=20, max=1 << 20, help="Long questions of one host to one resolver in a window.")
-    pings: int = setting(
-        100, min=20, max=1 << 20, help="Pings of one host to another in a window whose sizes differ as no echo does."
-    )
+    pings: int = setting(100, min=20, max=1 << 20, help="Pings of one host to another in a window that may carry data.")
     window: float = duration("5m", min="10s", max="1d", help="How long they are remembered (they fade out).")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.1 kB each.")
 
