@@ -17,7 +17,7 @@ from trafficmond.policy.rules import read_tables
 
 
 def described(edit: Mapping[str, Any]) -> Iterator[str]:
-    """The lines that tell an administrator what to edit: file, line, and text."""
+    """Lines for the administrator: what to edit, with file, line and text."""
     rule, path = edit["rule"], edit["path"]
     if not _is_rule(rule):
         yield from _described_setting(path, rule, edit["take_out"])

@@ -1,4 +1,4 @@
-"""What trafficctl can be told, read from its own argument parser."""
+"""The commands and options of trafficctl, read from its own argument parser."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"(?P<begin><!-- declared: (?P<name>\w+) -->\n).*?(?P<end><!
 
 
 def page(text: str) -> str:
-    """The page `text` with every declared part made anew. Raises KeyError for a detector that does not exist."""
+    """The page `text` with every generated part replaced. Raises KeyError for a detector that does not exist."""
 
     def block(match: re.Match[str]) -> str:
         detector = DETECTORS[match["name"]]

@@ -34,7 +34,7 @@ def pages() -> Mapping[Path, str]:
 
 
 def between(page: Path, name: str, text: str) -> str:
-    """The page with the part of that name made anew."""
+    """The page with the part of that name replaced."""
     begin, end = f"<!-- made: {name} -->", "<!-- end -->"
     part = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     return part.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", (ROOT / page).read_text())

@@ -1,16 +1,16 @@
-"""Put a rule on a prefix in force, at once.
+"""Add a rule for a prefix; it is in force at once.
 
-The rule lasts until it expires (--ttl) or is removed (remove-cidr); without --ttl and without --save it ends
-with the daemon. A rule that would cut off this host's own lifelines is refused unless --force is given.
+The rule lasts until it expires (--ttl) or you remove it (remove-cidr). Without --ttl and --save, it ends with the
+daemon. A rule that would cut off this host's own lifelines is refused unless you use --force.
 
 Examples:
-  trafficctl add-cidr 203.0.113.0/24                               drop what comes from there
+  trafficctl add-cidr 203.0.113.0/24                               drop packets from there
   trafficctl add-cidr 203.0.113.0/24 --ttl 1h --label scanners     ... for an hour
-  trafficctl add-cidr 2001:db8::/32 --action monitor --save        log it, for good
-  trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second a source
-  trafficctl add-cidr 192.0.2.7 --direction egress                 drop what goes there
-  trafficctl add-cidr 0.0.0.0/0 --port tcp/443 --action allow      let everybody in to one service
-  trafficctl add-cidr 203.0.113.0/24 --dry-run                     what that would have done to the last day's flows
+  trafficctl add-cidr 2001:db8::/32 --action monitor --save        log packets, permanently
+  trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second from each source
+  trafficctl add-cidr 192.0.2.7 --direction egress                 drop packets to there
+  trafficctl add-cidr 0.0.0.0/0 --port tcp/443 --action allow      let everybody use one service
+  trafficctl add-cidr 203.0.113.0/24 --dry-run                     what it would have done in the last day
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Let packets to services of this host in: a short form of add-cidr --port --action allow.
+"""Allow packets to services of this host: a short form of add-cidr --port --action allow.
 
-The rules are those of add-cidr, one for each prefix: a longer prefix comes before a shorter one, whatever is said
-later. remove-cidr takes them back.
+The rules are those of add-cidr, one for each prefix. A longer prefix comes before a shorter one, in whatever order you
+add them. remove-cidr removes the rules.
 
 Examples:
   trafficctl allow tcp/443                                  from everywhere

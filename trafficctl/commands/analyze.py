@@ -1,6 +1,7 @@
-"""Analyse logs, captures and flow records: the same detectors as live, no daemon, no root.
+"""Analyse logs, captures and flow records with the detectors of the daemon; needs no daemon and no root.
 
-Reads the daemon's own logs, captures, flows.db and other tools' flow records; the format is found by content.
+It reads the daemon's own logs, flows.db, captures, and flow records of other tools. It recognises the format by the
+content.
 
 Examples:
   trafficctl analyze traffic.jsonl

@@ -1,18 +1,17 @@
-"""Put settings and rules on probation: the kernel takes them back by itself unless they are confirmed in time.
+"""Put settings and rules on probation: unless you confirm them in time, the kernel takes them back by itself.
 
-A folder is judged in the place of cidr.d: copy that, change the copy, apply it. A rules file is judged beside those
-of cidr.d, in the place of the one of its name. A settings file is judged in the place of trafficmond.toml, as to
-rules: its default, allowlist and lists. --default is for the settings as they are, with another default. Without any
-of these, settings and rules are taken as they are on the disk, those that were refused after a probation too.
+A folder is used instead of cidr.d: copy cidr.d, change the copy, apply it. A rules file is used together with those of
+cidr.d, and replaces the one with its name. Of a settings file, only the rules are used (default, allowlist and lists),
+instead of those in trafficmond.toml. --default uses the present settings with another default. Without any of these,
+settings and rules are used as they are on disk, even if they were refused after an earlier probation.
 
-Whatever becomes of this session, of the daemon and of the files, at the end of the time the kernel judges by what was
-confirmed before.
+When the time is over, the kernel returns to what was confirmed before, even if this session or the daemon has ended.
 
 Examples:
   sudo trafficctl apply --default drop --confirm-within 2m
-  sudo trafficctl confirm                          keep it: the settings say so from now on
+  sudo trafficctl confirm                          keep it, also in the settings file
   sudo cp -a /etc/trafficmon/cidr.d /etc/trafficmon/cidr.new
-  sudo trafficctl apply /etc/trafficmon/cidr.new   ... when it was changed; confirm puts it in the place of cidr.d
+  sudo trafficctl apply /etc/trafficmon/cidr.new   ... after you changed it; confirm replaces cidr.d with it
   sudo trafficctl apply /etc/trafficmon/30-web.toml
   sudo trafficctl apply                            the files as they are, for a minute
 """

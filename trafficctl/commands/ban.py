@@ -1,20 +1,21 @@
 """Ban an address or a prefix for a while, or many.
 
-Bans end on time even if the daemon is gone. They come before rules and lists, and after the guard (this host's
-own lifelines) and the allowlist, which refuse them. Several may ban one address, each as an owner of its own: it is
-free when the last of their bans has ended or was lifted. With --port a ban is for some services alone, and the address
-may use the others; what several owners name adds up, and an owner's new ban of an address takes the place of the old.
+Bans end on time even if the daemon does not run. They come before rules and lists. An address of the guard (this
+host's own lifelines) or the allowlist cannot be banned without --force. Each ban has an owner, and several owners can
+ban one address: it is free when their last ban has ended. With --port, a ban is for some services only. If several
+owners ban different services of an address, all of these are banned. A new ban replaces its owner's old ban of that
+address.
 
-With - in place of an address, bans are read from standard input, one a line: address, time, reason. The output of
-fail2ban-client get JAIL banip, of cscli decisions list -o raw and of ipset save will do too. They are one change with
-one entry of the audit; if a line is wrong, nothing is banned.
+With - instead of an address, bans are read from standard input, one on each line: address, time, reason. The output of
+fail2ban-client get JAIL banip, cscli decisions list -o raw and ipset save is accepted too. They are one change, with
+one entry in the audit; if a line is wrong, nothing is banned.
 
 Examples:
   trafficctl ban 203.0.113.5
   trafficctl ban 203.0.113.0/24 --ttl 2h --reason "login attempts"
   trafficctl ban 203.0.113.7 --port ssh,tcp/8000-8100
   trafficctl ban 203.0.113.9 --ttl forever --owner fail2ban-recidive
-  trafficctl ban 203.0.113.0/24 --dry-run          what that would have done to the flows of the last day
+  trafficctl ban 203.0.113.0/24 --dry-run          what it would have done in the last day
   cscli decisions list -o raw | trafficctl ban - --owner crowdsec
 """
 

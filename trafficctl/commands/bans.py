@@ -1,4 +1,4 @@
-"""The bans in force: what is dropped for a while, by whom, why and until when.
+"""The bans in force: who is banned, by whom, why and until when.
 
 Examples:
   trafficctl bans

@@ -1,7 +1,7 @@
-"""Check settings and rules without touching the daemon; every mistake is shown in its place.
+"""Check settings and rules, and show every mistake in its place; needs no daemon.
 
-PATH is the settings file (default /etc/trafficmon/trafficmond.toml, checked with all the rules and lists it names),
-one rules file, one prefix list, or a folder of them. The exit code is 1 if anything is wrong; notes are not mistakes.
+PATH is the settings file (default /etc/trafficmon/trafficmond.toml, checked with all rules and lists that it names), a
+rules file, a prefix list, or a folder of these. The exit code is 1 if there is a mistake; notes are not mistakes.
 
 Examples:
   trafficctl check

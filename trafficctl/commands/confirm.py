@@ -1,7 +1,7 @@
 """Keep what is on probation.
 
-Rules of another folder are put in the place of cidr.d first, a rules file in that of the one of its name, and a
-settings file in that of trafficmond.toml; what was there before stays beside it, with the time in its name.
+A folder that was applied replaces cidr.d, a rules file the one with its name in cidr.d, and a settings file
+trafficmond.toml. The previous files are kept beside it, with the time in their name.
 
 Examples:
   sudo trafficctl confirm

@@ -1,7 +1,7 @@
 """Check this host: settings, kernel, permissions, programs, interfaces, disk, clock, daemon.
 
 Each finding is ok, warn (works, but less well) or fail (does not work), with what to do about it. Needs no daemon;
-as root it sees more, and tries whether the programs load. The exit code is 1 if anything fails.
+as root it sees more, and tries to load the programs. The exit code is 1 if anything fails.
 
 Examples:
   sudo trafficctl doctor

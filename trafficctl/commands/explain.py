@@ -1,8 +1,8 @@
 """What happens to packets of an address, why, and what would change it.
 
-Shows everything that has a say, strongest first: guard, allowlist, ban, rules and lists by the longest prefix,
-rules by system and by country, the default. A rule that names ports decides for those alone. With the file and line
-each comes from, the address's counters, its latest flows and its threats.
+It shows everything that matches the address, the strongest first: guard, allowlist, ban, rules and lists by the longest
+prefix, rules by system and by country, the default; each with its file and line. A rule with ports decides only for
+these. It also shows the address's counters, latest flows and threats.
 
 Examples:
   trafficctl explain 203.0.113.5

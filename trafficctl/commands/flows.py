@@ -1,15 +1,16 @@
-"""Ask the stored flows.
+"""Show the stored flows.
 
-A flow is one conversation, both directions, as seen in one reporting interval. Times are how long ago ("1h"),
-times of the day ("02:55"), today, yesterday, dates, or @EPOCH. Filters are all to hold together; each takes several
-values ("22,80"), and with "!" before them all but those.
+A flow is one conversation in both directions, within one reporting interval. A time is how long ago ("1h"), a time of
+the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow must match all filters. A filter takes several values
+("22,80"); with "!" before them it selects all others.
 
-SENT is what FROM, who began the conversation, sent, RECEIVED what came back, TOTAL both, which tables sort by. Sums
-have UP, what went out of the interface, and DOWN, what came in; of hosts what each sent and received. With -o json or
-csv the columns are those of flows.db: bytes and packets are what FROM sent, reply_bytes and reply_packets the rest.
-Where a table is too wide, units stand without ".service", FROM without a port that was taken for this flow alone, and
-ACTION says only what was dropped.
-With [geo] databases, sums go by country, asn and as_name of the end beyond the interface (peer), or of src_ and dst_.
+SENT is what FROM, the initiator, sent; RECEIVED is what came back; TOTAL is both, and tables are sorted by it. Sums
+have UP, the bytes out of the interface, and DOWN, the bytes into it; sums of hosts have what each sent and received.
+With -o json or csv the columns are those of flows.db: bytes and packets of FROM, reply_bytes and reply_packets of the
+other side. If a table is too wide, units lose ".service", FROM loses a temporary port, and ACTION shows only drops.
+
+With [geo] databases, you can group by country, asn and as_name of the peer, the host beyond the interface, or of src_
+and dst_.
 
 Examples:
   trafficctl flows --since 1h --sort bytes
@@ -21,9 +22,9 @@ Examples:
   trafficctl flows --since 7d --group-by country,as_name
   trafficctl flows --since 1h --unit nginx.service
   trafficctl flows --since today --group-by unit
-  trafficctl flows --since 1h --process curl   with flows.processes: a command's
+  trafficctl flows --since 1h --process curl   needs flows.processes: flows of a command
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
-  trafficctl flows --since 1h --sql            the SQL that answers, for sqlite3 flows.db
+  trafficctl flows --since 1h --sql            the SQL query, for sqlite3 flows.db
   trafficctl flows --from clickhouse://ch:8123/trafficmon --since 1h --group-by sensor
                                                a fleet's flows; $CLICKHOUSE_PASSWORD is the user's password
 """

@@ -1,8 +1,8 @@
-"""The changes of the rules by their numbers, the latest first: who made them, when, and how much they changed.
+"""The numbered changes of the rules, the latest first: who made them, when, and how much they changed.
 
-Every change that was made has one, by hand, in a file or by the end of a rule; a command that makes several rules is
-one change. trafficctl rules --at N shows what was in force after a change, --diff N..M what is different between two,
-and trafficctl undo N takes one back. A thousand are kept.
+Every change has a number: a change by hand, a change in a file, or the end of a rule. A command that makes several
+rules is one change. trafficctl rules --at N shows what was in force after change N, trafficctl rules --diff N..M the
+difference between two changes, and trafficctl undo N undoes change N. The latest thousand are kept.
 
 Examples:
   trafficctl history

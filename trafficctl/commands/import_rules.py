@@ -1,12 +1,13 @@
 """Translate another firewall's rules; needs no daemon, and changes nothing.
 
-Prints a rules file that decides the same about what comes in and goes out: the first rule that fits decides there, and
-the longest prefix here, so what each address gets is worked out and said in our words. What cannot be said (NAT,
-marks, interfaces, rates of all together) is left out and named on standard error with its line, and the exit code is
-1 then. Read docs/migrating.md before putting the file into force.
+It prints a rules file with the same effect on incoming and outgoing packets. In the other firewall the first matching
+rule decides, here the longest prefix, so the rules usually look different. Rules that cannot be translated (NAT, marks,
+interfaces, rates for all sources together) are left out and listed on standard error with their line; then the exit
+code is 1. Read docs/migrating.md before you put the file in force.
 
-FILE is what iptables-save or nft list ruleset prints, a file for nft -f, a zone of firewalld, /etc/ufw or user.rules
-of it; several may be given, such as those of IPv4 and IPv6; - or none is standard input.
+FILE is the output of iptables-save or nft list ruleset, a file for nft -f, a zone of firewalld, /etc/ufw, or its
+user.rules. You can give several files, such as those for IPv4 and IPv6. Without a file, or with -, standard input is
+read.
 
 Examples:
   trafficctl import --from ufw /etc/ufw > 20-ufw.toml

@@ -1,12 +1,12 @@
-"""The prefix lists in force: how large and how old they are, when they last changed, what they have hit.
+"""The prefix lists in force: how large and how old they are, when they last changed, and what they matched.
 
-Packets and bytes are those that a list decided about since the daemon's start. A list with a url has a time at which
-its server last answered, and if it cannot be fetched the reason; its last good content stays in force.
+Packets and bytes are those that a list decided about since the daemon started. For a list with a url, FETCHED is when
+its server last answered. If it cannot be fetched, its last good content stays in force, and STATE has the reason.
 
 Examples:
   trafficctl lists
   trafficctl lists -o json | jq '.[] | select(.state != "ok")'
-  sudo systemctl start trafficmon-fetch       fetch those that are due, now
+  sudo systemctl start trafficmon-fetch       fetch the lists that are due
 """
 
 from __future__ import annotations

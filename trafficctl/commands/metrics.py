@@ -1,7 +1,7 @@
-"""The daemon's metrics as OpenMetrics text, for node_exporter's textfile collector or a look.
+"""The daemon's metrics as OpenMetrics text, for node_exporter's textfile collector, or to read.
 
---write replaces a file whole, so that a collector never reads half of it, and in the older Prometheus text format,
-which is what that collector reads.
+--write replaces a file in one step, so a collector never reads half of it. It uses the older Prometheus text format,
+which that collector reads.
 
 Examples:
   trafficctl metrics

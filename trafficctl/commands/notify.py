@@ -1,7 +1,7 @@
-"""Where trafficmon-notify tells of threats: what each target got, what waits for it, why it takes nothing.
+"""The targets of trafficmon-notify: what was sent to each, what is waiting, and why a target fails.
 
---test sends one message to every target of /etc/trafficmon/notify.toml, now, with or without the service; run by root
-it does so as the service's user. The exit code is 1 if a target did not take it. Neither needs the daemon.
+--test sends one message to every target of /etc/trafficmon/notify.toml at once, even if the service does not run; root
+sends as the service's user. The exit code is 1 if a target did not accept it. The daemon is not needed.
 
 Examples:
   sudo trafficctl notify

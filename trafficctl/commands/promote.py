@@ -1,10 +1,10 @@
-"""Make real what is in shadow: a rule, a list, or the default.
+"""Put in force what is in shadow: a rule, a list, or the default.
 
-A rule made by add-cidr --shadow is put in force at once. What stands in a file of yours is not touched: the file, the
-line and the edit are shown, and --write makes it; the daemon reads the file when it changes. See what it would have
-done first: trafficctl status.
+A rule made by add-cidr --shadow is put in force at once. For a rule in one of your files, the command shows the file,
+the line and the necessary edit; --write makes the edit, and the daemon reads the file when it changes. See first what
+it would have done: trafficctl status.
 
-The exit code is 1 where an edit is left to be made.
+The exit code is 1 if you still have to edit a file.
 
 Examples:
   trafficctl promote scanners

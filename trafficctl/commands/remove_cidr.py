@@ -1,10 +1,10 @@
-"""Take a rule that add-cidr made out of force.
+"""Remove a rule that add-cidr made.
 
-Rules from files are removed in their files; `trafficctl rules` shows where each comes from.
+To remove a rule of a file, edit the file; trafficctl rules shows where each rule is from.
 
 Examples:
   trafficctl remove-cidr 203.0.113.0/24
-  trafficctl remove-cidr 203.0.113.0/24 --save            from the saved rules, too
+  trafficctl remove-cidr 203.0.113.0/24 --save            also from the saved rules
   trafficctl remove-cidr 192.0.2.7 --direction egress
   trafficctl remove-cidr 0.0.0.0/0 --port tcp/443
 """

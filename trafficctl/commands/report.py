@@ -1,10 +1,10 @@
 """A report on what the daemon stored: time line, talkers, protocols, threats with their evidence.
 
-The threats are those that the daemon found in that time, and what the analysis of its flows (that of
-`trafficctl analyze`) finds besides. Flows that go on and are not stored yet are in it. Usage is told over time by
-interface; with [geo] databases countries and networks are told too. With --write the report is also a self-contained
-HTML page, with a picture of who exchanged how much with whom. It reads the daemon's flows.db, which group trafficmon
-may.
+It shows the threats that the daemon found in that time, and those that an analysis of its flows (as with trafficctl
+analyze) finds in addition. Flows that continue and are not stored yet are included. Usage is shown over time, by
+interface; with [geo] databases also by country and network. --write also writes a self-contained HTML page, with a
+picture of who exchanged how much with whom. The command reads the daemon's flows.db, which members of group trafficmon
+may read.
 
 Examples:
   trafficctl report

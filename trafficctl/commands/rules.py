@@ -1,14 +1,14 @@
-"""The rules in force, strongest first; a prefix list is one line.
+"""The rules in force, the strongest first; a prefix list is one line.
 
 Precedence: guard, allowlist, ban, then rules and lists by the longest prefix, then the default.
 `trafficctl explain ADDRESS` shows which of them decides for one address.
 
 Examples:
   trafficctl rules
-  trafficctl rules 203.0.113.0/24             those that overlap a prefix
+  trafficctl rules 203.0.113.0/24             rules that overlap a prefix
   trafficctl rules -o csv > rules.csv
-  trafficctl rules -o toml > 50-all.toml      as a rules file that gives the same again
-  trafficctl rules --unused 30d               those that no flow has met for so long
+  trafficctl rules -o toml > 50-all.toml      as a rules file that restores them
+  trafficctl rules --unused 30d               rules that no flow has matched for 30 days
   trafficctl rules --at 17                    what was in force after change 17 (trafficctl history)
   trafficctl rules --diff                     what the latest change did
   trafficctl rules --diff 17..21

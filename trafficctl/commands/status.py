@@ -1,12 +1,12 @@
-"""How the daemon, its interfaces, its accounting and its store are.
+"""The state of the daemon, its interfaces, its accounting and its store.
 
-The accounting is exact: packets seen = in flows + unattributed + not IP + malformed + pending. What stands
-in parentheses is among these: dropped, and evicted from the kernel's ledger before it was read.
+The accounting is exact: packets seen = in flows + unattributed + not IP + malformed + pending. The numbers in
+parentheses are parts of these: dropped, and evicted from the kernel's ledger before it was read.
 
 Examples:
   trafficctl status
   trafficctl status -o json | jq .accounting.seen.packets
-  trafficctl status -o csv                    every value with its dotted key
+  trafficctl status -o csv                    every value with its key
 """
 
 from __future__ import annotations

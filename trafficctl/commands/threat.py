@@ -1,6 +1,6 @@
 """One threat: its evidence, the flows behind it, and what was done about it.
 
-The beginning of an id will do while no other threat's begins so.
+The first characters of an id are enough if no other threat has the same.
 
 Examples:
   trafficctl threat 5f2a

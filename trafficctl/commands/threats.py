@@ -1,10 +1,10 @@
-"""What the detectors found, latest first; one line a situation, however long it lasts.
+"""What the detectors found, the latest first. Each situation is one line, however long it lasts.
 
 Examples:
   trafficctl threats
   trafficctl threats --since 1d --min-severity high
   trafficctl threats --detector port_scan --host 203.0.113.0/24
-  trafficctl threat ID                        one of them in detail
+  trafficctl threat ID                        one threat in detail
   trafficctl threats --from clickhouse://ch:8123/trafficmon --open
                                               a fleet's; $CLICKHOUSE_PASSWORD is the user's password
 """

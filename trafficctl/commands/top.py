@@ -1,10 +1,10 @@
 """A live screen: interfaces with their rates, the busiest flows, units and hosts, open threats.
 
-Rates are averages of the last 2, 10 and 40 seconds, and what moved within 40 is listed: rows neither jump nor vanish
-because of a pause. SENT and RECEIVED are those of who began the flow (FROM), or of the host or unit itself.
+Rates are averages over the last 2, 10 and 40 seconds. All traffic of the last 40 seconds is listed, so rows do not
+jump or vanish because of a pause. SENT and RECEIVED are those of a flow's initiator (FROM), or of the host or unit.
 
 Keys: q quit, s sort, 1 2 3 averages, / filter, n names, p pause, Tab next list, Up and Down select, b ban, ? help.
-Without a terminal that can be drawn on, or with -o, it prints samples instead: --count of them, one unless given.
+Without a suitable terminal, or with -o, it prints samples instead: as many as --count says, by default one.
 
 Examples:
   trafficctl top

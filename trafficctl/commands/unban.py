@@ -1,12 +1,12 @@
 """Lift your bans within a prefix, or everyone's.
 
-What others have banned there stays, and is named. Bans made before bans had owners anybody may lift. With - in place
-of an address, the addresses are read from standard input, as trafficctl ban - reads them.
+Bans of other owners stay, and are listed. Anybody may lift bans of older versions, which had no owners. With - instead
+of an address, addresses are read from standard input, as by trafficctl ban -.
 
 Examples:
   trafficctl unban 203.0.113.5
   trafficctl unban 203.0.113.5 --owner fail2ban-sshd
-  trafficctl unban 0.0.0.0/0 --all            all of IPv4's
+  trafficctl unban 0.0.0.0/0 --all            all bans of IPv4
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Take back a change of the rules: the latest, or the one of a number.
+"""Undo a change of the rules: the latest, or the one with this number.
 
-What was made by hand is taken back at once: a rule that was added goes, one that was removed or replaced is there
-again. A file of yours is never rewritten: for what stands in one the file, the line and the edit are printed, and
---write makes it. The exit code is 1 if something is left for you to edit. Taking back is a change itself, with a
-number of its own, so it can be taken back too.
+A change by hand is undone at once: a rule that was added is removed, and one that was removed or replaced comes back.
+Your files are not changed without --write: for a rule in a file, the command prints the file, the line and the
+necessary edit, and --write makes the edit. The exit code is 1 if you still have to edit a file. An undo is a change
+too, with a number of its own, so you can undo it.
 
 Examples:
   trafficctl history

@@ -1,9 +1,9 @@
-"""How much went up and came down: by hour, day or month, by interface, unit, country or network.
+"""Bytes up and down: by hour, day or month, by interface, unit, country or network.
 
-UP is what went out of the watched interfaces, DOWN what came in through them; TOTAL is both. The figures are sums that
-outlive the flows: hours for two months, days for five years. A flow counts when it is written, up to
-flows.active_timeout (5 minutes) later. Countries and networks are those of the end beyond the interface, as the
-databases of [geo] had them when the flow was written; of them, and of units, only the largest are kept by name.
+UP is what went out of the watched interfaces, DOWN what came in through them; TOTAL is both. The sums are kept longer
+than the flows: hours for two months, days for five years. A flow counts when it is written, up to flows.active_timeout
+(5 minutes) later. Countries and networks are those of the peer, the host beyond the interface, according to the [geo]
+databases when the flow was written. Only the largest countries, networks and units are kept by name.
 
 Examples:
   trafficctl usage                            the last 30 days

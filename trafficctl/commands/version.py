@@ -2,7 +2,7 @@
 
 Examples:
   trafficctl version
-  trafficctl --version                        of the client alone; needs no daemon
+  trafficctl --version                        only that of the client; needs no daemon
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Events and threats as they happen, until interrupted.
 
 An event is a log record: the first packet of a conversation that a rule monitors or drops, and samples after it.
-What could not be shown in time is counted and told. With --names a host that was not seen before
-has its address until its name is known: nothing waits for it. json is a line a record, as jsonl; csv carries one topic
-(events, unless --threats).
+Records that could not be shown in time are counted and reported. With --names, a new host is shown by its address
+until its name is known. json prints one record on each line, as jsonl does; csv has only one topic (events, or with
+--threats threats).
 
 Examples:
   trafficctl watch

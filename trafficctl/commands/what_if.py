@@ -1,11 +1,12 @@
-"""What other rules would have done to the flows that were seen: what would newly be dropped, limited or let pass.
+"""What other rules would have done to the flows that were seen: what would newly be dropped, limited or allowed.
 
-PATH is a folder of rules files, in place of cidr.d; or one rules file, in place of that of its name in cidr.d or beside
-the others; or a settings file, with all the rules and lists that it names. Everything else is as it is in force: rules
-by hand, the guard, bans. Stored flows and those that go on are judged as the kernel would judge them, twice: by the
-rules in force and by the others. Nothing is changed. It reads the daemon's flows.db, which group trafficmon may.
+PATH is a folder of rules files, used instead of cidr.d; or a rules file, which replaces the one with its name in cidr.d
+or is added to the others; or a settings file with all rules and lists that it names. Everything else is as in force:
+rules by hand, the guard, bans. Stored flows, and flows that continue, are judged as by the kernel: once with the rules
+in force, and once with the others. Nothing is changed. The command reads the daemon's flows.db, which members of group
+trafficmon may read.
 
-The exit code is 0 if nothing would be different, 1 if something would.
+The exit code is 0 if nothing would be different, otherwise 1.
 
 Examples:
   trafficctl what-if ./new-rules

@@ -1,1 +1,1 @@
-"""Translates rules of other firewalls, as far as rules of ours can express them."""
+"""Translates rules of other firewalls, if trafficmon's rules can express them."""

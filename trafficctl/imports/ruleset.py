@@ -33,7 +33,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base chain, where packets enter. Packets that one base chain accepts go on to the next one."""
+    """A base chain, where packets enter. Packets that one base chain accepts continue to the next one."""
 
     chain: str
     egress: bool

@@ -135,7 +135,7 @@ class Geo:
 
 @dataclass(frozen=True)
 class Quota:
-    """[[quota]]: how much may go up and come down; a threat of low severity tells when most of it is used."""
+    """[[quota]]: how many bytes may go up and down; a threat of low severity reports when most of them are used."""
 
     volume: int = size("1TiB", min="1MiB", help="How much there is.")
     period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
@@ -175,7 +175,7 @@ class PerInterface:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything trafficmond can be told. Times in seconds, sizes in bytes, paths absolute."""
+    """All settings of trafficmond. Times in seconds, sizes in bytes, paths absolute."""
 
     interfaces: tuple[str, ...] = setting(
         (DEFAULT_ROUTE,),

@@ -40,7 +40,7 @@ P = TypeVar("P", bound=Message)
 class Transport(Protocol[P]):
     """Sends to one target. Only the exporter's thread calls `pack` and `send`; any thread may read the counters."""
 
-    sent: int  # flows that arrived, as far as the protocol can tell
+    sent: int  # flows that arrived, if the protocol reports that
     lost: int  # flows that are known to be lost
     error: str  # why sending fails now; empty if it works
     gather_s: float  # how long flows are collected to be sent together

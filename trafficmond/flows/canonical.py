@@ -22,8 +22,8 @@ _PAIRS = {
 _NO_MATE = -1
 
 TYPE_UNKNOWN = 256
-"""The type (sport) of ICMP if a log does not have it. It pairs with itself: both directions are one flow, begun by
-whoever is told first."""
+"""The type (sport) of ICMP if a log does not have it. It pairs with itself: both directions are one flow; the
+initiator is the side that is seen first."""
 
 
 def _tables() -> tuple[Column, Column]:

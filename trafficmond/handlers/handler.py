@@ -49,7 +49,7 @@ class Handler:
     async def _audited(
         self, call: Call, change: str, subject: str, before: str | None, after: str | None, on_probation: bool
     ) -> list[str]:
-        """The same for a change that may be on probation; the notes tell about that, too."""
+        """The same for a change that may be on probation; then the notes include that."""
         notes = self._parts.probation_notes() if on_probation else []
         words = [after or "removed", *notes[:1]] if notes else [after] if after else []
         return [*notes, *await self._audit(call.caller, change, subject, before, ", ".join(words) or None)]

@@ -39,7 +39,7 @@ class _Work:
 
     @contextmanager
     def reporting(self, entry: Entry) -> Iterator[None]:
-        """Notes why a rule cannot be changed, and goes on with the others."""
+        """Notes why a rule cannot be changed, and continues with the others."""
         try:
             yield
         except (TrafficmonError, OSError) as error:

@@ -33,7 +33,7 @@ class Command:
         self._command = command
 
     def deliver(self, message: Message) -> None:
-        """Runs the program. Processes that it leaves in the background go on. Raises Undelivered."""
+        """Runs the program. Processes that it leaves in the background continue. Raises Undelivered."""
         with tempfile.TemporaryFile() as given:
             given.write(json.dumps(message.data).encode() + b"\n")
             given.seek(0)

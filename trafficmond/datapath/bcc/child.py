@@ -2,7 +2,7 @@
 
 Standard input is a JSON object: `source` (file), `headers` (folder that stands for a kernel tree), `pins` (folder on a
 bpffs), `kept` (map name -> pin of the map to use in place of the one that bcc makes), `flags` (for clang) and
-`programs` (name -> one of `_KINDS`). What goes wrong is said on standard error.
+`programs` (name -> one of `_KINDS`). Errors go to standard error.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ _TIMEOUT_S = 900.0  # for a compiler that hangs: seconds are usual, minutes if e
 
 
 def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path, *, owners: bool = False) -> Loaded:
-    """Compiles and loads; `kept` are maps of the last run to go on with, `owners`: records are to tell whose they are.
-    Raises DatapathError with what bcc said."""
+    """Compiles and loads; `kept` are maps of the last run to reuse, `owners`: records have their owner.
+    Raises DatapathError with bcc's output."""
     seed = secrets.randbits(64) if seed is None else seed
     programs, maps = _compile("trafficmon.bpf.c", _KINDS, MAPS, kept, pin_dir, _defines(sizes, seed, owners))
     loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys(), owners)
