@@ -76,7 +76,7 @@ DETECTOR_TEST = """from detect_traffic import flow, watch
 from trafficmond.detect.detectors.discard import Discard
 
 
-def test_what_is_sent_to_nobody_is_told() -> None:
+def test_what_is_sent_to_nobody_is_reported() -> None:
     assert watch(Discard).see([flow("203.0.113.9", "192.0.2.1", 9, packets=2)]) == []
     assert watch(Discard).see([flow("203.0.113.9", "192.0.2.1", 9, packets=6)])[0].src_ip == "203.0.113.9"
 """

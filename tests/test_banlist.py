@@ -212,7 +212,7 @@ def test_what_is_left_of_several_waits_for_room_and_is_less_then() -> None:
 
 
 @given(STEPS, st.lists(st.integers(0, 30), max_size=6))
-def test_the_store_is_told_every_change_and_nothing_else(
+def test_the_store_gets_every_change_and_nothing_else(
     steps: list[tuple[str, str, int | None, bool]], lates: list[int]
 ) -> None:
     stored: dict[tuple[str, str], Ban] = {}
@@ -317,7 +317,7 @@ def test_a_full_table_changes_nothing() -> None:
     assert banlist.add(ban("192.0.2.1/32", NOW + 99, since=NOW + 9)).since == NOW
 
 
-def test_the_bans_of_an_address_are_told_the_narrowest_first() -> None:
+def test_the_bans_of_an_address_are_reported_the_narrowest_first() -> None:
     banlist = made(Trie(), *(ban(cidr, None) for cidr in CIDRS))
     assert [each.cidr for each in banlist.covering("10.1.1.1")] == CIDRS[3::-1]
     assert banlist.covering("192.0.2.1") == []

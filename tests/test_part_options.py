@@ -38,7 +38,7 @@ def test_switches_of_the_programs_change_at_once() -> None:
     assert not part_options.options(OLD).established  # replies need no following where all may pass
 
 
-def test_what_changed_is_told_setting_by_setting() -> None:
+def test_what_changed_is_reported_setting_by_setting() -> None:
     new = replace(OLD, interfaces=("eth0",), store=replace(OLD.store, max_age=3600.0), detect={"beacon": 7})
     assert list(part_options.differences(OLD, OLD)) == []
     assert list(part_options.differences(OLD, new)) == [
@@ -48,7 +48,7 @@ def test_what_changed_is_told_setting_by_setting() -> None:
     ]
 
 
-def test_what_changed_is_told_as_a_person_would_write_it() -> None:
+def test_what_changed_is_reported_as_a_person_would_write_it() -> None:
     secret = PrefixList(url=HiddenUrl("https://user:pass@lists.example/t0ken/a.netset"), label="far", refresh=86400.0)
     told = part_options.in_words(
         (secret, PrefixList(path=Path("/srv/a.netset"), action="allow", ports=("tcp/22", "53")))

@@ -185,7 +185,7 @@ async def first(watching: Subscription) -> tuple[str, list[str], int]:
     return await anext(watching.batches())
 
 
-def test_a_detector_that_fails_is_said_and_the_rest_goes_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_that_fails_is_reported_and_the_rest_continues(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     feed: Callable[..., Any] = room.pipeline.engine.feed
     monkeypatch.setattr(room.pipeline.engine, "feed", lambda *_: 1 / 0)
     room.tick(deltas(2), NOW)
@@ -210,7 +210,7 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     assert [(topic, json.loads(record)["state"]) for record in told] == [("threats", "opened")]
 
 
-def test_the_exports_are_told_what_the_store_is(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exports_get_what_the_store_gets(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, str]] = []
     monkeypatch.setattr(
         room.pipeline.exports, "threat", lambda threat, state: told.append((threat.id, threat.count, state))

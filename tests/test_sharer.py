@@ -81,7 +81,7 @@ def test_what_is_no_request_is_answered_so(asked: bytes) -> None:
     assert said["hint"]
 
 
-def test_a_daemon_of_another_layout_is_told_to_start_anew() -> None:
+def test_a_daemon_of_another_layout_is_asked_to_start_again() -> None:
     said = sharer.answer(request(layout="maps-00000000-2-1024-32768-1"), [])
     assert said["error"] == "the running trafficmon is not the installed version"
     assert said["hint"] == "restart trafficmond"

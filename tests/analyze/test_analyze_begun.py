@@ -144,7 +144,7 @@ def test_argus_writes_type_and_code_in_one(report: Reports) -> None:
     ],
     ids=range(12),
 )
-def test_a_connection_is_one_flow_however_often_it_is_told(contents: tuple[str, ...], report: Reports) -> None:
+def test_a_connection_is_one_flow_however_often_it_is_reported(contents: tuple[str, ...], report: Reports) -> None:
     found = report(*contents)
     assert flows(found) == [(CLIENT, 40000, SERVER, 443, 11)]
     assert found["summary"]["total_bytes"] == 5020

@@ -249,7 +249,7 @@ def test_joined_files_with_a_mark_each(tmp_path: Path) -> None:
         ("\ufd37", "has an unknown format"),
     ],
 )
-def test_an_unknown_file_is_told_what_it_is_like_and_lacks(content: str, said: str, tmp_path: Path) -> None:
+def test_an_unknown_file_is_refused_with_what_it_is_like_and_lacks(content: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text(content)
     with pytest.raises(InputError) as error:

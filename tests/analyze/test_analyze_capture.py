@@ -67,7 +67,7 @@ def _records(frames: Sequence[bytes], more: int, order: str = "<", *, turned: bo
 @pytest.mark.parametrize(
     ("magic", "more"), [(0xA1B2C3D4, 4), (0xA1B2C3D4, 8), (0xA1B2CD34, 12), (0xA1B2CD34, 0), (0xA1B2CD34, 8)]
 )
-def test_what_patched_tcpdumps_wrote_is_told_by_how_its_records_follow_each_other(
+def test_what_patched_tcpdumps_wrote_is_recognised_by_how_its_records_follow_each_other(
     magic: int, more: int, frames: int, order: str, reading: Reading
 ) -> None:
     """Those of Nokia, Red Hat 6.1 and SuSE 6.3: more in the header of a record, and the magic number of others."""
@@ -171,7 +171,7 @@ def test_a_server_that_speaks_first_is_noticed(reading: Reading) -> None:
     assert bits == {1234: 0, 80: 0x08}
 
 
-def test_flows_go_on_over_intervals_like_the_kernel_s_records(reading: Reading) -> None:
+def test_flows_continue_over_intervals_like_the_kernel_s_records(reading: Reading) -> None:
     frames = [(AT + second, ethernet(ipv4(tcp(flags=0x02 if second == 0 else 0x10)))) for second in range(3)]
     rows, _ = reading(pcap(frames))
     assert rows["new"].tolist() == [True, False, False]
@@ -213,7 +213,7 @@ def test_pcapng_sections_and_interfaces_keep_their_names(reading: Reading) -> No
     assert sorted(stats.interfaces[number] for number in rows["ifindex"].tolist()) == ["one", "oneb", "two", "twob"]
 
 
-def test_truncation_is_told_with_its_offset(reading: Reading) -> None:
+def test_truncation_is_reported_with_its_offset(reading: Reading) -> None:
     whole = pcap([(AT, FRAME), (AT, FRAME)])
     _, stats = reading(whole[:-5])
     assert stats.seen.packets == 1
@@ -222,7 +222,7 @@ def test_truncation_is_told_with_its_offset(reading: Reading) -> None:
     assert place.what.startswith("truncated")
 
 
-def test_reading_goes_on_behind_an_impossible_record(reading: Reading) -> None:
+def test_reading_continues_behind_an_impossible_record(reading: Reading) -> None:
     good = pcap([(AT + n / 100, FRAME) for n in range(5)])
     at = 24 + 2 * (16 + len(FRAME))
     broken = good[:at] + b"\xff" * 16 + good[at + 16 :]
@@ -232,7 +232,7 @@ def test_reading_goes_on_behind_an_impossible_record(reading: Reading) -> None:
     assert stats.parse_errors.places[0].where == f"offset {at}"
 
 
-def test_reading_goes_on_behind_an_impossible_block(reading: Reading) -> None:
+def test_reading_continues_behind_an_impossible_block(reading: Reading) -> None:
     ticks = int(AT * 1e6)
     data = section() + interface() + enhanced(ticks, FRAME)
     broken = data + struct.pack("<II", 6, 7) + b"\xee" * 24 + enhanced(ticks, FRAME) + enhanced(ticks, FRAME)

@@ -90,7 +90,7 @@ def test_any_rows_fit_and_none_is_lost(rows: list[dict[str, Any]]) -> None:
     assert svg.count("<path") >= max(len(left), len(right))
 
 
-def test_small_ends_are_told_together() -> None:
+def test_small_ends_are_reported_together() -> None:
     rows = [{"left": f"u{n}", "right": f"n{n}", "up": 100 - n, "down": 0} for n in range(30)]
     svg = drawn(rows)
     assert svg.count("<li ") == 8 + 11

@@ -154,13 +154,13 @@ def test_what_cannot_be_followed_is_not_ip(frame: bytes, reading: Reading) -> No
     assert stats.seen.packets == stats.not_ip.packets + stats.malformed.packets == 1
 
 
-def test_what_is_not_ip_is_told_by_its_types(reading: Reading) -> None:
+def test_what_is_not_ip_is_recognised_by_its_types(reading: Reading) -> None:
     frames = [typed(0x0806, bytes(28))] * 3 + [typed(0x88CC, bytes(30))] + [MACS + b"\0\x26\x42\x42\x03" + bytes(35)]
     _, stats = reading(pcap([(AT, frame) for frame in frames]))
     assert dict(stats.not_ip_types) == {0x0806: 3, 0x88CC: 1, 1: 1}
 
 
-def test_more_types_than_are_told_apart_are_counted_together(reading: Reading) -> None:
+def test_more_types_than_are_distinguished_are_counted_together(reading: Reading) -> None:
     _, stats = reading(pcap([(AT, typed(0x9900 + number, bytes(46))) for number in range(100)]))
     assert sum(stats.not_ip_types.values()) == 100
     assert stats.not_ip_types[-1] == 36

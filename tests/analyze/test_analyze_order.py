@@ -174,7 +174,7 @@ def test_bundles_hold_every_interval_in_order_and_no_more_rows_than_said() -> No
 
 
 @pytest.mark.parametrize("sizes", [[40_000, 3], [16_384, 16_384, 1]])
-def test_a_connection_is_told_once_however_the_records_come_in_batches(sizes: list[int]) -> None:
+def test_a_connection_is_reported_once_however_the_records_come_in_batches(sizes: list[int]) -> None:
     rows = np.zeros(sum(sizes), RECORD)
     pairs = np.arange(len(rows)) // 2  # the two halves of a connection, one after the other
     back = np.arange(len(rows)) % 2 == 1

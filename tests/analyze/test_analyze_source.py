@@ -36,7 +36,7 @@ def _zstd(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["", "gzip", "gzip twice", "zstd"])
-def test_compression_is_told_by_content(kind: str, tmp_path: Path) -> None:
+def test_compression_is_recognised_by_content(kind: str, tmp_path: Path) -> None:
     content = {
         "": lambda: TEXT,
         "gzip": lambda: gzip.compress(TEXT),
@@ -54,7 +54,7 @@ def test_compression_is_told_by_content(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 @pytest.mark.parametrize("cut", [0.5, 0.95])
-def test_a_truncated_stream_gives_what_it_has_and_says_so(kind: str, cut: float, tmp_path: Path) -> None:
+def test_a_truncated_stream_gives_what_it_has_and_reports_it(kind: str, cut: float, tmp_path: Path) -> None:
     noise = b"noise" + bytes(range(256)) * 40 + TEXT
     content = gzip.compress(noise, 1) if kind == "gzip" else _zstd(noise * 20)
     path = tmp_path / "cut"

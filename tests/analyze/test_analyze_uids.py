@@ -71,7 +71,7 @@ def test_one_uid_is_one_connection(texts: list[str], tmp_path: Path) -> None:
     assert found["summary"]["total_packets"] == 1100
 
 
-def test_what_is_told_only_on_its_way_has_what_was_told_last(tmp_path: Path) -> None:
+def test_what_is_reported_only_on_its_way_has_what_was_reported_last(tmp_path: Path) -> None:
     found = report(tmp_path, tsv(EARLY, LATER, path="conn_long"))
     assert [flow[5:] for flow in flows(found)] == [(900, 488000)]
 

@@ -57,7 +57,7 @@ def test_notes_do_not_tell_to_type_what_has_a_button() -> None:
         assert not re.search("--|trafficctl", re.sub(typed, "", note))
 
 
-def test_sums_are_told_as_people_read_them() -> None:
+def test_sums_are_reported_as_people_read_them() -> None:
     """Of what comes with every sum, each is shown with a title and a unit or left out, never a bare figure."""
     history = (PAGE / "views" / "history.js").read_text()
     shown = set(re.findall(r"\b(\w+): \[", history.partition("const SHOW = {")[2].partition("};")[0]))

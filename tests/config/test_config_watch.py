@@ -198,7 +198,7 @@ def test_other_targets_take_the_place_of_the_first(etc: Path, watched: Callable[
     assert each.wait()
 
 
-def test_at_the_limits_of_inotify_it_polls_and_says_so(
+def test_at_the_limits_of_inotify_it_polls_and_reports_it(
     etc: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Exhausted(watch.InotifyObserver):  # type: ignore[misc]

@@ -70,7 +70,7 @@ def test_a_handler_is_its_marked_functions() -> None:
     assert ask(service, "Unban", {"cidr": "x"}, may_change=False)[0]["error"].endswith("PermissionDenied")
 
 
-def test_a_change_goes_on_although_who_asked_for_it_has_gone() -> None:
+def test_a_change_continues_although_who_asked_for_it_has_gone() -> None:
     done: list[str] = []
 
     class Slow:
@@ -157,7 +157,7 @@ def test_errors_are_varlink_errors(method: str, parameters: dict[str, Any], erro
     described.check(described.errors[name], reply["parameters"])
 
 
-def test_every_mistake_is_told() -> None:
+def test_every_mistake_is_reported() -> None:
     (reply,) = ask(Canned(Broadcast()), "AddCidr", {"cidr": "nonsense"})
     assert reply["error"] == "io.trafficmon.Invalid"
     assert [each["where"] for each in reply["parameters"]["mistakes"]] == ["cidr", "action"]
@@ -208,7 +208,7 @@ def test_upgrade_is_refused() -> None:
         b'{"method": "a.b", "parameters": {"x": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_what_is_no_call_is_told_so(raw: bytes) -> None:
+def test_what_is_no_call_is_refused_as_such(raw: bytes) -> None:
     with pytest.raises(dispatch.BadMessage):
         dispatch.parse(raw)
 

@@ -58,7 +58,7 @@ def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n\0", b"\0", b"\xff" * 100 + b"\0", b'{"method":1}\0'])
-def test_garbage_is_told_and_ended(running: Running, garbage: bytes) -> None:
+def test_garbage_is_reported_and_ended(running: Running, garbage: bytes) -> None:
     with connect(running) as sock:
         sock.sendall(garbage)
         told = drain(sock)
@@ -75,7 +75,7 @@ def test_ten_megabytes_without_an_end(running: Running) -> None:
     assert running.clients.counts.bad == 1
 
 
-def test_too_large_a_message_is_told(running: Running) -> None:
+def test_too_large_a_message_is_reported(running: Running) -> None:
     with connect(running) as sock:
         sock.sendall(b" " * (connection.MAX_MESSAGE_BYTES + 1) + b"\0")
         (told,) = replies(sock)
@@ -156,7 +156,7 @@ def test_a_watcher_that_is_gone_is_forgotten_at_once(running: Running) -> None:
     until(lambda: not running.do(running.broadcast.wants, "events"))
 
 
-def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running) -> None:
+def test_a_watcher_that_does_not_read_loses_records_and_gets_their_number(running: Running) -> None:
     event = {"action": "DROP", "src_ip": "203.0.113.5", "dst_ip": "192.0.2.1", "note": "x" * 1000}
     with connect(running) as sock:
         sock.sendall(WATCH_CALL)
@@ -181,7 +181,7 @@ def test_a_watcher_that_does_not_read_loses_records_and_is_told(running: Running
         assert got < QUEUE_RECORDS * 2
 
 
-def test_a_client_that_never_reads_is_let_go(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_reads_is_released(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WRITE_TIMEOUT_S", 0.2)
     running.canned.flow_rows = 100_000
     with connect(running) as sock:

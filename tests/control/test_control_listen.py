@@ -62,7 +62,7 @@ def test_another_file_is_not_touched(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_path_that_will_not_do_is_told(tmp_path: Path) -> None:
+def test_a_path_that_will_not_do_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match="cannot listen on"):
         open_socket(tmp_path / ("x" * 120), {})
 

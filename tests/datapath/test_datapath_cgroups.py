@@ -88,7 +88,7 @@ def test_where_nothing_can_be_watched_the_tree_is_read_again(top: Path, monkeypa
     found.close()
 
 
-def test_a_host_without_such_a_tree_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_such_a_tree_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert root(tmp_path) is None
     (tmp_path / "unified").mkdir()
     (tmp_path / "unified" / "cgroup.controllers").touch()

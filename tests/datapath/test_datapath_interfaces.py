@@ -120,7 +120,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     watched.close()
 
 
-def test_changes_in_a_burst_are_told_once(kernel: socket.socket) -> None:
+def test_changes_in_a_burst_are_reported_once(kernel: socket.socket) -> None:
     async def watch() -> int:
         told = []
         watching = interfaces.Watch(lambda: told.append(1))
@@ -134,7 +134,7 @@ def test_changes_in_a_burst_are_told_once(kernel: socket.socket) -> None:
     assert asyncio.run(watch()) == 1
 
 
-def test_changes_without_end_are_told_twice_a_second_and_the_last_is_not_missed(kernel: socket.socket) -> None:
+def test_changes_without_end_are_reported_twice_a_second_and_the_last_is_not_missed(kernel: socket.socket) -> None:
     async def watch() -> tuple[list[float], float]:
         told: list[float] = []
         watching = interfaces.Watch(lambda: told.append(time.monotonic()))
@@ -195,7 +195,7 @@ def test_a_million_routes_leave_others_their_turn(kernel: socket.socket, monkeyp
     assert asyncio.run(watch()) >= 3
 
 
-def test_nothing_is_told_after_the_end(kernel: socket.socket) -> None:
+def test_nothing_is_reported_after_the_end(kernel: socket.socket) -> None:
     async def watch() -> list[int]:
         told: list[int] = []
         watching = interfaces.Watch(lambda: told.append(1))

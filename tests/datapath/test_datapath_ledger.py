@@ -10,7 +10,7 @@ from datapath_world import World, finish
 from trafficmond import abi
 
 
-def test_a_restart_goes_on_where_the_last_reader_was() -> None:
+def test_a_restart_continues_where_the_last_reader_was() -> None:
     world = World()
     finish(world.book(1, 5))
     assert world.read()["packets"].tolist() == [5]

@@ -35,6 +35,6 @@ def test_a_host_without_resolvers_has_its_addresses(tmp_path: Path) -> None:
     assert ("127.0.0.1/32", "own address") in lifelines(tmp_path / "missing")
 
 
-def test_what_is_own_and_resolver_is_told_once(tmp_path: Path) -> None:
+def test_what_is_own_and_resolver_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
     assert [what for prefix, what in lifelines(tmp_path / "resolv.conf") if prefix == "127.0.0.1/32"] == ["own address"]

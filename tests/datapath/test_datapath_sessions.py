@@ -56,12 +56,12 @@ def test_only_who_has_authenticated_and_is_still_there_counts(state: str, kind: 
     assert bool(logged_in([session("192.0.2.7", state=state, kind=kind)])) is counts
 
 
-def test_a_host_with_several_sessions_is_told_once_with_all_its_services() -> None:
+def test_a_host_with_several_sessions_is_reported_once_with_all_its_services() -> None:
     found = [session("192.0.2.7", "sshd"), session("192.0.2.7", "cockpit"), session("192.0.2.7"), session("192.0.2.8")]
     assert logged_in(found) == {"192.0.2.7": "cockpit, sshd", "192.0.2.8": "sshd"}
 
 
-def test_a_host_without_logind_is_told_apart_from_one_where_nobody_is(
+def test_a_host_without_logind_is_distinguished_from_one_where_nobody_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "_LOGIND", tmp_path)

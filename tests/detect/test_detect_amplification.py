@@ -20,7 +20,7 @@ def reflected(count: int, sport: int, size: int, network: str = "11.0.0.0/8", **
 @pytest.mark.parametrize(
     ("sport", "size"), [(53, 1400), (123, 482), (11211, 1442), (4500, 246), (3702, 700), (19, 1000)]
 )
-def test_reflected_answers_are_one_threat_told_by_the_victim(sport: int, size: int) -> None:
+def test_reflected_answers_are_one_threat_that_names_the_victim(sport: int, size: int) -> None:
     (threat,) = watch(Amplification).see(reflected(300, sport, size))
     assert (threat.src_ip, threat.dst_ip) == (None, V)
     assert threat.evidence["ports"] == [sport]

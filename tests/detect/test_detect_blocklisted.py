@@ -22,7 +22,7 @@ MONITORED, DROPPED = (verdict_word(action, Reason.LIST, 7) for action in (Action
     ],
     ids=["let in", "let out", "kept in"],
 )
-def test_talk_with_the_listed_is_told(row: dict[str, Any]) -> None:
+def test_talk_with_the_listed_is_reported(row: dict[str, Any]) -> None:
     (threat,) = watch(Blocklisted).see([row])
     assert threat.severity == Severity.MEDIUM
     assert {threat.src_ip, threat.dst_ip} == {LISTED, HOST}

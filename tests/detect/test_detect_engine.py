@@ -228,7 +228,7 @@ def test_a_large_batch_is_looked_at_in_parts_without_a_seam() -> None:
     ]
 
 
-def test_a_restart_goes_on_with_the_open_threats_and_no_count_goes_back() -> None:
+def test_a_restart_continues_with_the_open_threats_and_no_count_goes_back() -> None:
     before = Engine()
     before.feed(scan(1, 300), T0 + 5)
     (open_then,) = before.threats()
@@ -242,7 +242,7 @@ def test_a_restart_goes_on_with_the_open_threats_and_no_count_goes_back() -> Non
     assert (end.state, end.threat.id) == (CLOSED, open_then.id)
 
 
-def test_what_was_over_while_nobody_looked_is_closed_and_not_told() -> None:
+def test_what_was_over_while_nobody_looked_is_closed_and_not_reported() -> None:
     before = Engine()
     before.feed(scan(1, 30), T0 + 5)
     after, late = Engine(), T0 + 5 + DETECTORS["port_scan"].idle_timeout_s + 60

@@ -17,7 +17,7 @@ def upload(mib: int, src: str = HOST, dst: str = OUT, back: int = 1, **fields: A
     return talk(flow(src, dst, 443), bytes=mib * MIB, reply_bytes=back * MIB, **fields)
 
 
-def test_an_upload_unlike_any_before_is_told() -> None:
+def test_an_upload_unlike_any_before_is_reported() -> None:
     detector = watch(Exfiltration)
     detector.see([upload(20, dst="198.51.100.1")])
     (threat,) = detector.see([upload(600)], after=DAY)

@@ -46,7 +46,7 @@ def scan(engine: Engine, ports: range) -> list[str]:
     return [update.threat.detector for update in told]
 
 
-def test_a_scan_that_goes_on_over_a_restart_has_no_new_budget(tmp_path: Path) -> None:
+def test_a_scan_that_continues_over_a_restart_has_no_new_budget(tmp_path: Path) -> None:
     keeper, _, _ = learned(tmp_path, scanned(range(10)))
     asyncio.run(keeper.recall())
     asyncio.run(keeper.keep(now=True))

@@ -115,7 +115,7 @@ def test_what_a_destination_is(dst: str, dport: int, udp: bool, told: int) -> No
     assert len(house.see([called(src, dst, dport, 7, udp=udp)])) == told
 
 
-def test_ipv6_destinations_are_told_by_their_48_bits() -> None:
+def test_ipv6_destinations_are_recognised_by_their_48_bits() -> None:
     house = learnt()
     assert len(house.see([called("fd00::2", "2001:db8:1:2::3", 443, 7)])) == 1
     assert house.see([called("fd00::2", "2001:db8:1:ffff::9", 443, 7)]) == []
@@ -128,7 +128,7 @@ def test_a_ping_has_no_port() -> None:
     assert threat.summary.startswith("backup.service connected to 198.51.100.9 icmp for the first")
 
 
-def test_nothing_is_told_while_a_unit_is_learnt() -> None:
+def test_nothing_is_reported_while_a_unit_is_learnt() -> None:
     house = learnt(days=6)
     assert house.see([called(US, "198.51.100.9", 443, 7)]) == []
     house.wait(2)
@@ -148,7 +148,7 @@ def test_time_when_nobody_watched_is_no_time_of_learning() -> None:
     assert len(house.see([called(US, "198.51.101.9", 443, 7)])) == 1
 
 
-def test_a_unit_that_meets_new_ones_all_the_time_is_never_told_of() -> None:
+def test_a_unit_that_meets_new_ones_all_the_time_is_never_reported() -> None:
     house = learnt()
     house.see([called(US, "203.0.113.9", 53, 8, udp=True)])
     house.wait(4)
@@ -160,7 +160,7 @@ def test_a_unit_that_meets_new_ones_all_the_time_is_never_told_of() -> None:
     assert len(house.see([called(US, "25.1.0.9", 53, 8, udp=True)])) == 1
 
 
-def test_a_unit_that_changes_its_ways_is_told_of_a_few_times_and_then_broad() -> None:
+def test_a_unit_that_changes_its_ways_is_reported_a_few_times_and_then_broad() -> None:
     house = learnt()
     told = [len(house.see([called(US, f"23.{number}.0.9", 443, 7)])) for number in range(10)]
     assert told == [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]

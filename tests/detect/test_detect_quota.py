@@ -29,7 +29,7 @@ def used(octets: int, period: str = "2023-11") -> list[Used]:
         (900 * GIB, ["80% of it is used", "it is used up"]),
     ],
 )
-def test_the_share_and_the_whole_are_told(octets: int, told: list[str]) -> None:
+def test_the_share_and_the_whole_are_reported(octets: int, told: list[str]) -> None:
     engine = Engine()
     engine.inform("quota", used(octets))
     updates = engine.feed(empty(FLOW), T0)
@@ -39,7 +39,7 @@ def test_the_share_and_the_whole_are_told(octets: int, told: list[str]) -> None:
         assert update.threat.evidence["percent"] == round(octets / GIB, 1)
 
 
-def test_it_is_one_threat_that_lasts_while_it_is_told_and_ends_with_the_period() -> None:
+def test_it_is_one_threat_that_lasts_while_it_is_reported_and_ends_with_the_period() -> None:
     engine = Engine()
     for minute in range(60):
         engine.inform("quota", used((80 + minute // 10) * GIB))

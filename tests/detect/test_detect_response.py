@@ -51,7 +51,7 @@ def test_a_ban_grows_with_each_return_up_to_its_bound_and_is_forgiven_in_time() 
     assert (ban.ttl_s, ban.count) == (600, 1)
 
 
-def test_shadow_decides_the_same_and_says_so() -> None:
+def test_shadow_decides_the_same_and_reports_it() -> None:
     (ban,) = response(ban="shadow").decide(update(), NOW)
     assert ban.shadow
 

@@ -25,7 +25,7 @@ def flood(count: int, **fields: Any) -> list[dict[str, Any]]:
     ],
     ids=["silent", "ecn", "half open", "reset"],
 )
-def test_forged_sources_are_one_threat_told_by_the_victim(fields: dict[str, Any]) -> None:
+def test_forged_sources_are_one_threat_that_names_the_victim(fields: dict[str, Any]) -> None:
     (threat,) = watch(SynFlood).see(flood(3000, **fields))
     assert (threat.src_ip, threat.dst_ip) == (None, V)
     assert threat.severity >= Severity.HIGH

@@ -10,7 +10,7 @@ A, B = "203.0.113.9", "192.0.2.1"
 
 
 @pytest.mark.parametrize(("proto", "severity"), [(99, Severity.LOW), (200, Severity.MEDIUM), (254, Severity.LOW)])
-def test_odd_protocols_are_told_once_they_are_more_than_a_stray_packet(proto: int, severity: Severity) -> None:
+def test_odd_protocols_are_reported_once_they_are_more_than_a_stray_packet(proto: int, severity: Severity) -> None:
     detector = watch(UnusualProtocol)
     row = flow(A, B, 0, proto=proto, sport=0, packets=6, first_flags=0, tcp_flags=0)
     assert detector.see([row]) == []

@@ -115,7 +115,7 @@ def test_acknowledgements_of_a_download_seen_one_way_are_no_flood(size: int, fir
     assert len(watch(Volume).see([row])) == expected
 
 
-def test_floods_that_wait_to_be_told_are_bounded() -> None:
+def test_floods_that_wait_to_be_reported_are_bounded() -> None:
     detector = watch(Volume, capacity=1 << 16)
     told = []
     for network in range(60):  # 32 of each batch are looked at
@@ -125,7 +125,7 @@ def test_floods_that_wait_to_be_told_are_bounded() -> None:
     assert len({threat.dst_ip for threat in told}) == len(told)
 
 
-def test_a_flood_that_goes_on_over_a_restart_is_told_when_it_is_seen_again() -> None:
+def test_a_flood_that_continues_over_a_restart_is_reported_when_it_is_seen_again() -> None:
     before, after = watch(Volume), watch(Volume)
     assert before._feed(flows([stream(5000)]), T0) == []
     after.detector.recall(before.detector.learned(), T0 + 4)

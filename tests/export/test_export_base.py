@@ -163,7 +163,7 @@ def test_the_end_comes_in_time_and_what_is_left_is_lost() -> None:
     assert (one.status()["lost"], one.status()["queue"], transport.closed) == (7, 0, True)
 
 
-def test_rows_that_cannot_be_told_do_not_end_it() -> None:
+def test_rows_that_cannot_be_reported_do_not_end_it() -> None:
     transport = Recorder(breaks=True)
     one = exporter(transport)
     one.put(reports(3), NAMES)

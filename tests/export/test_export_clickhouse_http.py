@@ -85,7 +85,7 @@ def test_what_is_sent(served: tuple[http.server.HTTPServer, type[Handler]]) -> N
         ((200, b"\xff" * 9999), "127.0.0.1"),
     ],
 )
-def test_what_the_server_complains_of_is_told(
+def test_what_the_server_complains_of_is_reported(
     served: tuple[http.server.HTTPServer, type[Handler]], reply: tuple[int, bytes], says: str
 ) -> None:
     server, handler = served

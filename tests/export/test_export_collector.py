@@ -189,7 +189,7 @@ def test_tcp_tells_everything(biflow: bool) -> None:
     assert told == wanted["packets"] + wanted["reply_packets"]
 
 
-def test_tcp_goes_on_when_the_collector_comes_back() -> None:
+def test_tcp_continues_when_the_collector_comes_back() -> None:
     collector = Tcp()
     with exporting(to=f"ipfix+tcp://127.0.0.1:{collector.port}") as exports:
         exports.put(reports(10, reply_packets=0), NAMES)

@@ -122,7 +122,7 @@ def test_totals_and_sizes_of_every_kind(max_bytes: int, biflow: bool) -> None:
     assert decoder.messages <= 2 + len(decoder.records) * 110 // (max_bytes - 120) + 1, "messages are well filled"
 
 
-def test_every_row_is_told_once() -> None:
+def test_every_row_is_reported_once() -> None:
     rows = every_kind(300)
     for biflow in (False, True):
         assert sum(part.flows for part in parts(rows, 1452, biflow=biflow)) == len(rows)

@@ -24,7 +24,7 @@ def test_what_is_put_comes_out_in_order(tmp_path: Path) -> None:
     assert (spool.oldest(0), spool.flows, spool.bytes, list((tmp_path / "a" / "b").iterdir())) == (None, 0, 0, [])
 
 
-def test_the_next_process_goes_on(tmp_path: Path) -> None:
+def test_the_next_process_continues(tmp_path: Path) -> None:
     first = Spool(tmp_path, 1 << 20)
     first.put(7, {"batch": "b"}, b"body")
     (tmp_path / ".000000000002-9.batch.tmp").write_bytes(b"half a fi")  # a crash while it was written
@@ -55,7 +55,7 @@ def test_it_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]\nx", b'{"bytes": 5}\nabcd', b"\xff\n"])
-def test_a_damaged_file_is_told_apart(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_distinguished(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "000000000001-3.batch").write_bytes(content)
     spool = Spool(tmp_path, 1 << 20)
     entry = spool.oldest(0)

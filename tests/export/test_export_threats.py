@@ -99,7 +99,7 @@ def test_the_latest_is_how_it_is_now(server: ClickHouseServer, tmp_path: Path) -
     assert now(server) == [[f"{7:012x}", 4, "closed"], [f"{8:012x}", 8, "opened"]], "over partitions, too"
 
 
-def test_sensors_are_told_apart(server: ClickHouseServer, tmp_path: Path) -> None:
+def test_sensors_are_distinguished(server: ClickHouseServer, tmp_path: Path) -> None:
     for sensor in ("gate", "mill"):
         with exporting(server.url, tmp_path, sensor=sensor) as exports:
             exports.threat(threat(1), "opened")
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_lost_and_counted(tmp_path: Path, monkeypatch: pyte
         assert (told["queue"], told["lost"]) == (4096, 905)
 
 
-def test_one_that_cannot_be_told_stops_no_other(server: ClickHouseServer, tmp_path: Path) -> None:
+def test_one_that_cannot_be_reported_stops_no_other(server: ClickHouseServer, tmp_path: Path) -> None:
     with exporting(server.url, tmp_path) as exports:
         exports.threat(threat(1, src_ip="nonsense"), "opened")
         until(lambda: sent(exports), exports.status)

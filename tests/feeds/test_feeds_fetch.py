@@ -159,7 +159,7 @@ def test_a_folder_that_is_not_there_is_said(settings: Settings, tmp_path: Path) 
         run(replace(settings, feeds_dir=tmp_path / "nowhere"))
 
 
-def test_no_secret_is_told(server: FeedServer, tmp_path: Path) -> None:
+def test_no_secret_is_reported(server: FeedServer, tmp_path: Path) -> None:
     """Neither by the process, nor in its files, nor by what shows settings."""
     config = tmp_path / "trafficmond.toml"
     url = server.url("/s3cr3tpath/list?key=T0KENT0KEN").replace("http://", "http://u5er:passw0rd@")

@@ -101,7 +101,7 @@ def test_what_is_no_list_is_refused(server: FeedServer, page: object, wrong: str
         get(server.url("/T0KEN"), HERE, Validators())
 
 
-def test_what_a_server_says_of_an_error_is_told_without_the_url(server: FeedServer) -> None:
+def test_what_a_server_says_of_an_error_is_reported_without_the_url(server: FeedServer) -> None:
     server.page = lambda handler: handler.wfile.write(b"HTTP/1.1 403 no T0KENT0KEN for you\r\n\r\n")
     with pytest.raises(FetchError, match=r"^the server answered 403 no \*\*\* for you$"):
         get(server.url("/list?key=T0KENT0KEN"), HERE, Validators())

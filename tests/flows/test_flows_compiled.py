@@ -135,7 +135,7 @@ def test_a_table_that_reports_nothing_takes_ticks_at_once_and_is_the_same(seed: 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_connections_that_go_on_end_and_come_again_make_the_same_rows(seed: int) -> None:
+def test_connections_that_continue_end_and_come_again_make_the_same_rows(seed: int) -> None:
     pick = np.random.default_rng(seed)
     pair = tables(in_order=seed % 2 == 0)
     now = T0

@@ -76,7 +76,7 @@ def test_a_syn_that_is_sent_again_before_the_answer_is_the_same_call(table: Flow
 
 
 @pytest.mark.parametrize("packets", [1, 3])
-def test_a_record_that_goes_on_from_the_call_before_hides_no_call(
+def test_a_record_that_continues_from_the_call_before_hides_no_call(
     table: FlowTable, deltas: Deltas, packets: int
 ) -> None:
     """One CPU has the handshake of the next call; to another, which had that of the one before, it is all one."""

@@ -15,7 +15,7 @@ from trafficmond.verdict import verdict_word
 @pytest.mark.parametrize(
     ("action", "expected"), [(Action.ALLOW, 0), (Action.MONITOR, 1), (Action.DROP, 1), (Action.LIMIT, 0)]
 )
-def test_only_monitored_and_dropped_packets_are_told(
+def test_only_monitored_and_dropped_packets_are_reported(
     deltas: Callable[..., Batch], action: Action, expected: int
 ) -> None:
     batch, suppressed = events(deltas({"verdict": verdict_word(action, Reason.RULE, 7)}), 101.0, 10)

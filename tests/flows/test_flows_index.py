@@ -23,7 +23,7 @@ def test_keys_have_places_in_the_order_in_which_they_came() -> None:
     assert index.keys.tolist() == list(known)
 
 
-def test_keys_of_one_hash_are_told_apart() -> None:
+def test_keys_of_one_hash_are_distinguished() -> None:
     keys = np.arange(3000, dtype=np.uint64) << np.uint64(52)
     index = Index()
     assert index.place(keys)[0].tolist() == list(range(3000))

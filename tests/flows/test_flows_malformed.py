@@ -11,7 +11,7 @@ def test_every_reason_of_the_parser_has_a_word_of_its_own() -> None:
     assert len(set(MALFORMED.values())) == len(MALFORMED)
 
 
-def test_only_what_was_seen_is_told() -> None:
+def test_only_what_was_seen_is_reported() -> None:
     counts = [0] * 16
     counts[abi.SHORT_IP] = 3
     assert by_reason(counts) == {"short_ip": 3}

@@ -112,7 +112,7 @@ def test_a_unit_goes_before_the_kernel_and_the_later_before_the_earlier(owners: 
     assert found["owner"] == kept
 
 
-def test_what_goes_over_to_another_unit_is_told_of_each() -> None:
+def test_what_goes_over_to_another_unit_is_reported_for_each() -> None:
     table = FlowTable(16, 30.0, 300.0, seed=1)
     now = 100.0
     for owner, packets in ((UNIT, 3), (KERNEL, 1), (OTHER, 5)):

@@ -43,7 +43,7 @@ def test_the_notes_are_laid_out_as_the_programs_write_them() -> None:
         ((CURL, 0), CURL),
     ],
 )
-def test_a_process_is_kept_where_its_cgroup_alone_is_told(owners: tuple[int, ...], kept: int, numpy: bool) -> None:
+def test_a_process_is_kept_where_its_cgroup_alone_is_reported(owners: tuple[int, ...], kept: int, numpy: bool) -> None:
     kind = Table if numpy else FlowTable
     table = kind(16, 30.0, 300.0, seed=1, in_order=False, reporting=True)
     told = 0

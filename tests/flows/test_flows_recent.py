@@ -124,7 +124,7 @@ def test_a_host_sends_what_its_flows_send_and_its_peers_receive() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
-def test_hosts_are_told_apart_by_their_whole_address(count: int) -> None:
+def test_hosts_are_distinguished_by_their_whole_address(count: int) -> None:
     rows, dice = empty(FLOW, count), np.random.default_rng(count)
     for name in ("src_hi", "src_lo", "dst_hi", "dst_lo"):
         rows[name] = dice.integers(0, 3, count)

@@ -77,7 +77,7 @@ def test_a_long_flow_is_reported_every_active_timeout(table: FlowTable, deltas: 
 # ---- reports ----
 
 
-def test_a_change_of_verdict_is_told_under_the_old_one_first(table: FlowTable, deltas: Deltas) -> None:
+def test_a_change_of_verdict_is_reported_under_the_old_one_first(table: FlowTable, deltas: Deltas) -> None:
     table.update(deltas({**THERE, "verdict": MONITOR, "packets": 5}), 101.0)
     (flow,) = table.update(deltas({**THERE, "verdict": ALLOW, "packets": 2, "last": 101.5}), 102.0)
     assert (flow["verdict"], flow["packets"], flow["d_packets"]) == (ALLOW, 7, 2)
@@ -104,7 +104,7 @@ def test_verdicts_that_meet_in_one_batch_are_kept_apart(table: FlowTable, deltas
     assert total(reports, "packets", "reply_packets") == 104
 
 
-def test_dropped_replies_are_told_apart_from_what_passed(table: FlowTable, deltas: Deltas) -> None:
+def test_dropped_replies_are_distinguished_from_what_passed(table: FlowTable, deltas: Deltas) -> None:
     table.update(
         deltas({**THERE, "verdict": ALLOW, "direction": 1}, {**BACK, "first": 100.1, "verdict": DROP, "packets": 3}),
         101.0,
@@ -124,7 +124,7 @@ def test_replies_whose_fate_changes_between_drains_keep_both_fates(table: FlowTa
     assert total(reports[reports["verdict"] == ALLOW], "packets", "reply_packets") == 5
 
 
-def test_replies_alone_are_told_under_their_own_rules(table: FlowTable, deltas: Deltas) -> None:
+def test_replies_alone_are_reported_under_their_own_rules(table: FlowTable, deltas: Deltas) -> None:
     answer = {**BACK, "first_flags": SYN_ACK, "verdict": ALLOW, "packets": 3}
     table.update(deltas(answer), 101.0)
     (flow,) = table.update(deltas({**answer, "verdict": MONITOR, "last": 101.5, "packets": 4}), 102.0)

@@ -101,7 +101,7 @@ def test_what_never_was_right_is_not_in_use(tmp_path: Path) -> None:
     assert not databases.atlas
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, path: Path) -> None:
     (tmp_path / "geo").write_text("")
     databases = Databases(tmp_path / "geo")
     assert "cannot be kept for the next start" in databases.refresh([path]).notes[0].what

@@ -96,7 +96,7 @@ def test_a_ban_cannot_end_and_last_forever(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_who_lifts_what_lies_in_a_wider_ban_is_told_which_and_how(tmp_path: Path) -> None:
+def test_lifting_within_a_wider_ban_names_that_ban_and_the_way(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("Ban", cidr="203.0.113.0/24", owner="jail")

@@ -139,7 +139,7 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
     asyncio.run(run())
 
 
-def test_what_waits_to_be_stored_is_told_once(tmp_path: Path) -> None:
+def test_what_waits_to_be_stored_is_reported_once(tmp_path: Path) -> None:
     """Whatever the writer does meanwhile: each answer has each row once."""
 
     async def run() -> None:

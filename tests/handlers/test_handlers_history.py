@@ -96,7 +96,7 @@ def test_the_rules_of_one_command_are_one_change(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_what_stands_in_a_file_is_told_and_written_only_if_asked(tmp_path: Path) -> None:
+def test_what_stands_in_a_file_is_reported_and_written_only_if_asked(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask.parts.follow_rules()
@@ -148,7 +148,7 @@ def test_what_is_in_force_as_a_file_gives_the_same_again(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_numbers_go_on_over_a_restart_and_what_changed_meanwhile_is_a_change(tmp_path: Path) -> None:
+def test_numbers_continue_over_a_restart_and_what_changed_meanwhile_is_a_change(tmp_path: Path) -> None:
     async def first() -> None:
         async with asking(tmp_path) as ask:
             await ask.parts.follow_rules()
@@ -313,7 +313,7 @@ def test_a_rule_on_one_host_is_taken_back_and_put_back(tmp_path: Path, cidr: str
     asyncio.run(run())
 
 
-def test_lists_the_allowlist_and_the_default_are_told_as_the_settings_have_them(tmp_path: Path) -> None:
+def test_lists_the_allowlist_and_the_default_are_reported_as_the_settings_have_them(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask.parts.follow_rules()

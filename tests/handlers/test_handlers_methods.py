@@ -74,7 +74,7 @@ def test_what_changes_is_marked_so() -> None:
         ("Ban", {"cidr": "203.0.113.9", "reason": "two\nlines"}, "reason: "),
     ],
 )
-def test_what_is_out_of_bounds_is_told(tmp_path: Path, method: str, parameters: dict[str, Any], told: str) -> None:
+def test_what_is_out_of_bounds_is_reported(tmp_path: Path, method: str, parameters: dict[str, Any], told: str) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             name, said = await ask.refused(method, **parameters)

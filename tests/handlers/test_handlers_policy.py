@@ -8,7 +8,7 @@ from pathlib import Path
 from asking import asking
 
 
-def test_every_prefix_of_every_rule_is_told(tmp_path: Path) -> None:
+def test_every_prefix_of_every_rule_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "cidr.d"
     folder.mkdir()
     many = [f"10.{at >> 8}.{at & 255}.0/24" for at in range(1234)]

@@ -147,7 +147,7 @@ def test_several_changes_on_probation_are_all_named(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_folder_without_rules_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_rules_is_reported(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as asked:
             empty = tmp_path / "empty"

@@ -137,7 +137,7 @@ def test_a_limit_keeps_its_rate(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_rules_on_one_prefix_are_told_apart_by_their_services(tmp_path: Path) -> None:
+def test_rules_on_one_prefix_are_distinguished_by_their_services(tmp_path: Path) -> None:
     async def main() -> None:
         async with asking(tmp_path) as ask:
             for ports in (["tcp/443", "80"], ["https"], ["gre"], None):
@@ -170,7 +170,7 @@ def test_rules_on_one_prefix_are_told_apart_by_their_services(tmp_path: Path) ->
     asyncio.run(main())
 
 
-def test_a_saved_rule_goes_only_with_save(tmp_path: Path) -> None:
+def test_a_saved_rule_is_removed_only_with_save(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.0/24", save=True)
@@ -306,7 +306,7 @@ def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatc
     asyncio.run(run())
 
 
-def test_more_rules_that_end_over_one_another_than_the_kernel_looks_at_are_told(tmp_path: Path) -> None:
+def test_more_rules_that_end_over_one_another_than_the_kernel_looks_at_are_reported(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             for length in range(32, 32 - PARENTS_MAX, -1):  # the longest ends first, so each lies over a living one

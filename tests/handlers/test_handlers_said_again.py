@@ -86,7 +86,7 @@ def test_a_rule_said_again_comes_after_those_that_were_said_meanwhile(tmp_path: 
     asyncio.run(run())
 
 
-def test_who_removes_what_lies_in_a_wider_rule_is_told_which_and_how(tmp_path: Path) -> None:
+def test_removing_within_a_wider_rule_names_that_rule_and_the_way(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             path = tmp_path / "cidr.d" / "one.toml"

@@ -90,7 +90,7 @@ def test_sigusr1_begins_the_logs_anew(lab: Lab) -> None:
         assert "203.0.113.8" not in (daemon.home / "moved").read_text()
 
 
-def test_the_service_manager_is_told_what_happens(lab: Lab, prepared: Daemon) -> None:
+def test_the_service_manager_is_informed_of_what_happens(lab: Lab, prepared: Daemon) -> None:
     path = prepared.home / "notify"
     told: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -200,7 +200,7 @@ def test_an_interface_named_on_the_command_line_must_exist(lab: Lab, prepared: D
         daemon.remove()
 
 
-def test_an_interface_that_vanishes_is_let_go_and_taken_up_again(lab: Lab) -> None:
+def test_an_interface_that_vanishes_is_released_and_taken_up_again(lab: Lab) -> None:
     link = lab.links[0]
     with Daemon(lab, SETTINGS) as daemon:
         with Sender(lab.outside, link.outside) as sender:

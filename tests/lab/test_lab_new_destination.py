@@ -17,7 +17,7 @@ DAY = 86400.0
 KNOWN, NEW = "203.0.113.7", "198.51.100.9"
 
 
-def test_a_new_destination_is_told_after_the_time_of_learning_and_a_restart(lab: Lab) -> None:
+def test_a_new_destination_is_reported_after_the_time_of_learning_and_a_restart(lab: Lab) -> None:
     for address in (KNOWN, NEW):
         lab.outside.ip(f"address add {address}/32 dev lo")
         lab.host.ip(f"route add {address}/32 via {lab.links[0].outside_ip}")

@@ -107,7 +107,7 @@ def test_an_mtu_that_native_mode_refuses_is_named_and_its_change_noticed(lab: La
         assert modes(watched(daemon, "tmlab0", "tmlab1")) == {"tmlab0": "native", "tmlab1": "native"}
 
 
-def test_an_interface_becomes_native_when_its_mtu_allows_it_and_drops_go_on(lab: Lab) -> None:
+def test_an_interface_becomes_native_when_its_mtu_allows_it_and_drops_continue(lab: Lab) -> None:
     for namespace, name in ((lab.host, "tmlab1"), (lab.outside, "tmlabx1")):
         namespace.ip(f"link set {name} mtu 9000")
     with Daemon(lab, SETTINGS, interfaces=["tmlab*"]) as daemon:
@@ -123,7 +123,7 @@ def test_an_interface_becomes_native_when_its_mtu_allows_it_and_drops_go_on(lab:
         assert modes(watched(daemon, "tmlab0", "tmlab1")) == {"tmlab0": "native", "tmlab1": "native"}
 
 
-def test_what_the_settings_no_longer_name_is_let_go(lab: Lab) -> None:
+def test_what_the_settings_no_longer_name_is_released(lab: Lab) -> None:
     with Daemon(lab, SETTINGS, interfaces=["tmlab0", "tmlab1"]) as daemon:
         watched(daemon, "tmlab0", "tmlab1")
         daemon._interfaces = ["tmlab0"]

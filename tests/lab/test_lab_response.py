@@ -130,7 +130,7 @@ def test_a_restart_forgets_no_open_threat_and_it_is_said_why_there_is_no_ban() -
         assert daemon.ask("threat", after["id"])["response"][0].startswith("not banned: source not proven yet")
 
 
-def test_a_scan_that_goes_on_over_a_restart_has_no_new_budget() -> None:
+def test_a_scan_that_continues_over_a_restart_has_no_new_budget() -> None:
     with Lab() as lab, Daemon(lab, SETTINGS.format(ban="false")) as daemon:
         link = lab.links[0]
         with Sender(lab.outside, link.outside) as sender:

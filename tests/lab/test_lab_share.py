@@ -43,7 +43,7 @@ def test_beside_xdp_filter_over_restarts_and_out_again() -> None:
             daemon.remove()
 
 
-def test_where_the_kernel_refuses_it_is_watched_alone_and_says_so() -> None:
+def test_where_the_kernel_refuses_it_is_watched_alone_and_status_says_why() -> None:
     with Lab() as lab, Sender(lab.outside, lab.links[0].outside) as sender:
         if takes_dispatchers(lab):
             pytest.skip("this kernel takes dispatchers")

@@ -50,7 +50,7 @@ __attribute__((section("xdp"), used)) int refused(struct xdp_md *x)
 """
 
 
-def test_what_the_verifier_objects_to_is_told_and_nobody_is_sent_for_capabilities(tmp_path: Path) -> None:
+def test_what_the_verifier_objects_to_is_reported_and_nobody_is_sent_for_capabilities(tmp_path: Path) -> None:
     built = tmp_path / "refused.o"
     headers = f"/usr/include/{platform.machine()}-linux-gnu"
     command = ["clang", "-target", "bpf", "-O2", "-idirafter", headers, "-x", "c", "-c", "-", "-o", built]

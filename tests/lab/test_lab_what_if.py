@@ -33,7 +33,7 @@ label = "shut"
 """
 
 
-def test_what_is_told_is_what_happens() -> None:
+def test_what_is_reported_is_what_happens() -> None:
     with Lab() as lab, Daemon(lab, rules={"10-now.toml": NOW}) as daemon:
         host = lab.links[0].host_ip
         frames = [

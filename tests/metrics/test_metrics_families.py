@@ -35,7 +35,7 @@ def test_verdicts_are_summed_over_rules() -> None:
     assert total("decided_packets") == value("accounted_packets", **{"class": "in_flows"})
 
 
-def test_an_interface_that_is_not_there_is_told_as_such() -> None:
+def test_an_interface_that_is_not_there_is_reported_as_such() -> None:
     assert value("interface_attached", interface="eth0") == 1
     assert value("interface_attached", interface='we"ird\\') == 0
 

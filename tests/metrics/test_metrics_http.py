@@ -77,7 +77,7 @@ def test_both_formats_by_what_is_accepted() -> None:
         (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (2 * MAX_REQUEST_BYTES) + b"\r\n\r\n", 431),
     ],
 )
-def test_who_asks_for_something_else_is_told(request_: bytes, status: int) -> None:
+def test_who_asks_for_something_else_gets_an_error(request_: bytes, status: int) -> None:
     async def check(port: int, renders: list[int]) -> None:
         assert (await told(port, request_)).startswith(f"HTTP/1.1 {status} ".encode())
         assert not renders

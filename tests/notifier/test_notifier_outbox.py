@@ -69,7 +69,7 @@ def test_it_asks_for_what_was_missed(outbox: Outbox) -> None:
     assert outbox.asked_since() == T0 - OVERLAP_S
 
 
-def test_an_open_one_that_goes_on_is_asked_for_from_when_it_was_last_heard_of(outbox: Outbox) -> None:
+def test_an_open_one_that_continues_is_asked_for_since_it_was_last_seen(outbox: Outbox) -> None:
     outbox.note([threat(1, last_seen=T0)], HIGH, T0)
     outbox.note([threat(1, state="updated", last_seen=T0 + 500_000)], HIGH, T0 + 500_000)
     assert outbox.asked_since() == T0 + 500_000 - OVERLAP_S
@@ -84,7 +84,9 @@ def test_told_situations_are_forgotten_in_the_end(outbox: Outbox) -> None:
         assert db.execute("SELECT count(*) FROM told").fetchone() == (0,)
 
 
-def test_what_does_not_fit_is_counted_and_told(outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_counted_and_reported(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outboxes, "MOST_NEWS", 10)
     outbox.note([threat(number) for number in range(8)], HIGH, T0)
     outbox.delivered("one", outbox.waiting("one")[-1], 0, T0)

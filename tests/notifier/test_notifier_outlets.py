@@ -191,7 +191,7 @@ def test_a_command_may_say_as_much_as_it_likes(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
-def test_nothing_of_a_commands_arguments_is_told(tmp_path: Path) -> None:
+def test_nothing_of_a_commands_arguments_is_reported(tmp_path: Path) -> None:
     arguments = ("https://hook.example/T0KENT0KEN", "--header=Authorization: Bearer abc123", "plainword", "/etc/known")
     shell = 'echo "cannot reach $1 with $2, $3 or $4" >&2; exit 1'
     with pytest.raises(Undelivered) as refused:
@@ -232,7 +232,7 @@ def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None
         ('[[target]]\nulr = "json://secretword"', "no such setting; did you mean url?"),
     ],
 )
-def test_mistakes_are_told_with_their_place_and_without_addresses(tmp_path: Path, text: str, wrong: str) -> None:
+def test_mistakes_are_reported_with_their_place_and_without_addresses(tmp_path: Path, text: str, wrong: str) -> None:
     path = tmp_path / "notify.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as refused:

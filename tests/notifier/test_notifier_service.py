@@ -133,7 +133,9 @@ def test_what_follows_the_first_word_is_grouped(notify: Notify, daemon: Running,
     assert 1.5 < http.times[1] - http.times[0] < 6
 
 
-def test_what_happens_while_it_is_down_is_told_afterwards(notify: Notify, daemon: Running, http: HttpTarget) -> None:
+def test_what_happens_while_it_is_down_is_reported_afterwards(
+    notify: Notify, daemon: Running, http: HttpTarget
+) -> None:
     notify.configure(notify.webhook(http), group_wait="1s")
     notify.start()
     wait_for(lambda: watched(daemon), "somebody who watches")

@@ -23,7 +23,7 @@ def test_numbers_outlive_reloads_edits_and_restarts() -> None:
     assert RuleIds().assign(edited, 0.0).tolist() == after
 
 
-def test_equal_names_are_told_apart() -> None:
+def test_equal_names_are_distinguished() -> None:
     numbers = RuleIds().assign([rule("a"), rule("a"), rule("a", path="b.toml"), rule("a")], 0.0).tolist()
     assert len(set(numbers)) == 4
     assert all(1 <= number <= MAX_ID for number in numbers)

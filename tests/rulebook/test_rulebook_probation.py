@@ -205,7 +205,7 @@ def test_files_that_change_meanwhile_wait(started: Book) -> None:
 
 
 @pytest.mark.parametrize("what", ["by hand", "files", "folder"])
-def test_a_restarted_daemon_goes_on_with_it(started: Book, what: str) -> None:
+def test_a_restarted_daemon_continues_with_it(started: Book, what: str) -> None:
     book = started
     if what == "by hand":
         book.run(book.rules.add(DROP, keep=True, begin=TRY))
@@ -364,7 +364,7 @@ def test_the_fingerprint_is_of_what_is_said_wherever_it_lies(book: Book) -> None
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_daemon_goes_on_with_a_settings_file_on_probation(started: Book, whole: bool) -> None:
+def test_a_daemon_continues_with_a_settings_file_on_probation(started: Book, whole: bool) -> None:
     book, tried = started, started.cidr_dir.parent / "new.toml"
     place = book.cidr_dir.parent / "trafficmond.toml"
     text = f'state_dir = "{book.settings.state_dir}"\n[policy]\ndefault = "drop"\n'

@@ -203,7 +203,7 @@ def emptied_by_a_redirection_and_written_to(path: Path) -> None:
 )
 @pytest.mark.parametrize("additions", [1, 2, 5])
 @pytest.mark.parametrize("rotate_size", [0, 1 << 20])
-def test_a_file_that_others_shorten_goes_on_with_what_is_left(
+def test_a_file_that_others_shorten_continues_with_what_is_left(
     tmp_path: Path,
     change: Callable[[Path], None],
     left: list[Any],
@@ -238,7 +238,7 @@ def test_the_second_file_is_no_more_trusted_than_the_first(tmp_path: Path) -> No
     assert load(path) == [{"n": 0}, {"n": 1}, {"n": 2}, {"n": 3}]
 
 
-def test_one_shortened_while_it_is_copied_is_an_error_and_then_goes_on(
+def test_one_shortened_while_it_is_copied_is_an_error_and_then_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.json"

@@ -180,7 +180,7 @@ def test_under_systemd_notes_go_to_the_journal_and_not_twice(
 
 
 @pytest.mark.parametrize("verbose", [True, False])
-def test_people_are_told_more_when_they_ask(verbose: bool, capfd: pytest.CaptureFixture[str]) -> None:
+def test_people_see_more_when_they_ask(verbose: bool, capfd: pytest.CaptureFixture[str]) -> None:
     sinks = SinkSet([Log("console", actions=())], verbose=verbose)
     sinks.start()
     sinks.note(messages.UNBANNED, "a ban ended")

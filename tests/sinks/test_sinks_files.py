@@ -90,7 +90,7 @@ def test_a_file_moved_by_logrotate_is_begun_anew(tmp_path: Path, tell: bool) -> 
     assert ((tmp_path / "moved").read_text(), path.read_text()) == ("one\n", "two\n")
 
 
-def test_a_file_truncated_by_copytruncate_goes_on(tmp_path: Path) -> None:
+def test_a_file_truncated_by_copytruncate_continues(tmp_path: Path) -> None:
     path = tmp_path / "t"
     file = LineFile(log(path), b"head\n")
     file.append(b"one\n")
@@ -100,7 +100,7 @@ def test_a_file_truncated_by_copytruncate_goes_on(tmp_path: Path) -> None:
     assert file.shortened == 1
 
 
-def test_a_file_cut_in_the_middle_of_a_line_goes_on_with_whole_lines(
+def test_a_file_cut_in_the_middle_of_a_line_continues_with_whole_lines(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "t"
@@ -128,7 +128,7 @@ def test_a_failed_write_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.
     assert path.read_text() == "one\ntwo\n"
 
 
-def test_a_stream_goes_on_where_a_failed_write_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_continues_where_a_failed_write_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     stream = Stream(fd=writer)
     write = os.write

@@ -58,7 +58,7 @@ def test_another_programs_database_is_refused(path: Path, limits: Limits, applic
 
 
 @pytest.mark.parametrize("content", [b"not a database at all", b"SQLite format 3\0", b"\0" * 8192, b"x"])
-def test_garbage_is_set_aside_and_storing_goes_on(
+def test_garbage_is_set_aside_and_storing_continues(
     path: Path, limits: Limits, names: Names, make_reports: Make, content: bytes
 ) -> None:
     path.write_bytes(content)
@@ -233,7 +233,7 @@ def test_bans_of_the_first_version_were_not_forced(path: Path, limits: Limits, m
     store.close(5)
 
 
-def test_a_file_restored_from_a_dump_is_told_from_a_strangers_and_how_it_is_mended(tmp_path: Path) -> None:
+def test_a_file_restored_from_a_dump_is_distinguished_from_a_strangers_with_a_hint(tmp_path: Path) -> None:
     path, restored = tmp_path / "flows.db", tmp_path / "restored.db"
     Store.open(path, Limits(86400.0, 1 << 30)).close()
     with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(restored)) as target:

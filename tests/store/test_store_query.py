@@ -128,7 +128,7 @@ def test_groups_of_hosts_count_each_side_and_of_days_the_last_packet(filled: Sto
     assert hour["hour"] == time.strftime("%Y-%m-%d %H:00", time.localtime(NOW))
 
 
-def test_a_word_that_is_nearly_right_is_guessed_and_short_names_are_told() -> None:
+def test_a_word_that_is_nearly_right_is_guessed_and_short_names_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         question(FlowQuery(sort="byte", group_by=("hots",)))
     group, sort = (str(mistake) for mistake in caught.value.mistakes)
@@ -183,7 +183,7 @@ def test_the_printed_sql_runs_as_it_stands(filled: Store) -> None:
     plain.close()
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_mistake_is_reported_at_once() -> None:
     wanted = FlowQuery(
         src="10.0.0", port=70000, proto="tpc", action="block", rule="\0", sort="size", group_by=("color",), limit=0
     )

@@ -69,7 +69,9 @@ def test_a_report_becomes_a_row_of_text_and_numbers(store: Store, names: Names, 
     assert row[19].startswith("1:")
 
 
-def test_whose_it_was_is_told_as_far_as_it_is_known(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
+def test_whose_it_was_is_reported_as_far_as_it_is_known(
+    store: Store, names: Names, make_reports: Make, ask: Ask
+) -> None:
     batch = make_reports(4)
     batch["owner"] = [0, 7, 9, 8]
     owners = {7: Owner("cron.service", "/system.slice/cron.service"), 8: Owner("user-5.slice", "/user.slice", 5)}
@@ -84,7 +86,7 @@ def test_whose_it_was_is_told_as_far_as_it_is_known(store: Store, names: Names, 
     assert ask("SELECT process, pid FROM flows WHERE unit = 'cron.service'") == [(None, None), ("cron", 815)]
 
 
-def test_what_a_tunnel_carried_is_told_as_far_as_it_is_known(
+def test_what_a_tunnel_carried_is_reported_as_far_as_it_is_known(
     store: Store, names: Names, make_reports: Make, ask: Ask
 ) -> None:
     batch = make_reports(4)
@@ -152,7 +154,7 @@ def test_closing_writes_what_is_queued(path: Path, limits: Limits, names: Names,
     assert store.status().state == "closed"
 
 
-def test_reopening_goes_on(path: Path, limits: Limits, names: Names, make_reports: Make) -> None:
+def test_reopening_continues(path: Path, limits: Limits, names: Names, make_reports: Make) -> None:
     for turn in range(1, 4):
         store = Store.open(path, limits)
         store.put(make_reports(10), names)

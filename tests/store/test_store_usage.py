@@ -77,9 +77,7 @@ def test_days_add_up_over_the_end_of_hours(store: Store, names: Names, make_repo
     assert [row[0] for row in recent] == [f"2023-11-{day}" for day in (15, 14, 13, 12, 11, 10)]
 
 
-def test_what_was_summed_before_is_told_by_who_began(
-    store: Store, names: Names, make_reports: Make, path: Path
-) -> None:
+def test_what_was_summed_before_has_only_who_began(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     store.put(flow(make_reports, NOW, False, 7, 300), names)
     store.flush(5)
     with sqlite3.connect(path) as connection:

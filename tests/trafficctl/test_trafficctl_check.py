@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_holds_is_told_so(ctl: Ctl, folder: Path) -> None:
+def test_what_is_valid_is_reported_as_such(ctl: Ctl, folder: Path) -> None:
     for path in (folder / "trafficmond.toml", folder / "cidr.d", folder / "cidr.d" / "10.toml"):
         done = ctl("check", str(path))
         assert (done.returncode, done.stderr) == (0, "")

@@ -112,7 +112,7 @@ def test_add_and_remove(ctl: Ctl, running: Running) -> None:
     assert running.canned.asked[1] == ("RemoveCidr", {"cidr": "198.51.100.0/24", "save": True})
 
 
-def test_services_are_told_apart(ctl: Ctl, running: Running) -> None:
+def test_services_are_distinguished(ctl: Ctl, running: Running) -> None:
     rule = {"cidr": "192.0.2.0/24", "action": "allow", "direction": "ingress", "ports": ["tcp/443", "53", "ssh"]}
     assert ctl("add-cidr", "192.0.2.0/24", "--port", "tcp/443,53", "--port", "ssh", "--action", "allow").returncode == 0
     ctl("remove-cidr", "192.0.2.0/24", "--port", "tcp/443, 53", "--port", "ssh")
@@ -142,7 +142,7 @@ def test_the_words_of_ufw(ctl: Ctl, running: Running, command: str, action: str)
     assert running.canned.asked == expected
 
 
-def test_of_several_rules_those_that_came_in_force_are_told_when_one_fails(ctl: Ctl) -> None:
+def test_of_several_rules_those_that_came_in_force_are_reported_when_one_fails(ctl: Ctl) -> None:
     done = ctl("deny", "ssh", "from", "192.0.2.0/24", "203.0.113.66", "198.51.100.0/24")
     assert done.returncode != 0
     assert "note: 192.0.2.0/24 took effect before this failed; that stays in force" in done.stderr
@@ -392,7 +392,7 @@ def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> N
         ([], "required: SERVICE\n"),
     ],
 )
-def test_the_words_of_ufw_in_its_order_are_told_ours(ctl: Ctl, words: list[str], said: str) -> None:
+def test_the_words_of_ufw_in_its_order_are_answered_with_ours(ctl: Ctl, words: list[str], said: str) -> None:
     for command in ("allow", "deny"):
         done = ctl(command, *words)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -113,7 +113,7 @@ def test_of_each_sensor(both: tuple[Reader, ClickHouseServer]) -> None:
     assert [row["flows"] for row in rows] == sorted((row["flows"] for row in rows), reverse=True)
 
 
-def test_what_is_there_twice_is_told_once(both: tuple[Reader, ClickHouseServer]) -> None:
+def test_what_is_there_twice_is_reported_once(both: tuple[Reader, ClickHouseServer]) -> None:
     _, server = both
     wanted = (
         FlowQuery(limit=10_000),

@@ -244,7 +244,7 @@ def test_whatever_the_chains_every_packet_gets_the_same(
     st.sampled_from(sorted(SAMPLES)), st.integers(0, 10_000), st.sampled_from(list('{};,"!-\\<>#')), st.integers(0, 30)
 )
 @example("firewalld", 1483, "{", 0)
-def test_a_broken_file_is_told_and_never_a_traceback(source: str, at: int, put: str, cut: int) -> None:
+def test_a_broken_file_is_reported_and_never_a_traceback(source: str, at: int, put: str, cut: int) -> None:
     names = SAMPLES[source]
     broken = []
     for name, text in given(*names):

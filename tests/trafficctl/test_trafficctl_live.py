@@ -159,7 +159,7 @@ def test_actions_are_coloured_but_in_the_selected_row() -> None:
 
 
 @pytest.mark.parametrize("sort", ["bytes", "packets", "total"])
-def test_what_is_left_out_is_told_as_others(sort: str) -> None:
+def test_what_is_left_out_is_reported_as_others(sort: str) -> None:
     state = live(flows=60)
     assert state.answer is not None
     state.sort = sort

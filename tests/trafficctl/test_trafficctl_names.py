@@ -79,7 +79,7 @@ def test_nobody_waits_for_a_resolver_that_hangs(hosts: Path) -> None:
     assert resolver.of("203.0.113.5") == "late.example"
 
 
-def test_more_addresses_than_wait_or_are_kept_are_let_go(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_addresses_than_wait_or_are_kept_are_released(hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trafficctl.resolver._MOST", 50)
     monkeypatch.setattr("trafficctl.resolver._WAITING", 20)
     gate = threading.Event()

@@ -104,7 +104,7 @@ def test_for_programs_it_is_data(ctl: Ctl, files: Path) -> None:
     assert (written["edits"], written["written"]) == ([], [f"{path}:11: removed: shadow = true"])
 
 
-def test_what_is_not_in_shadow_is_told(ctl: Ctl, files: Path) -> None:
+def test_what_is_not_in_shadow_is_reported(ctl: Ctl, files: Path) -> None:
     assert files.exists()
     done = ctl("promote", "nobody")
     assert (done.returncode, "nothing in shadow has the label" in done.stderr) == (1, True)

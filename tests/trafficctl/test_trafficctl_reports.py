@@ -79,7 +79,7 @@ def test_status_tells_what_is_wrong() -> None:
     assert coloured.count("\x1b[31m") >= 4
 
 
-def test_mistakes_are_told_once_and_in_line() -> None:
+def test_mistakes_are_reported_once_and_in_line() -> None:
     sick = copy.deepcopy(STATUS)
     wrong = [{"where": f"a.toml:{line}", "what": "is odd"} for line in range(1, 9)]
     sick["config"] |= {"error": "a.toml:1: is odd (and 7 more); run trafficctl check", "mistakes": wrong}

@@ -142,7 +142,7 @@ def test_empty_columns_are_left_out() -> None:
     assert table.lines([{"a": 1, "b": None, "c": 3}], shown, 80, PLAIN) == ["A  C", "1  3"]
 
 
-def test_a_unit_that_is_not_known_is_told_as_such_beside_one_that_is() -> None:
+def test_a_unit_that_is_not_known_is_reported_as_such_beside_one_that_is() -> None:
     named, unnamed = {**FLOW, "unit": "nginx.service"}, {**FLOW, "unit": None}
     for shown in (columns.FLOWS, columns.grouped_columns(["unit", "flows"])):
         head, first, second = table.lines([named, unnamed], shown, None, PLAIN)

@@ -39,7 +39,7 @@ def test_bars_are_in_proportion_and_nothing_has_none() -> None:
     assert 3 * up <= down <= 5 * up
 
 
-def test_what_is_not_sided_is_told() -> None:
+def test_what_is_not_sided_is_reported() -> None:
     rows = [{**USAGE[0], "unsided_bytes": 2048}]
     assert "2 KiB" in list(render(rows, "day", PLAIN, 80))[-1]
 

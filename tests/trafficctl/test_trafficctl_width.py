@@ -28,7 +28,7 @@ def test_help_fits_and_says_the_same_at_every_width(
     assert narrow.replace(" \\\n", " ").split() == wide.replace(" \\\n", " ").split()
 
 
-def test_an_example_that_is_too_long_goes_on_behind_a_backslash(
+def test_an_example_that_is_too_long_continues_behind_a_backslash(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -37,7 +37,7 @@ def test_an_example_that_is_too_long_goes_on_behind_a_backslash(
     assert "  trafficctl flows --since 10m --names         hosts by name\n" in told
 
 
-def test_a_change_is_told_whole_below_its_row_where_the_table_is_too_wide() -> None:
+def test_a_change_is_reported_whole_below_its_row_where_the_table_is_too_wide() -> None:
     entry = {"at": 1.7e9, "user": "root", "uid": 0, "pid": 12, "change": "reload", "subject": "/etc/trafficmon/x.toml"}
     entry |= {"before": "3 rules, 2 lists, 5000 prefixes", "after": "3 rules, 2 lists, 5001 prefixes", "login": None}
     told = table.lines([entry, {**entry, "before": None}], columns.AUDIT, 80, Style(False))

@@ -140,7 +140,7 @@ def test_a_list_of_peers_that_is_dialled_again() -> None:
     assert kinds(threats(book)) == set()
 
 
-def test_a_sweep_that_ends_before_anybody_could_come_back_is_told_all_the_same() -> None:
+def test_a_sweep_that_ends_before_anybody_could_come_back_is_reported_all_the_same() -> None:
     book = Book(1)
     book.silent(np.arange(60) * 0.3, LAPTOP, book.public(60), 2323)
     book.tcp(300.0, LAPTOP, STRANGER, 443, 300, 900)
@@ -166,7 +166,7 @@ def test_handshakes_that_were_finished_and_said_nothing_fill_no_backlog() -> Non
     assert kinds(threats(book)) == set()
 
 
-def test_a_flood_over_random_ports_by_one_address_is_told_beside_the_scan() -> None:
+def test_a_flood_over_random_ports_by_one_address_is_reported_beside_the_scan() -> None:
     book = Book(1)
     book.refused(np.sort(book.rng.uniform(0, 0.7, 9400)), STRANGER, WEB, book.rng.integers(1, 65535, 9400))
     assert {"port_scan", "syn_flood"} <= kinds(threats(book))

@@ -29,7 +29,7 @@ def refusals(book: Book, at: Times, source: int, hosts: np.ndarray, port: int = 
 
 
 @pytest.mark.parametrize(("port", "every"), [(22, 1.0), (22, 300.0), (3389, 30.0)])
-def test_one_password_tried_at_a_hundred_hosts_is_told_by_its_source(port: int, every: float) -> None:
+def test_one_password_tried_at_a_hundred_hosts_is_one_threat_of_its_source(port: int, every: float) -> None:
     book = Book(1)
     refusals(book, np.arange(120) * every, STRANGER, NETWORK, port)
     (threat,) = told(book)
