@@ -199,13 +199,8 @@ def _parse_original(raw: Any, report: Report) -> Settings:
 
 
 def _with_flags(settings: Settings, flags: Flags) -> Settings:
-    changes: dict[str, Any] = {"verbose": flags.verbose}
-    if flags.interfaces:
-        changes["interfaces"] = flags.interfaces
-    if flags.xdp_mode:
-        changes["xdp_mode"] = flags.xdp_mode
-    if flags.on_stop:
-        changes["on_stop"] = flags.on_stop
+    given = ((name, getattr(flags, name)) for name in ("verbose", "interfaces", "xdp_mode", "on_stop"))
+    changes: dict[str, Any] = {name: value for name, value in given if value}
     if flags.drop_packets:
         changes["policy"] = replace(settings.policy, default="drop")
     changes["logs"] = tuple(_logs_with_flags(settings.logs, flags))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.flows import batch
 from trafficmond.flows.batch import Column
 
 DAY_S = 86400
@@ -57,9 +58,7 @@ def nullable(column: Sequence[Any], kind: str, count: int) -> bytes:
 
 def named(column: Column, name: Callable[[int], str]) -> bytes:
     """The encoded names of numbers; `name` is called once for each distinct number."""
-    numbers = column.tolist()
-    known = {number: text(name(number)) for number in set(numbers)}
-    return b"".join([known[number] for number in numbers])
+    return b"".join(batch.named(column.tolist(), lambda number: text(name(number))))
 
 
 def packed(hi: Column, lo: Column) -> bytes:

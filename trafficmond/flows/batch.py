@@ -8,8 +8,8 @@ An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from trafficmond import npt
 from trafficmond.choice import Choice
 from trafficmond.networks import Network
 from trafficmond.protocols import WITH_PORTS
+
+T = TypeVar("T")
 
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
 
@@ -205,3 +207,9 @@ def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
         ntop(inet, packed[at + 12 : at + 16]) if is_v4 else ntop(inet6, packed[at : at + 16])
         for at, is_v4 in zip(range(0, len(packed), 16), v4.tolist(), strict=True)
     ]
+
+
+def named(numbers: list[int], name: Callable[[int], T]) -> list[T]:
+    """The name of each number, looked up once per distinct number."""
+    known = {number: name(number) for number in set(numbers)}
+    return [known[number] for number in numbers]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, address_text
+from trafficmond.flows.batch import Batch, address_text, named
 from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
@@ -64,7 +64,7 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
     owners = batch["owner"].tolist()
 
     def of_owner(at: int) -> Sequence[Any]:
-        return _named(owners, functools.partial(_owner_field, names, at, quote, nothing))
+        return named(owners, functools.partial(_owner_field, names, at, quote, nothing))
 
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
     found = digests(batch)
@@ -76,16 +76,16 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         _addresses(batch, "dst"),
         batch["sport"].tolist(),
         batch["dport"].tolist(),
-        _named(protocols, protocol_name),
+        named(protocols, protocol_name),
         protocols,
         batch["packet_size"].tolist(),
-        _named(action_of(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
-        _named(batch["ifindex"].tolist(), lambda ifindex: quote(_encodable(names.interface(ifindex)))),
+        named(action_of(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
+        named(batch["ifindex"].tolist(), lambda ifindex: quote(_encodable(names.interface(ifindex)))),
         list(map(flow_hash_text, found)),
-        _named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
-        _named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
-        _named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
-        _named(reason_of(batch["verdict"]).tolist(), reason_text),
+        named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
+        named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
+        named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
+        named(reason_of(batch["verdict"]).tolist(), reason_text),
         batch["vlan"].tolist(),
         community_texts(batch, found),
         *(of_owner(at) for at in range(len(OF_UNITS))),
@@ -140,12 +140,6 @@ def _owner_field(names: Names, at: int, quote: Callable[[str], str], nothing: st
     if value is None:
         return nothing
     return quote(value) if isinstance(value, str) else str(value)
-
-
-def _named(numbers: list[int], name: Callable[[int], str]) -> list[str]:
-    """`name` of each number, called once per distinct number."""
-    known = {number: name(number) for number in set(numbers)}
-    return [known[number] for number in numbers]
 
 
 def _plain(value: Any) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Batch, named
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.compiled import addresses
 from trafficmond.flows.inner import inner_flows
@@ -17,7 +17,6 @@ from trafficmond.store.schema import FLOW_COLUMNS, INNER_COLUMNS, OWNER_COLUMNS,
 from trafficmond.verdict import action_of
 
 Row = tuple[Any, ...]
-T = TypeVar("T")
 
 
 def columns(names: Names) -> Iterable[str]:
@@ -43,7 +42,7 @@ def insert_tuples(connection: sqlite3.Connection, table: str, batch: Batch, name
 def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
     """One tuple a report, in the order of `columns`."""
     inner = zip(*inner_flows(batch["inner"], names.inners), strict=True) if names.inners else ()
-    owners = named(batch["owner"], names.owner) if names.owners else []
+    owners = named(batch["owner"].tolist(), names.owner) if names.owners else []
     owner = ([each[at] for each in owners] for at in range(len(owner_columns(names))))
     return zip(
         batch["first"].tolist(),
@@ -52,7 +51,7 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         addresses(batch["dst_hi"], batch["dst_lo"], batch["family"]),
         batch["sport"].tolist(),
         batch["dport"].tolist(),
-        named(batch["proto"], protocol_name),
+        named(batch["proto"].tolist(), protocol_name),
         batch["proto"].tolist(),
         batch["packets"].tolist(),
         batch["bytes"].tolist(),
@@ -60,20 +59,13 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
         batch["reply_bytes"].tolist(),
         batch["tcp_flags"].tolist(),
         batch["reply_tcp_flags"].tolist(),
-        named(action_of(batch["verdict"]), lambda number: str(Action(number))),
-        named(batch["verdict"], names.rule),
-        named(batch["ifindex"], names.interface),
-        named(batch["direction"], lambda number: str(Direction(number))),
+        named(action_of(batch["verdict"]).tolist(), lambda number: str(Action(number))),
+        named(batch["verdict"].tolist(), names.rule),
+        named(batch["ifindex"].tolist(), names.interface),
+        named(batch["direction"].tolist(), lambda number: str(Direction(number))),
         batch["vlan"].tolist(),
         community_ids(batch),
         *inner,
         *owner,
         strict=True,
     )
-
-
-def named(column: Column, name: Callable[[int], T]) -> list[T]:
-    """The name of each number, looked up once per distinct number."""
-    numbers = column.tolist()
-    known = {number: name(number) for number in set(numbers)}
-    return [known[number] for number in numbers]
