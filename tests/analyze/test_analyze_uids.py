@@ -66,7 +66,7 @@ def test_one_uid_is_one_connection(texts: list[str], tmp_path: Path) -> None:
     found = report(tmp_path, *texts)
     again = sum("".join(texts).count(one) for one in ("1700000000", "22:13:20")) - 1
     said = found["summary"]["sources"][0]["notes"]
-    assert [count for what, count in said.items() if "again" in what] == ([again] if again else [])
+    assert [count for what, count in said.items() if "repeated" in what] == ([again] if again else [])
     assert flows(found) == WHOLE
     assert found["summary"]["total_packets"] == 1100
 
