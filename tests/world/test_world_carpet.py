@@ -60,7 +60,9 @@ def test_datagrams_over_a_network_are_one_threat() -> None:
     assert threat.evidence["targets"] == pytest.approx(256, rel=0.25)
 
 
-@pytest.mark.parametrize(("a_second", "seconds", "among"), [(10_000, 15, 256), (2000, 20, 256), (1000, 30, 5)])
+@pytest.mark.parametrize(
+    ("a_second", "seconds", "among"), [(10_000, 15, 256), (2000, 20, 256), (1000, 30, 5), (240, 30, 12)]
+)
 def test_openings_over_a_network_are_one_threat(a_second: float, seconds: float, among: int) -> None:
     book = Book(1)
     syn_carpet(book, a_second, seconds, among)
@@ -78,6 +80,13 @@ def test_reflected_answers_over_a_network_are_one_threat(a_second: float, second
     assert is_of_the_network(threat)
 
 
+def test_datagrams_of_a_few_sources_are_a_flood_when_they_are_more_than_a_scan() -> None:
+    book = Book(1)
+    at = moments(book, 20_000, 6)
+    book.udp(at, book.rng.choice(book.public(10), len(at)), hosts(book, len(at)), book.ports(len(at)), 500)
+    assert any(is_of_the_network(threat) for threat in told(book) if threat.detector == "volume")
+
+
 def test_a_flood_at_one_host_or_two_names_the_hosts_and_no_network() -> None:
     book = Book(1)
     situations = [datagram_flood(book, 0, WEB), syn_flood(book, 0, WEB + 1), reflection(book, 0, WEB + 2)]
@@ -93,6 +102,18 @@ def test_a_farm_of_busy_servers_is_no_flood() -> None:
     book = Book(1)
     at = moments(book, 20 * 300, 10)
     book.tcp(at, book.public(len(at)), hosts(book, len(at), 20), 443, 500, 4000, 0.3)
+    assert told(book) == []
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_farm_whose_answers_are_not_seen_is_no_flood(answered: bool) -> None:
+    book = Book(1)
+    at = moments(book, 400, 30)
+    book.tcp(at, book.public(len(at)), hosts(book, len(at), 12), 443, 500, 4000, 0.3)
+    if not answered:
+        rows = book.rows()
+        for name in ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags"):
+            rows[f"reply_{name}"] = 0
     assert told(book) == []
 
 

@@ -23,7 +23,8 @@ from trafficmond.model import Severity, Threat
 
 _HOSTS = 3  # under flood at once are one situation
 _NETWORK_FACTOR = 4  # the factor from a host's threshold to that of its network
-_TARGETS, _SOURCES = 64, 64  # of a flood below the threshold of each host: a quarter of a /24, more than a farm has
+_SOURCES = 64  # of a flood below the threshold of each host
+_PROBES = 11  # that a source sends to a host: fewer sources that send more do not scan (nmap's --max-retries is 10)
 _MOST_OF_IT = 0.5
 _IGNORED = 0.01  # of the threshold in a batch: less is not tracked
 # bound: networks whose hosts are watched together, by each flood detector | the one with the least traffic is forgotten
@@ -35,6 +36,8 @@ class FloodDetector(GroupedDetector):
 
     spread_window_s: ClassVar[float] = 10.0
     """How long traffic to a network is remembered (it fades out)."""
+    spread_hosts: ClassVar[int] = 64
+    """How many hosts of a network must be hit: a quarter of a /24. The answers of a farm of fewer may be unseen."""
     unit: ClassVar[str] = "packets"
     patience_s: ClassVar[float] = 0.0
     """How long a flood at a network must last."""
@@ -91,7 +94,7 @@ class FloodDetector(GroupedDetector):
         )
 
     def _spread(self, rows: Columns, seen: Observation) -> list[Detection]:
-        if len(rows) < _TARGETS:
+        if len(rows) < self.spread_hosts:
             return []
         threshold = _NETWORK_FACTOR * self.pour(rows)
         if rows["amount"].sum() < _IGNORED * threshold:
@@ -139,7 +142,7 @@ class FloodDetector(GroupedDetector):
         for at in np.flatnonzero(over).tolist():
             state, row = table[slots[at]], by.first[at]
             targets, sources = int(estimate(state["targets"])), int(estimate(state["sources"]))
-            if targets < _TARGETS or sources < _SOURCES:
+            if targets < self.spread_hosts or (sources < _SOURCES and state["total"] <= _PROBES * sources * targets):
                 continue
             if abs(now[at] - state["over"]) > self.idle_timeout_s:
                 state["began"] = now[at]

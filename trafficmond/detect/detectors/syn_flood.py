@@ -58,6 +58,7 @@ class SynFlood(FloodDetector):
         ("map", "u1", 256),
     )
     evidence_bonus_s = 5.0
+    spread_hosts = 5  # who finishes his openings shows it from his side alone, so no farm seems flooded
     unit = "openings"
 
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
