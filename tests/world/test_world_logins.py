@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from world_attacks import STRANGER, beacon, named, text
 from world_book import HOUR, Book, Times, host
-from world_house import LAPTOP, MAIL, MONITOR, SERVERS
+from world_house import LAPTOP, MAIL, MONITOR, SERVERS, WEB
 from world_judging import judge
 
 from trafficmond.model import Severity, Threat
@@ -97,3 +97,48 @@ def test_mailboxes_that_people_read_are_not(lasts: float, got: int) -> None:
     late = np.arange(60)  # a bad line, or a password mistyped, now and then
     book.tcp(at[late * 8] + 5, who[late * 8], MAIL, 993, 850, 3900, 3.0)
     assert told(book) == []
+
+
+# ---- web ----
+
+
+@pytest.mark.parametrize(("port", "step", "got"), [(80, 4, 520), (443, 1, 4500)])
+def test_passwords_tried_at_a_form_or_by_basic_are_noted(port: int, step: int, got: int) -> None:
+    book = Book(1)
+    at, words = np.cumsum(book.rng.exponential(0.2, 1000)), book.rng.integers(5, 12, 1000)
+    book.tcp(at, STRANGER, WEB, port, 400 + words // step * step, got + book.rng.integers(0, 3, 1000), 0.1)
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(WEB), Severity.LOW)
+    assert threat.count >= 900
+
+
+def clients(book: Book) -> dict[str, tuple[Times, np.ndarray | int, np.ndarray | int]]:
+    """When, and how much is asked and answered, in 1000 connections of programs."""
+    at, varied = np.cumsum(book.rng.exponential(0.2, 1000)), 400 + book.rng.integers(0, 12, 1000)
+    return {
+        "a load test": (at, 420, 5000),
+        "a load test of pages by number": (at, 400 + np.log10(1 + np.arange(1000)).astype(int), 5000),
+        "a crawler": (at, varied, book.heavy(1000, 15_000)),
+        "a program that calls an interface": (at, varied, 700 + book.rng.integers(0, 400, 1000)),
+        "a thing that reports by the clock": (np.arange(1000) * 1.0, varied, 180),
+        "a thing that reports now and then": (np.cumsum(book.rng.exponential(3, 1000)), varied, 180),
+    }
+
+
+@pytest.mark.parametrize("client", [*clients(Book(1))])
+def test_programs_that_use_the_web_guess_nothing(client: str) -> None:
+    book = Book(1)
+    at, sent, got = clients(book)[client]
+    book.tcp(at, STRANGER, WEB, 443, sent, got, 0.1)
+    assert told(book) == []
+
+
+# ---- by the clock ----
+
+
+def test_a_host_of_ours_that_is_refused_by_the_clock_is_noted() -> None:
+    book = Book(1)
+    at = np.arange(400) * 5.0 + book.rng.normal(0, 0.01, 400)
+    book.tcp(at, LAPTOP, SERVERS[0], 22, 2000, 2500, book.rng.uniform(1.5, 2.5, 400), greets=True)
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)

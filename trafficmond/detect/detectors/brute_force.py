@@ -3,6 +3,7 @@
 Counted are short connections whose end was seen, to services that ask for a password: known ones by their port, and on
 any port those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk
 to all day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
+For the web see `detect.forms`.
 
 Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
 
@@ -25,6 +26,8 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.detect import clockwork
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import CrowdDetector, Service
+from trafficmond.detect.forms import PORTS as FORM_PORTS
+from trafficmond.detect.forms import Forms
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.spray import Sprays
 from trafficmond.detect.windows import BoundedTable, Columns, Grouped, decay, members, mix
@@ -108,11 +111,11 @@ class BruteForce(CrowdDetector):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, _DAY_S)
-        self._sprays = Sprays(settings)
+        self._sprays, self._forms = Sprays(settings), Forms(settings)
         self._logins = Columns(empty(FLOW))  # of the observation at hand
 
     def tables(self) -> Mapping[str, BoundedTable]:
-        return {**super().tables(), "sprays": self._sprays.table}
+        return {**super().tables(), "sprays": self._sprays.table, "forms": self._forms.table}
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
@@ -202,7 +205,10 @@ class BruteForce(CrowdDetector):
         polls = _VISITED[ports] & ~quick
         severity[polls | _SSH_PORTS[ports] & ~inside & ~quick & clock & (lasted < _AT_ONCE_S)] = Severity.LOW
         guessing &= ~polls | (lasted >= _HELD_BACK_S)
-        guessing &= ~(clock & inside & (busy | seen.ours.side(rows, "dst")))
+        # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
+        check = clock & inside & (busy | seen.ours.side(rows, "dst"))
+        severity[check] = Severity.LOW
+        guessing &= ~check | _SSH_PORTS[ports] & (lasted >= _AT_ONCE_S)
         mute = _is_mute(states)
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
@@ -218,7 +224,13 @@ class BruteForce(CrowdDetector):
             for tick, threat in super().examine(rows, seen)
             if (tick, threat.dst_ip, *threat.evidence["ports"]) not in reported or threat.evidence["quick"]
         ]
-        return alone + crowded + self._sprayed(seen)
+        return alone + crowded + self._sprayed(seen) + self._at_forms(rows, seen)
+
+    def _at_forms(self, rows: Columns, seen: Observation) -> list[Detection]:
+        """Those who guess at web services of ours."""
+        at = FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP)
+        rows = rows.take(at)
+        return self._forms.examine(rows.take(seen.ours.side(rows, "dst")), seen)
 
     def _sprayed(self, seen: Observation) -> list[Detection]:
         """Those who try a little at many hosts; programs of ours talk to several databases."""

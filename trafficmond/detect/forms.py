@@ -1,0 +1,99 @@
+"""Passwords guessed by HTTP (Basic, forms), a connection each: the question varies, the answer does not.
+
+Each guess has another name or word in it, so successive questions differ by a few bytes; each gets the same refusal. A
+load test or a health check asks the same again and again; who reads pages or calls an interface gets different answers.
+What is left is guessing, of passwords or of names of pages; and a program that reports numbers and is told "thanks",
+which few do from a new connection each second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from trafficmond.detect import clockwork
+from trafficmond.detect.base import Observation, address
+from trafficmond.detect.grouped import Entities, GroupedDetector
+from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
+from trafficmond.flows.batch import Column
+from trafficmond.model import Severity, Threat
+
+PORTS = members(80, 443, 3000, 5000, 8000, 8008, 8080, 8081, 8088, 8443, 8888, 9000, 9090, 9443, 10000)
+_FACTOR = 3  # times the connections of a login service: programs talk to the web all day
+_SAME_BYTES, _SAME_SHARE = 16, 0.9  # answers: a signature's or a number's length may differ
+# Two names or words of a list have the same length one time in four; Base64 and its padding make that one in two.
+_VARIED_BYTES, _VARIED_SHARE = 64, 0.3
+_FADING = ("tries", "same", "varied", *clockwork.FADING)
+# bound: clients of web services whose questions are compared | the one with the fewest, longest ago, is forgotten
+_CAPACITY = 1024
+
+
+class Forms(GroupedDetector):
+    """Part of `brute_force`: of rows with `sent` and `got`, the clients that guess at a web service."""
+
+    name = "brute_force"
+    technique = "T1110"
+    fields = tuple((name, "f8") for name in ("at", "sent", "got", "total", *clockwork.FIELDS, *_FADING))
+    evidence_bonus_s = 60.0
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(replace(settings, capacity=_CAPACITY))
+
+    def choose(self, seen: Observation) -> Columns:
+        return seen.flows
+
+    def key(self, rows: Columns) -> Column:
+        return mix(rows["src"], rows["dst"], rows["dport"])
+
+    def weight(self, rows: Columns, by: Grouped) -> Column:
+        return by.sum(np.ones(len(rows)))
+
+    def judge(self, found: Entities) -> tuple[Column, Column]:
+        rows, known = self.table.rows, found.known
+        decay(rows, known, found.heard, self.settings.window, _FADING)
+        order = np.lexsort((found.kept["first"], found.slot))
+        slot = found.slot[order]
+        first, last = np.ones(len(slot), bool), np.ones(len(slot), bool)
+        first[1:] = slot[1:] != slot[:-1]
+        last[:-1] = first[1:]
+        away = {}
+        for name in ("sent", "got"):
+            size = found.kept[name][order]
+            away[name] = np.abs(size - np.where(first, rows[name][slot], np.roll(size, 1)))
+            rows[name][slot[last]] = size[last]
+        self.table.add("same", slot, away["got"] <= _SAME_BYTES)
+        self.table.add("varied", slot, (away["sent"] > 0) & (away["sent"] <= _VARIED_BYTES))
+        rows["total"][known[rows["tries"][known] < 1]] = 0
+        for field in ("tries", "total"):
+            self.table.add(field, slot, np.ones(len(slot)))
+        clockwork.note(self.table, found.slot, found.kept["first"])
+        states, over = rows[known], np.zeros(len(found.slots), bool)
+        guesses = states["tries"] >= _FACTOR * self.settings.connections
+        guesses &= states["same"] >= _SAME_SHARE * states["tries"]
+        guesses &= states["varied"] >= _VARIED_SHARE * states["tries"]
+        over[found.watched] = guesses & ~clockwork.is_clock(states)
+        return over, found.states("tries")
+
+    def threat(self, found: Entities, entity: int) -> Threat:
+        one, state = found.first(entity), found.state(entity)
+        src, dst, port = address(one, "src"), address(one, "dst"), int(one["dport"])
+        return self.found(
+            Severity.LOW,
+            f"{src} asked port {port} of {dst} a little differently each time, {state['total']:.0f} times, "
+            "and got the same answer",
+            {
+                "unit": "connections",
+                "ports": [port],
+                "proven": True,  # both sides spoke over TCP
+                "quick": True,
+                "last_sent_bytes": int(state["sent"]),
+                "last_received_bytes": int(state["got"]),
+            },
+            src=src,
+            dst=dst,
+            first_seen=state["since"],
+            last_seen=found.all(entity)["last"].max(),
+            count=state["total"],
+        )
