@@ -11,7 +11,7 @@ const SERVICES = { name: "ports", label: "Services", value: "",
   hint: "Such as tcp/443, udp/8000-8100 or ssh; empty: all." };
 const services = text => text ? { ports: text.split(/[\s,]+/) } : {};
 const NOBODYS = "unknown"; // whose a ban is that is older than owners
-const FORCED = "Do it all the same";
+const FORCED = "Do it anyway";
 
 const TYPED = / \(--save .*?\)|: keep it with trafficctl .*/; // in notes: here are buttons for it
 
@@ -104,11 +104,11 @@ export const addRule = (cidr = "", action = "drop") => change({
       options: [["drop", "Drop"], ["allow", "Allow"], ["monitor", "Monitor"], ["limit", "Limit the rate"]] },
     { name: "rate", label: "Packets a second", value: "", hint: "For a limit." },
     { name: "direction", label: "Direction", kind: "select", value: "ingress",
-      options: [["ingress", "What comes from it"], ["egress", "What goes to it"], ["both", "Both"]] },
+      options: [["ingress", "Packets from it"], ["egress", "Packets to it"], ["both", "Both"]] },
     SERVICES,
     { name: "label", label: "Label", value: "" },
     { name: "lasts", label: "For how long", kind: "select", value: "",
-      options: [["", "Until the next restart"], ...LASTS, ["save", "For good: it is saved"]] },
+      options: [["", "Until the next restart"], ...LASTS, ["save", "Permanently (saved)"]] },
     { name: "trial", label: "On probation: undone after a minute unless confirmed", kind: "check" },
   ],
   done: "Add",

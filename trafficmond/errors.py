@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class TrafficmonError(Exception):
-    """Base of every error that a person is meant to read.
+    """Base of all errors that are for people.
 
     `hint` is the next step in the imperative ("run trafficctl check"), or empty.
     """
@@ -29,7 +29,7 @@ _PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
 
 
 class Mistake(NamedTuple):
-    """One thing wrong in a file that a person wrote."""
+    """A mistake in a file that a person wrote; in `notes`, something else worth knowing there."""
 
     where: str  # "path:line", "path: key", or a path
     what: str  # the error, and a valid alternative
@@ -38,7 +38,7 @@ class Mistake(NamedTuple):
         return f"{self.where}: {self.what}"
 
     def place(self) -> tuple[str, int]:
-        """To sort by: file and line (0: unknown)."""
+        """The sort key: file and line (0: unknown)."""
         found = _PLACE.match(self.where)
         return (found[1], int(found[2])) if found else (self.where.partition(": ")[0], 0)
 

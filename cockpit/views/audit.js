@@ -17,7 +17,7 @@ export default function audit({ since = "604800" }) {
     async refresh() {
       const { entries } = await ask("Audit", { since: Date.now() / 1000 - since, limit: 500 });
       fill(rows, entries.length ? auditTable(entries)
-        : empty("No changes.", h("span", {}, "Bans and rules that come or go are recorded here. ",
+        : empty("No changes.", h("span", {}, "Changes of bans and rules are recorded here. ",
         h("a", { href: link("rules"), "data-key": "rules" }, "See what is in force"), ".")));
     },
   };

@@ -9,7 +9,7 @@ import { exact, many, octets, until, when } from "../words.js";
 import { flowTable } from "./history.js";
 import { threatTable } from "./threats.js";
 
-const WAYS = [["ingress", "what comes from it"], ["egress", "what goes to it"]];
+const WAYS = [["ingress", "packets from it"], ["egress", "packets to it"]];
 const BECAUSE = { default: "the default: nothing else matches", guard: "the guard", allowlist: "the allowlist" };
 
 export default function explain({ address: asked = "", direction = "ingress", service = "" }) {
@@ -34,7 +34,7 @@ export default function explain({ address: asked = "", direction = "ingress", se
 }
 
 function verdict(found) {
-  const way = found.direction === "ingress" ? "What comes from" : "What goes to";
+  const way = found.direction === "ingress" ? "Packets from" : "Packets to";
   const seen = found.last_seen && `${when(found.first_seen)} to ${when(found.last_seen)}`;
   const tools = [
     button("Ban", () => ban(found.address), { changes: true, kind: "danger" }),

@@ -40,9 +40,9 @@ export default function live({ match = "", sort = "bytes", window = "10" }) {
 }
 
 const nothing = match => match
-  ? empty(`Nothing that matches “${match}” moves.`,
+  ? empty(`No traffic matches “${match}”.`,
     h("a", { href: link("live"), "data-key": "all" }, "Show everything"))
-  : empty("Nothing moves.", h("span", {}, "What an interface carries appears within seconds. See ",
+  : empty("Nothing moves.", h("span", {}, "Traffic appears within seconds. See ",
     h("a", { href: link("overview"), "data-key": "which" }, "which are watched"), "."));
 
 function hostTable(hosts, at, guarded) {

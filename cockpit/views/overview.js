@@ -62,7 +62,7 @@ function troubles({ warnings, unwatched, config, store }) {
   if (!told.length)
     return null;
   const more = (config.mistakes || []).length - MOST_MISTAKES;
-  const note = config.error && h("p", {}, "The files on disk are not in force; the rules from before are. ",
+  const note = config.error && h("p", {}, "The files on disk are not in force; the previous rules are. ",
     more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"),
       " shows each with its line.");
   return card("Needs attention",
@@ -73,7 +73,7 @@ function threatList(threats, status) {
   if (!threats.length) {
     return empty("None.", h("span", {}, "Scans, floods and the like appear here. ",
       h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status.threats.response === "off" &&
-      h("span", {}, ". None is answered by itself: that is switched on with ", h("code", {}, "[response]"),
+      h("span", {}, ". No source is banned automatically; switch that on with ", h("code", {}, "[response]"),
         " in the settings.")));
   }
   const worstFirst = [...threats].sort((one, other) =>

@@ -87,8 +87,8 @@ def test_what_the_panels_say(server: ClickHouseServer) -> None:
     def told(title: str) -> list[list[Any]]:
         return asked(server, PANELS[title]["targets"][0]["rawSql"])
 
-    assert told("Sensors heard") == told("Open threats") == [[2]]
-    assert [row[0] for row in told("Sensors that fell silent")] == ["mill"]
+    assert told("Sensors seen") == told("Open threats") == [[2]]
+    assert [row[0] for row in told("Sensors that stopped sending")] == ["mill"]
     assert [row[:2] for row in told("Units")] == [["nginx.service", 1]]
     assert [row[0] for row in told("Dropped, by rule")] == ["bad neighbours"]
     ((up,),) = told("Up")

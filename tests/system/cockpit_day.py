@@ -131,7 +131,7 @@ def is_kept_from_harm(page: Browser, host: Host) -> str:
     page.write("dialog [name=cidr]", GATEWAY)
     page.click("dialog .danger", "Ban")
     page.see("dialog .trouble", "default gateway of this host")
-    page.see("dialog .danger", "Do it all the same")
+    page.see("dialog .danger", "Do it anyway")
     page.shoot("refused")
     page.click("dialog button", "Cancel")
     page.miss("dialog")
