@@ -91,10 +91,19 @@ def test_fragments_go_with_what_passes() -> None:
     fragment = abi.WHAT_FRAGMENT
     udp, gre = (fragment + 17, fragment + 17), (fragment + 47, fragment + 47)
     some = services.parse(["udp/53", "gre"])
-    assert services.with_fragments(some, True) == (*some, udp, gre)
-    assert services.with_fragments(some, False) == (*some, gre), "without its first one a datagram is dead"
+    assert services.with_unread(some, True, False) == (*some, udp, gre)
+    assert services.with_unread(some, False, False) == (*some, gre), "without its first one a datagram is dead"
     whole = services.parse(["udp"])
-    assert services.with_fragments(whole, False) == (*whole, udp)
+    assert services.with_unread(whole, False, False) == (*whole, udp)
+
+
+def test_headers_that_go_on_too_long_go_with_what_stops() -> None:
+    headers = tuple((abi.WHAT_OTHER + each, abi.WHAT_OTHER + each) for each in (43, 44, 60))
+    some = services.parse(["tcp/22"])
+    assert services.with_unread(some, False, True) == (*some, *headers)
+    assert services.without_unread(services.with_unread(some, True, True)) == some
+    named = services.parse(["ipv6-opts"])
+    assert services.with_unread(named, False, True)[:3] == (*named, *headers[:2])
 
 
 def test_contains() -> None:

@@ -62,7 +62,7 @@ class BanList:
             self._enter(network, replace(ban, cidr=str(network)))
         found = list(self._kernel)
         held = {each.network: each.expires for each in found}
-        named = {each.network: ",".join(services.text(services.without_fragments(each.services))) for each in found}
+        named = {each.network: ",".join(services.text(services.without_unread(each.services))) for each in found}
         moved = [end - stored for each, end in held.items() if end and (stored := self._end(each))]
         jump = sorted(moved)[len(moved) // 2] if moved else 0.0  # the median
         self._replace_all(jump if abs(jump) > _MOVED_S else 0.0, now)
@@ -305,7 +305,7 @@ def _as_kernel(network: Network, bans: Sequence[Ban]) -> KernelBan:
     named = {ban.ports: places_of(ban) for ban in bans}
     union: Places = ()
     if all(named.values()):
-        union = services.with_fragments(services.merged(each for part in named.values() for each in part), False)
+        union = services.with_unread(services.merged(each for part in named.values() for each in part), False, True)
     return KernelBan(network, _latest(0.0, *(ban.expires for ban in bans)), union)
 
 

@@ -19,6 +19,7 @@ _AREAS = {
     ICMP: (abi.WHAT_ICMP, _TYPES),
     ICMPV6: (abi.WHAT_ICMPV6, _TYPES),
 }  # by protocol: where its ports or types are, and how many there are
+_HEADERS = tuple(abi.WHAT_OTHER + header for header in (43, 44, 60))  # of IPv6, if the parser stops there
 _NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 # The commonest of /etc/services, as netbase has them, for hosts without that file.
 _COMMON = {
@@ -150,21 +151,27 @@ def _numbers(places: Places, protocol: int) -> list[str]:
 
 
 @lru_cache(_CACHED)
-def with_fragments(places: Places, passing: bool) -> Places:
-    """`places` and the later fragments that belong to them.
+def with_unread(places: Places, passing: bool, stopping: bool) -> Places:
+    """`places`, and the packets that may belong to them although their service cannot be read.
 
     Later fragments have no ports. A rule that passes some ports of a protocol must pass its fragments too, or no large
     datagram arrives. A rule that drops some need not, since a datagram without its first fragment is lost.
+
+    Linux follows more IPv6 extension headers than the parser does. Nobody needs so many, so a rule that stops some
+    services stops these packets too, or they would hide a service from it.
     """
     named = [_area(first) if _area(first) > 0 else first - abi.WHAT_OTHER for first, _ in places]
     whole = {protocol for protocol in _AREAS if _all_of(protocol) in places}
     going = {each for each in named if passing or each in whole or each not in _AREAS}
-    return (*places, *((abi.WHAT_FRAGMENT + each, abi.WHAT_FRAGMENT + each) for each in sorted(going)))
+    unread = [abi.WHAT_FRAGMENT + each for each in sorted(going)]
+    if stopping:
+        unread = [each for each in _HEADERS if (each, each) not in places] + unread
+    return (*places, *((each, each) for each in unread))
 
 
-def without_fragments(places: Places) -> Places:
-    """`places` as rules name them: without the additions of `with_fragments`, and split where a protocol ends."""
-    others = [(place, place) for place in range(abi.WHAT_OTHER, abi.WHAT_FRAGMENT)]
+def without_unread(places: Places) -> Places:
+    """`places` as rules name them: without the additions of `with_unread`, and split where a protocol ends."""
+    others = [(place, place) for place in range(abi.WHAT_OTHER, abi.WHAT_FRAGMENT) if place not in _HEADERS]
     areas = [(start, start + count - 1) for start, count in _AREAS.values()] + others
     cut = [(max(first, low), min(last, high)) for first, last in places for low, high in areas]
     return tuple(sorted((first, last) for first, last in cut if first <= last))

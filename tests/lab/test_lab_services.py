@@ -13,7 +13,7 @@ import pytest
 from judging import SCTP, Asked, Reference, random_packet, random_tables
 from rig import Rig
 from tmlab import Daemon, Lab, Listener, Sender
-from tmlab.packets import TCP, UDP, tcp, udp
+from tmlab.packets import TCP, UDP, frame, tcp, udp
 
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.ids import RuleIds
@@ -161,3 +161,34 @@ def test_a_web_server_with_ssh_for_some(lab: Lab) -> None:
             told = daemon.ask("explain", stranger, service)
             (winner,) = [each for each in told["decisions"] if each["wins"]]
             assert (told["action"], winner["label"] if label else None) == (action, label)
+
+
+@pytest.mark.parametrize("depth", [1, 8, 9, 150])
+def test_extension_headers_hide_no_service_from_what_stops_it(lab: Lab, depth: int) -> None:
+    """Linux follows any number of them."""
+    stranger, link = "2001:db8:bad::7", lab.links[0]
+    datagram = udp(stranger, link.host_ip6)[54:]
+    options = b"".join(bytes((kind, 0, 1, 4, 0, 0, 0, 0)) for kind in [60] * (depth - 1) + [UDP])
+    knock = [frame(stranger, link.host_ip6, 60, options + datagram)]
+    with (
+        Daemon(lab) as daemon,
+        Listener(lab.host, link.host_ip6) as listener,
+        Sender(lab.outside, link.outside) as sender,
+    ):
+
+        def passes() -> bool:
+            sender.send(knock)
+            return listener.heard()[stranger] == 1
+
+        assert passes()
+        daemon.control("ban", stranger, "--port", "udp/9")
+        assert not passes()
+        daemon.control("unban", stranger)
+        daemon.control("add-cidr", stranger, "--port", "udp/9")
+        assert not passes()
+        daemon.control("add-cidr", stranger, "--port", "udp/9", "--limit", "1/s", "--burst", "1")
+        assert [passes(), passes()] == [True, False]
+        daemon.control("add-cidr", stranger, "--port", "udp/9", "--action", "allow")
+        assert passes()
+        daemon.control("add-cidr", "2001:db8::/32")
+        assert passes() == (depth <= 8)

@@ -42,7 +42,7 @@ def test_too_many_are_refused_with_the_names_of_those_that_could_be_one() -> Non
         {"cidr": "198.51.100.0/24", "action": "drop", "label": f"b{port}", "ports": [f"udp/{port}"]}
         for port in range(1, 80)
     ]
-    make_policy(Files(), default=Action.DROP, runtime=tables[:254])  # and their later fragments
+    make_policy(Files(), default=Action.DROP, runtime=tables[:253])  # and what cannot be read
     with pytest.raises(ConfigError, match="more than 255 different sets of services") as refused:
         make_policy(Files(), default=Action.DROP, runtime=tables)
     said = str(refused.value)

@@ -81,7 +81,7 @@ class Atoms:
     def places(self, mask: int) -> Places:
         """The services of named pieces."""
         found = (piece for number, piece in enumerate(self.pieces) if mask >> number & 1)
-        return services.merged(services.without_fragments(tuple(found)))
+        return services.merged(services.without_unread(tuple(found)))
 
 
 def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:

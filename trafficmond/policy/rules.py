@@ -71,8 +71,9 @@ class Rule:
 
     @property
     def judged(self) -> Places:
-        """Its services, and the later fragments that belong to them."""
-        return services.with_fragments(self.services, self.action is not Action.DROP) if self.services else ()
+        """Its services, and the packets that may belong to them although their service cannot be read."""
+        passing, stopping = self.action is not Action.DROP, self.action in (Action.DROP, Action.LIMIT)
+        return services.with_unread(self.services, passing, stopping) if self.services else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
         return False
     if (rank(strong), bool(strong.services), one) < (rank(weak), bool(weak.services), other):
         return False
-    return bool(weak.services or not strong.services) and services.contains(strong.judged, weak.judged)
+    wanted = services.with_unread(weak.services, weak.action is not Action.DROP, False)
+    return bool(weak.services or not strong.services) and services.contains(strong.judged, wanted)
 
 
 def _written(rule: Rule, now: float) -> bool:
