@@ -114,6 +114,21 @@ def test_failure_loss_and_recovery_are_said_once(
     assert status["written"] == len(jsonl(folder / "t.jsonl")) == 10
 
 
+def test_a_log_that_cannot_be_written_gets_less_time_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "_STUCK_S", 0.1)
+    (tmp_path / "file").write_text("")
+    sinks = SinkSet([Log("jsonl", tmp_path / "file" / "a.jsonl"), Log("jsonl", tmp_path / "b.jsonl")])
+    sinks.start()
+    sinks.emit(many(4), NAMES)
+    end = time.monotonic() + 5
+    while not sinks.status()[0]["error"] and time.monotonic() < end:
+        time.sleep(0.002)
+    began = time.monotonic()
+    sinks.close(began + 60)
+    assert time.monotonic() - began < 20
+    assert (sinks.status()[0]["lost"], len(jsonl(tmp_path / "b.jsonl"))) == (4, 4)
+
+
 def test_other_logs_take_over_and_nothing_is_lost(tmp_path: Path) -> None:
     stays, changes, goes = tmp_path / "a.jsonl", tmp_path / "b.json", tmp_path / "c.jsonl"
     sinks = SinkSet([Log("jsonl", stays), Log("json", changes), Log("jsonl", goes)])
