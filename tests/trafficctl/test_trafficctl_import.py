@@ -94,6 +94,7 @@ def test_the_command_prints_a_file_that_is_right_and_names_what_is_left_out(ctl:
     assert (done.returncode, 'label = "HTTP/3"' in done.stdout) == (0, True)
     for arguments, stdin, said in (
         (["nft"], "table inet x { chain input {", "never closed"),
+        (["nft"], "ct {", "never closed"),
         (["nft"], "", "hook input"),
         (["iptables-save"], "nonsense", "standard input:1 is not a line of iptables-save"),
         (["firewalld"], "<service/>", "not a zone"),

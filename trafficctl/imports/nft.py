@@ -230,7 +230,9 @@ def _block(
             continue
         start = start if words else number
         if token == "{" and words[:1] and words[0] in ("table", "chain", "set", "map", "flowtable", "ct", "counter"):
-            if (words[0] == "ct" and words[1] not in _OBJECTS) or (words[0] == "counter" and len(words) != 2):
+            if (words[0] == "ct" and not set(words[1:2]) & set(_OBJECTS)) or (
+                words[0] == "counter" and len(words) != 2
+            ):
                 words += _braces(name, tokens, start)
                 continue
             if depth > _DEEPEST:
