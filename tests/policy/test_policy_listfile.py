@@ -61,6 +61,13 @@ def test_mistakes_have_their_lines() -> None:
     assert found.wrong == 2
 
 
+def test_blank_blocks_count_as_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listfile, "_BLOCK_BYTES", 16)
+    found = parse_list(b"\n" * 100 + b"# only\n" * 100 + b"bad\n" + b" \n" * 100 + b"192.0.2.1\nworse", "a")
+    assert [each.where for each in found.mistakes] == ["a:201", "a:303"]
+    assert texts(found) == ["192.0.2.1"]
+
+
 def test_mistakes_are_bounded_and_counted_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listfile, "_BLOCK_BYTES", 64)
     found = parse_list(b"192.0.2.0/24\nwrong\n" * 500, "bad.txt")

@@ -34,6 +34,14 @@ burst = 250
 """
 
 
+def test_a_rules_file_of_too_many_lines_is_refused() -> None:
+    found = read_toml(b"\n" * 5_000_001, "a.toml")
+    assert [str(each) for each in found.mistakes] == [
+        "a.toml: has more than 5,000,000 lines; split it, or make it a list"
+    ]
+    assert not read_toml(OFFICE + b"\n" * 1000, "a.toml").mistakes
+
+
 def cidrs(found: Rules) -> list[str]:
     return [found.prefixes.text(row) for row in range(len(found.prefixes))]
 

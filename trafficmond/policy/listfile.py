@@ -93,7 +93,8 @@ def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
         block = data[start:end]
         if b"#" in block or b";" in block:
             block = _COMMENT.sub(b"", block)
-        yield number, block if block.endswith(b"\n") else block + b"\n"
+        if block.strip():
+            yield number, block if block.endswith(b"\n") else block + b"\n"
         number += block.count(b"\n")
         start = end
 

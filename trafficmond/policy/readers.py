@@ -15,6 +15,8 @@ from trafficmond.policy.listfile import PrefixList, parse_list
 from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
+# bound: lines of a rules file, blank ones too | the file is refused; its last good content stays in force
+_MOST_LINES = 5_000_000
 _NAMED = 5  # wrong lines of a list that are reported one by one
 _PERMITTED = 'write {"permitted_cidrs": ["192.0.2.0/24", ...]}'
 
@@ -26,6 +28,8 @@ def read_own(data: bytes, path: str) -> Rules:
 
 def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography | None = None) -> Rules:
     """Parses a rules file of `cidr.d`: any number of `[[rule]]` tables and nothing else."""
+    if data.count(b"\n") > _MOST_LINES:
+        return Rules.nothing(path, [Mistake(path, f"has more than {_MOST_LINES:,} lines; split it, or make it a list")])
     try:
         found = read_rule_tables(data.decode())
     except UnicodeDecodeError as error:
