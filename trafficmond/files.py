@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -17,6 +18,8 @@ def replace(
 
     `durable`: it is on the disk, under its name, when this returns.
     """
+    if not path.name:  # / or .
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     fresh = path.with_name(f".{path.name}{UNFINISHED}"[-255:])
     try:
         with fresh.open("wb") as file:

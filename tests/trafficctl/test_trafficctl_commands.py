@@ -297,6 +297,9 @@ def test_metrics_into_a_file(ctl: Ctl, tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
     assert list(tmp_path.glob(".trafficmon*")) == []
     assert ctl("metrics", "--write", str(tmp_path / "none" / "x")).returncode == 1
+    for folder in ("/", "."):
+        done = ctl("metrics", "--write", folder)
+        assert (done.returncode, "Is a directory" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
 
 
 def publish_when_watched(running: Running, topic: str, records: list[dict[str, Any]]) -> threading.Thread:
