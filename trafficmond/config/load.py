@@ -6,12 +6,11 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trafficmond.config.checks import prefix
-from trafficmond.config.declare import Report, guess, read, setting, table
+from trafficmond.config.declare import Report, guess, read
 from trafficmond.config.flags import Flags
 from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
@@ -20,8 +19,6 @@ from trafficmond.config.streams import SHIPPED_LOG, Log
 from trafficmond.errors import ConfigError, Mistake
 
 T = TypeVar("T")
-
-_MEBIBYTE = 1 << 20
 
 
 def load_settings(
@@ -64,7 +61,9 @@ class SettingsFile:
             return _with_flags(replace(settings, detect=detect(Path("/"), _ignore)), self._flags)
         if self._path.suffix == ".json":
             found = _Found(self._path, {})
-            settings = _parse_original(self._raw, found.report)
+            from trafficmond.config import original  # files of this kind are rare
+
+            settings = original.parse(self._raw, found.report)
         else:
             found, base = _Found(self._path, key_lines(self._text)), self._path.parent
             own = {key: value for key, value in self._raw.items() if key != "detect"}
@@ -160,42 +159,6 @@ def _parse_detect(raw: Any, base: Path, detectors: Mapping[str, type[Any]], repo
             own = {}
         found[name] = read(cls, own, report, prefix=f"detect.{name}", base=base)
     return found
-
-
-@dataclass(frozen=True)
-class _OriginalLogging:
-    format: str = setting("console", choices=("console", "json", "jsonl", "csv"), help="")
-    output_file: str = setting("", help="")
-    buffer_size: int = setting(8192, min=1, max=1 << 22, help="")
-    rotate_size_mb: int = setting(100, min=0, max=1 << 20, help="")
-    max_files: int = setting(10, min=0, max=10000, help="")
-
-
-@dataclass(frozen=True)
-class _Original:
-    """The JSON configuration of the program that trafficmon re-creates; its paths start at the working folder."""
-
-    permitted_cidrs: tuple[str, ...] = setting((), check=prefix, required=True, help="a list of CIDR prefixes")
-    logging: _OriginalLogging | None = table(_OriginalLogging, "logging", help="")
-
-
-def _parse_original(raw: Any, report: Report) -> Settings:
-    if not isinstance(raw, Mapping):
-        report("permitted_cidrs", 'the file must hold an object, such as {"permitted_cidrs": ["192.168.1.0/24"]}')
-        return Settings()
-    found = read(_Original, raw, report)
-    settings = Settings(permitted_cidrs=found.permitted_cidrs, logs=(Log(format="console"),))
-    if "logging" not in raw or found.logging is None:
-        return settings
-    own = found.logging
-    log = Log(
-        format=own.format,
-        path=Path.cwd() / own.output_file if own.output_file else None,
-        buffer_size=own.buffer_size,
-        rotate_size=own.rotate_size_mb * _MEBIBYTE,
-        max_files=own.max_files,
-    )
-    return replace(settings, logs=(log,))
 
 
 def _with_flags(settings: Settings, flags: Flags) -> Settings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2s
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Batch, Column, left_aligned
 from trafficmond.flows.owners import Owner
-from trafficmond.geo.atlas import EMPTY, Atlas
 from trafficmond.model import Direction, Severity, Threat
 from trafficmond.protocols import WITH_PORTS, protocol_name
+
+if TYPE_CHECKING:
+    from trafficmond.geo.atlas import Atlas
 
 # bound: known destinations of a unit | the one used longest ago is forgotten and counted
 _PLACES = 64
@@ -45,13 +48,19 @@ class Settings:
     capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.6 kB each.")
 
 
+def _no_atlas() -> Atlas:
+    from trafficmond.geo.atlas import EMPTY  # few analyses of files need it
+
+    return EMPTY
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """Information that is not in the packets."""
 
     owner: Callable[[int], Owner | None]
     """Of a flow's `owner`."""
-    atlas: Callable[[], Atlas] = lambda: EMPTY
+    atlas: Callable[[], Atlas] = _no_atlas
 
 
 class NewDestination(GroupedDetector):
