@@ -142,3 +142,19 @@ def test_a_host_of_ours_that_is_refused_by_the_clock_is_noted() -> None:
     book.tcp(at, LAPTOP, SERVERS[0], 22, 2000, 2500, book.rng.uniform(1.5, 2.5, 400), greets=True)
     (threat,) = told(book)
     assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)
+
+
+# ---- one direction ----
+
+
+@pytest.mark.parametrize("port", [22, 3389])
+def test_guessing_of_which_the_answers_are_not_seen_is_noted(port: int) -> None:
+    book = Book(1)
+    at = np.cumsum(book.rng.uniform(20, 100, 60))
+    refusals(book, at, STRANGER, np.resize(SERVERS[:1], 60), port)
+    rows = book.rows()
+    for name in ("packets", "bytes", "payload_bytes", "tcp_flags", "first_flags"):
+        rows[f"reply_{name}"] = 0
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(int(SERVERS[0])), Severity.LOW)
+    assert not threat.evidence["proven"]

@@ -125,23 +125,26 @@ class BruteForce(CrowdDetector):
         done = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
         # A flow that only went quiet is not over, and does not show how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
-        done &= (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] > 0)
+        # Of one direction only, the client's acknowledgement shows that it was answered.
+        unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0) & _CROWD_PORTS[flows["dport"]]
+        done &= (flows["payload_bytes"] > 0) & ((flows["reply_payload_bytes"] > 0) | unseen)
         done &= (flows["payload_bytes"] >= _TALK_BYTES) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        self._logins = _logins(flows.take(done & (short | _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]])))
+        visited = _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]]
+        self._logins = _logins(flows.take(done & ~unseen & (short | visited)))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
         mute = _drops(flows["dport"]) & (flows["reply_packets"] == 0)
         asked &= mute | (flows["d_reply_packets"] > 0)
         asked &= (flows["dport"] != _SIP) | (_each(flows, "") >= _REGISTER_BYTES)
         rows = flows.take(done & short | asked)
         datagrams = rows["proto"] == UDP
-        mute, answer = datagrams & (rows["reply_packets"] == 0), _each(rows, "reply_")
+        mute, answer = rows["reply_packets"] == 0, _each(rows, "reply_")
         ticket = datagrams & (rows["dport"] == _KERBEROS) & (answer > _REFUSAL_BYTES)
         ticket |= datagrams & (rows["dport"] == _RADIUS) & (answer > _REJECT_BYTES)
         ticket |= datagrams & (rows["dport"] == _SNMP) & ~mute
         tries = np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1)
-        tries = np.where(mute, rows["d_packets"], tries)
+        tries = np.where(datagrams & mute, rows["d_packets"], tries)
         rows.put("tries", np.where(ticket, 0, tries).astype(float))
         rows.put("ticket", ticket * np.minimum(rows["d_packets"], rows["d_reply_packets"]))
         rows.put("mute", np.where(mute, tries, 0))
@@ -212,7 +215,7 @@ class BruteForce(CrowdDetector):
         mute = _is_mute(states)
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
-        guessing &= ~mute | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
+        guessing &= ~(mute & datagrams) | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
         known: Column = np.where(guessing, severity, 0)
         return known
 
@@ -292,7 +295,7 @@ class BruteForce(CrowdDetector):
                 "unit": "questions" if datagrams else "connections",
                 "ports": [int(one["dport"])],
                 "quick": bool(state["quick"] >= self.settings.connections),
-                "proven": not datagrams,  # both sides spoke over TCP
+                "proven": bool(not datagrams and state["mute"] == 0),  # both sides spoke over TCP
                 "server_speaks_first_share": round(float(state["greeted"] / total), 2),
                 "mean_sent_bytes": int(state["sent"] / total),
                 "mean_received_bytes": int(state["got"] / total),
