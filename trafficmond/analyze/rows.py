@@ -198,7 +198,7 @@ def moment(value: Any) -> float:
         return iso_time(value)
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, TypeError):
         return iso_time(str(value))
     if number > TIME_MAX:
         return number / next(unit for limit, unit in _UNITS if number > limit)

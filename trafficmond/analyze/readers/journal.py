@@ -24,6 +24,7 @@ NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packe
 
 _NEEDED = ("__REALTIME_TIMESTAMP", "__CURSOR")
 _OF_OTHERS = frozenset(("src_ip", "id.orig_h", "id_orig_h", "class_uid"))
+_DIGITS = 20
 _PREFIX = "TRAFFICMON_"
 _WHOLE = "the journal holds events (the first packet of a flow, and samples of it), not all packets; flows.db does"
 
@@ -63,7 +64,8 @@ def _event(entry: Mapping[str, Any]) -> dict[str, Any]:
         if key.startswith(_PREFIX):
             name = key.removeprefix(_PREFIX).lower()
             text = bytes(value).decode("utf-8", "replace") if isinstance(value, list) and _bytes(value) else value
-            event[name] = int(text) if name in NUMBERS and str(text).isdigit() else text
+            number = name in NUMBERS and len(str(text)) <= _DIGITS and str(text).isdecimal()
+            event[name] = int(text) if number else text
     if event.get("timestamp_iso"):  # with milliseconds
         event["timestamp"] = event["timestamp_iso"]
     return event

@@ -49,7 +49,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         if str(event.get("class_uid", _CLASS)) != _CLASS:
             source.note(f"events of class {str(event.get('class_name') or event['class_uid'])[:40]} were skipped")
             continue
-        if event.get("status_code") in _NO_RECORD:
+        if str(event.get("status_code")) in _NO_RECORD:
             source.note("records without data (NODATA, SKIPDATA) were skipped")
             continue
         try:
