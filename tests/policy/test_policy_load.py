@@ -216,6 +216,22 @@ def test_a_list_may_be_refused_for_one_line(tmp_path: Path) -> None:
         load_policy(None, lists)
 
 
+def test_names_of_any_octets_and_lengths(tmp_path: Path) -> None:
+    folder = tmp_path / "cidr.d"
+    folder.mkdir()
+    write(Path(os.fsdecode(os.fsencode(folder) + b"/a\xff.toml")), "192.0.2.1")
+    long = write(folder / ("\u043f" * 60 + ".toml"), "192.0.2.2")
+    policy = load_policy(folder, last_good=LastGood(tmp_path / "kept"))
+    assert [rule.path for rule in policy.rules] == [str(long)]
+    assert [str(note) for note in policy.notes] == [
+        f"{folder}/a\\xff.toml: is not read: its name is not UTF-8; rename it"
+    ]
+    long.unlink()
+    long.mkdir()
+    policy = load_policy(folder, last_good=LastGood(tmp_path / "kept"))
+    assert [rule.path for rule in policy.rules] == [str(long)]
+
+
 def test_copies_that_cannot_be_kept_are_no_reason_to_stop(tmp_path: Path) -> None:
     write(tmp_path / "1.toml", "192.0.2.0/24")
     (tmp_path / "kept").write_text("no folder")

@@ -108,7 +108,10 @@ class Collector:
             path = instead if instead and name == instead.name else directory / name
             if is_ignored(name) or os.path.realpath(path) in elsewhere:
                 continue
-            if is_rules_file(name):
+            shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+            if shown != name:
+                self.notes.append(Mistake(str(directory / shown), "is not read: its name is not UTF-8; rename it"))
+            elif is_rules_file(name):
                 self.read(path, self._parsers[path.suffix])
             elif not is_file(path):
                 continue

@@ -17,6 +17,7 @@ from trafficmond import files
 from trafficmond.policy.rules import Rules
 
 LAST_GOOD_NAME = "last-good"  # in state_dir
+_LONGEST_NAME = 255  # bytes, in all file systems of Linux that matter
 
 Parse = Callable[[bytes, str], Rules]
 
@@ -86,7 +87,10 @@ class LastGood:
 
     def _copy(self, path: Path) -> Path:
         """The path of a copy, named after the source's whole path; if that is too long, there is no copy."""
-        return self._folder / quote(str(path), safe="")
+        name = quote(str(path), safe="")
+        if len(name) > _LONGEST_NAME:  # three bytes for each of those that are not ASCII
+            name = str(path).replace("%", "%25").replace("/", "%2F")
+        return self._folder / name
 
 
 def digest(folder: Path, *, durable: bool = False) -> str:
