@@ -40,7 +40,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
     parser.add_argument("--shadow", action="store_true", help="only log what it would do; promote puts it in force")
     parser.add_argument("--save", action="store_true", help="keep it over restarts")
-    parser.add_argument("--force", action="store_true", help="even if this cuts off this host")
+    parser.add_argument("--force", action="store_true", help="even if it cuts off lifelines of this host")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
     probation.argument(parser)
 

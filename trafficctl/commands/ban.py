@@ -55,9 +55,9 @@ def arguments(parser: ArgumentParser) -> None:
         type=values.services,
         help="only from tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or names of /etc/services",
     )
-    parser.add_argument("--reason", default="", help="shown by bans and audit")
+    parser.add_argument("--reason", default="", help="the reason, shown by bans and audit")
     parser.add_argument("--owner", metavar="NAME", type=values.named, help="the owner of the ban (default: your user)")
-    parser.add_argument("--force", action="store_true", help="even if it cuts off this host's peers; not with -")
+    parser.add_argument("--force", action="store_true", help="even if it cuts off lifelines of this host; not with -")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
 
 
