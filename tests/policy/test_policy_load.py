@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trafficmond.errors import ConfigError
+from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import collect, load
 from trafficmond.policy.collect import Cache, is_ignored
@@ -246,6 +247,13 @@ def test_a_listed_file_in_the_directory_is_a_list_only(tmp_path: Path) -> None:
     policy = load_policy(tmp_path, [ListSource(listed, Action.DROP, direction=Direction.EGRESS)])
     assert [(rule.reason, rule.direction) for rule in policy.rules] == [(Reason.LIST, Direction.EGRESS)]
     assert policy.notes == ()
+
+
+def test_the_only_database_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
+    policy = load_policy(None, geography=open_atlas([tmp_path / "countries.mmdb"]))
+    assert [str(note) for note in policy.notes] == [
+        f"{tmp_path}/countries.mmdb: cannot be read: No such file or directory"
+    ]
 
 
 def test_a_missing_directory_is_noted(tmp_path: Path) -> None:

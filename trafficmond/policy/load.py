@@ -111,7 +111,7 @@ def read_files(
     if saved is not None and mode(saved):
         collector.read(saved, read_own)
     collector.forget_unread()
-    notes = (*collector.notes, *(geography.notes if geography else ()))
+    notes = (*collector.notes, *(() if geography is None else geography.notes))
     return Files(parts, tuple(collector.parts[len(parts) :]), tuple(collector.mistakes), notes)
 
 
