@@ -164,7 +164,7 @@ def test_a_second_daemon_on_the_same_pins_is_refused(lab: Lab) -> None:
         third = Daemon(lab, SETTINGS)
         try:
             assert third.launch().wait(20) == 1
-            assert "another trafficmond runs on it" in third.said()
+            assert "another trafficmond uses it" in third.said()
         finally:
             third.remove()
         assert program(lab, "tmlab0") == "tm_xdp"
