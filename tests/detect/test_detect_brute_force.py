@@ -15,9 +15,9 @@ def logins(count: int, port: int, sent: int = 900, got: int = 1500, **fields: An
     return [talk(flow(A, B, port, sport=20000 + n), sent + n % 7, got, **fields) for n in range(count)]
 
 
-@pytest.mark.parametrize("port", [21, 22, 23, 445, 3389, 993, 5900])
-def test_guessing_at_services_that_ask_for_a_password(port: int) -> None:
-    (threat,) = watch(BruteForce).see(logins(40, port))
+@pytest.mark.parametrize(("port", "count"), [*((port, 40) for port in (21, 22, 23, 445, 3389, 5900)), (993, 220)])
+def test_guessing_at_services_that_ask_for_a_password(port: int, count: int) -> None:
+    (threat,) = watch(BruteForce).see(logins(count, port))
     assert (threat.src_ip, threat.dst_ip, threat.technique) == (A, B, "T1110")
     assert threat.severity == Severity.HIGH
     assert threat.evidence["proven"] is True

@@ -88,3 +88,23 @@ def test_games_and_calls_of_which_one_side_is_captured_are_no_flood(
     report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
     assert report["damage"]["total"] == 0
     assert report["threats"] == []
+
+
+@pytest.mark.parametrize("door", ["VPC with flags", "exporter"])
+def test_downloads_of_many_told_a_direction_and_minute_are_no_flood(door: str, tmp_path: Path) -> None:
+    book = Book(1)
+    book.tcp(book.rng.uniform(0, 300, 40), LAPTOP, book.public(40), 6881, 3000, 900_000, 100.0)
+    path = tmp_path / "world"
+    DOORS[door](book.rows(), path)
+    report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
+    assert report["threats"] == []
+
+
+def test_a_meeting_of_which_one_side_is_told_in_records_of_an_hour_is_no_flood(tmp_path: Path) -> None:
+    book = Book(1)
+    for server in book.public(8).tolist():
+        book.udp(book.rng.uniform(0, 60), server, LAPTOP, 50_000, 220 * 900 * 900, 0, 900.0, packets=220 * 900)
+    path = tmp_path / "world"
+    doors.exporter(book.rows(), path, 3600.0)
+    report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
+    assert report["threats"] == []

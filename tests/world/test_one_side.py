@@ -128,6 +128,79 @@ def test_of_reflection_that_only_the_victims_side_shows_a_trickle_is_a_note(
     assert told(book, WEB, GOT, tmp_path) == {("amplification", severity)}
 
 
+def resolvers(book: Book, count: int, a_second: int, seconds: int) -> None:
+    """They ask servers all over the world, some of these more often than others."""
+    servers = book.public(2000)
+    ranks = np.arange(1, len(servers) + 1) ** -0.8
+    for resolver in range(count):
+        asked = a_second * seconds
+        book.udp(
+            np.sort(book.rng.uniform(0, seconds, asked)),
+            WEB + resolver,
+            book.rng.choice(servers, asked, p=ranks / ranks.sum()),
+            53,
+            45,
+            book.rng.integers(80, 900, asked),
+            sport=book.rng.integers(1024, 65535, asked),
+        )
+
+
+def test_busy_resolvers_of_which_only_the_answers_are_seen_are_a_note_at_most() -> None:
+    book = Book(1)
+    resolvers(book, 8, 900, 40)
+    rows = book.rows()
+    for name in ("packets", "bytes", "payload_bytes"):
+        rows[name] = 0
+    assert {(threat.detector, threat.severity) for threat in judge(rows, 1.0)} <= {("amplification", Severity.LOW)}
+
+
+def sampled(book: Book, share: float, path: Path) -> set[tuple[str, str]]:
+    """(detector, severity) of what is said where a capture holds such a share of the packets."""
+    every = packets(book.rows())
+    file = path / "world"
+    file.write_bytes(pcap(every[book.rng.random(len(every)) < share]))
+    report = analyze([str(file)], load_settings(None, detectors=settings_classes()), 0.0)
+    return {(each["detector"], each["severity"]) for each in report["threats"]}
+
+
+def time_server(book: Book) -> None:
+    at, clients = np.sort(book.rng.uniform(0, 300, 30_000)), book.rng.choice(book.public(9000), 30_000)
+    sport = np.where(book.rng.random(30_000) < 0.4, 123, book.rng.integers(1024, 65535, 30_000))
+    book.udp(at, clients, WEB, 123, 48, 48, 0.001, sport=sport)
+
+
+def peers(book: Book) -> None:
+    dialled, at = book.public(600), np.sort(book.rng.uniform(0, 1400, 600))
+    ports = np.where(book.rng.random(600) < 0.5, 6881, book.rng.integers(1025, 65535, 600))
+    home = book.rng.random(600) < 0.3
+    book.silent(at[~home], LAPTOP, dialled[~home], ports[~home], 3)
+    book.tcp(at[home], LAPTOP, dialled[home], ports[home], 5000, 200_000, 120.0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.01])
+@pytest.mark.parametrize("ordinary", [time_server, peers, lambda book: resolvers(book, 1, 2000, 60)])
+def test_of_who_is_asked_and_answered_a_sample_is_seen(
+    ordinary: Callable[[Book], None], share: float, tmp_path: Path
+) -> None:
+    book = Book(1)
+    ordinary(book)
+    assert {each for each in sampled(book, share, tmp_path) if each[1] != "low"} == set()
+
+
+def test_a_sweep_of_which_a_sample_is_seen_is_found(tmp_path: Path) -> None:
+    book = Book(1)
+    peers(book)
+    book.silent(np.arange(5000) * 0.2, STRANGER, host("192.168.16.1") + np.arange(5000), 2323)
+    assert ("host_sweep", "high") in sampled(book, 0.1, tmp_path)
+
+
+def test_answers_of_our_own_devices_whose_question_was_not_seen_are_a_note_at_most() -> None:
+    book = Book(1)
+    for walk in (0, 60):
+        book.udp(walk + np.arange(60) * 0.2, HOSTS, MONITOR, book.ports(60), 600 * 400, 0, 2.0, packets=600, sport=161)
+    assert {threat.severity for threat in judge(book.rows(), 1.0)} <= {Severity.LOW}
+
+
 def test_a_browser_of_games_of_which_the_answers_are_seen_is_a_note_at_most(tmp_path: Path) -> None:
     book = Book(1)
     servers = book.public(300)

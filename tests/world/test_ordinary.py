@@ -45,6 +45,21 @@ def test_who_looks_by_the_clock_whether_our_service_is_up_guesses_nothing(check:
     assert guessers(book) == []
 
 
+@pytest.mark.parametrize("every", [1.0, 60.0])
+@pytest.mark.parametrize("check", CHECKS)
+def test_who_does_so_from_outside_is_a_note_at_most(check: str, every: float) -> None:
+    port, sent, got, greets = CHECKS[check]
+    book = Book(1)
+    book.tcp(book.rhythm(0, 60 * every, every, 0.005), STRANGER, WEB, port, sent, got, 0.03, greets=greets)
+    assert guessers(book, MEDIUM) == []
+
+
+def test_who_guesses_again_as_soon_as_he_is_refused_keeps_no_clock() -> None:
+    book = Book(1)
+    book.tcp(np.arange(200) * 1.03, STRANGER, WEB, 21, 40, 150, 1.0, greets=True)  # vsftpd's delay_failed_login
+    assert [threat.severity for threat in guessers(book)] == [Severity.HIGH]
+
+
 def test_a_check_that_was_stopped_for_a_while_is_one_all_the_same() -> None:
     book = Book(1)
     for begin in (0, 900, 2000):
@@ -106,6 +121,15 @@ def test_mailboxes_are_polled_by_right(port: int, greets: bool, clients: int) ->
     assert guessers(book) == []
 
 
+@pytest.mark.parametrize(("port", "greets"), [(993, False), (995, False), (110, True), (587, True)])
+def test_an_office_of_a_hundred_mailboxes_behind_one_address_is_a_note_at_most(port: int, greets: bool) -> None:
+    book = Book(1)
+    for _ in range(100):
+        at = book.rhythm(0, HOUR / 6, 60.0, 0.05)
+        book.tcp(at, STRANGER, WEB, port, 60 + book.rng.integers(0, 9, len(at)), 200, 0.4, greets=greets)
+    assert guessers(book, MEDIUM) == []
+
+
 def test_passwords_of_mailboxes_that_are_guessed_slowly_are_a_note_and_quickly_a_threat() -> None:
     book = Book(1)
     at = np.cumsum(book.rng.uniform(60, 240, 60))
@@ -134,10 +158,11 @@ def test_telephones_behind_one_address_register_and_a_guesser_is_found() -> None
     assert guessers(book, MEDIUM)
 
 
-def test_automation_of_ours_that_opens_a_session_for_each_task_is_a_note() -> None:
+@pytest.mark.parametrize("source", [MONITOR, STRANGER])
+def test_automation_that_opens_a_session_for_each_task_is_a_note(source: int) -> None:
     book = Book(1)
     at = np.cumsum(book.rng.uniform(1.5, 4, 150))  # Ansible without ControlPersist, on one host
-    book.tcp(at, MONITOR, SERVER, 22, book.rng.integers(3500, 30000, 150), book.rng.integers(3500, 12000, 150), 1.5,
+    book.tcp(at, source, SERVER, 22, book.rng.integers(3500, 30000, 150), book.rng.integers(3500, 12000, 150), 1.5,
              greets=True)  # fmt: skip
     assert guessers(book, MEDIUM) == []
 

@@ -81,6 +81,13 @@ def test_a_poll_of_the_web_is_a_note(every: float, jitter: float, calls: int) ->
     assert {threat.severity for threat in threats(book, 10.0)} == {Severity.LOW}
 
 
+def test_a_monitor_that_looks_after_many_hosts_outside_is_a_note() -> None:
+    book = Book(1)
+    for watched in book.public(12).tolist():
+        book.tcp(book.rhythm(0, 2 * HOUR, 60, 0.01), LAPTOP, watched, 5432, 90, 110, 0.03)
+    assert kinds(threats(book, 10.0), MEDIUM) == set()
+
+
 def test_a_program_that_several_of_our_hosts_have_is_a_note() -> None:
     book, service = Book(1), host("203.0.113.7")
     for last in range(101, 106):
@@ -164,6 +171,18 @@ def test_handshakes_that_were_finished_and_said_nothing_fill_no_backlog() -> Non
     book.tcp(book.rng.uniform(0, 31, 580), LAPTOP, server, 53, 0, 0, 0.04)
     book.tcp(book.rng.uniform(0, 31, 820), LAPTOP, server, 53, 40, 120, 1.0)
     assert kinds(threats(book)) == set()
+
+
+def test_clients_of_a_service_that_is_gone_ask_again_and_are_a_note_at_most() -> None:
+    book = Book(1)
+    book.silent(book.rng.uniform(0, 60, 9000), np.repeat(book.public(1500), 6), WEB, 8883, 3)
+    assert kinds(threats(book), MEDIUM) == set()
+
+
+def test_a_few_hosts_of_ours_whose_database_starts_again_are_refused_and_flood_nothing() -> None:
+    book, servers = Book(1), np.array([host(f"192.168.20.{last}") for last in range(10, 16)])
+    book.refused(book.rng.uniform(0, 60, 9000), np.resize(servers, 9000), host("192.168.20.9"), 3306)
+    assert kinds(threats(book), MEDIUM) == set()
 
 
 def test_a_flood_over_random_ports_by_one_address_is_reported_beside_the_scan() -> None:

@@ -135,11 +135,11 @@ def vpc_default(rows: Batch, path: Path) -> None:
     _vpc(rows, path, 600.0, flags=False)
 
 
-def exporter(rows: Batch, path: Path) -> None:
-    """Records as NetFlow and IPFIX have them: a direction each, ended after a minute or 15 quiet seconds, times in
-    milliseconds, all flags together; written as OCSF, which is read."""
+def exporter(rows: Batch, path: Path, active_s: float = 60.0) -> None:
+    """Records as NetFlow and IPFIX have them: a direction each, ended after a minute (`active_s`) or 15 quiet seconds,
+    times in milliseconds, all flags together; written as OCSF, which is read."""
     with path.open("w") as file:
-        for row in world_packets.one_way(world_packets.packets(rows), 60.0, 15.0):
+        for row in world_packets.one_way(world_packets.packets(rows), active_s, 15.0):
             src, dst = ends(row)
             event = {
                 "class_uid": 4001,

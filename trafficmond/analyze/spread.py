@@ -18,9 +18,13 @@ from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 STEP_S = 10.0
 """A long flow is split into one portion for each so many seconds. If it has fewer than one packet in two portions, it
 is not split: an idle timeout would end it again and again, at regular intervals that the traffic does not have."""
+DENSE_STEP_S = 1.0
+"""The same for many datagrams without an answer. They may be a flood, and its rate must be that of its own time."""
 
 _AT_ONCE = 65536  # rows of long flows that are made at a time
-_PORTIONS_MAX = 8640  # a day; a longer flow has its rest in the last portion
+_DAY_S = 86400.0  # a longer flow has its rest in the last portion
+_DENSE = 50  # packets a second: fewer make no flood
+_ONE_WAY = 20  # packets for each one back
 _SEGMENT = 1448  # payload of a full TCP segment on Ethernet, to estimate how many packets had payload
 _OPENING = SYN | ACK | PSH
 _ANSWER_S = 0.001  # assumed delay of the first answer: after ties in the flow table, before all else
@@ -52,12 +56,12 @@ class _Long:
     def until(self, horizon: float) -> Iterator[Batch]:
         """Yields the portions that begin up to `horizon`, in batches of about _AT_ONCE rows."""
         while len(self._rows):
-            start, portions = self._rows["start"], _portions(self._rows)
-            due = np.clip(np.floor((horizon - start) / STEP_S) + 1, self._given, portions)
+            start, portions, step = self._rows["start"], _portions(self._rows), _step(self._rows)
+            due = np.clip(np.floor((horizon - start) / step) + 1, self._given, portions)
             if (due - self._given).sum() > _AT_ONCE:
-                next_at = (start + self._given * STEP_S)[due > self._given].min()
-                reach = next_at + STEP_S * max(1, _AT_ONCE // len(start))
-                due = np.clip(np.floor((reach - start) / STEP_S) + 1, self._given, due)
+                next_at = (start + self._given * step)[due > self._given].min()
+                reach = next_at + DENSE_STEP_S * max(1, _AT_ONCE // len(start))
+                due = np.clip(np.floor((reach - start) / step) + 1, self._given, due)
             missing = due.astype(np.int64) - self._given
             if not missing.any():
                 return
@@ -69,14 +73,24 @@ class _Long:
             self._rows, self._given = self._rows[left], self._given[left]
 
 
+def _step(rows: Batch) -> Column:
+    """The seconds between two portions of each flow."""
+    most = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
+    dense = (rows["proto"] != TCP) & (most >= _ONE_WAY * np.minimum(rows["packets"], rows["reply_packets"]))
+    dense &= most >= _DENSE * (rows["end"] - rows["start"])
+    step: Column = np.where(dense, DENSE_STEP_S, STEP_S)
+    return step
+
+
 def _portions(rows: Batch) -> Column:
-    """The number of portions of each flow: one each STEP_S, without two empty ones in a row; 1 if it is short or
+    """The number of portions of each flow: one each step, without two empty ones in a row; 1 if it is short or
     sparse."""
-    wanted = np.ceil((rows["end"] - rows["start"]) / STEP_S)
+    step = _step(rows)
+    wanted = np.ceil((rows["end"] - rows["start"]) / step)
     packets = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
-    portions: Column = np.where((wanted > 1) & (2 * packets >= wanted), np.minimum(wanted, _PORTIONS_MAX), 1).astype(
-        np.int64
-    )
+    portions: Column = np.where(
+        (wanted > 1) & (2 * packets >= wanted), np.minimum(wanted, np.floor(_DAY_S / step)), 1
+    ).astype(np.int64)
     return portions
 
 
@@ -86,8 +100,9 @@ def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -
     Packets are divided evenly, and bytes in proportion to packets, so that the sums over all portions are exact.
     """
     opening, closing = np.equal(number, 0), np.equal(np.add(number, 1), portions)
-    at = rows["start"] + np.multiply(number, STEP_S)
-    seen = np.where(closing, np.minimum(rows["end"], at + STEP_S), at)
+    step = _step(rows)
+    at = rows["start"] + np.multiply(number, step)
+    seen = np.where(closing, np.minimum(rows["end"], at + step), at)
     out = []
     for prefix in ("", "reply_"):
         total = rows[prefix + "packets"].astype(np.int64)

@@ -33,7 +33,7 @@ ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of the inner packet (RFC 7348, 8926)."""
 # UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, and reports of attacks since): MS SQL, L2TP,
 # SSDP, ARMS, WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, memcached, Quake, Steam, Lantronix, DVRs.
-_HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
+HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
 # bound: connection attempts that wait for their outcome | the newest are judged at once and counted
 _PENDING = 16384
 
@@ -107,9 +107,7 @@ def kinds(flows: Columns) -> Column:
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
     bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
-    # From a service port to a client's: a reply whose request was not seen. A client's port may be the lower one.
-    served = (sport < dport) | (proto == UDP) & _HIGH_SERVICES[sport] & (sport != dport)
-    answer = served & (dport >= _FIRST_EPHEMERAL)
+    answer = are_served(flows)
     # No answer is empty, and none over TCP has flags that do not acknowledge anything (RFC 9293; 0: not recorded).
     empty_datagram = bare & (proto == UDP) & (flows["first_len"] <= _EMPTY_BYTES)
 
@@ -131,6 +129,14 @@ def kinds(flows: Columns) -> Column:
     return kind
 
 
+def are_served(flows: Columns) -> Column:
+    """A mask of flows from a service port to a client's: replies whose request was not seen. A client's port may be the
+    lower one."""
+    sport, dport = flows["sport"], flows["dport"]
+    served: Column = (sport < dport) | (flows["proto"] == UDP) & HIGH_SERVICES[sport] & (sport != dport)
+    return served & (dport >= _FIRST_EPHEMERAL)
+
+
 def judge(attempts: Batch) -> Column:
     """The Outcome of each attempt, from the state of its flow."""
     flags, reply = attempts["tcp_flags"], attempts["reply_tcp_flags"]
@@ -140,7 +146,7 @@ def judge(attempts: Batch) -> Column:
     wordless &= attempts["packets"] <= _HANDSHAKES
     accepted = replied & (reply & SYN != 0)
     refused = replied & (reply & SYN == 0) & (reply & RST != 0)
-    went_on = flags & ACK != 0
+    went_on = (flags & ACK != 0) | accepted & (attempts["reply_payload_bytes"] > 0)  # some formats tell no ACK
     gave_up = wordless & (flags & (RST | FIN) != 0)
 
     syn = np.full(len(attempts), Outcome.SILENT, np.uint8)

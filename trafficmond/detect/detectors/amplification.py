@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.attempts import is_group
+from trafficmond.detect.attempts import HIGH_SERVICES, is_group
 from trafficmond.detect.base import Detection, Observation, address, addresses, approx
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
@@ -22,6 +22,7 @@ from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, SYN, TCP, UDP
 
 _DNS, _HTTP, _HTTPS = 53, 80, 443
+_CLIENTS = 1024  # the first port of clients
 _BY_TCP = np.int64(0x10000)  # instead of a port; outside the range of ports
 _SHORT = 3  # the mean number of packets in a reflector's answer, for ports that also carry ordinary answers
 _LONG = 100  # ... in the answer to one question: as many as NTP's list of peers has (CVE-2013-5211)
@@ -35,8 +36,10 @@ _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
 _GROUP_SOLICITS = 100
 # A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
 # seen, and its questions may be missing. Less than `_CROWD_PACKETS` times the packets within a window (100 a second,
-# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity.
+# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 so do 12 Mbit/s, thousands of
+# answers a second: resolvers ask so many hosts, and nobody else does.
 _SENDS_S = 3600.0
+_RESOLVER_BYTES_S = 1_500_000
 # bound: hosts that are known to send, by a hash of the address | two hosts may count as one
 _SENDERS = 1 << 16
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
@@ -90,8 +93,12 @@ class Amplification(FloodDetector):
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
         syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
         asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
+        # Of a sample of the packets a question and its answer are seldom both seen: it counts by itself as well.
+        alone = np.flatnonzero(udp & silent & ((flows["dport"] < _CLIENTS) | HIGH_SERVICES[flows["dport"]]))
         at = np.flatnonzero(answers | syn_acks | asked)
-        rows, asked, by_tcp = flows.take(at), asked[at], tcp[at]
+        asked = np.concatenate([asked[at], np.ones(len(alone), bool)])
+        at = np.concatenate([at, alone])
+        rows, by_tcp = flows.take(at), tcp[at]
         if not len(at):
             return rows
         asked_all = ~asked & ~by_tcp & is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
@@ -100,7 +107,8 @@ class Amplification(FloodDetector):
         service = np.where(by_tcp, _BY_TCP, np.where(asked, rows["dport"], rows["sport"])).astype(np.int64)
         mine = asked | by_tcp
         rows.put("asked", asked)
-        rows.put("solicited", np.where(asked_all, _GROUP_SOLICITS * rows["d_packets"], rows["d_reply_packets"]))
+        solicited = np.where(rows["reply_packets"] == 0, rows["d_packets"], rows["d_reply_packets"])
+        rows.put("solicited", np.where(asked_all, _GROUP_SOLICITS, 1) * solicited)
         rows.put("asked_all", asked_all)
         rows.put("service", service)
         rows.put("victim", np.where(mine, rows["src"], rows["dst"]))
@@ -193,7 +201,11 @@ class Amplification(FloodDetector):
         source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
         sender = found.rows["victim"][found.by.first[entity]] % np.uint64(_SENDERS)
         sure = self._since[sender] <= found.now[entity] <= self._sent[sender] + _SENDS_S
-        sure |= state["packets"] >= _CROWD_PACKETS * self.settings.packets
+        much = state["packets"] >= _CROWD_PACKETS * self.settings.packets
+        sure |= much and (port != _DNS or state["bytes"] >= _RESOLVER_BYTES_S * self.settings.window)
+        # Of a sample the question to a group, or a walk of our own devices, may be what is missing.
+        hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])
+        sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
         return self.found(
             Severity.HIGH if sure else Severity.LOW,
             f"{dst} gets {source} of {approx(hosts)} or more hosts that it did not ask",

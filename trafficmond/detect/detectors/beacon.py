@@ -51,6 +51,7 @@ _POLLED = members(
     *(1883, 8883, 5222, 5223, 5228, 3478, 5060, 5061),  # push channels, and what keeps a way through NAT open
 )
 _COMMON = 3  # so many of our hosts with the same rhythm have a program in common
+_WATCHED = 8  # hosts that one calls at the same port: implants have a home or a few, a monitor many
 _ANSWERS = (Outcome.ANSWERED, Outcome.SILENT, Outcome.REFUSED)
 
 
@@ -92,7 +93,8 @@ class Beacon(GroupedDetector):
     settings: Settings
     fields = (
         ("port", "u2"),
-        ("service", "u8"),
+        ("service", "u8"),  # hash of the destination, protocol and port
+        ("program", "u8"),  # ... of the source, protocol and port
         ("beats", "i8"),
         ("began", "f8"),
         ("last", "f8"),
@@ -180,23 +182,22 @@ class Beacon(GroupedDetector):
             even &= gaps >= settings.shortest
             even[even] = _alike(states[even])
             over[ripe] = even
-            told = states["service"][even]
-            callers = self._callers(told) if len(told) else told
+            callers, called = (self._alike_by(field, states[field][even]) for field in ("service", "program"))
             self._rhythms = {
                 int(entity): _Rhythm(*each)
-                for entity, *each in zip(ripe[even], gaps[even], variation[even], callers, strict=True)
+                for entity, *each in zip(ripe[even], gaps[even], variation[even], callers, called, strict=True)
             }
         return over, beats
 
-    def _callers(self, services: Column) -> Column:
-        """The number of our hosts that call each of these services now and then."""
-        services, which = np.unique(services, return_inverse=True)
-        at = np.searchsorted(services, every := self.table.rows["service"])
-        at[at == len(services)] = 0
-        callers: Column = np.bincount(
-            at[(services[at] == every) & (self.table.rows["beats"] > 1)], minlength=len(services)
-        )
-        return callers[which]
+    def _alike_by(self, field: str, values: Column) -> Column:
+        """The number of pairs that call now and then and have each of these values in a field."""
+        if not len(values):
+            return values
+        values, which = np.unique(values, return_inverse=True)
+        at = np.searchsorted(values, every := self.table.rows[field])
+        at[at == len(values)] = 0
+        pairs: Column = np.bincount(at[(values[at] == every) & (self.table.rows["beats"] > 1)], minlength=len(values))
+        return pairs[which]
 
     def _count(self, attempts: Columns, slot: Column) -> None:
         """Record the beats, in order of time, one per service and round."""
@@ -222,11 +223,12 @@ class Beacon(GroupedDetector):
             rows["beats"][one] += 1
             rows["last"][one] = at[beat]
             rows["port"][one] = port[beat]
-            rows["service"][one] = mix(attempts["dst"][beat], attempts["proto"][beat], attempts["dport"][beat])
+            for field, side in (("service", "dst"), ("program", "src")):
+                rows[field][one] = mix(attempts[side][beat], attempts["proto"][beat], attempts["dport"][beat])
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
-        gap, variation, callers = self._rhythms[entity]
+        gap, variation, callers, called = self._rhythms[entity]
         src, dst = address(one, "src"), address(one, "dst")
         inside = bool(found.seen.ours.side(found.rows, "dst")[found.by.first[entity]])
         beats, port = int(state["beats"]), int(one["dport"])
@@ -235,6 +237,7 @@ class Beacon(GroupedDetector):
         odd = variation <= self.settings.variation and not (
             inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats
         )
+        odd &= called < _WATCHED
         whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
             Severity.MEDIUM if odd and state["last"] - state["began"] >= _LASTED_S else Severity.LOW,
@@ -260,6 +263,7 @@ class _Rhythm(NamedTuple):
     gap: float
     variation: float
     callers: int  # of our hosts, with the same service
+    called: int  # hosts, by the same host at the same port
 
 
 def _gaps(states: Batch) -> tuple[Column, Column, Column]:

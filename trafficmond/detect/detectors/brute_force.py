@@ -78,8 +78,9 @@ _UNANSWERED_FACTOR, _ANSWERED_SHARE = 2, 0.1
 _BY_DATAGRAM = members(88, 161, 1812, 5060)
 _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
 # A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
-# refused): 50 to 100 of them behind one address make 200 a minute. A guesser makes that in seconds.
-_TELEPHONES = 10
+# refused): 50 to 100 of them behind one address make 200 a minute. So do 200 mailboxes that are looked into each
+# minute. A guesser makes that in seconds, unless his refusals are held back.
+_OFFICE, _MAILBOXES = 10, members(110, 143, 465, 587, 993, 995)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ class BruteForce(CrowdDetector):
         ports, datagrams = rows["dport"], rows["proto"] == UDP
         total, alike = np.maximum(states["total"], 1), _alike(states)
         small = (states["sent"] <= _ALIKE_BYTES * total) & (states["got"] <= _ALIKE_BYTES * total)
-        tries = alike & (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
+        refusals = (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
+        tries = alike & refusals
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
         busy = _BUSY_PORTS[ports] & ~datagrams  # for datagrams only refusals are counted
         login = _LOGIN_PORTS[ports] | greets | datagrams
@@ -196,17 +198,21 @@ class BruteForce(CrowdDetector):
         slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, without an end
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
-        # From outside, with the same refusal each time: there is no doubt.
-        sure = (states["total"] > _SURE) | ~inside & tries
-        few = datagrams & (states["quick"] < np.where(ports == _SIP, _TELEPHONES, 1) * settings.connections)
+        # The same refusal each time, from outside or very often: there is no doubt.
+        sure = alike & (states["total"] > _SURE) | ~inside & tries
+        clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
+        office = (ports == _SIP) & datagrams | _MAILBOXES[ports] & (lasted < _HELD_BACK_S)
+        few = (datagrams | office) & (states["quick"] < np.where(office, _OFFICE, 1) * settings.connections)
         severity = np.where(few, Severity.LOW, np.where(sure, Severity.HIGH, Severity.MEDIUM))
 
-        clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
         full_speed = states["quick"] >= _FULL_SPEED_S * settings.window
-        severity[inside & ~tries & ~datagrams] = Severity.LOW  # sessions of automation, not the same refusal again
+        # Sessions of automation, not the same refusal again.
+        severity[(inside & ~tries | ~alike & ~refusals) & ~datagrams] = Severity.LOW
         severity[busy & inside] = np.where(full_speed, Severity.MEDIUM, Severity.LOW)[busy & inside]
         polls = _VISITED[ports] & ~quick
-        severity[polls | _SSH_PORTS[ports] & ~inside & ~quick & clock & (lasted < _AT_ONCE_S)] = Severity.LOW
+        # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
+        looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
+        severity[polls | looks & ~inside] = Severity.LOW
         guessing &= ~polls | (lasted >= _HELD_BACK_S)
         # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
         check = clock & inside & (busy | seen.ours.side(rows, "dst"))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.attempts import ATTEMPT, Kind, Outcome, proven
+from trafficmond.detect.attempts import ATTEMPT, Kind, Outcome, are_served, proven
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
@@ -36,7 +36,7 @@ from trafficmond.detect.windows import (
 )
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN, TCP
+from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN, TCP, UDP
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.DATAGRAM, Kind.ICMP, size=256)
 _FAILED = members(Outcome.SILENT, Outcome.REFUSED, Outcome.HALF_OPEN, size=256)
@@ -127,21 +127,28 @@ class HostSweep(GroupedDetector):
             mark(self._sociable.rows[field], slot, things)
 
     def _note_unasked(self, seen: Observation) -> None:
-        """Records hosts that get answers to pings and openings that were not seen."""
-        flows = seen.flows
-        alone = np.flatnonzero((flows["packets"] == 0) & flows["new"])
-        if not len(alone):
+        """Records hosts that get answers to questions that were not seen."""
+        flows, proto = seen.flows, seen.flows["proto"]
+        tcp, udp, alone = proto == TCP, proto == UDP, flows["new"] & (flows["packets"] == 0)
+        echoes = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
+        syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
+        begun = tcp & (flows["first_flags"] & SYN == 0)  # an opening that was not seen, or none
+        # From the one who answers: his datagram (between equal ports, as of NTP and IKE, it may be a question as well),
+        # or what he sends in a connection.
+        turned = udp & flows["new"] & (flows["reply_packets"] == 0) & (flows["sport"] == flows["dport"])
+        turned |= are_served(flows) & (
+            udp & flows["new"] & (flows["reply_packets"] == 0) | begun & (flows["payload_bytes"] > 0)
+        )
+        at = np.flatnonzero(turned | alone & (syn_acks | echoes) | begun & (flows["reply_payload_bytes"] > 0))
+        if not len(at):
             return
-        flows = flows.take(alone)
-        syn_acks = (flows["proto"] == TCP) & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
-        echoes = (flows["proto"] == ICMP) & (flows["sport"] == 8) | (flows["proto"] == ICMPV6) & (flows["sport"] == 128)
-        flows = flows.take(syn_acks | echoes)
-        if not len(flows):
-            return
-        by = Grouped(mix(flows["src"], flows["proto"], np.where(flows["proto"] == TCP, flows["dport"], 0)))
+        flows, turned = flows.take(at), turned[at]
+        asker, host = (np.where(turned, flows[one], flows[other]) for one, other in (("dst", "src"), ("src", "dst")))
+        service = np.where(turned, flows["sport"], np.where(flows["proto"] == TCP, flows["dport"], 0))
+        by = Grouped(mix(asker, flows["proto"], service))
         now = by.max(seen.ends[flows["tick"]])
         slot = self._unasked.admit(by.keys, by.sum(np.ones(len(flows))), now, self.settings.window)[by.of]
-        mark(self._unasked.rows["hosts"], slot, flows["dst"])
+        mark(self._unasked.rows["hosts"], slot, host)
 
     def _unseen(self, keys: Column) -> Column:
         """The number of hosts from which each entity got answers to questions that were not seen."""

@@ -23,6 +23,8 @@ from trafficmond.protocols import ACK, RST, SYN, TCP
 
 _REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service cause many
 _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more with the same tuple are a flood
+# Clients that get no answer send the SYN again after 1, 3 and 7 seconds (RFC 6298); forged addresses do not.
+_RETRY_S, _RETRIED_SHARE = 0.9, 0.5
 _ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and from many sources
 _ANY_PORT_SOURCES = 64
@@ -53,7 +55,7 @@ class SynFlood(FloodDetector):
     settings_class = Settings
     settings: Settings
     fields = (
-        *((name, "f8") for name in ("at", "unfinished", "completed", "total", "from_source")),
+        *((name, "f8") for name in ("at", "unfinished", "completed", "retried", "total", "from_source")),
         ("source", "u8"),
         ("map", "u1", 256),
     )
@@ -78,7 +80,7 @@ class SynFlood(FloodDetector):
             rows.put(f"at_{part}", rows[f"dst_{part}"])
         rows.put("by", rows["src"])
         rows.put("amount", rows["weight"])
-        rows.put("other", rows["weight"] == 0)
+        rows.put("other", (rows["weight"] == 0) & ~rows["retried"])
         rows.put("kind", np.zeros(len(rows)))
         return float(self.settings.unfinished)
 
@@ -90,19 +92,21 @@ class SynFlood(FloodDetector):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, known = self.settings, self.table.rows, found.known
-        decay(rows, known, found.heard, settings.window, ("unfinished", "completed"))
+        decay(rows, known, found.heard, settings.window, ("unfinished", "completed", "retried"))
         idle = rows["unfinished"][known] < 1
         for field in ("total", "from_source", "map"):
             rows[field][known[idle]] = 0
         rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
 
         weight, source, slot = found.kept["weight"], found.kept["src"], found.slot
+        retried = found.kept["retried"]
         blamed = weight > 0
         mark(rows["map"], slot[blamed], source[blamed])
         found.add(
             unfinished=weight,
             total=weight,
-            completed=~blamed,
+            completed=~blamed & ~retried,
+            retried=retried,
             from_source=weight * (rows["source"][slot] == source),
         )
         unfinished, completed = found.states("unfinished"), found.states("completed")
@@ -113,22 +117,28 @@ class SynFlood(FloodDetector):
         state, one, settings = found.state(entity), found.first(entity), self.settings
         any_port = bool(found.rows["port"][0] == _ANY_PORT)
         sources = int(estimate(state["map"]))
-        if any_port and sources < _ANY_PORT_SOURCES:
-            probes = np.count_nonzero(found.by.of == entity) / max(found.seen.widths[found.tick[entity]], 1.0)
+        mine = found.rows["weight"][found.by.of == entity]
+        refused = np.count_nonzero(mine == _REFUSED_WEIGHT) > 0.5 * len(mine)
+        # Few who scan, or try a service that was stopped, each time anew: neither fills a backlog.
+        if (any_port or refused) and sources < _ANY_PORT_SOURCES:
+            probes = len(mine) / max(found.seen.widths[found.tick[entity]], 1.0)
             if probes < _MORE_THAN_A_SCAN:
                 return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src = address(one, "src") if single else None
         dst = address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
+        severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
+        missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"]
         return self.found(
-            Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH,
+            Severity.LOW if missed else severity,
             f"unfinished connections to {where} of {dst}: {state['unfinished']:.0f} "
             f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",
                 "unfinished": int(state["unfinished"]),
                 "completed": int(state["completed"]),
+                "retried": int(state["retried"]),
                 "sources": sources,
                 "ports": [] if any_port else [int(one["dport"])],
             },
@@ -141,16 +151,25 @@ class SynFlood(FloodDetector):
 
 
 def _openings(seen: Observation) -> Batch:
-    """_OPENING rows for each opening that was judged, and for each tuple that is opened again and again."""
+    """_OPENING rows for each opening judged, each that is sent again, and each tuple that is opened again and again."""
     attempts = seen.attempts.take(seen.attempts["kind"] == Kind.SYN)
     flows = seen.flows
-    stuck = (flows["d_packets"] > _RETRANSMISSIONS) & (flows["proto"] == TCP)
-    stuck &= (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["tcp_flags"] & (ACK | RST) == 0) & ~flows["new"]
-    again = np.flatnonzero(stuck)
-    rows, begun = np.zeros(len(attempts) + len(again), _OPENING), slice(len(attempts))
+    asks = (flows["d_packets"] > 0) & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
+    asks &= (flows["tcp_flags"] & (ACK | RST) == 0) & (flows["packets"] > 1)
+    asks &= (flows["payload_bytes"] == 0) & (flows["reply_payload_bytes"] == 0)  # some formats tell no ACK
+    stuck = asks & (flows["d_packets"] > _RETRANSMISSIONS) & ~flows["new"]
+    retried = asks & (flows["packets"] <= _RETRANSMISSIONS) & (flows["reply_packets"] == 0)
+    retried &= flows["last"] - flows["first"] >= _RETRY_S
+    again = np.flatnonzero(stuck | retried)
+    rows, begun, after = (
+        np.zeros(len(attempts) + len(again), _OPENING),
+        slice(len(attempts)),
+        slice(len(attempts), None),
+    )
     for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport", "tick"):
         rows[name] = np.concatenate([attempts[name], flows[name][again]])
-    rows["weight"] = np.concatenate([attempts["packets"], flows["d_packets"][again]])
+    rows["retried"][after] = retried[again]
+    rows["weight"] = np.concatenate([attempts["packets"], np.where(retried, 0, flows["d_packets"])[again]])
     rows["weight"][begun][attempts["packets"] <= _RETRANSMISSIONS] = 1.0
     rows["weight"][begun][attempts["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
     # A backlog fills because the third packet is missing (RFC 4987): a client that sent it has finished the handshake.
@@ -167,7 +186,8 @@ _OPENING = np.dtype(
         ("dst_lo", "u8"),
         ("src", "u8"),
         ("dst", "u8"),
-        ("weight", "f8"),  # 0: completed
+        ("weight", "f8"),  # 0: completed, or counted before
+        ("retried", "?"),  # an unanswered one that was sent again
         ("dport", "u2"),
         ("family", "u1"),
         ("tick", "u4"),
