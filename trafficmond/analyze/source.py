@@ -142,9 +142,8 @@ class Source:
 
     @property
     def position(self) -> int:
-        self.trouble = ""  # what was last found wrong with it as a stream
         """Bytes of the file read so far, of `size` (0 if unknown)."""
-        if self.path == "-" or self._file.closed:
+        if self.path == "-" or self._file.closed or not self._file.seekable():
             return 0
         return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
 
