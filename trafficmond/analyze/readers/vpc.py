@@ -106,7 +106,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if len(values) == len(names) and names is _DEFAULT and values[0].isdigit():
             yield number, dict(zip(names, values, strict=True))
             continue
-        if not values or not text.strip(_RULED) or _BESIDE.match(text):
+        if not values or not text.strip(_RULED):
             continue
         if not any(value.isdigit() for value in values) and set(_filled(_names(text))) >= set(_NEEDED):
             names = _names(text)
@@ -120,7 +120,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
-        else:
+        elif not _BESIDE.match(text):
             source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
 
 
