@@ -86,11 +86,12 @@ def test_mistakes_are_reported_once_and_in_line() -> None:
     told = list(status.render(sick, PLAIN, 80, now=T0))
     assert sum("a.toml:1:" in line for line in told) == 1
     first = next(index for index, line in enumerate(told) if line.startswith("not in force "))
-    values = told[first : first + 7]
+    values = told[first : first + 8]
     column = values[0].index("a.toml:1")
     assert [line[column:].split(":")[0] for line in values[:5]] == ["a.toml"] * 5
     assert values[5][column:] == "and 3 more"
-    assert values[6][column:].startswith("what was in force before stays in force; trafficctl check")
+    assert "stays in force, but after a reboot the daemon would not start" in values[6]
+    assert values[7][column:].startswith("would be filtered; trafficctl check")
     assert all(line[column - 1] == " " != line[column] for line in told[1:first])  # the other facts stand there too
     sick["config"] |= {"mistakes": None}
     assert any("and 7 more" in line for line in status.render(sick, PLAIN, 120, now=T0))

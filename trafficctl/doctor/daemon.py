@@ -25,7 +25,10 @@ def examine(host: Host) -> Iterator[Finding]:
     )
     if status["config"].get("error"):
         yield Finding(
-            "daemon", FAIL, f"the files on disk are not in force: {status['config']['error']}", "run trafficctl check"
+            "daemon",
+            FAIL,
+            f"the files on disk are not in force: {status['config']['error']}",
+            "run trafficctl check and mend them: the daemon would not start with them after a reboot",
         )
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")
