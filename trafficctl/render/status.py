@@ -86,10 +86,8 @@ def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("" if index else "not in force", line, "red")
     if len(mistakes) > _MISTAKES:
         yield Fact("", f"and {len(mistakes) - _MISTAKES} more", "red")
-    yield Fact(
-        "", "what was in force before stays in force, but after a reboot the daemon would not start, and nothing"
-    )
-    yield Fact("", "would be filtered; trafficctl check shows every mistake in its place")
+    what = "what was in force before stays in force, but after a reboot the daemon would not start"
+    yield Fact("", f"{what}; trafficctl check shows every mistake in its place")
 
 
 def _because(reason: str | None) -> str:
