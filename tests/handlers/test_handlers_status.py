@@ -157,6 +157,19 @@ def test_what_decides_comes_first_and_the_rest_says_why_not(tmp_path: Path) -> N
     asyncio.run(run())
 
 
+def test_a_rule_in_shadow_is_explained_as_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="203.0.113.0/24", action="drop", shadow=True)
+            rows = (await ask("Explain", address="203.0.113.5"))["decisions"]
+            assert [(row["kind"], row["shadow"], row["wins"]) for row in rows] == [
+                ("rule", True, False),
+                ("default", None, True),
+            ]
+
+    asyncio.run(run())
+
+
 def test_a_ban_is_explained_by_whose_it_is(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

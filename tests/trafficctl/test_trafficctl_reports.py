@@ -79,6 +79,19 @@ def test_status_tells_what_is_wrong() -> None:
     assert coloured.count("\x1b[31m") >= 4
 
 
+def test_a_log_that_works_is_not_red() -> None:
+    well = copy.deepcopy(STATUS)
+    well["logs"][0] |= {"lost": 0, "state": ""}  # as the daemon answers
+    (line,) = (line for line in status.render(well, Style(True), 100, now=T0) if "0 lost" in line and "written" in line)
+    assert "\x1b[31m" not in line
+
+
+def test_an_explanation_tells_what_is_in_shadow_however_narrow() -> None:
+    told = copy.deepcopy(EXPLANATION)
+    told["decisions"][0] |= {"action": "drop", "shadow": True, "wins": False}
+    assert "drop, in shadow" in "\n".join(detail.render_explanation(told, PLAIN, 80))
+
+
 def test_mistakes_are_reported_once_and_in_line() -> None:
     sick = copy.deepcopy(STATUS)
     wrong = [{"where": f"a.toml:{line}", "what": "is odd"} for line in range(1, 9)]

@@ -91,11 +91,15 @@ def _label(decision: dict[str, Any]) -> str | None:
     return None if prefix and str(label).startswith(str(prefix)) else label
 
 
+def _action(decision: dict[str, Any]) -> str:
+    return f"{decision['action']}, in shadow" if decision.get("shadow") else str(decision["action"])
+
+
 _DECISIONS = (
     Column("mark", "", weight=9),
     Column("kind", "KIND", weight=8),
     Column("prefix", "PREFIX", weight=9, shrinks_to=18),
-    Column("action", "ACTION", weight=9, meaningful=True),
+    Column("action", "ACTION", weight=9, meaningful=True, of=_action),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=columns.named_services),
     Column("label", "LABEL", weight=4, shrinks_to=8, of=_label),
     Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),

@@ -54,7 +54,7 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("threats", _threats(threats), "red" if threats["high"] or threats["critical"] else "")
     yield Fact("store", _store(store), "red" if store["lost_rows"] or store.get("state") not in (None, "ok") else "")
     for log in status["logs"]:
-        yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") not in (None, "ok") else "")
+        yield Fact("log", _log(log), "red" if log["lost"] or log.get("state") else "")
     for export in status.get("exports") or ():
         failing = any(each["lost"] or each["error"] for each in (export, export.get("threats")) if each)
         yield Fact("export", _export(export), "red" if failing else "")
@@ -127,11 +127,10 @@ def _store(store: dict[str, Any]) -> str:
 
 def _log(log: dict[str, Any]) -> str:
     where = f"{log['format']} to {log['path']}" if log.get("path") else log["format"]
-    state = None if log.get("state") == "ok" else log.get("state")
     parts = [where, f"{units.exact(log['written'])} written", f"{log['queue']} waiting", f"{log['lost']} lost"]
     if log.get("sampled_out"):
         parts.append(f"{units.exact(log['sampled_out'])} beyond its max_rate")
-    return ", ".join(parts) + _because(state)
+    return ", ".join(parts) + _because(log.get("state"))
 
 
 def _export(export: dict[str, Any]) -> str:
@@ -162,7 +161,7 @@ def _ledger(ledger: dict[str, Any], flows: int | None) -> str:
     text = (
         f"{units.exact(ledger['used'])} of {units.exact(ledger['slots'])} slots ({units.share(ledger['pressure'], 1)})"
     )
-    live = "" if flows is None else f"{units.exact(flows)} live flows, "
+    live = "" if flows is None else f"{units.many(flows, 'live flow')}, "
     return f"{live}{text}, {units.size(ledger['memory_bytes'])}, {units.exact(ledger['evicted'])} evicted"
 
 

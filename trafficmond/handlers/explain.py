@@ -113,6 +113,7 @@ def _decision(decision: Decision, atlas: Atlas) -> Row:
         **dict.fromkeys(("label", "source", "expires")),
         "wins": False,
         "why": _why_not(decision),
+        "shadow": decision.shadow or None,
         **dict.fromkeys(("database", "ports")),
     }
     if rule:
@@ -152,6 +153,7 @@ def _ban_decision(ban: Ban, asked: Places) -> Row:
         "why": why,
         "ports": services.text(places) or None,
         "database": None,
+        "shadow": None,
     }
 
 
