@@ -279,6 +279,13 @@ def test_since_is_how_long_ago(ctl: Ctl, running: Running) -> None:
     assert told == ("high", "203.0.113.5/32", True)
 
 
+def test_flows_beyond_the_default_limit_are_announced(ctl: Ctl, running: Running) -> None:
+    running.canned.flow_rows = 100
+    done = ctl("flows", "-o", "jsonl")
+    assert (len(done.stdout.splitlines()), "--limit N shows up to N" in done.stderr) == (100, True)
+    assert not ctl("flows", "--limit", "100000", "-o", "jsonl").stderr
+
+
 def test_many_flows_arrive_whole(ctl: Ctl, running: Running) -> None:
     running.canned.flow_rows = 2_345
     assert len(ctl("flows", "--limit", "5000", "-o", "jsonl").stdout.splitlines()) == 2_345

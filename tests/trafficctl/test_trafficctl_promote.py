@@ -74,6 +74,17 @@ def test_by_hand_it_is_in_force_at_once(ctl: Ctl, running: Running, files: Path)
     assert asked == {**wanted, "confirm_within_s": 60.0}
 
 
+def test_without_a_label_its_prefix_names_it(ctl: Ctl, running: Running, files: Path) -> None:
+    assert files.exists()
+    running.canned.replies["Policy"]["rules"][2] |= {
+        "name": "198.51.100.3/32",
+        "label": None,
+        "prefixes": ["198.51.100.3/32"],
+    }
+    done = ctl("promote", "198.51.100.3")
+    assert (done.returncode, "drop is in force" in done.stdout) == (0, True), done.stderr
+
+
 @pytest.mark.parametrize(
     ("label", "name", "line"),
     [("second", "10.toml", 11), ("bad", "trafficmond.toml", 12), ("default", "trafficmond.toml", 3)],

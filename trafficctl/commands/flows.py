@@ -44,6 +44,8 @@ from trafficmond.errors import ConfigError, ControlError
 if TYPE_CHECKING:
     from trafficmond.config.target import Target
 
+_LIMIT = 100  # rows that are shown unless --limit says more
+
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
@@ -82,7 +84,9 @@ def arguments(parser: ArgumentParser) -> None:
         type=values.named,
         help="sum by these columns, separated by commas; also host, peer, country, asn, day, hour",
     )
-    parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many rows at most (100)")
+    parser.add_argument(
+        "--limit", metavar="N", type=values.count, default=_LIMIT, help=f"how many rows at most ({_LIMIT})"
+    )
     ask.arguments(parser)
     names.arguments(parser)
     parser.add_argument("--sql", action="store_true", help="show the SQL query instead of its result")
@@ -151,4 +155,6 @@ def _show(args: Namespace, client: Client) -> int:
     shown = grouped_columns(fields) if args.group_by else FLOWS
     labels = Labels.of(args)
     found = session.output(args).rows(labels.rows(rows()), shown, fields=labels.fields(fields), empty="no such flows")
+    if found == args.limit == _LIMIT:
+        session.print_notes({"notes": [f"there may be more than these {_LIMIT} rows; --limit N shows up to N"]})
     return exits.DONE if found else exits.NO

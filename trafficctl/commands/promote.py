@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trafficctl import exits, probation, session
+from trafficctl import exits, probation, session, values
 from trafficctl.render.units import plain
 from trafficmond.errors import ControlError
 
@@ -33,7 +33,9 @@ _BY_HAND = "runtime"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("label", metavar="LABEL", help="the label of a rule or list in shadow, or default")
+    parser.add_argument(
+        "label", metavar="LABEL", help="the label of a rule or list in shadow, the prefix if it has none, or default"
+    )
     parser.add_argument("--write", action="store_true", help="edit the file that contains it")
     probation.argument(parser)
 
@@ -75,13 +77,13 @@ def _found(client: Client, label: str) -> list[dict[str, Any]]:
     head: Mapping[str, Any] = {}
     for head in client.stream("Policy"):
         for row in head["rules"]:
-            if row.get("shadow") and label in (row["name"], row.get("label")):
+            if row.get("shadow") and label in (row["name"], values.host(row["name"]), row.get("label")):
                 found.setdefault(row["index"], {**row, "prefixes": []})["prefixes"].extend(row["prefixes"])
     if label == "default" and head.get("default_shadow"):
         return [{"kind": "default", "path": "policy.default_shadow", "line": 0}, *found.values()]
     if not found:
         raise ControlError(
-            f"nothing in shadow has the label {label!r}", hint="see trafficctl status, or trafficctl rules"
+            f"nothing in shadow has the label {label!r}", hint="see trafficctl status, which names what is in shadow"
         )
     return list(found.values())
 
