@@ -115,7 +115,7 @@ def services(text: str) -> list[str]:
     """A comma-separated list of services, in the syntax of rules."""
     from trafficmond import services as known
 
-    texts = [part.strip() for part in text.replace(":", "-").split(",")]  # fail2ban and iptables write 8000:8100
+    texts = [re.sub(r"(\d):(\d)", r"\1-\2", part.strip()) for part in text.split(",")]  # fail2ban, iptables: 80:90
     known.parse(texts)
     return texts
 

@@ -91,6 +91,7 @@ def test_odd_directories(tmp_path: Path) -> None:
     policy = load_policy(tmp_path)
     assert [rule.path for rule in policy.rules] == [f"{tmp_path}/a.toml"]
     assert [note.where for note in policy.notes] == [f"{tmp_path}/README", f"{tmp_path}/blocklist.netset"]
+    assert ".toml or .json, lists in .netset" in policy.notes[0].what
     assert "[[list]]" in policy.notes[1].what
 
 

@@ -55,7 +55,9 @@ def _clock() -> Iterator[Finding]:
         yield Finding("clock", WARN, "cannot find out whether a time service sets it", "check with timedatectl")
     elif status & _STA_UNSYNC:
         what = "no time service sets it: recorded times may be wrong"
-        yield Finding("clock", WARN, what, "turn one on: timedatectl set-ntp true")
+        yield Finding(
+            "clock", WARN, what, "install one and turn it on: apt install systemd-timesyncd; timedatectl set-ntp true"
+        )
     else:
         yield Finding("clock", OK, "a time service sets it")
 

@@ -119,7 +119,8 @@ class Collector:
                 what = f'is not read: no [[list]] names it; in the settings write [[list]], path = "{path}"'
                 self.notes.append(Mistake(str(path), f'{what} and action = "drop", each on a line of its own'))
             else:
-                self.notes.append(Mistake(str(path), "is not read: rules files end in .toml or .json"))
+                what = "is not read: rules files end in .toml or .json, lists in .netset, .ipset, .txt or .cidr"
+                self.notes.append(Mistake(str(path), what))
 
     def _without_folder(self, directory: Path, error: OSError) -> None:
         absent = isinstance(error, FileNotFoundError)

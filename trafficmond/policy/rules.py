@@ -310,5 +310,5 @@ def _expires(value: Any, wrong: Wrong) -> float | None:
         return value.timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e11:
         return float(value)
-    wrong("expires", f"{value!s} is not a date and time with a zone; write expires = 2027-01-01T00:00:00Z")
+    wrong("expires", f"{str(value)!r} is not a date and time with a zone; write expires = 2027-01-01T00:00:00Z")
     return None
