@@ -16,7 +16,7 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments: services, and the prefixes that the rules are for."""
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
-    what = "the word from and prefixes (default: from everywhere)"
+    what = "prefixes after the word 'from': from 192.0.2.0/24 (default: everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
     parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
     parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")

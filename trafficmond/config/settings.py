@@ -82,7 +82,7 @@ class Flows:
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.processes and not self.units:
-            yield "processes", "needs flows.units = true, for a process is named below its unit; or set it to false"
+            yield "processes", "needs flows.units = true: a process is shown with its unit; else set processes = false"
         if self.idle_timeout < 2 * self.interval:
             yield "idle_timeout", "is too short for flows.interval; use at least twice the interval"
         if self.active_timeout < self.interval:
@@ -137,8 +137,8 @@ class Geo:
 class Quota:
     """[[quota]]: how many bytes may go up and down; a threat of low severity reports when most of them are used."""
 
-    volume: int = size("1TiB", min="1MiB", help="How much there is.")
-    period: str = setting("month", choices=("day", "month"), help="For how long: a day or a month, in local time.")
+    volume: int = size("1TiB", min="1MiB", help="How many bytes a period has.")
+    period: str = setting("month", choices=("day", "month"), help="The period: each day or each month, in local time.")
     counts: str = setting(
         "both", choices=("both", "up", "down"), help="Which bytes count: those out (up), in (down), or both."
     )
@@ -265,12 +265,12 @@ class Settings:
         if not self.interfaces:
             yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
         if self.policy.default == "drop" and self.policy.established and not self.egress:
-            what = "needs egress = true to know what this host opened; or set it to false, and replies are dropped too"
+            what = "needs egress = true to see what this host opens; else set established = false: this drops replies"
             yield "policy.established", what
         if self.flows.processes and not self.egress:
-            yield "flows.processes", "needs egress = true to know what this host sent; or set it to false"
+            yield "flows.processes", "needs egress = true to see what this host sends; else set processes = false"
         if self.flows.dns_names and not self.egress:
-            yield "flows.dns_names", "needs egress = true to know what this host asked; or set it to false"
+            yield "flows.dns_names", "needs egress = true to see what this host asks; else set dns_names = false"
         labels: set[str] = set()
         for i, each in enumerate(self.lists):
             if each.url and each.label in labels:

@@ -157,7 +157,7 @@ class History(Handler):
         an undo without a number must not bring it back for good."""
         what = _ENDS.get(change.change)
         if what and any(self._by_hand(each) and not _ended(each) for each in change.removed):
-            hint = f"trafficctl undo {change.number} puts it in force for good; for others see trafficctl history"
+            hint = f"to bring it back for good: trafficctl undo {change.number}; for others see trafficctl history"
             raise Refused(f"the latest change, {change.number}, is {what}", hint=hint)
 
     def _refuse_after_a_ban(self, user: str, change: Recorded) -> None:

@@ -125,7 +125,7 @@ def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     yield _gauge("flows", "Flows followed now.", status["flows"])
     yield _gauge("ledger_slots", "Slots of the kernel's ledger.", ledger["slots"])
     yield _gauge("ledger_used_slots", "Slots that hold a record.", ledger["used"])
-    text = "Records evicted from the ledger before they were read; the flows include them."
+    text = "Records evicted from the ledger before they were read; their packets are counted in flows nevertheless."
     yield _counter("ledger_evicted_records", text, ledger["evicted"])
     yield _gauge("store_rows", "Rows of flows in flows.db.", store["rows"])
     yield _gauge("store_queue_rows", "Rows waiting to be stored.", store["queue"])

@@ -51,7 +51,7 @@ class Settings:
 
     enabled: bool = setting(True, help="Look for reflected answers.")
     reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
-    packets: int = setting(100, min=10, max=1 << 30, help="Their packets within a window.")
+    packets: int = setting(100, min=10, max=1 << 30, help="Packets from all these hosts within `window`.")
     mean_bytes: int = setting(
         180, min=0, max=65535, help="Least mean size of the answers' packets: amplified answers are large."
     )
