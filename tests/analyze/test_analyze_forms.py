@@ -11,6 +11,7 @@ import pytest
 from conftest import Reading
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from one_flow import CONN, EVE, FIELDS, OCSF, START
 
 from trafficmond.analyze.readers import journal
 from trafficmond.flows.batch import address_text
@@ -18,7 +19,6 @@ from trafficmond.model import Action
 from trafficmond.sinks.messages import EVENT
 from trafficmond.sinks.record import NUMBERS
 
-START = 1700000000.25
 Told = tuple[Any, ...]
 
 _several = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,12 +40,6 @@ def told(content: str, reading: Reading) -> Told:
 
 # ---- Zeek ----
 
-CONN = {
-    **{"ts": START, "uid": "C1", "id.orig_h": "192.0.2.10", "id.orig_p": 40000, "id.resp_h": "198.51.100.7"},
-    **{"id.resp_p": 443, "proto": "tcp", "service": "ssl", "duration": 1.5, "orig_bytes": 100, "resp_bytes": 4000},
-    **{"conn_state": "SF", "history": "ShADadFf", "orig_pkts": 6, "orig_ip_bytes": 420, "resp_pkts": 5},
-    **{"resp_ip_bytes": 4600},
-}
 ZEEK_TOLD = ("192.0.2.10", "198.51.100.7", 40000, 443, 6, START, 6, 420, 5, 4600)
 _PASSED = ["uid", "service", "duration", "orig_bytes", "resp_bytes", "history", "conn_state"]
 
@@ -152,12 +146,6 @@ def test_what_zeek_was_not_asked_to_count_is_estimated_and_said(
 
 # ---- VPC ----
 
-FIELDS = {
-    **{"version": "5", "account-id": "123456789012", "interface-id": "eni-0aa", "srcaddr": "192.0.2.10"},
-    **{"dstaddr": "198.51.100.7", "srcport": "40000", "dstport": "443", "protocol": "6", "packets": "6"},
-    **{"bytes": "420", "start": "1700000000", "end": "1700000060", "action": "REJECT", "log-status": "OK"},
-    **{"vpc-id": "vpc-0", "tcp-flags": "2", "flow-direction": "ingress", "pkt-srcaddr": "192.0.2.10"},
-}
 VPC_TOLD = ("192.0.2.10", "198.51.100.7", 40000, 443, 6, 1700000000.0, 6, 420, 0, 0)
 _ATHENA = {
     **{"account-id": "account", "interface-id": "interfaceid", "srcaddr": "sourceaddress"},
@@ -314,21 +302,13 @@ def test_argus_as_ra_writes_it(
 
 # ---- Suricata and OCSF ----
 
-FLOW = {
-    **{"timestamp": "2023-11-14T22:13:25.000000+0000", "flow_id": 1, "event_type": "flow", "proto": "TCP"},
-    **{"src_ip": "192.0.2.10", "src_port": 40000, "dest_ip": "198.51.100.7", "dest_port": 443},
-    "flow": {
-        **{"pkts_toserver": 6, "pkts_toclient": 5, "bytes_toserver": 420, "bytes_toclient": 4600},
-        **{"start": "2023-11-14T22:13:20.250000+0000", "end": "2023-11-14T22:13:21.750000+0000"},
-    },
-}
 _ZONES = ["22:13:20.250000+0000", "23:13:20.250000+0100", "22:13:20.250000Z", "22:13:20.25z", "22:13:20.25 UTC"]
 _PROTOS = ["TCP", "tcp", "6", "006"]
 
 
 @_several
 @given(
-    order=st.permutations(list(FLOW)),
+    order=st.permutations(list(EVE)),
     zone=st.sampled_from(_ZONES),
     proto=st.sampled_from(_PROTOS),
     extra=st.dictionaries(st.sampled_from(["vlan", "in_iface", "host", "tcp", "community_id"]), st.none()),
@@ -344,7 +324,7 @@ def test_eve_flows(
     number: Any,
     reading: Reading,
 ) -> None:
-    flow: dict[str, Any] = {**{name: FLOW[name] for name in order}, **extra, "proto": proto, "flow_id": number}
+    flow: dict[str, Any] = {**{name: EVE[name] for name in order}, **extra, "proto": proto, "flow_id": number}
     flow["flow"] = {**flow["flow"], "start": f"2023-11-14T{zone}"}
     assert told(json.dumps(flow, indent=layout), reading) == ZEEK_TOLD
 
@@ -354,19 +334,12 @@ def test_eve_flows(
     [("IP-in-IP", 4), ("IPv6-ICMP", 58), ("ETHERIP", 97), ("IPv6", 41), ("OSPF", 89), ("ipnip", 4), ("AX.25", 93)],
 )
 def test_names_of_protocols_as_others_write_them(name: str, number: int, reading: Reading) -> None:
-    assert told(json.dumps({**FLOW, "proto": name}), reading)[4] == number
-
-
-NETWORK = {
-    **{"class_uid": 4001, "time": 1700000000000, "src_endpoint": {"ip": "192.0.2.10", "port": 40000}},
-    **{"dst_endpoint": {"ip": "198.51.100.7", "port": 443}, "traffic": {"packets": 6, "bytes": 420}},
-    **{"connection_info": {"protocol_num": 6, "tcp_flags": 2}, "action_id": 2},
-}
+    assert told(json.dumps({**EVE, "proto": name}), reading)[4] == number
 
 
 @_several
 @given(
-    order=st.permutations(list(NETWORK)),
+    order=st.permutations(list(OCSF)),
     time=st.sampled_from(
         [
             {"time": 1700000000000},
@@ -379,7 +352,7 @@ NETWORK = {
     wrap=st.sampled_from(["{}", "[{}]", '{{"Records": [{}]}}', '{{"events": [{}], "nextToken": "x"}}']),
 )
 def test_ocsf(order: list[str], time: dict[str, Any], port: Any, wrap: str, reading: Reading) -> None:
-    record: dict[str, Any] = {name: NETWORK[name] for name in order if name != "time"} | time
+    record: dict[str, Any] = {name: OCSF[name] for name in order if name != "time"} | time
     record["dst_endpoint"] = {"ip": "198.51.100.7", "port": port}
     assert told(wrap.format(json.dumps(record)), reading) == VPC_TOLD
 
@@ -403,53 +376,3 @@ def test_the_journals_export(reading: Reading) -> None:
     other = {"__CURSOR": "s=2", "__REALTIME_TIMESTAMP": "1700000000250001", "MESSAGE": "trafficmond has started"}
     content = json.dumps(other) + "\n" + json.dumps(entry) + "\n"
     assert told(content, reading) == ("192.0.2.10", "198.51.100.7", 40000, 443, 6, START, 1, 60, 0, 0)
-
-
-# ---- values that no format has ----
-
-_ENTRY = {
-    **{"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE_ID": EVENT.id},
-    **{"TRAFFICMON_TIMESTAMP": "1700000000", "TRAFFICMON_SRC_IP": "192.0.2.10", "TRAFFICMON_DST_IP": "198.51.100.7"},
-    **{"TRAFFICMON_SRC_PORT": "40000", "TRAFFICMON_DST_PORT": "443", "TRAFFICMON_PROTOCOL": "TCP"},
-    **{"TRAFFICMON_PACKET_SIZE": "60", "TRAFFICMON_ACTION": "LOG", "TRAFFICMON_EVENT": "new"},
-}
-_ECS = {
-    **{"@timestamp": "2023-11-14T22:13:20.250Z", "source": {"ip": "192.0.2.10", "port": 40000, "bytes": 420}},
-    **{"destination": {"ip": "198.51.100.7", "port": 443}, "network": {"transport": "tcp"}, "flow": {"id": "x"}},
-    **{"event": {"duration": 1, "type": ["x"], "end": "2023-11-14T22:13:22Z"}},
-}
-_OWN = {
-    **{"timestamp": 1700000000.25, "src_ip": "192.0.2.10", "src_port": 40000, "dst_ip": "198.51.100.7"},
-    **{"dst_port": 443, "protocol": "TCP", "packet_size": 420, "action": "LOG", "interface": "eth0"},
-}
-_RECORDS: dict[str, dict[str, Any]] = {
-    **{"zeek": CONN, "eve": FLOW, "ocsf": NETWORK, "vpc": FIELDS, "journal": _ENTRY, "ecs": _ECS, "own": _OWN},
-}
-_ODD = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.floats(),
-    st.integers(-(2**70), 2**70),
-    st.text(max_size=5),
-    st.sampled_from(["9" * 5000, "\u00b2", "0x1", "2023-02-30T00:00:00Z", "9999-12-31T23:59:59Z", "\ud800"]),
-    st.lists(st.none() | st.integers() | st.text(max_size=3), max_size=2),
-    st.dictionaries(st.text(max_size=3), st.none(), max_size=2),
-)
-
-
-@pytest.mark.parametrize("record", _RECORDS.values(), ids=_RECORDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pick=st.data())
-def test_a_value_that_cannot_be_is_damage_and_no_more(
-    record: dict[str, Any], pick: st.DataObject, reading: Reading
-) -> None:
-    odd = dict(record)
-    for name in pick.draw(st.sets(st.sampled_from(list(record)), min_size=1, max_size=2)):
-        if isinstance(inner := record[name], dict) and pick.draw(st.booleans()):
-            odd[name] = {**inner, pick.draw(st.sampled_from(list(inner))): pick.draw(_ODD)}
-        else:
-            odd[name] = pick.draw(_ODD)
-    whole, _ = reading(json.dumps(record).encode())
-    rows, stats = reading("\n".join(map(json.dumps, [record, odd, record])).encode())
-    assert stats.records >= 1
-    assert int(rows["packets"].sum()) >= int(whole["packets"].sum())

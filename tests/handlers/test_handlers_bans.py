@@ -386,20 +386,3 @@ def test_a_change_whose_audit_cannot_be_stored_says_so(tmp_path: Path, monkeypat
                 assert "the audit entry is in the journal" in note, method
 
     asyncio.run(run())
-
-
-def test_why_a_rule_for_another_service_does_not_decide(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with asking(tmp_path) as ask:
-            await ask("AddCidr", cidr="203.0.113.0/24", action="allow", ports=["tcp/22"])
-            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["tcp/22"])
-            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["udp/53"])
-            told = await ask("Explain", address="203.0.113.9", service="tcp/22")
-            assert [(row["ports"], row["why"]) for row in told["decisions"]] == [
-                (["tcp/22"], None),
-                (["udp/53"], "it is for udp/53"),
-                (["tcp/22"], "rule 203.0.113.0/24 comes before"),
-                (None, "rule 203.0.113.0/24 comes before"),
-            ]
-
-    asyncio.run(run())

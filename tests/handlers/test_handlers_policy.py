@@ -1,4 +1,4 @@
-"""The policy in force as clients get it: what it is made of, whole, however large."""
+"""The policy in force as clients get it: what it is made of, whole, however large; and why a rule does not decide."""
 
 from __future__ import annotations
 
@@ -28,5 +28,22 @@ def test_every_prefix_of_every_rule_is_reported(tmp_path: Path) -> None:
             assert (others["rule"]["path"], others["rule"]["rate_per_s"]) == ("runtime", 5)
             assert others["guard"]["prefixes"] == ["192.0.2.1"]
             assert (told["default"], told["cidr_dir"]) == ("monitor", str(folder))
+
+    asyncio.run(run())
+
+
+def test_why_a_rule_for_another_service_does_not_decide(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("AddCidr", cidr="203.0.113.0/24", action="allow", ports=["tcp/22"])
+            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["tcp/22"])
+            await ask("AddCidr", cidr="0.0.0.0/0", action="drop", ports=["udp/53"])
+            told = await ask("Explain", address="203.0.113.9", service="tcp/22")
+            assert [(row["ports"], row["why"]) for row in told["decisions"]] == [
+                (["tcp/22"], None),
+                (["udp/53"], "it is for udp/53"),
+                (["tcp/22"], "rule 203.0.113.0/24 comes before"),
+                (None, "rule 203.0.113.0/24 comes before"),
+            ]
 
     asyncio.run(run())
