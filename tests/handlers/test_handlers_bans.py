@@ -144,6 +144,8 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
             ):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)
+                name, said = await ask.refused("Ban", cidr=cidr, ports=["tcp/22"])
+                assert (name, why in said, "only a ban from all services" in said) == ("Refused", True, True)
             assert (await ask("Ban", cidr="192.0.2.0/24", force=True))["ban"]["forced"] is True
             explained = await ask("Explain", address="192.0.2.1")
             assert (explained["reason"], explained["action"]) == ("ban", "drop")

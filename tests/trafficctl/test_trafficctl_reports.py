@@ -160,6 +160,9 @@ def test_mistakes_stand_under_their_lines() -> None:
         "       ^ no such key",
         "a.toml: 1 mistake; the daemon would keep the rules in force",
     ]
+    assert list(mistakes.render({**checked, "path": "b.toml"}, PLAIN, 60))[-1].startswith(
+        "b.toml with the files that it names: 1 mistake;"
+    )
 
 
 def test_findings_end_with_their_sum() -> None:

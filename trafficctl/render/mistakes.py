@@ -24,7 +24,9 @@ def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator
     also = f", {units.many(notes, 'note')}" if notes else ""
     name = units.plain(checked["path"])
     if wrong:
-        found = f"{name}: {units.many(wrong, 'mistake')}{also}"
+        elsewhere = any(each["path"] != checked["path"] for each in checked["mistakes"])
+        named = " with the files that it names" if elsewhere else ""
+        found = f"{name}{named}: {units.many(wrong, 'mistake')}{also}"
         yield style.paint(f"{found}; the daemon would keep the rules in force", "red")
     else:
         yield style.paint(f"{name}: in order", "green") + f" ({counts}{also})"

@@ -72,7 +72,12 @@ class Bans(Handler):
             wanted = replace(wanted, forced=True)
             done = await self._ban_by_force(wanted)
         else:
-            spared.refuse(network, "ban")
+            try:
+                spared.refuse(network, "ban")
+            except Refused as refusal:
+                if not wanted.ports:
+                    raise
+                raise Refused(str(refusal), hint="only a ban from all services can be forced") from None
             done = parts.bans.add(wanted)
         if done == before:
             return {"ban": _row(done), "notes": [f"{shown(network)} has this ban already"]}
