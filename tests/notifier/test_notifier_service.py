@@ -183,9 +183,9 @@ def test_a_target_that_is_down_gets_everything_later_and_holds_up_no_other(
         for number in range(2, 40):
             publish(daemon, threat(number))
         wait_for(lambda: len(reported(other)) == 39, "all at the target that is up")
-        state = {each.name: each for each in states(notify.home)}["hook"]
+        wait_for(lambda: "503" in state_of(notify, "hook").error, "the error of the target that is down")
+        state = state_of(notify, "hook")
         assert (state.messages, state.waiting) == (0, 39)
-        assert "503" in state.error
         wait_for(lambda: state_of(notify, "other").waiting == 0, "it known that they have arrived")
         notify.end(signal.SIGKILL)
         notify.start()
