@@ -9,6 +9,7 @@ to two minutes. The daemon is restarted while he is at it. Both have to be found
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -69,14 +70,19 @@ def fast(lab: Lab, home: Path) -> bool:
 
 def slow(lab: Lab, home: Path) -> bool:
     (home / "sshd.log").write_text("")
+    words = home / "password"
+    words.write_text("#!/bin/sh\necho guess\n")
+    words.chmod(0o755)
     with Daemon(lab, SETTINGS.format(slow="2m")) as daemon:
         began, guesses, banned = time.time(), 0, 0.0
         while not banned and guesses < 40:
-            # Who has no key and no password is refused as one with a wrong password is, and needs no terminal.
-            options = ("BatchMode=yes", "ConnectTimeout=3", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
+            # A real password, so that PAM holds the refusal back: who offers none is refused at once.
+            options = ("NumberOfPasswordPrompts=1", "PreferredAuthentications=password", "ConnectTimeout=3")
+            options += ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
             set_so = [word for option in options for word in ("-o", option)]
             command = lab.outside.argv("ssh", "-F", "none", "-b", SLOW, *set_so, f"root@{HOST}", "true")
-            subprocess.run(command, capture_output=True, check=False)
+            environment = {**os.environ, "SSH_ASKPASS": str(words), "SSH_ASKPASS_REQUIRE": "force"}
+            subprocess.run(command, capture_output=True, check=False, env=environment)
             guesses += 1
             if guesses == _RESTART_AFTER:
                 daemon.stop()
