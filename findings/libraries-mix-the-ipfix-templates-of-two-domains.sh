@@ -74,13 +74,13 @@ seen["netflow"] = [
 ]
 decoded = netflowv9_defragment([Ether(bytes(frame)) for frame in frames])
 seen["scapy"] = [
-    (record.IPV4_SRC_ADDR, record.IPV4_DST_ADDR, record.IN_PKTS)
+    (record.IPV4_SRC_ADDR, record.IPV4_DST_ADDR, int.from_bytes(record.IN_PKTS, "big"))
     for frame in decoded if frame.haslayer(NetflowDataflowsetV9)
     for record in frame[NetflowDataflowsetV9].records
 ]  # fmt: skip
 for reader, flows in seen.items():
     print(reader, flows)
-wrong = ("0.0.0.7", "0.0.0.0", int.from_bytes(second + first, "big"))
+wrong = ("0.0.0.7", "0.0.0.0", int.from_bytes(first + second, "big"))
 assert seen["tshark"] == [SENT, SENT]
 assert seen["netflow"] == seen["scapy"] == [wrong, SENT], "the behaviour changed"
 PYTHON
