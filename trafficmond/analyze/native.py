@@ -32,19 +32,14 @@ class Totals(ctypes.Structure):
     """struct tm_host_totals."""
 
     _fields_ = (
-        ("seen", _Count),
-        ("in_flows", _Count),
-        ("not_ip", _Count),
-        ("malformed", _Count),
+        *((name, _Count) for name in ("seen", "in_flows", "not_ip", "malformed")),
         ("malformed_by", ctypes.c_uint64 * abi.MALFORMED_MAX),
         ("size_class", ctypes.c_uint64 * 7),
         ("size_min", ctypes.c_uint64),
         ("size_max", ctypes.c_uint64),
         ("first", ctypes.c_double),
         ("last", ctypes.c_double),
-        ("snapped", ctypes.c_uint64),
-        ("unknown_link", ctypes.c_uint64),
-        ("other_types", ctypes.c_uint64),
+        *((name, ctypes.c_uint64) for name in ("snapped", "unknown_link", "other_types")),
         ("type", _Type * TYPES_MAX),
     )
 

@@ -13,12 +13,7 @@ class MapInfo(ct.Structure):
     """struct bpf_map_info, as far as it is read."""
 
     _fields_ = (
-        ("type", ct.c_uint32),
-        ("id", ct.c_uint32),
-        ("key_size", ct.c_uint32),
-        ("value_size", ct.c_uint32),
-        ("max_entries", ct.c_uint32),
-        ("map_flags", ct.c_uint32),
+        *((name, ct.c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "map_flags")),
         ("name", ct.c_char * 16),
     )
 
@@ -27,11 +22,7 @@ class LinkInfo(ct.Structure):
     """struct bpf_link_info for XDP and tcx links (`type` 6 and 11: ifindex is the first word of the union)."""
 
     _fields_ = (
-        ("type", ct.c_uint32),
-        ("id", ct.c_uint32),
-        ("prog_id", ct.c_uint32),
-        ("pad", ct.c_uint32),
-        ("ifindex", ct.c_uint32),
+        *((name, ct.c_uint32) for name in ("type", "id", "prog_id", "pad", "ifindex")),
         ("rest", ct.c_uint8 * 60),
     )
 
@@ -45,9 +36,7 @@ class ProgInfo(ct.Structure):
         ("tag", ct.c_uint8 * 8),
         ("jited_len", ct.c_uint32),
         ("xlated_len", ct.c_uint32),
-        ("jited_insns", ct.c_uint64),
-        ("xlated_insns", ct.c_uint64),
-        ("load_time", ct.c_uint64),
+        *((name, ct.c_uint64) for name in ("jited_insns", "xlated_insns", "load_time")),
         ("created_by_uid", ct.c_uint32),
         ("nr_map_ids", ct.c_uint32),
         ("map_ids", ct.c_uint64),
@@ -76,14 +65,9 @@ class TestRunOptions(ct.Structure):
         ("data_size_out", ct.c_uint32),
         ("ctx_in", ct.c_void_p),
         ("ctx_out", ct.c_void_p),
-        ("ctx_size_in", ct.c_uint32),
-        ("ctx_size_out", ct.c_uint32),
-        ("retval", ct.c_uint32),
+        *((name, ct.c_uint32) for name in ("ctx_size_in", "ctx_size_out", "retval")),
         ("repeat", ct.c_int),
-        ("duration", ct.c_uint32),
-        ("flags", ct.c_uint32),
-        ("cpu", ct.c_uint32),
-        ("batch_size", ct.c_uint32),
+        *((name, ct.c_uint32) for name in ("duration", "flags", "cpu", "batch_size")),
     )
 
 
@@ -104,12 +88,17 @@ class MapOptions(ct.Structure):
 
     _fields_ = (
         ("sz", ct.c_size_t),
-        ("btf_fd", ct.c_uint32),
-        ("btf_key_type_id", ct.c_uint32),
-        ("btf_value_type_id", ct.c_uint32),
-        ("btf_vmlinux_value_type_id", ct.c_uint32),
-        ("inner_map_fd", ct.c_uint32),
-        ("map_flags", ct.c_uint32),
+        *(
+            (name, ct.c_uint32)
+            for name in (
+                "btf_fd",
+                "btf_key_type_id",
+                "btf_value_type_id",
+                "btf_vmlinux_value_type_id",
+                "inner_map_fd",
+                "map_flags",
+            )
+        ),
         ("map_extra", ct.c_uint64),
         ("numa_node", ct.c_uint32),
         ("map_ifindex", ct.c_uint32),

@@ -51,10 +51,7 @@ class _ProgramOptions(ct.Structure):
         ("sz", ct.c_size_t),
         ("object", ct.c_void_p),
         ("open_options", ct.c_void_p),
-        ("program", ct.c_char_p),
-        ("find_filename", ct.c_char_p),
-        ("open_filename", ct.c_char_p),
-        ("pin_path", ct.c_char_p),
+        *((name, ct.c_char_p) for name in ("program", "find_filename", "open_filename", "pin_path")),
         ("id", ct.c_uint32),
         ("fd", ct.c_int),
     )
