@@ -7,10 +7,9 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from trafficmond import networks, services
-from trafficmond.datapath.bans import KernelBan
+from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
 from trafficmond.services import Places
@@ -24,14 +23,6 @@ Key = tuple[str, str]  # prefix and owner
 Changed = Callable[[Sequence[Ban], Sequence[Key]], None]
 
 
-class Kernel(Protocol):
-    """The table of bans in the kernel."""
-
-    def put(self, ban: KernelBan) -> None: ...
-    def remove(self, network: Network) -> bool: ...
-    def __iter__(self) -> Iterator[KernelBan]: ...
-
-
 class BanList:
     """All bans. `changed` is called after every change with the new or changed bans, and with those that are gone.
 
@@ -40,7 +31,7 @@ class BanList:
     and around it. When one of them ends, the entry is updated.
     """
 
-    def __init__(self, kernel: Kernel, changed: Changed) -> None:
+    def __init__(self, kernel: BanTable, changed: Changed) -> None:
         self._kernel = kernel
         self._changed = changed
         self._bans: dict[Network, dict[str, Ban]] = {}  # by owner

@@ -10,11 +10,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from trafficmond import networks
-from trafficmond.datapath.names_seen import NameCounts
-from trafficmond.flows.batch import Batch
+from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 
 # bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one answered longest ago is evicted
 MOST_NAMED = 16384
@@ -23,18 +21,6 @@ MOST_NAMES = 4
 # bound: characters of all these names (`flows.dns_names`) | the address answered longest ago is evicted and counted
 MOST_CHARACTERS = 4_194_304
 KEPT_S = 86_400.0  # an address is forgotten this long after its last answer
-
-
-class Source(Protocol):
-    """The source of DNS answers (datapath.names_seen.NamesSeen)."""
-
-    def take(self) -> Batch:
-        """flows.dns.NAMED rows of the answers since the last call."""
-        ...
-
-    def counts(self) -> NameCounts:
-        """The counters since the start."""
-        ...
 
 
 @dataclass(slots=True)
@@ -48,7 +34,7 @@ class DnsNames:
 
     def __init__(
         self,
-        source: Source | None = None,
+        source: NamesSeen | None = None,
         *,
         clock: Callable[[], float] = time.time,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
+from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.processes import (
     END,
@@ -35,26 +36,6 @@ MOST_ASKED = 32768
 _SOON_S = 0.1  # allowed difference between the clocks of ledger and notes
 
 
-class Source(Protocol):
-    """The kernel's notes of processes (datapath.processes_seen.ProcessesSeen)."""
-
-    def sent(self, ends: Batch) -> Batch:
-        """A NOTE of the sender for each END."""
-        ...
-
-    def waiting(self, ends: Batch) -> Batch:
-        """A NOTE of the waiting process for each local END."""
-        ...
-
-    def may_lack(self) -> bool:
-        """Whether there were so many notes that some may have been evicted."""
-        ...
-
-    def lost(self) -> int:
-        """Notes that did not fit into the kernel's table."""
-        ...
-
-
 class Process(NamedTuple):
     """The process of a flow, within its unit."""
 
@@ -71,7 +52,7 @@ class Processes:
     """Processes of flows; off while it has no source. The loop's thread owns it."""
 
     def __init__(self, clock: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.source: Source | None = None
+        self.source: ProcessesSeen | None = None
         self._clock, self._monotonic = clock, monotonic
         self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one seen longest ago first
         self._known: dict[int, _Known] = {}
@@ -131,7 +112,7 @@ class Processes:
         notes = self.source.waiting(ends) if self.source else np.zeros(0, NOTE)
         return sorted({_process(note) for note in notes if note["pid"]})
 
-    def _noted(self, source: Source, rows: Batch) -> tuple[Batch, Column]:
+    def _noted(self, source: ProcessesSeen, rows: Batch) -> tuple[Batch, Column]:
         """A NOTE of each row, and whether it is missing because another process used the port later."""
         notes, late = np.zeros(len(rows), NOTE), np.zeros(len(rows), bool)
         until = self._ticks(rows["first"] + _SOON_S)

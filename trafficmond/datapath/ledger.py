@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,26 +43,16 @@ class Sums:
         return Sums(self.packets + other.packets, self.bytes + other.bytes)
 
 
-class Array(Protocol):
-    """Memory shared with the kernel, as `mapped.Mapped` is."""
-
-    array: npt.NDArray[Any]
-
-    def close(self) -> None:
-        """Unmaps the memory."""
-        ...
-
-
+@dataclass(eq=False)
 class Ledger:
     """Four arrays: `slots` and `evicted` of abi.FLOW, `taken` of abi.TAKEN, `rings` of abi.RING; `sizes` of each."""
 
-    def __init__(self, slots: Array, taken: Array, rings: Array, evicted: Array, sizes: Sizes, clock: Clock) -> None:
-        self._slots = slots
-        self._taken = taken
-        self._rings = rings
-        self._evicted = evicted
-        self._sizes = sizes
-        self._clock = clock
+    _slots: Mapped
+    _taken: Mapped
+    _rings: Mapped
+    _evicted: Mapped
+    _sizes: Sizes
+    _clock: Clock
 
     def read(self) -> Batch:
         """Reads what every record gained since the last call, as a DELTA batch (one row per record, unordered)."""
