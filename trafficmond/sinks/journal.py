@@ -12,6 +12,7 @@ from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat
 from trafficmond.sinks import messages, record
 from trafficmond.sinks.messages import Note
+from trafficmond.sinks.writer import Writer
 
 try:
     from systemd.journal import sendv
@@ -41,10 +42,8 @@ def available() -> bool:
     return not lacking()
 
 
-class Journal:
+class Journal(Writer):
     """The writer of format journal."""
-
-    shortened = 0
 
     def __init__(self, log: Log | None = None) -> None:  # noqa: ARG002 - a writer is made of its log; this has one place
         self._sent = 0  # entries sent of a batch that failed and will be retried
@@ -75,12 +74,6 @@ class Journal:
     def note(self, note: Note) -> None:
         """One entry."""
         _send(note.message.id, note.message.priority, note.text, _lines(note.fields))
-
-    def reopen(self) -> None:
-        """The journal rotates by itself."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _lines(fields: Mapping[str, object]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from trafficmond.config.streams import Log
@@ -12,8 +13,9 @@ from trafficmond.sinks.files import LineFile, Stream, is_stream
 from trafficmond.sinks.messages import Note
 
 
-class Writer(Protocol):
-    """One format. Called only from the sink's thread.
+class Writer(ABC):
+    """One format. Called only from the sink's thread. Threats and notes are ignored where a format has no place for
+    them; the journal and the console have the notes in any case.
 
     A method that raises OSError has written nothing, and is called again with the same arguments until it succeeds.
     """
@@ -21,20 +23,21 @@ class Writer(Protocol):
     @property
     def shortened(self) -> int:
         """How often another program has shortened the file in place."""
+        return 0
 
-    def events(self, batch: Batch, names: Names) -> None:
-        """Write events."""
+    @abstractmethod
+    def events(self, batch: Batch, names: Names) -> None: ...
 
-    def threat(self, threat: Threat) -> None:
-        """Write a threat."""
+    def threat(self, threat: Threat) -> None:  # noqa: B027
+        pass
 
-    def note(self, note: Note) -> None:
-        """Write a message about the daemon itself."""
+    def note(self, note: Note) -> None:  # noqa: B027
+        pass
 
-    def reopen(self) -> None:
+    def reopen(self) -> None:  # noqa: B027
         """Create a new file at the path, after the old one was moved away."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Finish what is open."""
 
 
@@ -48,8 +51,8 @@ class Appended(Protocol):
     def close(self) -> None: ...
 
 
-class FileWriter:
-    """A Writer without its `events`. Threats and notes are ignored, unless a format has a place for them."""
+class FileWriter(Writer):
+    """A Writer to a file or a stream, without its `events`."""
 
     def __init__(self, log: Log, header: bytes = b"") -> None:
         """`header` begins each new file."""
@@ -57,19 +60,10 @@ class FileWriter:
 
     @property
     def shortened(self) -> int:
-        """As counted by the file."""
         return self._file.shortened
 
-    def threat(self, threat: Threat) -> None:
-        """Write a threat."""
-
-    def note(self, note: Note) -> None:
-        """Write a message about the daemon itself; the journal and the console have them in any case."""
-
     def reopen(self) -> None:
-        """Create a new file at the path, if the old one was moved away."""
         self._file.reopen()
 
     def close(self) -> None:
-        """Sync the file to disk and close it."""
         self._file.close()
