@@ -50,7 +50,6 @@ class DnsNames:
         return len(self._named)
 
     def take(self) -> None:
-        """Reads the answers since the last call."""
         if self.source is None:
             return
         now, ticks = self._clock(), self._monotonic_ns()

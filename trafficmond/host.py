@@ -51,7 +51,6 @@ class Host:
     _idle: bool = False  # nothing is watched, and that was logged
 
     def configure(self, settings: Settings) -> None:
-        """Uses other settings from now on."""
         self._settings = settings
 
     def attach(self) -> list[str]:

@@ -29,7 +29,6 @@ _EVERY_S = 1800.0  # between two saves: a kill or a power failure loses at most 
 
 
 def packed(arrays: Mapping[str, Column]) -> bytes:
-    """The content of the file for these arrays."""
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)
     body = out.getvalue()

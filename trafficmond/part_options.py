@@ -22,7 +22,6 @@ DATABASE_NAME = "flows.db"
 
 
 def database(settings: Settings) -> Path:
-    """The path of flows.db."""
     return settings.state_dir / DATABASE_NAME
 
 
@@ -39,7 +38,6 @@ def shared_interfaces(settings: Settings) -> tuple[str, ...]:
 
 
 def options(settings: Settings) -> Options:
-    """The options of the data path."""
     in_shadow = settings.policy.default_shadow
     return Options(
         loader=settings.loader,

@@ -51,8 +51,6 @@ class Ledger(Protocol):
 
 @dataclass(slots=True)
 class Moment:
-    """The latest tick."""
-
     at: float = 0.0
     seconds: float = 1.0  # since the one before
 
@@ -91,7 +89,6 @@ class Pipeline:
         self.table = FlowTable(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 
     def configure(self, settings: Settings) -> None:
-        """Changes the timeouts of flows."""
         flows = settings.flows
         self.table.configure(flows.table_capacity, flows.idle_timeout, flows.active_timeout)
 

@@ -62,7 +62,6 @@ class Processes:
 
     @property
     def on(self) -> bool:
-        """Whether processes are noted."""
         return self.source is not None
 
     def counters(self) -> dict[str, int]:

@@ -57,7 +57,6 @@ class Questions:
         return await asyncio.get_running_loop().run_in_executor(self._pages, take)
 
     def close(self) -> None:
-        """Interrupts all queries."""
         for asking in self._running:
             asking.give_up()
         self._threads.shutdown(wait=False, cancel_futures=True)

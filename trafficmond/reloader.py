@@ -241,7 +241,6 @@ class Reloader:
         return [*parts.host.attach(), *parts.warnings.values()]
 
     def watch_files(self) -> None:
-        """Watches the files that the settings name."""
         settings = self._parts.settings
         lists = (each.file(settings.feeds_dir) for each in settings.lists)
         files = [settings.source or CONFIG_FILE, *lists, *settings.geo.databases]

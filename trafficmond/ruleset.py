@@ -27,8 +27,6 @@ Guard = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A compiled set of rules."""
-
     policy: Policy
     table: VerdictTable
     generation: int
@@ -43,7 +41,6 @@ class InForce:
 
     @property
     def source(self) -> Source:
-        """The source that the table was compiled from."""
         return Source(self.policy, self.columns)
 
     def any_ended(self, now: float) -> bool:
@@ -58,8 +55,6 @@ class InForce:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The inputs of a set of rules."""
-
     settings: Settings
     files: Files = field(default_factory=Files)  # as last found valid
     runtime: Sequence[Table] = ()

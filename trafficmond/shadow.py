@@ -42,7 +42,6 @@ def sums(by_verdict: Mapping[int, Count], pairs: Mapping[int, Pair]) -> Sums:
 
 
 def sums_of(parts: Parts) -> Sums:
-    """The sums at the latest tick."""
     return sums(parts.pipeline.by_verdict, parts.rulebook.pairs())
 
 

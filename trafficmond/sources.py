@@ -54,7 +54,6 @@ class Sources:
         return with_own(files, there)
 
     async def last_good(self, settings: Settings) -> Files:
-        """The last good content of the files."""
         return await asyncio.to_thread(self._read_last_good, settings)
 
     def _read_last_good(self, settings: Settings) -> Files:

@@ -43,15 +43,11 @@ class Begin:
 
 
 class Side(NamedTuple):
-    """A set of rules and its inputs."""
-
     inputs: Inputs
     in_force: InForce | None
 
 
 class Made(NamedTuple):
-    """Compiled rules and their inputs."""
-
     inputs: Inputs
     in_force: InForce
 
@@ -110,7 +106,6 @@ class Standing:
         return replace(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), until=until)
 
     def guarded(self, settings: Settings) -> Guard:
-        """This host's lifelines now."""
         return self._guard(settings)
 
     def put(self, now: Side, base: Side | None = None) -> None:

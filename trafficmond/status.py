@@ -21,7 +21,6 @@ Row = dict[str, Any]
 
 
 def status(parts: Parts) -> Row:
-    """The reply of `Status`."""
     unwatched = parts.host.unwatched()
     accounting = parts.datapath.accounting()
     store = parts.store.status()
@@ -164,7 +163,6 @@ def _warnings(parts: Parts) -> list[str]:
 
 
 def metrics_text(parts: Parts) -> str:
-    """The metrics as OpenMetrics text."""
     from trafficmond.metrics.families import Counters, families
     from trafficmond.metrics.text import openmetrics
 

@@ -10,8 +10,6 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """The running tasks. For the event loop's thread."""
-
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -22,8 +22,6 @@ REFUSED = (
 
 
 class Tryouts(Changes):
-    """Puts rules from files on probation."""
-
     @property
     def saved_path(self) -> Path:
         """The file in which `add-cidr --save` keeps rules."""

@@ -55,7 +55,6 @@ class Units:
 
     @property
     def on(self) -> bool:
-        """Whether flows get units."""
         return self.cgroups is not None
 
     def live_at(self, addresses: Iterable[Network]) -> None:
@@ -133,13 +132,11 @@ class Units:
         return found
 
     def count_unnamed(self, rows: Batch, owners: Mapping[int, Owner]) -> None:
-        """Counts stored rows whose owner has no name."""
         if self.on and len(rows):
             named = [number for number, owner in owners.items() if not (owner.unit or "").startswith("cgroup ")]
             self.unnamed += int(np.isin(rows["owner"], np.array(named, np.uint64), invert=True).sum())
 
     def close(self) -> None:
-        """Stops following cgroups."""
         if self.cgroups:
             self.cgroups.close()
 

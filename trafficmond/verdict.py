@@ -41,12 +41,10 @@ def verdict_word(action: Action, reason: Reason = Reason.DEFAULT, rule: int = 0)
 
 
 def action_of(words: Words) -> Words:
-    """The number of the model.Action."""
     return words >> abi.ACTION_SHIFT & abi.ACTION_MASK
 
 
 def reason_of(words: Words) -> Words:
-    """The number of the model.Reason."""
     return words >> abi.REASON_SHIFT & abi.REASON_MASK
 
 
@@ -56,7 +54,6 @@ def rule_of(words: Words) -> Words:
 
 
 def is_drop(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Whether each word dropped its packets."""
     dropped: npt.NDArray[np.bool_] = action_of(words) == Action.DROP
     return dropped
 

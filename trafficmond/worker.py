@@ -55,7 +55,6 @@ class Worker(ABC):
 
     @property
     def room(self) -> int:
-        """The number of rows that still fit."""
         return max(0, self._most_rows - self._waiting)
 
     def finish(self, deadline: float) -> None:
@@ -81,8 +80,7 @@ class Worker(ABC):
         """Works off the queue until it is time to end."""
 
     @abstractmethod
-    def _explained(self, error: OSError) -> str:
-        """The text of an error for people."""
+    def _explained(self, error: OSError) -> str: ...
 
     def _run(self) -> None:
         if self._after is not None:

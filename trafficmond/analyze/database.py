@@ -55,7 +55,6 @@ def _connected(path: Path, how: str) -> sqlite3.Connection:
 
 
 def error_text(error: Exception) -> str:
-    """The text of the error."""
     if isinstance(error, UnicodeError):
         return "its schema is damaged"
     if str(error) == "interrupted":

@@ -226,7 +226,6 @@ def _moved(flows: Batch) -> Batch:
 
 
 def threat_dict(threat: Threat) -> dict[str, Any]:
-    """A threat as plain data."""
     return {
         **threat.row(),
         "first_seen": iso(threat.first_seen),

@@ -26,8 +26,6 @@ OTHER_INTERFACE = "(other)"
 
 @dataclass
 class Count:
-    """Packets and their bytes."""
-
     packets: int = 0
     bytes: int = 0
 

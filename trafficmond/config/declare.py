@@ -117,8 +117,6 @@ _KIND_OF: Mapping[type, Kind] = {bool: BOOL, int: INTEGER, float: NUMBER, str: T
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """The declaration of one setting."""
-
     kind: Kind
     default: Any
     help: str
@@ -151,7 +149,6 @@ class Spec:
         return self.check(value) if self.check else value
 
     def show(self, value: Any) -> str:
-        """The value as TOML."""
         return self.kind.show(value)
 
 

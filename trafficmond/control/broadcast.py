@@ -193,5 +193,4 @@ class Broadcast:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Removes a watcher."""
         self._subscriptions.pop(subscription, None)

@@ -31,8 +31,6 @@ class ClientCounts:
 
 
 class Client(Protocol):
-    """A connected client."""
-
     peer: Peer
     idle_since: float | None  # None: a call is being answered
 
@@ -66,7 +64,6 @@ class Clients:
         return ""
 
     def forget(self, client: Client) -> None:
-        """Removes a client that has disconnected."""
         self._clients.discard(client)
 
     def drop_all(self) -> None:

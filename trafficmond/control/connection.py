@@ -156,7 +156,6 @@ class Connection(asyncio.Protocol):
         self.transport.close()
 
     def drop(self) -> None:
-        """Disconnects the client at once."""
         self.transport.abort()
 
     def _socket(self) -> socket.socket:

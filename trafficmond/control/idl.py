@@ -38,8 +38,6 @@ class Nullable:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A JSON array of one type."""
-
     inner: Type
 
 
@@ -52,15 +50,11 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A JSON object with declared fields."""
-
     fields: dict[str, Type]
 
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """One of some strings."""
-
     names: tuple[str, ...]
 
 

@@ -79,7 +79,6 @@ def user_name(uid: int) -> str:
 
 
 def group_id(name: str) -> int | None:
-    """The group's id, None if there is no such group."""
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:

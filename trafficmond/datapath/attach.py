@@ -89,7 +89,6 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, place
 
 
 def detach(done: Attachment, pins: Pins) -> None:
-    """Ends the attachment."""
     detach_pinned(done.ifindex, pins, clsact=done.egress is EgressHook.CLSACT)
     done.release()
 

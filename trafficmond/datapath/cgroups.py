@@ -70,7 +70,6 @@ class Cgroups:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread."""
         if self._thread:
             os.eventfd_write(self._stop, 1)
             self._thread.join()

@@ -54,7 +54,6 @@ class Choices:
 
 
 def remove_choices(pin_dir: Path) -> None:
-    """Removes all choices stored beside these pins."""
     folder = pin_dir / _FOLDER
     with contextlib.suppress(OSError):
         for name in _names(folder):

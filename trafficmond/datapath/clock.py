@@ -60,5 +60,4 @@ class Clock:
         return max(1, int((epoch - self._epoch_at_zero) * self.hz))
 
     def close(self) -> None:
-        """Closes the clock map."""
         self._map.close()

@@ -190,7 +190,6 @@ class Datapath:
         return {name: inner for name, inner in zip(names.tolist(), found, strict=True) if inner is not None}
 
     def accounting(self) -> Accounting:
-        """The present totals."""
         return account(self._totals.array, self.ledger)
 
     def close(self, detach: bool) -> None:

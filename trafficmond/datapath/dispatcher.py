@@ -30,8 +30,6 @@ _XDP_HAS_FRAGS = 1 << 5
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A program in a dispatcher."""
-
     name: str
     id: int
     priority: int

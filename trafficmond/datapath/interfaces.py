@@ -135,7 +135,6 @@ class Selection:
         return [pattern for pattern in self.patterns if self._means(pattern, interface)]
 
     def chosen(self, interfaces: Iterable[Interface]) -> list[Interface]:
-        """The chosen interfaces."""
         return [interface for interface in interfaces if self.choosers(interface)]
 
     def _means(self, pattern: str, interface: Interface) -> bool:
@@ -188,7 +187,6 @@ class Watch:
         self._callback()
 
     def close(self) -> None:
-        """Stop watching."""
         if self._pending is not None:
             self._pending.cancel()
         self._loop.remove_reader(self._socket)

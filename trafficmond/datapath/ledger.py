@@ -34,8 +34,6 @@ Piece = tuple[Batch, Batch]  # records, and the part of each that was read befor
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Packets and bytes."""
-
     packets: int
     bytes: int
 
@@ -92,7 +90,6 @@ class Ledger:
             owners_of[:] = 0
 
     def close(self) -> None:
-        """Unmaps everything."""
         for array in (self._slots, self._taken, self._rings, self._evicted):
             array.close()
 
@@ -192,7 +189,6 @@ def _follows(sequence: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) ->
 
 
 def mapped(loaded: Loaded, sizes: Sizes, clock: Clock) -> Ledger:
-    """The ledger of one load, mapped."""
     entries, maps = sizes.entries(), loaded.maps
     return Ledger(
         Mapped(maps["tm_sets"], abi.FLOW, 2 * entries["tm_sets"]),

@@ -62,7 +62,6 @@ def call(name: str, *arguments: Any) -> int:
 
 
 def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
-    """Sets one element of a map."""
     call("bpf_map_update_elem", map_fd, key, value, ct.c_uint64(flags))
 
 
@@ -144,7 +143,6 @@ def program_name(prog_id: int) -> str:
 
 
 def program_map_ids(fd: int) -> set[int]:
-    """Ids of the maps that a program uses."""
     count = int(program_info(fd).nr_map_ids)
     ids = (ct.c_uint32 * count)()
     program_info(fd, nr_map_ids=count, map_ids=ct.addressof(ids))
@@ -219,7 +217,6 @@ class Object:
 
     @property
     def handle(self) -> int:
-        """libbpf's handle of the object."""
         return self._object.value or 0
 
     def programs(self) -> list[str]:
@@ -238,7 +235,6 @@ class Object:
         return ct.c_void_p(handle)
 
     def program(self, name: str) -> ct.c_void_p:
-        """libbpf's handle of a program."""
         handle = library().bpf_object__find_program_by_name(self._object, name.encode())
         if not handle:
             raise DatapathError(f"the BPF object has no program {name}", hint="build it again with make build")
@@ -258,7 +254,6 @@ class Object:
             call("bpf_program__set_autoload", self.program(name), ct.c_bool(name in wanted))
 
     def set_flags(self, name: str, flags: int) -> None:
-        """Sets flags of a program, before the load."""
         call("bpf_program__set_flags", self.program(name), ct.c_uint32(flags))
 
     def extend(self, target_fd: int, function: str, name: str) -> None:

@@ -30,8 +30,7 @@ class Message(Protocol):
     """The unit of sending: it is sent completely or not at all."""
 
     @property
-    def flows(self) -> int:
-        """The number of reports in it."""
+    def flows(self) -> int: ...
 
 
 P = TypeVar("P", bound=Message)

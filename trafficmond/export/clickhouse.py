@@ -63,7 +63,6 @@ class Message:
 
     @property
     def flows(self) -> int:
-        """Reports in it."""
         return self.block.rows
 
 

@@ -15,7 +15,7 @@ _ERROR_CHARACTERS = 300
 
 
 class ServerError(OSError):
-    """The server answered with an error."""
+    pass
 
 
 class Server:
@@ -28,7 +28,6 @@ class Server:
         self._connection: http.client.HTTPConnection | None = None
 
     def close(self) -> None:
-        """Closes the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -40,7 +40,6 @@ class _Collector:
         return parts(rows, self.max_bytes, biflow=self._export.biflow)
 
     def close(self, deadline: float) -> None:  # noqa: ARG002 - nothing waits here
-        """Closes the socket."""
         self._hang_up()
 
     def _connect(self, kind: socket.SocketKind) -> socket.socket:

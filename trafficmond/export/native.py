@@ -69,7 +69,6 @@ def packed(hi: Column, lo: Column) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """An encoded text with its length."""
     data = value.encode("utf-8", "replace")
     return _count(len(data)) + data
 

@@ -18,7 +18,6 @@ from trafficmond.feeds.fetch import fetch
 
 
 def parser() -> argparse.ArgumentParser:
-    """The argument parser."""
     found = argparse.ArgumentParser(
         prog="trafficmon-fetch",
         description="Fetches the prefix lists that have a url in trafficmond.toml, and are due.",

@@ -44,7 +44,6 @@ def read(folder: Path) -> dict[str, Fetched]:
 
 
 def write(folder: Path, states: dict[str, Fetched]) -> None:
-    """Writes the states. Raises OSError."""
     text = json.dumps({label: asdict(each) for label, each in sorted(states.items())}, indent=1)
     files.replace(folder / STATE_NAME, text.encode(), mode=0o644)
 

@@ -227,7 +227,6 @@ def sum_up(of: Column, values: Column, sums: Column) -> None:
 
 
 def mark(maps: Column, slots: Column, things: Column, marks: Column | None) -> Column:
-    """`detect.windows.mark`."""
     slots, things = np.ascontiguousarray(slots, np.int64), np.ascontiguousarray(things)
     before, given = np.empty(len(slots), np.uint8), None if marks is None else at_address(marks)
     assert len(things) == len(slots)
@@ -281,7 +280,6 @@ class Loops:
         self._address = ctypes.addressof(self._rules)
 
     def configure(self, idle_s: float, active_s: float) -> None:
-        """Change the timeouts."""
         self._rules.idle, self._rules.active = idle_s, active_s
 
     def rules(self, before: float) -> int:
@@ -347,7 +345,6 @@ def at_address(array: Column) -> int:
 
 
 def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
-    """`batch.addresses`."""
     if not (family == 4).all():
         return batch.addresses(hi, lo, family)
     words, texts = lo.astype(np.uint32), np.empty(len(lo), "U15")

@@ -57,7 +57,6 @@ class Names:
 
     @property
     def tell_processes(self) -> bool:
-        """Whether some owner names its process."""
         return any(owner.pid is not None for owner in self.owners.values())
 
 

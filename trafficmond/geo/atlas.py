@@ -25,8 +25,6 @@ _KINDS = ("country", "asn")
 
 @dataclass(frozen=True, eq=False)
 class Database:
-    """One database file."""
-
     path: Path
     mark: tuple[int, ...]  # identifies the state of the file
     content: Content
@@ -118,7 +116,6 @@ class Atlas:
         return found
 
     def records(self, hi: U64, lo: U64, family: U8) -> list[Record]:
-        """The record of each address."""
         columns = (self.column(kind, hi, lo, family).tolist() for kind in Record._fields)
         return list(map(Record, *columns))
 
@@ -133,7 +130,6 @@ class Atlas:
         return dict.fromkeys(texts, NOWHERE) | dict(zip(good, self.records(rows.hi, rows.lo, rows.family), strict=True))
 
     def each(self, addresses: list[str]) -> list[Record]:
-        """The record of each address, in order."""
         known = self.of(addresses)
         return [known[address] for address in addresses]
 

@@ -16,7 +16,6 @@ from trafficmond.reloader import Reloader
 
 
 def classes() -> Iterator[type[Handler]]:
-    """Every class of handlers."""
     for found in pkgutil.iter_modules(__path__):
         module = import_module(f"{__name__}.{found.name}")
         for each in vars(module).values():
@@ -25,7 +24,6 @@ def classes() -> Iterator[type[Handler]]:
 
 
 def make_handlers(parts: Parts, reloader: Reloader) -> list[Handler]:
-    """One handler of each class."""
     return [each(parts, reloader) for each in _CLASSES]
 
 

@@ -12,8 +12,6 @@ _COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after", 
 
 
 class Audit(Handler):
-    """Answers `Audit`."""
-
     @method("Audit")
     async def audit(self, _: Call, since: float | None = None, limit: int = 100) -> Reply:
         """The changes, the latest first."""

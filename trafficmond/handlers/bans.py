@@ -32,8 +32,6 @@ _SHOWN = 100  # lifted bans in the reply
 
 
 class Bans(Handler):
-    """Answers `Bans`, `Ban`, `Unban`, `BanMany` and `UnbanMany`."""
-
     @method("Bans")
     async def bans(self, call: Call) -> AsyncGenerator[Reply, None]:
         """The bans in force, in pages, the latest first."""

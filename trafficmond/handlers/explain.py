@@ -27,8 +27,6 @@ _FLOWS = 20  # shown
 
 
 class Explain(Handler):
-    """Answers `Explain`."""
-
     @method("Explain")
     async def explain(self, _: Call, address: str, direction: str = "ingress", service: str | None = None) -> Reply:
         """The decision for packets of an address, or for one service: all that has a say, and what would change it."""

@@ -19,8 +19,6 @@ TOP_ROWS = 500
 
 
 class Flows(Handler):
-    """Answers `Flows` and `Top`."""
-
     @method("Flows")
     async def flows(
         self,

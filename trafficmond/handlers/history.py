@@ -47,8 +47,6 @@ class _Work:
 
 
 class History(Handler):
-    """Answers `History`, `RulesAt` and `Undo`."""
-
     @method("History")
     async def history(self, _: Call, limit: int = 100) -> Reply:
         """The recorded changes, the latest first."""

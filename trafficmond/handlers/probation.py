@@ -15,8 +15,6 @@ _USUAL_S = 60.0
 
 
 class Probation(Handler):
-    """Answers `Apply`, `Confirm` and `Rollback`."""
-
     @method("Apply", changes=True)
     async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
         """Puts the files, or another folder or file in their place, on probation."""
@@ -32,7 +30,6 @@ class Probation(Handler):
 
     @method("Confirm", changes=True)
     async def confirm(self, call: Call) -> Reply:
-        """Confirms the change on probation."""
         parts = self._parts
         trial = parts.rulebook.standing.known_trial()
         notes = await parts.rulebook.confirm()
@@ -43,7 +40,6 @@ class Probation(Handler):
 
     @method("Rollback", changes=True)
     async def rollback(self, call: Call) -> Reply:
-        """Takes the change on probation back."""
         trial = await self._parts.rulebook.roll_back()
         notes = await self._audit(call.caller, "rollback", trial.what, None, None)
         return {"rolled_back": trial.what, "notes": notes}

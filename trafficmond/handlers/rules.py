@@ -47,8 +47,6 @@ _EDIT = "edit that file; it is read when it changes"
 
 
 class Rules(Handler):
-    """Answers `Rules`, `AddCidr`, `RemoveCidr` and `Reload`."""
-
     _ordered: tuple[InForce, list[int]] | None = None
     _sums: tuple[Moment, Sums] | None = None
 
@@ -151,7 +149,6 @@ class Rules(Handler):
         confirm_within_s: float | None = None,
         shadow: bool = False,
     ) -> Reply:
-        """Puts a rule in force."""
         parts, prefix = self._parts, parse_prefix(cidr)
         action, direction = str(parsed("action", Action.parse, action)), str(parse_direction(direction))
         await parts.follow_clock()

@@ -8,11 +8,8 @@ from trafficmond.handlers.handler import Handler
 
 
 class Status(Handler):
-    """Answers `Status`, `Metrics` and `Version`."""
-
     @method("Status")
     async def status(self, _: Call) -> Reply:
-        """The complete status."""
         return status.status(self._parts)
 
     @method("Metrics")
@@ -22,5 +19,4 @@ class Status(Handler):
 
     @method("Version")
     async def version(self, _: Call) -> Reply:
-        """The daemon's version."""
         return {"version": __version__}

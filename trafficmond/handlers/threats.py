@@ -18,8 +18,6 @@ _AFTER_S = 600.0  # a ban may come this long after the threat, when its source i
 
 
 class Threats(Handler):
-    """Answers `Threats` and `Threat`."""
-
     @method("Threats")
     async def threats(
         self,

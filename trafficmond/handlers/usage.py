@@ -9,8 +9,6 @@ from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
 
 
 class Usage(Handler):
-    """Answers `Usage`."""
-
     @method("Usage")
     async def usage(
         self,

@@ -18,8 +18,6 @@ T = TypeVar("T")
 
 
 class Watch(Handler):
-    """Answers `Watch`."""
-
     @method("Watch", endless=True)
     async def watch(
         self,

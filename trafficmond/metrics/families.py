@@ -19,8 +19,6 @@ _CLASSES = ("in_flows", "unattributed", "not_ip", "malformed")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The traffic of one interface in one direction."""
-
     interface: str
     direction: str  # ingress or egress
     packets: int
@@ -42,7 +40,6 @@ class Counters:
 
 
 def families(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
-    """All metrics, in the order of the output."""
     yield from _daemon(status, counters)
     yield from _traffic(status, counters)
     yield from _rules(status)

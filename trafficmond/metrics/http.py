@@ -63,7 +63,6 @@ class MetricsServer:
         return ""
 
     def close(self) -> None:
-        """Listen no more."""
         if self._server is not None:
             self._server.close()
         self._server, self._address = None, ""

@@ -18,7 +18,6 @@ from trafficmond.notifier.settings import NOTIFY_FILE, STATE_DIR, load
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
     found = argparse.ArgumentParser(
         prog="trafficmon-notify",
         description="Sends notifications about threats that trafficmond finds.",

@@ -39,7 +39,6 @@ class Sender(threading.Thread):
         self._retry_at = 0.0  # monotonic
 
     def wake(self) -> None:
-        """Makes the thread look for news."""
         self._wake.set()
 
     def end(self) -> None:

@@ -60,7 +60,6 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
 
 
 def host_name() -> str:
-    """The name of this host in messages."""
     return socket.gethostname()
 
 

@@ -63,8 +63,6 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of trafficmon-notify."""
-
     min_severity: str = setting("high", choices=SEVERITIES, help="Send threats of this severity and above.")
     group_wait: float = duration(
         "10s",

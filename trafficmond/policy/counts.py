@@ -27,7 +27,6 @@ class RuleCounts:
 
 
 def count(policy: Policy) -> RuleCounts:
-    """Counts all of `policy` but the guard."""
     rules = lists = prefixes = 0
     for index, rule in enumerate(policy.rules):
         if rule.reason is Reason.GUARD:

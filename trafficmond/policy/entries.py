@@ -68,7 +68,6 @@ def _placed(path: Path, tried: Path, place: Path) -> str:
 
 
 def of_rules(part: Rules) -> list[Entry]:
-    """The entries of one source."""
     return list(_of(part, 0, len(part.rules)))
 
 

@@ -20,8 +20,6 @@ from trafficmond.services import Places
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A rule that matches an address, or the default."""
-
     action: Action
     reason: Reason
     prefix: str = ""  # the prefix that covers the address

@@ -46,8 +46,6 @@ class Layered:
 
 
 class Leaves(Protocol):
-    """The source of the leaves of rules."""
-
     def fixed(self, rule: I64) -> U32:
         """Leaf of each rule that hides the entries below."""
 

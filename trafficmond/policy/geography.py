@@ -28,15 +28,12 @@ class By(Named):
 
 
 class Geography(Protocol):
-    """The databases (geo.Atlas)."""
-
     @property
     def mark(self) -> object:
         """A value that is equal while the content is the same."""
 
     @property
-    def notes(self) -> tuple[Mistake, ...]:
-        """The errors of the databases."""
+    def notes(self) -> tuple[Mistake, ...]: ...
 
     def knows(self, kind: str) -> bool:
         """Whether there is a database of `kind`, "country" or "asn"."""
@@ -44,11 +41,9 @@ class Geography(Protocol):
     def sources(self, kind: str) -> str:
         """The names of the databases, with their dates."""
 
-    def values(self, kind: str) -> Collection[object]:
-        """All countries or numbers."""
+    def values(self, kind: str) -> Collection[object]: ...
 
-    def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
-        """The prefixes of some countries or numbers."""
+    def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes: ...
 
 
 def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[By, tuple[str | int, ...]]:

@@ -29,8 +29,6 @@ _Identity = tuple[str, str, int]  # path, name, how many of that name came befor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbered:
-    """All rules of a set, and the number of each."""
-
     rules: tuple[Rule, ...] = ()
     numbers: npt.NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     counts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # number of rules with that path and name

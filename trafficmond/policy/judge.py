@@ -50,7 +50,6 @@ class Conversations:
         return len(self.hi)
 
     def take(self, index: I64 | Bool | slice) -> Conversations:
-        """The rows at `index`."""
         return Conversations(*(getattr(self, each.name)[index] for each in fields(self)))
 
 

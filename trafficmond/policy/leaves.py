@@ -45,7 +45,6 @@ class RuleColumns:
     services: npt.NDArray[np.object_]  # the Places that it applies to, with their fragments
 
     def take(self, rules: I64) -> RuleColumns:
-        """The rows of some rules."""
         return RuleColumns(*(getattr(self, each.name)[rules] for each in fields(self)))
 
     def followed_by(self, at: int, rest: RuleColumns) -> RuleColumns:
@@ -81,7 +80,6 @@ class RuleColumns:
 
     @property
     def some_services(self) -> npt.NDArray[np.bool_]:
-        """A mask of rules that name services."""
         return self.services.astype(np.bool_)
 
 

@@ -63,7 +63,6 @@ class Policy:
         return str(self.default) if self.default_shadow is None else f"{self.default_shadow} in shadow"
 
     def prefixes_of(self, index: int) -> Prefixes:
-        """The prefixes of `rules[index]`."""
         return self.prefixes.take(slice(int(self.starts[index]), int(self.starts[index + 1])))
 
 

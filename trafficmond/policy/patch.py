@@ -35,8 +35,6 @@ _MOST_ROWS = 1 << 16  # prefixes of these that only one side has
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """The source of a compiled table."""
-
     policy: Policy
     columns: RuleColumns  # of its rules
 

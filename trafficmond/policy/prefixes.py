@@ -39,11 +39,9 @@ class Prefixes:
         return len(self.hi)
 
     def take(self, index: slice | npt.NDArray[np.int64] | Bool) -> Prefixes:
-        """The rows at `index`."""
         return Prefixes(self.hi[index], self.lo[index], self.plen[index], self.family[index])
 
     def same(self, other: Prefixes) -> bool:
-        """Whether both have the same rows."""
         columns = (self.hi, other.hi), (self.lo, other.lo), (self.plen, other.plen), (self.family, other.family)
         return all(np.array_equal(mine, others) for mine, others in columns)
 

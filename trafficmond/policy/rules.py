@@ -134,7 +134,6 @@ class Rules:
 
     @classmethod
     def joined(cls, parts: Sequence[Rules]) -> Rules:
-        """All of `parts`, in order."""
         if not parts:
             return cls((), prefixes.concat([]), np.zeros(0, np.int64))
         return cls(

@@ -30,7 +30,6 @@ def read_policy(settings: Settings, geography: Geography) -> Policy:
 
 
 def lists_of(settings: Settings) -> list[ListSource]:
-    """The lists that settings name."""
     return [
         ListSource(
             each.file(settings.feeds_dir),

@@ -216,7 +216,6 @@ class Rows:
         return cls(prefixes, owner[order], columns)
 
     def select(self, family: int, direction: Direction) -> Chosen:
-        """The rows for a family and direction."""
         begin, end = np.searchsorted(self.prefixes.family, (family, family + 1)).tolist()
         counts = (self.columns.direction == direction) | (self.columns.direction == Direction.BOTH)
         if counts.all():

@@ -25,8 +25,6 @@ MOST_S = 3600.0  # a removed rule keeps its number for that long
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A change on probation."""
-
     user: str
     what: str  # in words: "apply /etc/trafficmon/cidr.new"
     begun_at: float  # epoch seconds

@@ -47,7 +47,6 @@ class _Nodes:
     base: I64
 
     def pick(self, index: I64) -> _Nodes:
-        """The nodes at `index`."""
         return _Nodes(self.start[index], self.first[index], self.count[index], self.base[index])
 
     @property
@@ -259,7 +258,6 @@ class _Slots:
 
 
 def _chunk_units(count: I64) -> I64:
-    """Units of chunks with so many boundaries."""
     units: I64 = -(-(3 * count + 3) // UNIT_WORDS)
     return units
 

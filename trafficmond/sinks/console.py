@@ -29,8 +29,6 @@ def printable(text: str) -> str:
 
 
 class Console(FileWriter):
-    """The writer of format console."""
-
     def __init__(self, log: Log, fd: int = 1) -> None:
         """Without a path in `log`, writes to `fd`."""
         super().__init__(log)
@@ -45,13 +43,11 @@ class Console(FileWriter):
         self._file.append("".join(lines).encode())
 
     def threat(self, threat: Threat) -> None:
-        """One line."""
         label = self._paint(f"{str(threat.severity).upper():8}", _COLOUR_OF_SEVERITY[threat.severity])
         what = f"{threat.detector} {threat.technique} {threat.summary}"
         self._file.append(f"{record.iso_time(threat.last_seen)} {label} {printable(what)}\n".encode())
 
     def note(self, note: Note) -> None:
-        """One line."""
         label = self._paint(
             f"{PRIORITY_NAMES[note.message.priority]:8}", _RED if note.message.priority < WARNING else _DIM
         )

@@ -31,6 +31,5 @@ class Csv(FileWriter):
         self._header = HEADER.encode() if is_stream(log.path) else b""
 
     def events(self, batch: Batch, names: Names) -> None:
-        """One line each."""
         self._file.append(self._header + event_rows(batch, names).encode())
         self._header = b""

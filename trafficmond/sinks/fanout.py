@@ -71,7 +71,6 @@ class SinkSet:
         self._losses: dict[Hashable, _Loss] = {}
 
     def start(self) -> None:
-        """Start the threads."""
         for sink in self._all():
             sink.start()
 

@@ -117,7 +117,6 @@ class Stream:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether it is a terminal."""
         return self._fd >= 0 and os.isatty(self._fd)
 
     def append(self, data: bytes) -> None:

@@ -16,8 +16,6 @@ _ALL_ONES = (1 << 64) - 1
 
 
 class Filter:
-    """Selects the events and threats of a log."""
-
     def __init__(self, log: Log) -> None:
         self._actions = [Action.parse(name) for name in log.actions]
         self._all_actions = {Action.MONITOR, Action.DROP} <= set(self._actions)

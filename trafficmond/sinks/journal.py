@@ -43,8 +43,6 @@ def available() -> bool:
 
 
 class Journal(Writer):
-    """The writer of format journal."""
-
     def __init__(self, log: Log | None = None) -> None:  # noqa: ARG002 - a writer is made of its log; this has one place
         self._sent = 0  # entries sent of a batch that failed and will be retried
 
@@ -72,7 +70,6 @@ class Journal(Writer):
         _send(messages.THREAT.id, _PRIORITIES[threat.severity], text, _lines(fields))
 
     def note(self, note: Note) -> None:
-        """One entry."""
         _send(note.message.id, note.message.priority, note.text, _lines(note.fields))
 
 

@@ -22,7 +22,6 @@ class _ArrayStream:
         self._begin = b"[\n"
 
     def append(self, records: bytes) -> None:
-        """Add records, joined by commas."""
         self._stream.append(self._begin + records)
         self._begin = b",\n"
 
@@ -30,14 +29,11 @@ class _ArrayStream:
         """Continue the array."""
 
     def close(self) -> None:
-        """Close the array."""
         self._stream.append(b"[]\n" if self._begin == b"[\n" else b"\n]\n")
         self._stream.close()
 
 
 class JsonArray(FileWriter):
-    """The writer of format json."""
-
     def __init__(self, log: Log) -> None:
         self._file = _ArrayStream(Stream(log.path)) if is_stream(log.path) else ArrayFile(log)
 
@@ -46,5 +42,4 @@ class JsonArray(FileWriter):
         self._file.append(",\n".join(event_lines(batch, names)).encode())
 
     def threat(self, threat: Threat) -> None:
-        """One object; "event" is "threat"."""
         self._file.append(threat_line(threat).encode())

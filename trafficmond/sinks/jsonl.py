@@ -28,12 +28,8 @@ def threat_line(threat: Threat) -> str:
 
 
 class JsonLines(FileWriter):
-    """The writer of format jsonl."""
-
     def events(self, batch: Batch, names: Names) -> None:
-        """One line each."""
         self._file.append(("\n".join(event_lines(batch, names)) + "\n").encode())
 
     def threat(self, threat: Threat) -> None:
-        """One line; "event" is "threat"."""
         self._file.append((threat_line(threat) + "\n").encode())

@@ -38,7 +38,6 @@ class EventRecords:
         return np.flatnonzero(mask)
 
     def take(self, rows: Column) -> EventRecords:
-        """The records in these rows."""
         return EventRecords(take(self._batch, rows), self._names)
 
     def texts(self, rows: Column) -> list[str]:

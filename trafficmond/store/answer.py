@@ -44,5 +44,4 @@ class Answer:
             yield [dict(zip(self._columns, row, strict=True)) for row in marshal.loads(self._spool.read(size))]
 
     def close(self) -> None:
-        """Release the memory or file."""
         self._spool.close()

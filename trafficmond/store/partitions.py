@@ -52,7 +52,6 @@ class Partitions:
         self.load()
 
     def load(self) -> None:
-        """Read the lists from the file."""
         self.all = [
             Partition(number, first, last, rows, bool(sealed))
             for number, first, last, rows, sealed in self._connection.execute(
@@ -67,7 +66,6 @@ class Partitions:
 
     @property
     def rows(self) -> int:
-        """Rows in `flows`."""
         return sum(part.rows for part in self.all)
 
     @property
@@ -77,7 +75,6 @@ class Partitions:
         return max(0, full - self.all[-1].rows)
 
     def insert(self, batch: Batch, names: Names) -> None:
-        """Add a REPORT batch to the open partition."""
         part = self.all[-1]
         insert = direct.insert if self._direct else insert_tuples
         insert(self._connection, partition_table(part.number), batch, names)
@@ -161,7 +158,6 @@ class Partitions:
             del self._retired[table]
 
     def used_bytes(self) -> int:
-        """The used bytes of the file."""
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = self._connection.execute("PRAGMA page_size").fetchone()

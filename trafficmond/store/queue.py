@@ -97,7 +97,6 @@ class Queue:
 
     @property
     def given(self) -> int:
-        """The number of batches put so far."""
         with self._wake:
             return self._taken + len(self._batches)
 
@@ -135,7 +134,6 @@ class Queue:
 
     @property
     def batches(self) -> tuple[Named, ...]:
-        """The waiting batches, in order."""
         return tuple(self._batches)
 
     def took(self, batches: int, rest: Sequence[Named], written: int, lost: int) -> None:

@@ -53,7 +53,6 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     def hold(self) -> None:

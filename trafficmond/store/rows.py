@@ -33,7 +33,6 @@ def owner_columns(names: Names) -> Sequence[str]:
 
 
 def insert_tuples(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:
-    """Add the batch to the table."""
     given = tuple(columns(names))
     into = f"{table} ({', '.join(given)}) VALUES ({', '.join('?' * len(given))})"
     connection.executemany(f"INSERT INTO {into}", flow_rows(batch, names))

@@ -77,7 +77,6 @@ _MAGIC = b"SQLite format 3\0"
 
 
 def partition_table(number: int) -> str:
-    """The name of a partition."""
     return f"flows_{number}"
 
 

@@ -83,7 +83,6 @@ class Store:
 
     @property
     def path(self) -> Path:
-        """The file."""
         return self._writer.path
 
     def put(self, rows: Batch, names: Names) -> int:
@@ -145,7 +144,6 @@ class Store:
         return self._writer.queue.submit(work, writes=f"the audit of {change.change} {change.subject!r}", durable=True)
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
-        """Replace the stored bans by these."""
         rows = [_BAN_ROW(ban) for ban in bans]
 
         def work(connection: sqlite3.Connection) -> None:

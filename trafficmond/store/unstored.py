@@ -65,6 +65,5 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
 
 
 def _called(numbers: Column, name: Callable[[int], str | None], text: str) -> Column:
-    """A mask of the numbers that have that name."""
     found: Column = np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text])
     return found

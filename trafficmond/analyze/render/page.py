@@ -39,7 +39,6 @@ _WIDE = 34  # characters of evidence that get a line of their own
 
 
 def render(report: dict[str, Any]) -> str:
-    """The page."""
     title = f"Traffic report: {_name(report)}"
     body = "\n".join(part for section in _SECTIONS for part in section(report))
     return _HEAD.format(title=_text(title), css=CSS) + body + _TAIL

@@ -31,7 +31,6 @@ _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1  # the instruction that names a map: opcode,
 
 
 def main() -> None:
-    """Load, check, pin."""
     job = json.load(sys.stdin)
     os.environ["BCC_KERNEL_SOURCE"] = job["headers"]
     import bcc
