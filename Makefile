@@ -16,7 +16,7 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
 BUILDING := clang llvm gcc libc6-dev libbpf-dev libsqlite3-dev linux-libc-dev bpftool
 SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
-TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise python3-prometheus-client python3-scapy python3-ipfix openssh-server openssh-client
+TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise python3-prometheus-client python3-scapy python3-ipfix libfixbuf-tools openssh-server openssh-client
 FUZZING := libclang-rt-dev
 TOOLS   := pytest pytest-timeout pytest-xdist hypothesis ruff mypy varlink
 # What pyproject.toml asks for with a floor and no ceiling, and the unit tests that have least to do with it.
