@@ -13,6 +13,7 @@ from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.helptext import Help
 from trafficmond.control.client import DEFAULT_SOCKET
 
+_MISSING = "the following arguments are required: "  # how argparse begins that message
 FORMATS = ("human", "json", "jsonl", "csv", "toml")
 
 _EPILOG = """\
@@ -49,16 +50,32 @@ class _Command(argparse.ArgumentParser):
             self.set_defaults(run=command.run)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        is_command = bool(self.module)
+        command = self.module and self.prog.rpartition(" ")[2]
         self.fill()
         known, unknown = super().parse_known_args(args, namespace)
-        if unknown and is_command:  # reported by the command, whose --help has its arguments
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if unknown and command:
+            from trafficctl.mistyped import instead
+
+            hint = instead(command, self, args, unknown[0])
+            self._refuse(f"{unknown[0]!r} is not an argument of this command", hint)
         return known, unknown
 
     def error(self, message: str) -> NoReturn:
         """Exits with the message and a pointer to --help, without the usage text, which would hide the message."""
-        self.exit(2, f"{self.prog}: {message}\n  see {self.prog} --help\n")
+        message = message.removeprefix("argument ")
+        if message.startswith(_MISSING):
+            self._refuse(f"{message.removeprefix(_MISSING)} is missing", f"for example: {self._example()}")
+        name, _, what = message.partition(": ")
+        if what.startswith("expected ") and (action := self._option_string_actions.get(name.rpartition("/")[2])):
+            message = f"{name} needs a value: {action.help}"
+        self._refuse(message)
+
+    def _example(self) -> str:
+        """The first example of the command's help, without its effect."""
+        return (self.epilog or "").partition("\n  ")[2].partition("\n")[0].partition("  ")[0]
+
+    def _refuse(self, message: str, hint: str = "") -> NoReturn:
+        self.exit(2, "\n  ".join(filter(None, [f"{self.prog}: {message}", hint, f"see {self.prog} --help"])) + "\n")
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """The value; the text of a ValueError is the message, where argparse would only name the type."""
@@ -70,14 +87,16 @@ class _Command(argparse.ArgumentParser):
             raise
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.dest == "command" and value not in COMMANDS:
-            from difflib import get_close_matches
+        if action.choices is None or value in action.choices:
+            return
+        from trafficmond.config.declare import guess
 
-            near = get_close_matches(value, COMMANDS, 1)
-            raise argparse.ArgumentError(
-                None, f"there is no command {value!r}" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        super()._check_value(action, value)
+        if action.dest == "command":
+            raise argparse.ArgumentError(None, f"there is no command {value!r}{guess(value, list(COMMANDS))}")
+        known = [str(each) for each in action.choices]
+        raise argparse.ArgumentError(
+            action, f"{str(value)!r} is not one of {', '.join(known)}{guess(str(value), known)}"
+        )
 
 
 def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.ArgumentParser:

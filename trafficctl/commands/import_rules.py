@@ -28,17 +28,12 @@ from trafficmond.errors import ControlError
 
 _SETTINGS = Path("/etc/default/ufw")
 _MOST_BYTES = 32 << 20
+_PROGRAMS = ("ufw", "nft", "iptables-save", "firewalld")
 _UFW = ("before", "user", "after")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--from",
-        dest="source",
-        required=True,
-        choices=("ufw", "nft", "iptables-save", "firewalld"),
-        help="the program whose rules are converted",
-    )
+    parser.add_argument("--from", dest="source", choices=_PROGRAMS, help="the program whose rules are converted")
     parser.add_argument("files", nargs="*", metavar="FILE", help="files that hold the rules; - reads standard input")
 
 
@@ -47,9 +42,13 @@ def run(args: Namespace) -> int:
     from trafficctl.imports import decide, firewalld, iptables, nft, write
 
     if args.output not in ("human", "toml"):
-        raise ControlError(
-            f"-o {args.output} cannot be used with import", name="usage", hint="it prints a rules file, TOML"
-        )
+        hint = "it prints a rules file, TOML"
+        raise ControlError(f"-o {args.output} cannot be used with import", name="usage", hint=hint)
+    if args.source is None and args.files[:1] and args.files[0] in _PROGRAMS:  # import ufw
+        args.source = args.files.pop(0)
+    if args.source is None:
+        hint = f"write --from and one of {', '.join(_PROGRAMS)}: trafficctl import --from ufw"
+        raise ControlError("the program whose rules are to be translated is not named", name="usage", hint=hint)
     files = list(_files(args))
     if args.source == "ufw":
         ruleset = iptables.read_ufw(files, settings_of_ufw(args.files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {
     "": 1,
     "B": 1,
@@ -19,7 +19,7 @@ _BYTES = {
     "GiB": 1 << 30,
     "TiB": 1 << 40,
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern}\s*)+")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*(s|m|h|d)")
@@ -28,7 +28,7 @@ _MOST = 1 << 60
 
 
 def parse_duration(text: str) -> float:
-    """The seconds of "250ms", "30s", "1h30m", "30d" or "2w". Raises ValueError."""
+    """The seconds of "250ms", "30s", "1h30m", "10min", "30d" or "2w". Raises ValueError."""
     text = text.strip()
     seconds = 0.0 if text == "0" else -1.0
     if _DURATION.fullmatch(text):

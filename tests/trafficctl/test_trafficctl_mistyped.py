@@ -1,0 +1,71 @@
+"""A word that a command does not have is answered with what to type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from control_fake import Running
+from ctl_runs import Ctl
+
+from trafficctl.commands import COMMANDS
+from trafficctl.mistyped import _COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("threats 17", "one threat: trafficctl threat 17"),
+        ("threats 203.0.113.5", "did you mean: trafficctl threats --host 203.0.113.5"),
+        ("threats 1d", "did you mean: trafficctl threats --since 1d"),
+        ("ban 203.0.113.5 10min", "did you mean: trafficctl ban 203.0.113.5 --ttl 10min"),
+        ("ban 203.0.113.5 ssh", "did you mean: trafficctl ban 203.0.113.5 --port ssh"),
+        ("ban 203.0.113.5 --tll 1h", "did you mean --ttl?"),
+        ("ban 203.0.113.5 --bantime=1h", "did you mean --ttl=1h?"),
+        ("unban 203.0.113.5 203.0.113.6", "many addresses: trafficctl unban - < FILE"),
+        ("add-cidr 203.0.113.0/24 drop", "did you mean: trafficctl add-cidr 203.0.113.0/24 --action drop"),
+        ("remove-cidr 203.0.113.0/24 tcp/443", "did you mean: trafficctl remove-cidr 203.0.113.0/24 --port tcp/443"),
+        ("flows 443", "did you mean: trafficctl flows --port 443"),
+        ("watch 203.0.113.5", "did you mean: trafficctl watch --host 203.0.113.5"),
+        ("top 203.0.113.5", "did you mean: trafficctl top --match 203.0.113.5"),
+        ("usage lo", "did you mean: trafficctl usage --interface lo"),
+        ("history 17", "one change: trafficctl rules --diff 17"),
+        ("bans 203.0.113.5", "trafficctl explain 203.0.113.5"),
+        ("report --html", "did you mean --write?"),
+        ("report x.html", "trafficctl report --write x.html"),
+        ("what-if add-cidr 203.0.113.0/24 --ttl 1h", "trafficctl add-cidr 203.0.113.0/24 --ttl 1h --dry-run"),
+        ("what-if ban 203.0.113.5", "trafficctl ban 203.0.113.5 --dry-run"),
+        ("rollback 3", "trafficctl undo 3"),
+        ("ban", "CIDR is missing\n  for example: trafficctl ban 203.0.113.5\n"),
+        ("threat", "ID is missing\n  for example: trafficctl threat 5f2a\n"),
+        ("ban --ttl", "--ttl needs a value: how long: 10m, 2h, forever"),
+        ("flows --src", "--src needs a value: the initiator"),
+        ("usage --by interfaces", "; did you mean interface?"),
+        ("threats --min-severity hihg", "'hihg' is not one of low, medium, high, critical; did you mean high?"),
+    ],
+)
+def test_it_says_what_to_type(ctl: Ctl, running: Running, typed: str, told: str) -> None:
+    done = ctl(*typed.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert done.stderr.endswith(f"  see trafficctl {typed.split()[0]} --help\n")
+    assert running.canned.asked == []
+
+
+def test_what_cannot_be_guessed_is_refused_only(ctl: Ctl) -> None:
+    told = "trafficctl status: 'extra' is not an argument of this command\n  see trafficctl status --help\n"
+    assert ctl("status", "extra").stderr == told
+
+
+def test_the_hints_are_for_commands_that_exist() -> None:
+    assert _COMMANDS.keys() <= COMMANDS.keys()
+
+
+def test_import_takes_the_program_without_its_option(ctl: Ctl, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    saved.write_text("*filter\n:INPUT DROP [0:0]\n-A INPUT -s 192.0.2.1 -j ACCEPT\nCOMMIT\n")
+    named = ctl("import", "--from", "iptables-save", str(saved))
+    assert "192.0.2.1" in named.stdout
+    assert ctl("import", "iptables-save", str(saved)).stdout == named.stdout
+    done = ctl("import", str(saved))
+    assert (done.returncode, "one of ufw, nft, iptables-save, firewalld" in done.stderr) == (2, True)

@@ -1,0 +1,78 @@
+"""Says what to type in place of words that a command does not have."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from argparse import Action, ArgumentParser
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from trafficctl import values
+
+# An option by the name that it has in other programs, or in another command.
+_OPTIONS = {
+    **dict.fromkeys(("--html", "--file", "--out", "--report"), ("--write", "--report")),
+    **dict.fromkeys(("--time", "--timeout", "--duration", "--for", "--bantime", "--expires"), ("--ttl",)),
+    **dict.fromkeys(("--comment", "--message", "--why", "--name"), ("--reason", "--label")),
+    **dict.fromkeys(("--source", "--from-ip", "--ip", "--address"), ("--src", "--host", "--match")),
+    **dict.fromkeys(("--hours", "--days", "--last", "--period"), ("--since",)),
+    **dict.fromkeys(("--count", "--head", "--lines"), ("--limit", "--top")),
+    **dict.fromkeys(("--ports", "--service", "--dport"), ("--port",)),
+    **dict.fromkeys(("--format",), ("--output",)),
+}
+# What a word means, in this order: how it is read, and the options that take it.
+_MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
+    (values.duration, ("--ttl", "--since", "--confirm-within", "--unused")),
+    (values.prefix, ("--host", "--match", "--src")),
+    (values.services, ("--port",)),
+    (values.moment, ("--since",)),
+    (socket.if_nametoindex, ("--interface",)),
+)
+# What else asks for a word, or for several where a command takes one; {} is the word.
+_COMMANDS = {
+    "threats": "one threat: trafficctl threat {}",
+    "history": "one change: trafficctl rules --diff {}",
+    "bans": "what decides for one address: trafficctl explain {}",
+    "reload": "to try other files first: trafficctl apply {}",
+    "rollback": "to undo a confirmed change: trafficctl undo {}",
+    "confirm": "it keeps all that is on probation",
+    "ban": "many addresses: trafficctl ban - < FILE, one on each line",
+    "unban": "many addresses: trafficctl unban - < FILE, one on each line",
+    "add-cidr": "one prefix for each call; for services: trafficctl allow tcp/443 from {}",
+    "doctor": "settings in another file: trafficctl doctor -c {}",
+    "metrics": "to write a file: trafficctl metrics --write {}",
+    "report": "to write a page: trafficctl report --write {}",
+}
+
+
+def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown: str) -> str:
+    """What to type in place of `unknown`, one of the words `typed` after `command`; empty if nothing comes near."""
+    options = parser._option_string_actions
+    if unknown.startswith("-"):
+        flag, equals, value = unknown.partition("=")
+        near = _option(flag, options)
+        return f"did you mean {near}{equals}{value}?" if near else ""
+    if command == "what-if" and typed[0] in ("add-cidr", "ban"):
+        return f"to try that: trafficctl {shlex.join([*typed, '--dry-run'])}"
+    chosen = (name for name, action in options.items() if unknown in (action.choices or ()))
+    meant = (name for reads, names in _MEANINGS if _is(reads, unknown) for name in names if name in options)
+    if (taken := next(chain(chosen, meant), None)) and taken not in typed:
+        at = typed.index(unknown)
+        return f"did you mean: trafficctl {shlex.join([command, *typed[:at], taken, *typed[at:]])}"
+    return _COMMANDS.get(command, "").format(shlex.quote(unknown))
+
+
+def _option(flag: str, options: dict[str, Action]) -> str | None:
+    from difflib import get_close_matches
+
+    meant = next((name for name in _OPTIONS.get(flag, ()) if name in options), None)
+    return meant or next(iter(get_close_matches(flag, options, 1)), None)
+
+
+def _is(reads: Callable[[str], object], word: str) -> bool:
+    try:
+        reads(word)
+    except (ValueError, OSError):
+        return False
+    return True
