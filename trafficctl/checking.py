@@ -14,7 +14,7 @@ from typing import Any
 from trafficctl.exposure import shut
 from trafficctl.render.units import clock
 from trafficctl.service import unwritable_logs
-from trafficmond.config.load import load_settings
+from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
@@ -106,7 +106,7 @@ def _is_rules_file(path: Path) -> bool:
     if path.suffix != ".toml":
         return False
     try:
-        return "rule" in tomllib.loads(path.read_text("utf-8"))
+        return are_rules(tomllib.loads(path.read_text("utf-8")))
     except (OSError, ValueError, RecursionError):
         return path.parent.name == "cidr.d"
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from argparse import ArgumentParser
 from typing import Any
 
 from trafficctl import values
 from trafficctl.render import units
-
-_COPY = r".+\.apply-default-[a-z]+\.toml"  # the settings file that apply --default makes
 
 
 def argument(parser: ArgumentParser, default: float | None = None) -> None:
@@ -27,10 +24,11 @@ def forget_copy(probation: dict[str, Any] | None) -> None:
         return
     from pathlib import Path
 
-    path = Path(probation["folder"])
-    if re.fullmatch(_COPY, path.name):
+    from trafficmond.policy.trial import DEFAULT_COPY
+
+    if DEFAULT_COPY.fullmatch(probation["folder"]):
         with contextlib.suppress(OSError):
-            path.unlink()
+            Path(probation["folder"]).unlink()
 
 
 def status_line(probation: dict[str, Any]) -> str:

@@ -100,7 +100,7 @@ class Reloader:
             parts = self._parts
             path = Path(folder) if folder and holds_settings(Path(folder)) else parts.settings.source
             settings = parts.rulebook.settings_of(path)
-            before = parts.rulebook.in_force
+            before, last = parts.rulebook.in_force, parts.rulebook.standing.trial
             tried = await parts.rulebook.try_files(settings, folder, Begin(caller.user, why, within_s))
             if tried is None:
                 return ["nothing is on probation: the files decide what is in force"]
@@ -110,6 +110,7 @@ class Reloader:
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
             notes = [
+                *([f"it takes the place of what was on probation: {last.what}"] if last else []),
                 *_empty(folder),
                 f"{was} -> {now}{default}",
                 *map(str, tried.policy.notes[:_SHOWN_MISTAKES]),

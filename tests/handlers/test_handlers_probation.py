@@ -197,3 +197,20 @@ def test_a_settings_file_on_probation(tmp_path: Path) -> None:
             assert (name, f"{tried}:2" in told) == ("Invalid", True)
 
     asyncio.run(run())
+
+
+def test_a_second_apply_says_what_it_replaces(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as asked:
+            folder, copy = tmp_path / "cidr.new", tmp_path / "trafficmond.apply-default-drop.toml"
+            folder.mkdir()
+            (folder / "a.toml").write_text(RULE)
+            applied = await asked("Apply", folder=str(folder), confirm_within_s=30.0)
+            assert not any("takes the place" in note for note in applied["notes"])
+            copy.write_text((tmp_path / "trafficmond.toml").read_text() + '[policy]\ndefault = "drop"\n')
+            applied = await asked("Apply", folder=str(copy), confirm_within_s=30.0)
+            assert applied["probation"]["what"] == "apply --default drop", "not the copy that the client made"
+            assert f"it takes the place of what was on probation: apply {folder}" in applied["notes"]
+            assert (await asked("Rollback"))["rolled_back"] == "apply --default drop"
+
+    asyncio.run(run())

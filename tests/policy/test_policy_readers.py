@@ -96,7 +96,7 @@ expires = true
     assert not found.rules
     assert sorted(wheres(found)) == sorted(
         [
-            "x.toml: color",
+            "x.toml:1: color",
             "x.toml:4: rule[0].cidr",
             "x.toml:5: rule[0].action",
             "x.toml:7: rule[1].cidr",
@@ -114,7 +114,7 @@ expires = true
     )
     said = {mistake.where: mistake.what for mistake in found.mistakes}
     assert 'write "allow" or "monitor" or "drop" or "limit"' in said["x.toml:5: rule[0].action"]
-    assert "a rule has cidr, country, asn, action, ports, label" in said["x.toml:8: rule[1].cidrs"]
+    assert "did you mean cidr?" in said["x.toml:8: rule[1].cidrs"]
     assert "2027-01-01T00:00:00Z" in said["x.toml:12: rule[1].expires"]
 
 
@@ -125,7 +125,11 @@ expires = true
         (b'[[rule]]\ncidr = "::/0"\naction = "drop"\n[[rule', "x.toml", "at end of document"),
         (b'[[rule]]\ncidr = [\n"::/0",\n', "x.toml", "is not TOML"),
         (b"[[rule]]\n# \xff\n", "x.toml:2", "is not UTF-8"),
-        (b"rule = 3\n", "x.toml: rule", "[[rule]]"),
+        (b"rule = 3\n", "x.toml:1: rule", "[[rule]]"),
+        (b"# one rule\n[rule]\ncidr = '::/0'\n", "x.toml:2: rule", "[[rule]]"),
+        (b"# one rule\n[[rules]]\ncidr = '::/0'\n", "x.toml:2: rules", "did you mean [[rule]]?"),
+        (b"[[Rule]]\ncidr = '::/0'\n", "x.toml:1: Rule", "did you mean [[rule]]?"),
+        (b"interfaces = []\n[policy]\ndefault = 'drop'\n", "x.toml", "has settings, not rules"),
         (b'[[rule]]\ncidr = "::/0"\n', "x.toml:1: rule[0].action", "is missing"),
         (b"[[rule]]\nx = " + b"[" * 5000, "x.toml", ""),
     ],
@@ -267,3 +271,24 @@ def test_every_action_and_direction_is_what_it_says(action: Action, direction: D
         table["limit"] = "100/s"
     [rule] = read_tables([table], "runtime").rules
     assert (rule.action, rule.direction) == (action, direction)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("acton", "action"),
+        ("cidrs", "cidr"),
+        ("prefix", "cidr"),
+        ("port", "ports"),
+        ("ttl", "expires"),
+        ("name", "label"),
+    ],
+)
+def test_a_key_that_is_misspelt_is_guessed(key: str, meant: str) -> None:
+    mistakes = read_toml(f'[[rule]]\n{key} = "x"\n'.encode(), "x.toml").mistakes
+    assert f"is not a known key; did you mean {meant}?" in {each.what for each in mistakes}
+
+
+def test_a_key_that_nothing_comes_near_is_answered_with_all_of_them() -> None:
+    (mistake, *_) = read_toml(b'[[rule]]\ncidr = "::/0"\naction = "drop"\nxyz = 1\n', "x.toml").mistakes
+    assert mistake.what.startswith("is not a known key; a rule has cidr, country, asn, action, ports, label")

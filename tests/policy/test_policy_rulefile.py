@@ -135,4 +135,4 @@ def test_by_line_or_as_a_whole(lines: list[str]) -> None:
         return
     found = read_rule_tables(text)
     assert found.tables == tables
-    assert found.others == list(document)
+    assert list(found.others) == list(document)

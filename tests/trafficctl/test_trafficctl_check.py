@@ -391,3 +391,24 @@ def test_rules_that_end_over_one_another_are_noted_where_the_kernel_would_pass_s
         (folder / "cidr.d" / "10.toml").write_text("".join(rules))
         found = [note for note in checking.check(folder / "trafficmond.toml").notes if note.what == CROWDED]
         assert len(found) == (many == PARENTS_MAX)
+
+
+@pytest.mark.parametrize("name", ["20-web.toml", "cidr.d/20-web.toml"])
+def test_a_misspelt_header_has_its_line_and_a_guess(ctl: Ctl, folder: Path, name: str) -> None:
+    (folder / name).write_text('# the web server\n[[rules]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
+    done = ctl("check", str(folder / name))
+    shown = ["     2 | [[rules]]", "       ^ rules: is not a known key; did you mean [[rule]]?"]
+    assert (done.returncode, done.stdout.splitlines()[1:3]) == (1, shown)
+
+
+def test_misspelt_tables_of_the_settings_have_their_lines(ctl: Ctl, folder: Path) -> None:
+    (folder / "trafficmond.toml").write_text('[[logs]]\nformat = "jsonl"\n\n[polcy]\ndefault = "drop"\n')
+    told = ctl("check", str(folder / "trafficmond.toml")).stdout
+    assert "     1 | [[logs]]\n       ^ logs: no such setting; did you mean log?" in told
+    assert "     4 | [polcy]\n       ^ polcy: no such setting; did you mean policy?" in told
+
+
+def test_settings_in_a_folder_of_rules_are_one_mistake(ctl: Ctl, folder: Path) -> None:
+    told = ctl("check", str(folder)).stdout
+    assert "has settings, not rules" in told
+    assert ": 1 mistake;" in told

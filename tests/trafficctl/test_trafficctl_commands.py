@@ -335,7 +335,7 @@ def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> N
         (["2001:db8::/32"], "the service comes first"),
         (["in", "on", "eth0"], "the service comes first"),
         (["tcp/22", "from", "any"], "without 'from', every source is meant"),
-        ([], "required: SERVICE\n"),
+        ([], "SERVICE is missing\n"),
     ],
 )
 def test_the_words_of_ufw_in_its_order_are_answered_with_ours(ctl: Ctl, words: list[str], said: str) -> None:

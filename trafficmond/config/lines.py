@@ -43,10 +43,10 @@ def key_lines(text: str) -> dict[str, int]:
 
 
 def line_of(key: str, lines: dict[str, int]) -> int | None:
-    """The line of `key`, or of the nearest table that contains it; None if neither is found."""
+    """The line of `key` (the first, for an array of tables), or of the nearest table that contains it; else None."""
     while key:
-        if key in lines:
-            return lines[key]
+        if number := lines.get(key, lines.get(f"{key}[0]")):
+            return number
         key = key.rpartition(".")[0]
     return None
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trafficmond.config.declare import Report, guess, read
+from trafficmond.config.declare import Report, declared, guess, read
 from trafficmond.config.flags import Flags
 from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
@@ -78,7 +78,12 @@ def holds_settings(path: Path) -> bool:
         found = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else {}
     except (OSError, ValueError, RecursionError):
         return False
-    return bool(found) and "rule" not in found
+    return bool(found) and not are_rules(found)
+
+
+def are_rules(document: Mapping[str, Any]) -> bool:
+    """Whether a TOML document is a rules file, with its `[[rule]]` perhaps misspelt; else it is one of settings."""
+    return "rule" in document or any(key not in declared(Settings) and guess(key, ("rule",)) for key in document)
 
 
 def load_declared(cls: type[T], path: Path, text: str) -> T:

@@ -131,8 +131,9 @@ def _parameters(message: dict[str, Any]) -> dict[str, Any]:
         return dict(parameters)
     reason = parameters.get("reason") or _plain(name, parameters)
     mistakes = [f"{each['where']}: {each['what']}" for each in parameters.get("mistakes") or ()]
-    # The reason has the first one already.
-    raise ControlError("\n".join([reason, *mistakes[1:]]), name=name, hint=parameters.get("hint", ""))
+    # With several, the reason is the first of them.
+    text = "\n".join(mistakes) if len(mistakes) > 1 else reason
+    raise ControlError(text, name=name, hint=parameters.get("hint", ""))
 
 
 def _plain(name: str, parameters: dict[str, Any]) -> str:

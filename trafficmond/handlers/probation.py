@@ -9,6 +9,7 @@ from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
 from trafficmond.handlers.handler import Handler, parse_probation
 from trafficmond.policy.counts import count
+from trafficmond.policy.trial import DEFAULT_COPY
 from trafficmond.status import probation
 
 _USUAL_S = 60.0
@@ -21,7 +22,9 @@ class Probation(Handler):
         within_s = parse_probation(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
             raise Mismatch("folder", "must be a whole path, for example /etc/trafficmon/cidr.new")
-        notes = await self._reloader.try_out(f"apply {folder or ''}".strip(), call.caller, folder or "", within_s)
+        copy = DEFAULT_COPY.fullmatch(folder or "")
+        what = f"--default {copy[1]}" if copy else folder or ""
+        notes = await self._reloader.try_out(f"apply {what}".strip(), call.caller, folder or "", within_s)
         self._parts.host.refresh_names()
         in_force = self._parts.rulebook.in_force
         assert in_force is not None

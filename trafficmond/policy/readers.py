@@ -8,6 +8,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from trafficmond.config.declare import guess
+from trafficmond.config.load import are_rules
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.geography import Geography
@@ -39,9 +41,12 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
         return Rules.nothing(path, [_syntax_mistake(path, str(error))])
     except RecursionError:
         return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
-    except TypeError:
-        return Rules.nothing(path, [Mistake(f"{path}: rule", "write each rule under a header of its own, [[rule]]")])
-    mistakes = [Mistake(f"{path}: {key}", "is not a known key; a rules file has [[rule]] only") for key in found.others]
+    except TypeError as error:
+        what = "write each rule under a header of its own, [[rule]]"
+        return Rules.nothing(path, [Mistake(_place(path, int(str(error)), "rule"), what)])
+    if found.others and not are_rules(dict.fromkeys(found.others)) and not found.tables:
+        return Rules.nothing(path, [Mistake(path, "has settings, not rules; a folder of rules holds rules files only")])
+    mistakes = [Mistake(_place(path, line, key), _other(key)) for key, line in found.others.items()]
     headers, line_of = found.headers, found.line_of
     return read_tables(found.tables, path, headers, line_of, mistakes, own=own, geography=geography)
 
@@ -101,6 +106,16 @@ def _skipped(path: str, found: PrefixList) -> tuple[Mistake, ...]:
 def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:
     """A rule for the allowlist or an entry of the guard: allow in both directions, without an end."""
     return Rules.one(Rule(Action.ALLOW, reason, label, Direction.BOTH, path=path, label=label), cidrs, path)
+
+
+def _place(path: str, line: int, key: str) -> str:
+    return f"{path}:{line}: {key}" if line else f"{path}: {key}"
+
+
+def _other(key: str) -> str:
+    """What is wrong about a key of a rules file that is not a rule."""
+    near = guess(key, ("rule",)).replace("rule", "[[rule]]")
+    return "is not a known key" + (near or "; a rules file has [[rule]] only")
 
 
 def _syntax_mistake(path: str, message: str) -> Mistake:

@@ -12,6 +12,8 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
+from trafficmond.config.lines import key_lines, line_of
+
 _HEADER = re.compile(r"[ \t]*\[\[[ \t]*rule[ \t]*\]\][ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _NOTHING = re.compile(r"[ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _STRING = re.compile(r'[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*"([^"\\\x00-\x1f\x7f]*)"[ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?')
@@ -19,11 +21,11 @@ _STRING = re.compile(r'[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*"([^"\\\x00-\x1f\x7f]*)"[ 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleTables:
-    """Tables in order, the line of each one's header (0: unknown), and the other top-level keys of the file."""
+    """Tables in order, the line of each one's header (0: unknown), and the lines of the file's other top-level keys."""
 
     tables: list[dict[str, Any]]
     headers: list[int]
-    others: list[str]
+    others: dict[str, int]
     lines: list[str]
 
     def line_of(self, index: int, key: str) -> int:
@@ -38,19 +40,21 @@ class RuleTables:
 
 
 def read_rule_tables(text: str) -> RuleTables:
-    """Parses text. Raises tomllib.TOMLDecodeError, RecursionError, TypeError if `rule` is not an array of tables."""
+    """Parses text. Raises tomllib.TOMLDecodeError, RecursionError, TypeError with the line of `rule` if it is
+    not an array of tables."""
     lines = text.replace("\r\n", "\n").split("\n")
     by_line = _by_line(lines)
     if by_line is not None:
-        return RuleTables(*by_line, [], lines)
+        return RuleTables(*by_line, {}, lines)
     document = tomllib.loads(text)
     tables = document.pop("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise TypeError("rule is not an array of tables; write [[rule]] above each rule")
+        raise TypeError(line_of("rule", key_lines(text)) or 0)
     headers = [number for number, line in enumerate(lines, 1) if _HEADER.fullmatch(line)]
     # A header within a multi-line string, or an oddly written one, would shift the rest: then lines are unknown.
     known = headers if len(headers) == len(tables) else [0] * len(tables)
-    return RuleTables(tables, known, list(document), lines)
+    at = key_lines(text) if document else {}
+    return RuleTables(tables, known, {key: line_of(key, at) or 0 for key in document}, lines)
 
 
 def _by_line(lines: list[str]) -> tuple[list[dict[str, Any]], list[int]] | None:

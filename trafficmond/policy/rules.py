@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trafficmond import npt, services
+from trafficmond.config.declare import guess
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
@@ -23,6 +24,8 @@ from trafficmond.services import Places
 MAX_MISTAKES = 100  # named for each file; the rest are counted
 
 _KEYS = ("cidr", "country", "asn", "action", "ports", "label", "direction", "expires", "limit", "burst", "shadow")
+_MEANT = {"prefix": "cidr", "address": "cidr", "source": "cidr", "service": "ports", "name": "label"}
+_MEANT |= {"comment": "label", "ttl": "expires", "until": "expires", "rate": "limit", "verdict": "action"}
 _KNOWN = frozenset(_KEYS)
 _KNOWN_OWN = frozenset((*_KEYS, "force", "since")) - {"country", "asn"}
 _ACTIONS = {str(action): action for action in Action}
@@ -227,7 +230,8 @@ def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, 
     known = _KNOWN_OWN if own else _KNOWN
     if not known.issuperset(table):
         for key in table.keys() - known:
-            wrong(key, f"is not a known key; a rule has {', '.join(_KEYS)}")
+            near = f"; did you mean {_MEANT[key]}?" if key in _MEANT else guess(key, _KEYS)
+            wrong(key, "is not a known key" + (near or f"; a rule has {', '.join(_KEYS)}"))
     label = table.get("label", "")
     if not isinstance(label, str) or len(label) > _MAX_LABEL or not label.isprintable():
         wrong("label", f"is not a printable text of at most {_MAX_LABEL} characters")

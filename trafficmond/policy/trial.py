@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
 from trafficmond.policy.tables import Table
 
+DEFAULT_COPY = re.compile(r".+\.apply-default-([a-z]+)\.toml")
+"""The path of the copy of the settings that trafficctl apply --default makes."""
 MOST_S = 3600.0  # a removed rule keeps its number for that long
 
 
