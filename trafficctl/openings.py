@@ -49,8 +49,7 @@ def run(args: Namespace, action: str) -> int:
             )
             rules.append(reply["rule"])
             notes |= dict.fromkeys(reply["notes"])  # most notes are the same for all rules
-    session.show_rows(args, rules, RULES, "Rule")
-    session.print_notes({"notes": list(notes)})
+    session.show_change(args, "added", rules, RULES, "Rule", {"notes": list(notes)})
     return exits.DONE
 
 

@@ -55,10 +55,27 @@ def show_rows(
     return output(args).rows(labels.rows(rows), columns, fields=fields, empty=empty)
 
 
+def show_change(
+    args: Namespace, done: str, rows: Sequence[Row], columns: Sequence[Column], kind: str, reply: Mapping[str, Any]
+) -> None:
+    """Shows what was `done` to the rows, and the notes of the reply."""
+    to = output(args)
+    if to.human:
+        to.line(to.style.title(f"{done}:"))
+    show_rows(args, rows, columns, kind)
+    print_notes(reply)
+
+
 def print_notes(reply: Mapping[str, Any]) -> None:
     """Prints the notes of a reply to standard error, so that standard output has data only."""
     for note in reply.get("notes") or ():
         print(f"note: {plain(note)}", file=sys.stderr)
+
+
+def print_waiting(text: str) -> None:
+    """Says on standard error what the command waits for, if somebody sits there."""
+    if sys.stderr.isatty():
+        print(f"trafficctl: {text}", file=sys.stderr)
 
 
 @contextmanager
@@ -76,6 +93,8 @@ def read_bans(done: str) -> list[Line]:
     """Reads bans from standard input. Raises ControlError with all wrong lines; `done` says what was then not done."""
     from trafficctl.banlines import read
 
+    if sys.stdin.isatty():
+        print_waiting("type one address on each line; Ctrl-D ends")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     found, mistakes = read(sys.stdin)

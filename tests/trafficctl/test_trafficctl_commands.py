@@ -175,8 +175,26 @@ def test_a_ban_for_good_as_people_and_fail2ban_write_it(ctl: Ctl, running: Runni
     asked = running.canned.asked[0][1]
     assert (asked["cidr"], asked["forever"], asked["owner"]) == ("203.0.113.9/32", True, "fail2ban-recidive")
     assert "ttl_s" not in asked
-    header, row = done.stdout.splitlines()
-    assert (header.split()[0], row.split()[0], "forever" in row) == ("PREFIX", "203.0.113.9", True)
+    title, header, row = done.stdout.splitlines()
+    assert (title, header.split()[0], row.split()[0], "forever" in row) == ("banned:", "PREFIX", "203.0.113.9", True)
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        ("add-cidr 198.51.100.0/24", "added"),
+        ("allow ssh from 192.0.2.0/24", "added"),
+        ("remove-cidr 198.51.100.0/24", "removed"),
+        ("ban 203.0.113.9", "banned"),
+        ("unban 203.0.113.5", "lifted"),
+    ],
+)
+def test_a_change_is_named_before_its_row(ctl: Ctl, words: str, word: str) -> None:
+    ctl("add-cidr", "198.51.100.0/24")
+    title, header, _ = ctl(*words.split()).stdout.splitlines()
+    assert (title, header.split()[0]) == (f"{word}:", "PREFIX")
+    ctl("add-cidr", "198.51.100.0/24")
+    assert isinstance(json.loads(ctl(*words.split(), "-o", "json").stdout), list)
 
 
 def test_what_one_should_know_of_a_ban_is_said_after_it(ctl: Ctl) -> None:

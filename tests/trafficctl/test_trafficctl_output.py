@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
 from typing import Any
 
 import pytest
+from control_fake import Running
 from control_replies import FLOW, STATUS, THREAT
+from ctl_runs import command, environ
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,3 +120,30 @@ class Terminal(io.StringIO):
 )
 def test_colour_is_for_terminals_that_want_it(stream: io.StringIO, environ: dict[str, str], colour: bool) -> None:
     assert style.wanted(stream, environ) is colour
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("watch", "waiting for events and threats, which are shown as they happen; Ctrl-C ends"),
+        ("watch --threats", "waiting for threats, which"),
+        (
+            "watch --events --host 203.0.113.0/24 --port 22",
+            "waiting for events with host 203.0.113.0/24, port 22, which",
+        ),
+        ("unban -", "type one address on each line; Ctrl-D ends"),
+        ("import --from nft", "paste the rules of nft; Ctrl-D ends"),
+    ],
+)
+def test_a_command_that_waits_says_for_what_on_a_terminal(running: Running, words: str, told: str) -> None:
+    near, far = os.openpty()
+    with subprocess.Popen(
+        command(*words.split()), stdin=far, stdout=subprocess.PIPE, stderr=far, env=environ(running.path)
+    ) as waiting:
+        os.close(far)
+        said = b""
+        while b"\n" not in said:
+            said += os.read(near, 1000)
+        waiting.terminate()
+    os.close(near)
+    assert said.decode().startswith(f"trafficctl: {told}")

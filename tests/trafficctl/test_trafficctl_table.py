@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from control_fake import Running
 from control_replies import BAN, FLOW, RULE, THREAT
+from ctl_runs import Ctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,23 +17,57 @@ from trafficctl.render.table import Column, clip_start
 from trafficmond.store.query import TOTALS
 
 PLAIN = Style(False)
-KINDS = [
+CHANGE = {
+    **{
+        "at": 1.7e9,
+        "user": "root",
+        "login": None,
+        "uid": 0,
+        "pid": 4711,
+        "change": "add-cidr",
+        "subject": "192.0.2.0/24",
+    },
+    **{"before": None, "after": "drop ingress tcp/443 'scanners of the week' until 2026-12-01T14:32:44.147Z"},
+}
+KINDS: list[tuple[tuple[Column, ...], dict[str, object]]] = [
     (columns.FLOWS, FLOW),
     (columns.RULES, RULE),
     (columns.THREATS, THREAT),
     (columns.BANS, BAN),
+    (columns.AUDIT, CHANGE),
 ]
+_SIX = dict.fromkeys(("src_ip", "dst_ip", "cidr", "subject"), "2001:db8:aaaa:bbbb:fedc:ba98:7654:3210")
+SIX = [(shown, row | {key: value for key, value in _SIX.items() if key in row}) for shown, row in KINDS]
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-@pytest.mark.parametrize(("shown", "row"), KINDS)
+@pytest.mark.parametrize(("shown", "row"), KINDS + SIX)
 def test_fits(shown: tuple[Column, ...], row: dict[str, object], width: int) -> None:
-    lines = table.lines([row] * 3, shown, width, PLAIN)
-    assert max(table.cells(line) for line in lines) <= width
-    told = [line for line in lines[1:] if not line.startswith("    ")][3:]  # what is told below a row is indented
+    hidden: dict[str, int] = {}
+    lines = table.lines([row] * 3, shown, width, PLAIN, hidden)
+    told = table.note(hidden, width, PLAIN)
+    assert max(table.cells(line) for line in lines + told) <= width
+    assert bool(told) == any(weight > table.NICE_TO_HAVE for weight in hidden.values())
     if told:
         assert re.fullmatch(r"\(-o csv has everything; no room for: .*\)", " ".join(told))
         assert set(" ".join(told)[37:-1].split(", ")) < {column.title for column in shown}
+
+
+def test_what_is_only_nice_to_have_is_not_missed_and_the_rest_is_named_once(
+    ctl: Ctl, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of many pages has one note, one that lacks little has none."""
+    monkeypatch.setenv("COLUMNS", "60")
+    running.canned.flow_rows = 1200
+    assert ctl("flows", "--limit", "1200").stdout.count("no room") == 1
+    assert ctl("explain", "203.0.113.5").stdout.count("no room") == 1
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "no room" not in ctl("audit").stdout + ctl("status").stdout
+
+
+def test_the_reason_of_a_ban_is_below_it_if_there_is_no_room() -> None:
+    ban = {**BAN, "cidr": "2001:db8:aaaa:bbbb:fedc:ba98:7654:3210/128", "reason": "login attempts at the mail server"}
+    assert "    reason: login attempts at the mail server" in table.lines([ban], columns.BANS, 80, PLAIN)
 
 
 def test_long_addresses_leave_the_rest_readable() -> None:

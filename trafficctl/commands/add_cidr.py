@@ -72,8 +72,7 @@ def run(args: Namespace) -> int:
         confirm_within_s=args.confirm_within,
         shadow=args.shadow or None,
     )
-    session.show_rows(args, [reply["rule"]], RULES, "Rule")
-    session.print_notes(reply)
+    session.show_change(args, "added", [reply["rule"]], RULES, "Rule", reply)
     return exits.DONE
 
 

@@ -80,8 +80,7 @@ def run(args: Namespace) -> int:
         ports=args.port,
         **lasting,
     )
-    session.show_rows(args, [reply["ban"]], BANS, "BanEntry")
-    session.print_notes(reply)
+    session.show_change(args, "banned", [reply["ban"]], BANS, "BanEntry", reply)
     return exits.DONE
 
 

@@ -23,7 +23,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trafficctl import exits
+from trafficctl import exits, session
 from trafficmond.errors import ControlError
 
 _SETTINGS = Path("/etc/default/ufw")
@@ -77,6 +77,8 @@ def _files(args: Namespace) -> Iterator[tuple[str, str]]:
     names = args.files or (["/etc/ufw"] if args.source == "ufw" else ["-"])
     for name in names:
         if name == "-":
+            if sys.stdin.isatty():
+                session.print_waiting(f"paste the rules of {args.source}; Ctrl-D ends")
             yield "standard input", sys.stdin.read(_MOST_BYTES)
             continue
         path = Path(name)

@@ -35,6 +35,5 @@ def run(args: Namespace) -> int:
 
     asked = {"cidr": args.cidr, "direction": args.direction, "save": args.save or None, "ports": args.port}
     reply = session.call(args, "RemoveCidr", **asked)
-    session.show_rows(args, reply["removed"], RULES, "Rule")
-    session.print_notes(reply)
+    session.show_change(args, "removed", reply["removed"], RULES, "Rule", reply)
     return exits.DONE

@@ -44,9 +44,8 @@ def run(args: Namespace) -> int:
     if args.cidr == values.INPUT:
         return _unban_many(args, whose)
     reply = session.call(args, "Unban", cidr=args.cidr, **whose)
-    session.show_rows(args, reply["lifted"], BANS, "BanEntry")
+    session.show_change(args, "lifted", reply["lifted"], BANS, "BanEntry", reply)
     _print_held(reply["held"])
-    session.print_notes(reply)
     return exits.DONE
 
 

@@ -45,6 +45,7 @@ def run(args: Namespace) -> int:
         args.events = True  # one header, one kind of line
     with session.connect(args) as client:
         client.patient()
+        session.print_waiting(_waiting(args))
         labelled = ((topic, labels.now(record)) for topic, record in _records(args, client, output, labels))
         records = itertools.islice(labelled, args.count)
         if output.form == "csv":
@@ -53,6 +54,14 @@ def run(args: Namespace) -> int:
             for topic, record in records:
                 _show(output, topic, record)
     return exits.DONE
+
+
+def _waiting(args: Namespace) -> str:
+    """What is watched, for a terminal on which nothing may appear for a while."""
+    topics = " and ".join(name for name in ("events", "threats") if getattr(args, name)) or "events and threats"
+    given = [f"{name} {text}" for name in ("action", "host", "port", "interface") if (text := getattr(args, name))]
+    only = f" with {', '.join(given)}" if given else ""
+    return f"waiting for {topics}{only}, which are shown as they happen; Ctrl-C ends"
 
 
 def _records(args: Namespace, client: Client, output: Output, labels: Labels) -> Iterator[tuple[str, dict[str, Any]]]:

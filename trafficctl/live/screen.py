@@ -168,11 +168,11 @@ def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:
 def _meters(live: Live, width: int, style: Style, unicode: bool) -> list[str]:
     shown = _of_meters(live)
     rows = [_meter_row(meter) for meter in live.meters.values()]
-    bare_width = max(map(table.cells, table.lines(rows, shown, None, Style(False), note=False)), default=0)
+    bare_width = max(map(table.cells, table.lines(rows, shown, None, Style(False))), default=0)
     spark = max(8, min(60, width - 4 - bare_width))
     for row, meter in zip(rows, live.meters.values(), strict=True):
         row["spark"] = sparkline(meter.history, spark, unicode=unicode)
-    return [f"  {line}" for line in table.lines(rows, shown, width - 2, style, note=False)]
+    return [f"  {line}" for line in table.lines(rows, shown, width - 2, style)]
 
 
 def _meter_row(meter: Meter) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _list(
     rest = [others(of, visible)] if of is not None else []
     for row in rest:
         row |= {"src_ip": f"{units.exact(row['flows'])} others", "dst_ip": ""}
-    heading, *lines = table.lines([*visible, *rest], shown, width - 2, style, note=False)
+    heading, *lines = table.lines([*visible, *rest], shown, width - 2, style)
     out = [f"  {heading}"]
     for index, line in enumerate(lines, first):
         chosen = style.paint(table.pad(f"> {bare(line)}", width), "reverse")

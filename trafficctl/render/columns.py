@@ -80,7 +80,7 @@ BANS = (
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),
     Column("owner", "OWNER", weight=6, shrinks_to=8),
     Column("by", "BY", weight=3, shrinks_to=8),
-    Column("reason", "REASON", weight=5, shrinks_to=10),
+    Column("reason", "REASON", weight=5, shrinks_to=10, below=True),
     Column("since", "SINCE", units.when, weight=4),
     Column("expires", "UNTIL", weight=8, of=_until),
     Column("count", "TIMES", units.exact, right=True, weight=3),

@@ -46,7 +46,9 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
         yield ""
         yield style.title("WHAT WAS DONE")
         yield from (f"  {units.plain(line)}" for line in detail["response"])
-    yield from _flows(detail["flows"], style, width)
+    hidden: dict[str, int] = {}
+    yield from _flows(detail["flows"], style, width, hidden)
+    yield from table.note(hidden, width, style)
 
 
 def _named(row: dict[str, Any], end: str) -> str:
@@ -75,12 +77,12 @@ def _evidence_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
-def _flows(flows: list[dict[str, Any]], style: Style, width: int | None) -> Iterator[str]:
+def _flows(flows: list[dict[str, Any]], style: Style, width: int | None, hidden: dict[str, int]) -> Iterator[str]:
     if not flows:
         return
     yield ""
     yield style.title("FLOWS")
-    yield from table.lines(flows[:_FLOWS], columns.FLOWS, width, style)
+    yield from table.lines(flows[:_FLOWS], columns.FLOWS, width, style, hidden)
     if len(flows) > _FLOWS:
         yield style.dim(f"(and {len(flows) - _FLOWS} more; -o json has them)")
 
@@ -152,12 +154,14 @@ def render_explanation(explanation: dict[str, Any], style: Style, width: int | N
     )
     yield ""
     decisions = [{**each, "mark": "=>" if each["wins"] else ""} for each in explanation["decisions"]]
-    yield from table.lines(decisions, _DECISIONS, width, style)
+    hidden: dict[str, int] = {}
+    yield from table.lines(decisions, _DECISIONS, width, style, hidden)
     if explanation["threats"]:
         yield ""
         yield style.title("THREATS")
-        yield from table.lines(explanation["threats"], columns.THREATS, width, style)
-    yield from _flows(explanation["flows"], style, width)
+        yield from table.lines(explanation["threats"], columns.THREATS, width, style, hidden)
+    yield from _flows(explanation["flows"], style, width, hidden)
+    yield from table.note(hidden, width, style)
     if explanation["advice"]:
         yield ""
         yield style.title("WHAT WOULD CHANGE IT")

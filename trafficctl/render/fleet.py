@@ -55,8 +55,11 @@ def render(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[
     span = units.span(answer["window_s"])
     heading = f"trafficmon fleet  {units.clock(answer['at'])[11:]}  {busy}, {flows} of flows in {span}"
     yield style.title(table.clip(heading, width))
+    hidden: dict[str, int] = {}
     for name, shown in _LISTS.items():
         rows = answer[name][: _MOST_SENSORS if name == "sensors" else None]
         if rows or name != "threats":
             yield ""
-            yield from table.lines(rows, shown, width, style) if rows else [style.title(name), style.dim("none")]
+            none = [style.title(name), style.dim("none")]
+            yield from table.lines(rows, shown, width, style, hidden) if rows else none
+    yield from table.note(hidden, width, style)

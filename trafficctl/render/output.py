@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TextIO
 
 from trafficctl.render import style as styles
@@ -111,12 +112,13 @@ class Output:
         return writer
 
     def _table(self, rows: Iterator[Row], columns: Sequence[Column], empty: str) -> None:
-        while page := [row for _, row in zip(range(_PAGE), rows, strict=False)]:
-            for line in table.lines(page, columns, self.width, self.style):
+        hidden: dict[str, int] = {}
+        while page := list(islice(rows, _PAGE)):
+            for line in table.lines(page, columns, self.width, self.style, hidden):
                 self.line(line)
             empty = ""
-        if empty:
-            self.line(empty)
+        for line in table.note(hidden, self.width, self.style) + [empty] * bool(empty):
+            self.line(line)
 
 
 class _Counted(Iterator[Row]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trafficctl.render.style import Style
@@ -35,11 +35,15 @@ class Column(NamedTuple):
 
 
 def lines(
-    rows: Iterable[Row], columns: Sequence[Column], width: int | None, style: Style, *, note: bool = True
+    rows: Iterable[Row],
+    columns: Sequence[Column],
+    width: int | None,
+    style: Style,
+    hidden: dict[str, int] | None = None,
 ) -> list[str]:
     """The table's lines, heading first; none is wider than `width` (None: no limit).
 
-    `note`: name the hidden columns in a last line.
+    Adds the columns that have no room to `hidden`, by title with their weight: for `note`, after the last table.
     """
     rows = list(rows)
     texts = [[_cell(column, row) for column in columns] for row in rows]
@@ -51,7 +55,7 @@ def lines(
         text[:] = [cell or column.unknown for cell, column in zip(text, columns, strict=True)]
     natural = {i: max([cells(columns[i].title), *(cells(text[i]) for text in texts)]) for i in shown}
     below = [i for i in natural if columns[i].below] if width is not None and _total(natural) > width else []
-    widths, hidden = _fit({i: natural[i] for i in natural if i not in below}, columns, width)
+    widths, left = _fit({i: natural[i] for i in natural if i not in below}, columns, width)
     out = [style.title(_line([columns[i].title for i in widths], widths, columns))]
     for text in texts:
         cut = {i: (clip_start if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
@@ -59,11 +63,18 @@ def lines(
         if width is not None:
             below_row = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
             out += map(style.dim, textwrap.wrap(below_row, width, initial_indent=_INDENT, subsequent_indent=_INDENT))
-    if hidden and note:
-        titles = ", ".join(columns[i].title.replace(" ", _UNBROKEN) for i in hidden)
-        gone = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)
-        out += [style.dim(line.replace(_UNBROKEN, " ")) for line in gone]
+    if hidden is not None:
+        hidden |= {columns[i].title: columns[i].weight for i in left}
     return out
+
+
+def note(hidden: Mapping[str, int], width: int | None, style: Style) -> list[str]:
+    """The lines that name the hidden columns; none if all of these are only nice to have."""
+    if not any(weight > NICE_TO_HAVE for weight in hidden.values()):
+        return []
+    titles = ", ".join(title.replace(" ", _UNBROKEN) for title in hidden)
+    told = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)
+    return [style.dim(line.replace(_UNBROKEN, " ")) for line in told]
 
 
 def _natural(texts: Sequence[Sequence[str]], columns: Sequence[Column]) -> dict[int, int]:

@@ -90,7 +90,7 @@ def _part(
 ) -> Iterator[str]:
     yield style.dim(f"  {title}")
     inner = None if width is None else max(20, width - 2)
-    for line in table.lines(rows[:_SHOWN], tuple(columns), inner, style, note=False):
+    for line in table.lines(rows[:_SHOWN], tuple(columns), inner, style):
         yield f"  {line}"
     more += max(0, len(rows) - _SHOWN)
     if more:
