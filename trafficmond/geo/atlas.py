@@ -49,7 +49,11 @@ class Database:
 
     def knows(self, kind: str, family: int) -> bool:
         """Whether it has any value of a kind for addresses of a family."""
-        return family in self.table and bool(self.columns[kind][self.table[family][1]].astype(np.bool_).any())
+        if family not in self.table:
+            return False
+        used = np.zeros(len(self.content.records), np.bool_)
+        used[self.table[family][1]] = True  # each record is looked at once: there are far more networks
+        return any(self.columns[kind][used])
 
     def look_up(self, hi: U64, lo: U64, family: int) -> I64:
         """The row in `content.records` for each address (left-aligned words), -1 for none."""
