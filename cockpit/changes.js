@@ -7,7 +7,7 @@ import { host, until } from "./words.js";
 
 const HOUR = 3600, DAY = 24 * HOUR;
 const LASTS = [["600", "10 minutes"], [HOUR, "1 hour"], [DAY, "1 day"], [7 * DAY, "7 days"], [30 * DAY, "30 days"]];
-const SERVICES = { name: "ports", label: "Services", value: "",
+const SERVICES = { name: "ports", label: "Services",
   hint: "Such as tcp/443, udp/8000-8100 or ssh; empty: all." };
 const services = text => text ? { ports: text.split(/[\s,]+/) } : {};
 const NOBODYS = "unknown"; // whose a ban is that is older than owners
@@ -102,17 +102,16 @@ export const addRule = (cidr = "", action = "drop") => change({
       hint: "0.0.0.0/0 and ::/0 are everybody." },
     { name: "action", label: "Action", kind: "select", value: action,
       options: [["drop", "Drop"], ["allow", "Allow"], ["monitor", "Monitor"], ["limit", "Limit the rate"]] },
-    { name: "rate", label: "Packets a second", value: "", hint: "For a limit." },
+    { name: "rate", label: "Packets a second", hint: "For a limit." },
     { name: "direction", label: "Direction", kind: "select", value: "ingress",
       options: [["ingress", "Packets from it"], ["egress", "Packets to it"], ["both", "Both"]] },
     SERVICES,
-    { name: "label", label: "Label", value: "" },
+    { name: "label", label: "Label" },
     { name: "lasts", label: "For how long", kind: "select", value: "",
       options: [["", "Until the next restart"], ...LASTS, ["save", "Permanently (saved)"]] },
     { name: "trial", label: "On probation: undone after a minute unless confirmed", kind: "check" },
   ],
   done: "Add",
-  danger: false,
   forced: FORCED,
 }, async ({ cidr, action, rate, direction, ports, label, lasts, trial }, force) => {
   const given = {

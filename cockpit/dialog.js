@@ -26,9 +26,8 @@ export function values(form) {
     [each.name, each.type === "checkbox" ? each.checked : each.value.trim()]));
 }
 
-/** Asks and does. `act(values, force)` does it and resolves to what to say of it; where the daemon refuses for the sake
- * of this host or of who is logged in, it is told what would be cut off, and can be done all the same (`forced`: how
- * that button is called). Resolves to what `act` said, or to null if it was cancelled. */
+/** Asks, then does `act(values, force)`, which resolves to what to say of it; so does this, or to null if it was
+ * cancelled. What the daemon refuses for safety can be done all the same, by a button called `forced`. */
 export function dialog({ title, text = "", fields = [], done, danger = false, forced = null }, act) {
   return new Promise(resolve => {
     let said = null;

@@ -55,7 +55,7 @@ function verdict(found) {
 }
 
 function decisions(rows) {
-  return table([
+  const columns = [
     ["", row => row.wins ? "decides" : ""],
     ["Kind", row => row.kind],
     ["Prefix", row => address(row.prefix)],
@@ -65,5 +65,6 @@ function decisions(rows) {
     ["Until", row => row.expires ? until(row.expires) : ""],
     ["Where", row => row.source ?? "", "where wide"],
     ["Why not", row => row.wins ? "" : row.why ?? ""],
-  ], rows);
+  ];
+  return table(columns.filter(([, cell]) => rows.some(cell)), rows);
 }

@@ -21,9 +21,8 @@ export default function history({ since = "3600", host = "", ports = "", action 
     choice("", "action", "Action", ACTIONS, action), choice("", "by", "Summed up", SUMS, by));
 
   async function refresh() {
-    const given = Object.entries({ host, ports, action }).filter(([, value]) => value);
-    const asked = { ...Object.fromEntries(given), since: Date.now() / 1000 - since, limit,
-      ...(by && { group_by: [by] }) };
+    const asked = { since: Date.now() / 1000 - since, limit, ...(host && { host }), ...(ports && { ports }),
+      ...(action && { action }), ...(by && { group_by: [by] }) };
     const found = [];
     const { columns } = await ask("Flows", asked, page => found.push(...page.rows));
     const more = found.length >= limit

@@ -49,7 +49,7 @@ function hostTable(hosts, at, guarded) {
   return table([
     ["Host", row => h("span", {}, address(row.address),
       h("span", { class: "soft" }, " ",
-        guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", ")))],
+        guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", "))), "wide"],
     ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
     ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
     ["Packets", row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"],
@@ -63,7 +63,7 @@ function hostTable(hosts, at, guarded) {
 
 function unitTable(units, at) {
   return table([
-    ["Service", row => row.unit],
+    ["Service", row => row.unit, "wide"],
     ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
     ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
     ["Flows", row => row.flows, "number"],

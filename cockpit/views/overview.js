@@ -52,16 +52,16 @@ function tileRow(now, top, status) {
 
 /** What an administrator should know, worst first: the daemon's own sentences, each with its next step. */
 function troubles({ warnings, unwatched, config, store }) {
-  const missing = new Set(unwatched || []);
+  const missing = new Set(unwatched || []), mistakes = config.mistakes || [];
   const told = [
     ...[...missing].map(text => ["bad", `Not watched: ${text}`]),
-    ...(config.mistakes || []).slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
+    ...mistakes.slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
     ...(warnings || []).filter(text => !missing.has(text)).map(text => ["warning", text]),
     ...(store.state && store.state !== "ok" ? [["warning", `History: ${store.state}`]] : []),
   ];
   if (!told.length)
     return null;
-  const more = (config.mistakes || []).length - MOST_MISTAKES;
+  const more = mistakes.length - MOST_MISTAKES;
   const note = config.error && h("p", {}, "The files on disk are not in force; the previous rules are. ",
     more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"),
       " shows each with its line.");
@@ -126,9 +126,7 @@ function interfaceTable(interfaces) {
   ], interfaces);
 }
 
-function sentOf({ sent, error }, what) {
-  return `${exact(sent)} ${what} sent${error ? `: ${error}` : ""}`;
-}
+const sentOf = ({ sent, error }, what) => `${exact(sent)} ${what} sent${error ? `: ${error}` : ""}`;
 
 function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, ledger,
   memory_bytes, threats }) {

@@ -19,17 +19,23 @@ export default function usage({ period = "day", kind = "total" }) {
     async refresh() {
       const since = Date.now() / 1000 - DAYS[period] * 86400;
       const { rows: found } = await ask("Usage", { period, kind, since, limit: 500 });
-      fill(rows, found.length ? table(COLUMNS, found) : empty("Nothing yet.", "Totals are made when flows are stored."));
+      fill(rows, found.length ? usageTable(found) : empty("Nothing yet.", "Totals are made when flows are stored."));
     },
   };
 }
 
-const COLUMNS = [
-  ["When", row => row.period],
-  ["What", row => row.key || "none"],
-  ["Up", row => octets(row.up_bytes), "number"],
-  ["Down", row => octets(row.down_bytes), "number"],
-  ["Total", row => octets(row.up_bytes + row.down_bytes), "number"],
-  ["Packets", row => number(row.packets), "number"],
-  ["Flows", row => exact(row.flows), "number"],
-];
+const total = row => row.up_bytes + row.down_bytes;
+
+function usageTable(rows) {
+  const max = Math.max(...rows.map(total));
+  return table([
+    ["When", row => row.period],
+    ["What", row => row.key || "none"],
+    ["Up", row => octets(row.up_bytes), "number"],
+    ["Down", row => octets(row.down_bytes), "number"],
+    ["Total", row => octets(total(row)), "number"],
+    ["", row => h("progress", { max, value: total(row), "aria-hidden": "true" })],
+    ["Packets", row => number(row.packets), "number"],
+    ["Flows", row => exact(row.flows), "number"],
+  ], rows);
+}
