@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from tmlab import Lab
 
@@ -26,20 +27,6 @@ elif what == "from":
         sender.bind(("0.0.0.0", port))
         for _ in range(count):
             sender.sendto(bytes(100), (address, port))
-elif what == "tcp":
-    with socket.create_connection((address, port)) as sender:
-        sender.sendall(bytes(count))
-        sender.shutdown(socket.SHUT_WR)
-        while sender.recv(65536):
-            pass
-elif what == "serve":
-    with socket.create_server((address, port)) as server:
-        print("ready", flush=True)
-        for _ in range(count):
-            peer, _ = server.accept()
-            with peer:
-                while taken := peer.recv(65536):
-                    peer.sendall(taken)
 elif what == "bind":
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waiting:
         waiting.bind((address, port))
@@ -73,7 +60,7 @@ class Services:
         """What a service does, as a process of the unit."""
         return self.launch(unit, _SERVICE, *what)
 
-    def launch(self, unit: str, code: str, *arguments: str | int) -> subprocess.Popen[str]:
+    def launch(self, unit: str, code: str, *arguments: str | int | Path) -> subprocess.Popen[str]:
         """Python in the unit's cgroup and in the lab's host namespace; in there from the first instruction on."""
         folder = self.top / unit
         folder.mkdir(parents=True, exist_ok=True)
