@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trafficctl.render import columns, table
 from trafficctl.render.style import Style
-from trafficctl.render.table import Column, clip_start
+from trafficctl.render.table import Column, clip_middle
 from trafficmond.store.query import TOTALS
 
 PLAIN = Style(False)
@@ -216,7 +216,13 @@ def test_hostile_labels_are_shown_as_text() -> None:
 
 @pytest.mark.parametrize(
     ("text", "width", "shown"),
-    [("/etc/a.toml:3", 20, "/etc/a.toml:3"), ("/etc/a.toml:3", 8, "….toml:3"), ("漢字:3", 4, "…:3"), ("abc", 0, "")],
+    [
+        ("/etc/a.toml:3", 20, "/etc/a.toml:3"),
+        ("/etc/a.toml:3", 9, "/e…toml:3"),
+        ("漢字:3", 4, "…:3"),
+        ("2001:db8:1:2:3:4:5:6", 15, "2001…:2:3:4:5:6"),
+        ("abc", 0, ""),
+    ],
 )
-def test_a_path_is_cut_at_its_beginning(text: str, width: int, shown: str) -> None:
-    assert clip_start(text, width) == shown
+def test_an_address_or_a_path_is_cut_in_the_middle(text: str, width: int, shown: str) -> None:
+    assert clip_middle(text, width) == shown

@@ -60,4 +60,4 @@ def end_of(record: Record, side: str) -> str:
 def address_of(record: Record, end: str) -> str:
     """The name of the address in the field `end` (one of `names.ENDS`) if the record has it, else the address."""
     name = record.get(name_key(end))
-    return table.clip_start(units.plain(name), _NAME_CELLS) if name else units.plain(record.get(end))
+    return table.clip_middle(units.plain(name), _NAME_CELLS) if name else units.plain(record.get(end))

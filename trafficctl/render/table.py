@@ -27,7 +27,7 @@ class Column(NamedTuple):
     shrinks_to: int = 0  # 0: never cut; else may be cut to this width
     weight: int = 5  # the lightest column is hidden first; columns of weight 9 last
     meaningful: bool = False  # coloured by its word
-    keep_end: bool = False  # cut at its beginning, for example a path
+    keep_end: bool = False  # cut in the middle, for example an address or a path
     below: bool = False  # shown in full below its row if the table is too wide
     of: Callable[[Row], Any] | None = None  # computes the value, if it is not the one field
     unknown: str = ""  # shown for a missing value if another row has one
@@ -58,7 +58,7 @@ def lines(
     widths, left = _fit({i: natural[i] for i in natural if i not in below}, columns, width)
     out = [style.title(_line([columns[i].title for i in widths], widths, columns))]
     for text in texts:
-        cut = {i: (clip_start if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
+        cut = {i: (clip_middle if columns[i].keep_end else clip)(text[i], widths[i]) for i in widths}
         out.append(_coloured(cut, widths, columns, style))
         if width is not None:
             below_row = "; ".join(f"{columns[i].title.lower()}: {text[i]}" for i in below if text[i])
@@ -148,14 +148,14 @@ def _cells_of(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def clip_start(text: str, width: int) -> str:
-    """The end of the text in at most `width` cells, after an ellipsis if it was cut."""
+def clip_middle(text: str, width: int) -> str:
+    """The beginning and more of the end of the text in at most `width` cells, around an ellipsis if it was cut."""
     if cells(text) <= width:
         return text
-    kept = text
-    while kept and cells(kept) > width - 1:
-        kept = kept[1:]
-    return "…" + kept if width > 0 else ""
+    start, end = clip(text, width // 3), text
+    while end and cells(start or "…") + cells(end) > width:
+        end = end[1:]
+    return (start or "…") + end if width > 0 else ""
 
 
 def clip(text: str, width: int | None) -> str:
