@@ -33,7 +33,7 @@ MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_g
 TREE = ("bpf", "build/trafficmon.bpf.o", "build/trafficmon-inside.bpf.o", "etc", "tests/kernels")
 TREE += ("build/trafficmon-dns.bpf.o", "build/trafficmon-process.bpf.o")
 TREE += ("tests/lab", "trafficctl", "trafficmond")
-SECONDS = {"libbpf": 700, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
+SECONDS = {"libbpf": 1000, "bcc": 1800}  # for a boot and the payload, emulated on a busy machine
 
 INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
