@@ -195,7 +195,7 @@ TM_EXPORT __u32 tm_tick_size(void)
 	return sizeof(struct tm_tick);
 }
 
-/* Handles a tick with few rows completely; see tm_tick_take(). Stores `outs` FLOW rows in `out`. */
+/* Handles a tick completely; see tm_tick_take(). Stores `outs` FLOW rows in `out`. */
 TM_EXPORT double tm_tick(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			 const struct tm_flow_rules *r, double now, struct tm_flow_row **out, __u32 *outs)
 {

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A tick with few rows in one call: what FlowTable.update and FlowTable.due do with it (trafficmond/flows/table.py) if
- * no reports are needed. Unusual cases are left to them: tm_tick() says so before it has changed anything.
+ * A tick in one call: what FlowTable.update and FlowTable.due do with it (trafficmond/flows/table.py) if no reports
+ * are needed. Unusual cases are left to them: tm_tick() says so before it has changed anything.
  * trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py compares the two.
  */
 #ifndef TM_HOST_TICK_H
 #define TM_HOST_TICK_H
 
-#include <stdlib.h>
-
+#include "host_detect.h"
 #include "host_flows.h"
 
-#define TM_TICK_ROWS 1024 /* deltas of a tick */
-#define TM_TICK_DUE 4096  /* flows whose deadline has passed */
+#define TM_TICK_ROWS 32768 /* deltas of a tick, and flows whose deadline has passed */
+
+/* Marks of rows that are removed, in place of their deadline. */
+#define TM_WAS_CLOSED (-1e300)
+#define TM_WENT_IDLE (-1e301)
 
 /* The table of a FlowTable: rows in any order, and their sorted ids. */
 struct tm_flows {
@@ -24,46 +26,28 @@ struct tm_flows {
 	__u32 count, room, capacity, most_quiet;
 };
 
-struct tm_order {
-	__u64 id;
-	__u32 at;
-};
-
 struct tm_tick {
 	struct tm_row row[TM_TICK_ROWS]; /* the deltas, sorted */
-	struct tm_order order[TM_TICK_ROWS];
-	__u64 id[TM_TICK_ROWS];
+	__u64 given[TM_TICK_ROWS], id[TM_TICK_ROWS];
+	__s64 order[TM_TICK_ROWS], slot[TM_TICK_ROWS];
 	__u8 side[TM_TICK_ROWS], swapped[TM_TICK_ROWS], found[TM_TICK_ROWS], anew[TM_TICK_ROWS];
-	__s64 slot[TM_TICK_ROWS];
 	__u32 start[TM_TICK_ROWS + 1];
-	struct tm_state fresh[TM_TICK_ROWS], reopened[TM_TICK_ROWS], reported[TM_TICK_ROWS];
-	struct tm_flow_row changed[TM_TICK_ROWS];
-	struct tm_order idle[TM_TICK_DUE + TM_TICK_ROWS];
-	__u32 over[TM_TICK_DUE + TM_TICK_ROWS]; /* slots */
-	__u32 place[TM_TICK_DUE + TM_TICK_ROWS];
-	struct tm_flow_row out[TM_TICK_DUE + 3 * TM_TICK_ROWS];
+	struct tm_state reopened[TM_TICK_ROWS], reported[TM_TICK_ROWS];
+	__u32 moved[2 * TM_TICK_ROWS];
+	struct tm_flow_row out[4 * TM_TICK_ROWS];
 	__u32 outs, due;
 };
 
-static int tm_by_number(const void *a, const void *b)
+/* Where this id is in the sorted ids of the table, or would be: not before `from`. */
+static __u32 tm_flows_at(const struct tm_flows *t, __u64 id, __u32 from)
 {
-	__u32 x = *(const __u32 *)a, y = *(const __u32 *)b;
+	__u32 low = from, step = 1, high;
 
-	return x < y ? -1 : x > y;
-}
-
-static int tm_by_id(const void *a, const void *b)
-{
-	const struct tm_order *x = a, *y = b;
-
-	return x->id != y->id ? (x->id < y->id ? -1 : 1) : x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* The number of ids in the table that are less than this one. */
-static __u32 tm_flows_at(const struct tm_flows *t, __u64 id)
-{
-	__u32 low = 0, high = t->count;
-
+	while (low + step <= t->count && t->id[low + step - 1] < id) {
+		low += step;
+		step *= 2;
+	}
+	high = low + step - 1 < t->count ? low + step - 1 : t->count;
 	while (low < high) {
 		__u32 middle = low + (high - low) / 2;
 
@@ -97,35 +81,38 @@ static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const 
 	t->quiet[slot] = quiet;
 }
 
-/* Removes the `n` rows of w->over; the last rows fill the holes. */
-static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, __u32 n)
+/* Removes the `n` rows whose deadline is this mark; the last rows fill the holes. Tells which went idle. */
+static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, __u32 n)
 {
-	__u32 left = t->count - n, holes, i, mover, to;
+	__u32 left = t->count - n, i, hole = 0, to = 0;
 
-	if (!n)
-		return;
-	qsort(w->over, n, sizeof(*w->over), tm_by_number);
-	for (i = 0; i < n; i++)
-		w->place[i] = tm_flows_at(t, t->row[w->over[i]].flow.id);
-	qsort(w->place, n, sizeof(*w->place), tm_by_number);
-	for (i = 0, to = w->place[0]; i < n; i++) {
-		__u32 from = w->place[i] + 1, until = i + 1 < n ? w->place[i + 1] : t->count;
-
-		memmove(&t->id[to], &t->id[from], (until - from) * sizeof(*t->id));
-		memmove(&t->slot[to], &t->slot[from], (until - from) * sizeof(*t->slot));
-		to += until - from;
+	for (i = left; i < t->count; i++) {
+		if (t->deadline[i] == mark)
+			continue;
+		while (t->deadline[hole] != mark)
+			hole++;
+		w->moved[i - left] = hole++;
 	}
-	for (holes = 0; holes < n && w->over[holes] < left; holes++)
-		;
+	for (i = 0; i < t->count; i++) {
+		__u32 slot = t->slot[i];
+
+		if (t->deadline[slot] == mark) {
+			if (mark == TM_WENT_IDLE)
+				tm_tick_over(w, &t->row[slot].flow);
+			continue;
+		}
+		t->id[to] = t->id[i];
+		t->slot[to++] = slot < left ? slot : w->moved[slot - left];
+	}
+	for (i = left; i < t->count; i++) {
+		if (t->deadline[i] == mark)
+			continue;
+		hole = w->moved[i - left];
+		t->row[hole] = t->row[i];
+		t->deadline[hole] = t->deadline[i];
+		t->quiet[hole] = t->quiet[i];
+	}
 	t->count = left;
-	for (i = 0, mover = left, to = holes; i < holes; i++, mover++) {
-		for (; to < n && w->over[to] == mover; to++)
-			mover++;
-		t->row[w->over[i]] = t->row[mover];
-		t->deadline[w->over[i]] = t->deadline[mover];
-		t->quiet[w->over[i]] = t->quiet[mover];
-		t->slot[tm_flows_at(t, t->row[mover].flow.id)] = w->over[i];
-	}
 }
 
 static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct tm_flow_rules *r, double now)
@@ -138,31 +125,25 @@ static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct t
 		if (t->deadline[i] > now)
 			continue;
 		if (s->flow.last + tm_kept(s, r) <= now) {
-			if (s->closed)
-				w->over[closed++] = i;
-			else
-				w->idle[idle++].id = s->flow.id;
+			closed += s->closed;
+			idle += !s->closed;
+			t->deadline[i] = s->closed ? TM_WAS_CLOSED : TM_WENT_IDLE;
 		} else if (s->flow.last + r->idle <= now) {
 			tm_tick_unreported(t, i, 1, r);
 		}
 	}
-	tm_tick_remove(t, w, closed);
-	for (i = 0; i < idle; i++)
-		w->idle[i].at = i;
-	qsort(w->idle, idle, sizeof(*w->idle), tm_by_id);
-	for (i = 0; i < idle; i++) {
-		w->over[i] = t->slot[tm_flows_at(t, w->idle[i].id)];
-		tm_tick_over(w, &t->row[w->over[i]].flow);
-	}
-	tm_tick_remove(t, w, idle);
+	if (closed)
+		tm_tick_remove(t, w, TM_WAS_CLOSED, closed);
+	if (idle)
+		tm_tick_remove(t, w, TM_WENT_IDLE, idle);
 }
 
-/* Adds `n` rows of new flows, in the order of their ids. */
-static void tm_tick_insert(struct tm_flows *t, const struct tm_state *fresh, __u32 n, const struct tm_flow_rules *r)
+/* Adds the `n` new flows, whose rows follow the others in the order of their ids. */
+static void tm_tick_insert(struct tm_flows *t, __u32 n, const struct tm_flow_rules *r)
 {
+	const struct tm_state *fresh = &t->row[t->count];
 	__u32 from = t->count, to = t->count + n, i;
 
-	memcpy(&t->row[t->count], fresh, n * sizeof(*fresh));
 	for (i = n; i--;) {
 		for (; from && t->id[from - 1] > fresh[i].flow.id; from--) {
 			t->id[--to] = t->id[from - 1];
@@ -180,6 +161,7 @@ static void tm_tick_insert(struct tm_flows *t, const struct tm_state *fresh, __u
 
 static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const struct tm_flow_rules *r)
 {
+	struct tm_flow_row *out = &w->out[w->outs];
 	struct tm_merge f = {.row = t->row,
 			     .deadline = t->deadline,
 			     .quiet = t->quiet,
@@ -187,19 +169,19 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 			     .slot = w->slot,
 			     .start = w->start,
 			     .opens = 1,
-			     .out = w->changed,
+			     .out = out,
 			     .anew = w->anew,
-			     .fresh_row = w->fresh,
+			     .fresh_row = &t->row[t->count],
 			     .reopened_row = w->reopened,
 			     .reported_row = w->reported};
-	__u32 i;
+	__u32 i, at = 0, over = 0;
 
 	for (i = 0; i < n; i++) {
-		__u32 at, g = f.groups;
+		__u32 g = f.groups;
 
 		if (i && w->id[i] == w->id[i - 1])
 			continue;
-		at = tm_flows_at(t, w->id[i]);
+		at = tm_flows_at(t, w->id[i], at);
 		w->start[g] = i;
 		w->found[g] = at < t->count && t->id[at] == w->id[i];
 		w->slot[g] = w->found[g] ? t->slot[at] : 0;
@@ -208,11 +190,14 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 	w->start[f.groups] = n;
 	tm_merge_all(&f, w->row, w->id, w->side, r);
 	for (i = 0; i < f.reopened; i++)
+		over += !w->reopened[i].closed;
+	if (over)
+		memmove(out + over, out, f.groups * sizeof(*out));
+	for (i = 0; i < f.reopened; i++)
 		if (!w->reopened[i].closed)
 			tm_tick_over(w, &w->reopened[i].flow);
-	memcpy(&w->out[w->outs], w->changed, f.groups * sizeof(*w->out));
 	w->outs += f.groups;
-	tm_tick_insert(t, w->fresh, f.fresh, r);
+	tm_tick_insert(t, f.fresh, r);
 }
 
 /* Whether the tick can be handled here; if so, its deltas are sorted and `earliest` is set. */
@@ -228,23 +213,23 @@ static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const stru
 		quiet += t->quiet[i];
 	}
 	w->due = due;
-	if (due > TM_TICK_DUE || quiet + due + n > t->most_quiet)
+	if (due > TM_TICK_ROWS || quiet + due + n > t->most_quiet)
 		return 0;
 	for (i = 0; i < n; i++) {
 		double at = tm_begins(&d[i], r->before);
 
 		if (tm_later_fragment(&d[i]))
 			return 0;
-		w->order[i].id = tm_flow_id(&d[i], r, &w->swapped[i]);
-		w->order[i].at = i;
+		w->given[i] = tm_flow_id(&d[i], r, &w->swapped[i]);
 		if (at < *earliest)
 			*earliest = at;
 	}
-	qsort(w->order, n, sizeof(*w->order), tm_by_id);
+	if (!tm_key_order(w->given, n, w->order))
+		return 0;
 	for (i = 0; i < n; i++) {
-		w->row[i] = d[w->order[i].at];
-		w->id[i] = w->order[i].id;
-		w->side[i] = w->swapped[w->order[i].at];
+		w->row[i] = d[w->order[i]];
+		w->id[i] = w->given[w->order[i]];
+		w->side[i] = w->swapped[w->order[i]];
 	}
 	for (i = 0; i < n; i = end) {
 		for (end = i + 1; end < n && w->id[end] == w->id[i]; end++)

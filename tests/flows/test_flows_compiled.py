@@ -134,6 +134,16 @@ def test_a_table_that_reports_nothing_takes_ticks_at_once_and_is_the_same(seed: 
     assert sum(each is not None for each in taken) > 10
 
 
+def test_a_tick_of_more_rows_than_one_call_takes_is_merged_all_the_same() -> None:
+    pair = tables(1 << 17, in_order=True, reporting=False)
+    for at, most in ((T0, 40_000), (T0 + 1, 32_768), (T0 + 2, 32_769)):
+        deltas = np.zeros(most, DELTA)
+        deltas["src_lo"], deltas["proto"], deltas["family"] = np.arange(most), 17, 4
+        deltas["packets"], deltas["first"], deltas["last"], deltas["new"] = 1, at, at, True
+        same(*pair, deltas, at)
+        same_table(*pair)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_connections_that_continue_end_and_come_again_make_the_same_rows(seed: int) -> None:
     pick = np.random.default_rng(seed)

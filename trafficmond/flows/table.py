@@ -138,7 +138,7 @@ class FlowTable:
         return join([empty(REPORT), *self._ready, *reports(rows, End.FORCED)])
 
     def _at_once(self, ticks: Ticks, deltas: Batch, now: float) -> Batch | None:
-        """`update` and `due` of a usual tick that has few rows; None, with nothing done, for any other tick."""
+        """`update` and `due` of a usual tick; None, with nothing done, for any other tick."""
         table = self._rows, self._deadline, self._quiet, self._ids, self._slots
         limits = self.capacity, self.capacity // _QUIET_FRACTION
         taken = ticks.take(table, self._count, limits, deltas, (self._now, now))
