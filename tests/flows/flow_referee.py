@@ -64,6 +64,7 @@ class Loops:
         table: tuple[Batch, Column, Column],
         of_deltas: tuple[Batch, Column, Column],
         of_groups: tuple[Column, Column, Column],
+        fresh_rows: Batch,
         *,
         opens: bool,
         later: bool,
@@ -71,7 +72,7 @@ class Loops:
         (deltas, ids, side), (found, slots, starts) = of_deltas, of_groups
         table_rows, deadline, quiet = table
         ends = np.append(starts, len(ids))
-        into = Merged(len(starts))
+        into = Merged(len(starts), fresh_rows)
         into.anew = np.full(len(starts), not later)
         fresh, replaced, told = [], [], []
         for begin in range(0, len(starts), _BLOCK_FLOWS):
@@ -97,6 +98,7 @@ class Loops:
         into.fresh, into.reopened, into.reported = (
             np.concatenate([empty(STATE), *each]) for each in (fresh, replaced, told)
         )
+        put(fresh_rows, slice(len(into.fresh)), into.fresh)
         return into
 
     def _hash(self, deltas: Batch) -> tuple[Column, Column]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Batch, Column, take
 
 NOWHERE = -1
 """The slot of a key that is not in a `BoundedTable`."""
@@ -110,11 +110,11 @@ class Columns:
         compiled.gather(batch._batch, at, into, tuple((name, name) for name in names))
 
     def rows(self, at: Column) -> Batch:
-        """Copies of these rows as in the batch, for the few that are reported."""
+        """Copies of these rows as in the batch, for those that are reported: in a flood, all of it."""
         if self._of is not None:
             parent, mine = self._of
             return parent.rows(at if mine is None else mine[at])
-        rows: Batch = self._batch[at]
+        rows: Batch = take(self._batch, at) if np.ndim(at) else self._batch[at]
         return rows
 
 

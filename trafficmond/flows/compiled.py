@@ -260,10 +260,10 @@ def admit(places: Places, keys: Column, weight: Column, now: Column) -> Column:
 class Merged:
     """The result of merging a sorted batch of deltas; see `Loops.merge`."""
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, fresh: Batch) -> None:
         self.flows = np.empty(groups, FLOW)  # of each group
         self.anew = np.empty(groups, bool)  # the group is the first of its connection in this batch
-        self.fresh = np.empty(groups, STATE)  # rows that the table did not have
+        self.fresh = fresh  # rows that the table did not have
         self.reopened = np.empty(groups, STATE)  # rows before another connection replaced them
         self.reported = np.empty(groups, STATE)  # rows as they were before their verdict changed
 
@@ -306,26 +306,24 @@ class Loops:
         table: tuple[Batch, Column, Column],
         deltas: tuple[Batch, Column, Column],
         groups: tuple[Column, Column, Column],
+        fresh: Batch,
         *,
         opens: bool,
         later: bool,
     ) -> Merged:
         """Merge sorted `deltas` (rows, ids, sides) into the `table` (rows, deadlines, quiet), by `groups` (found, slot
-        and start of each)."""
+        and start of each). New rows are written to `fresh`, which has room for all."""
         found, slots, starts = groups
         count = len(starts)
-        into, bounds = Merged(count), np.append(starts, len(deltas[1])).astype(np.uint32)
+        into, bounds = Merged(count, fresh), np.append(starts, len(deltas[1])).astype(np.uint32)
         work = _Merge(
             *(at_address(each) for each in (*table, found, slots, bounds)),
             *(count, opens, later, 0, 0, 0),
             *(at_address(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.reported)),
         )
         self._library.tm_flows_merge(ctypes.addressof(work), *(at_address(each) for each in deltas), self._address)
-        into.fresh, into.reopened, into.reported = (
-            into.fresh[: work.fresh],
-            into.reopened[: work.reopened],
-            into.reported[: work.reported],
-        )
+        into.fresh = fresh[: work.fresh]
+        into.reopened, into.reported = into.reopened[: work.reopened], into.reported[: work.reported]
         return into
 
     def deadlines(self, rows: Batch) -> tuple[Column, Column]:

@@ -102,7 +102,10 @@ def correct(rows: Batch) -> None:
 
 def of_kernel(rows: Batch) -> Column:
     """A mask of rows of neighbour discovery and group messages, with src as the sender."""
-    found: Column = rows["proto"] == IGMP
+    proto = rows["proto"].copy()
+    found: Column = proto == IGMP
+    asks = np.flatnonzero(proto == ICMPV6)
+    kind = rows["sport"][asks]
     for first, last in _NEIGHBOURS:
-        found |= (rows["proto"] == ICMPV6) & (rows["sport"] >= first) & (rows["sport"] <= last)
+        found[asks] |= (kind >= first) & (kind <= last)
     return found

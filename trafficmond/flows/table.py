@@ -211,8 +211,9 @@ class FlowTable:
             self._evict(lacking, slots[found])
             found, slots = self._find(flow_ids)
 
-        table = self._rows, self._deadline, self._quiet
-        into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), opens=opens, later=later)
+        self._make_room(self._count + int(np.count_nonzero(~found)))
+        table, fresh = (self._rows, self._deadline, self._quiet), self._rows[self._count :]
+        into = self._loops.merge(table, (deltas, ids, side), (found, slots, starts), fresh, opens=opens, later=later)
         if len(into.reopened):  # another connection replaced these
             self._report(into.reopened, End.CLOSED)
             self._over.append(last_rows(into.reopened[~into.reopened["closed"]]))
@@ -221,21 +222,21 @@ class FlowTable:
         self._insert(flow_ids[~found], into.fresh)
         return into.flows, into.anew
 
-    def _insert(self, ids: Column, rows: Batch) -> None:
-        """Add rows of new flows, whose ids are sorted and not in the table."""
-        if not len(ids):
-            return
-        need = self._count + len(ids)
+    def _make_room(self, need: int) -> None:
         if need > len(self._rows):
             more = max(need, int(len(self._rows) * _GROWTH))
             self._resize(min(self.capacity, more) if more < _FEW_ROWS else self.capacity)
+
+    def _insert(self, ids: Column, rows: Batch) -> None:
+        """Add new flows, whose ids are sorted and not in the table, and whose `rows` follow the others."""
+        if not len(ids):
+            return
+        need = self._count + len(ids)
         at = np.searchsorted(self._ids[: self._count], ids)
         self._ids[:need] = np.insert(self._ids[: self._count], at, ids)
         new = np.arange(self._count, need, dtype=np.uint32)
         self._slots[:need] = np.insert(self._slots[: self._count], at, new)
-        slots = slice(self._count, need)
-        put(self._rows, slots, rows)
-        self._set_deadlines(slots, rows)
+        self._set_deadlines(slice(self._count, need), rows)
         self._count = need
         self._most = max(self._most, need)
 
