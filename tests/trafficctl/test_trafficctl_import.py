@@ -171,18 +171,43 @@ def test_chains_of_iptables() -> None:
         assert passes(policy, address, service) is wanted, (address, service)
 
 
-def test_a_chain_that_comes_back_to_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "_MOST_STEPS", 100_000)
-    text = "*filter\n:INPUT DROP [0:0]\n:a - [0:0]\n-A INPUT -j a\n-A a -j a\nCOMMIT\n"
-    with pytest.raises(ControlError, match="jumps back to itself"):
-        policy_of(READERS["iptables-save"]([("loop", text)]))
-    chains = [f":c{number} - [0:0]\n" for number in range(40)]
-    jumps = [f"-A c{number} -j c{number + 1}\n" * 2 for number in range(39)]
-    text = (
-        f"*filter\n:INPUT DROP [0:0]\n{''.join(chains)}-A INPUT -j c0\n{''.join(jumps)}-A c39 -s 10.0.0.1 -j ACCEPT\n"
-    )
-    with pytest.raises(ControlError, match="too often"):
-        policy_of(READERS["iptables-save"]([("deep", text)]))
+def _calling(deep: int, times: int) -> str:
+    """Chains that each jump to the next so many times; the last one accepts."""
+    chains = [f":c{number} - [0:0]\n" for number in range(deep)]
+    jumps = [f"-A c{number} -j c{number + 1}\n" * times for number in range(deep - 1)]
+    rules = f"-A INPUT -j c0\n{''.join(jumps)}-A c{deep - 1} -s 10.0.0.1 -p tcp --dport 22 -j ACCEPT\n"
+    return f"*filter\n:INPUT DROP [0:0]\n{''.join(chains)}{rules}COMMIT\n"
+
+
+def test_chains_that_are_called_often_are_walked_once() -> None:
+    policy = policy_of(READERS["iptables-save"]([("deep", _calling(200, 3))]))
+    assert passes(policy, "10.0.0.1", "tcp/22")
+    assert not passes(policy, "10.0.0.1", "tcp/23")
+    assert not passes(policy, "10.0.0.2", "tcp/22")
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "why"),
+    [
+        ("iptables-save", "*filter\n:INPUT DROP [0:0]\n:a - [0:0]\n-A INPUT -j a\n-A a -j a\nCOMMIT\n", "a jumps back"),
+        (
+            "nft",
+            "table ip f {\nchain b { jump c }\nchain c { goto b }\n"
+            "chain in { type filter hook input priority 0; jump b; }\n}\n",
+            "chain b jumps back to itself",
+        ),
+        ("iptables-save", _calling(400, 1), "chain c256 is called by more than 256 others"),
+    ],
+)
+def test_chains_without_an_end_are_refused_by_name(source: str, text: str, why: str) -> None:
+    with pytest.raises(ControlError, match=why):
+        policy_of(READERS[source]([("loop", text)]))
+
+
+def test_too_much_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "_MOST_STEPS", 100)
+    with pytest.raises(ControlError, match="too many for as many prefixes"):
+        policy_of(READERS["iptables-save"]([("deep", _calling(50, 3))]))
 
 
 PREFIXES = ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "192.0.2.0/24", "0.0.0.0/0"]

@@ -1,7 +1,7 @@
 """Translates from first match to longest prefix: computes the fewest rules that decide like the chains.
 
 Every prefix that a line names begins a region: its addresses without those of longer named prefixes. All addresses of a
-region match the same lines, so the chains are walked once for each region, with all services at the same time. A region
+region match the same lines, so each chain is walked once for each region, with all services at the same time. A region
 needs rules only for the services for which it decides otherwise than the region around it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from trafficctl.imports import words
@@ -19,7 +19,7 @@ from trafficmond.errors import ControlError
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
-_DEEPEST = 64  # nested calls of chains
+_DEEPEST = 256  # nested calls of chains
 _MOST_STEPS = 50_000_000  # about a minute
 _OWN_PORTS = services.parse(["32768-60999"])  # the ephemeral ports of Linux
 _SOME_ANSWERS = (
@@ -192,7 +192,7 @@ class _Walker:
     def __init__(self, ruleset: Ruleset, atoms: Atoms, family: int) -> None:
         self._atoms = atoms
         self._around: frozenset[Network] = frozenset()
-        self._done: list[Verdict] = []
+        self._known: dict[str, tuple[list[Verdict], int]] = {}  # of each chain, for the addresses in all of these
         self._steps = 0
         self._chains = {
             name: [(line, self._mask(line)) for line in chain if line.family in (0, family)]
@@ -209,16 +209,15 @@ class _Walker:
 
     def run(self, bases: Sequence[Base], around: Sequence[Network]) -> list[Verdict]:
         """The verdicts for all services, for addresses that are in all of these prefixes."""
-        self._around = frozenset(around)
+        self._around, self._known = frozenset(around), {}
         alive = [Verdict(self._atoms.all, ACCEPT, None)]
         dropped: list[Verdict] = []
         for base in bases:
-            self._done = []
             undecided = 0
             for each in alive:
                 undecided |= each.mask
-            left = self._walk(base.chain, undecided, 0)
-            verdicts = [*self._done, Verdict(left, base.policy, None)]
+            decided, left = self._walk(base.chain)
+            verdicts = [*_within(undecided, decided), Verdict(left & undecided, base.policy, None)]
             dropped += [each for each in verdicts if each.action == DROP and each.mask]
             accepted = []
             for each in verdicts:
@@ -236,36 +235,47 @@ class _Walker:
         special = [number for network in self._around for number in by_prefix.get(network, ())]
         return sorted({*general, *special}) if special else general
 
-    def _walk(self, chain: str, mask: int, depth: int) -> int:
-        """Adds the verdicts of a chain for the services in `mask`; returns the services that it does not decide."""
-        if depth > _DEEPEST:
+    def _walk(self, chain: str, *above: str) -> tuple[list[Verdict], int]:
+        """The verdicts of a chain, which those `above` call, and the services that it does not decide."""
+        if chain in self._known:
+            return self._known[chain]
+        if chain in above or len(above) > _DEEPEST:
+            what = "jumps back to itself" if chain in above else f"is called by more than {_DEEPEST} others"
             raise ControlError(
-                f"chain {chain} jumps back to itself",
+                f"chain {chain.split()[-1]} {what}",
                 name="usage",
-                hint="remove the loop from the file; no rules were printed",
+                hint="correct the file; no rules were printed",
             )
         lines = self._chains.get(chain, [])
         fitting = self._fitting(chain)
         self._steps += len(fitting)
         if self._steps > _MOST_STEPS:
-            raise ControlError("these chains jump to each other too often", name="usage", hint="give fewer rules")
-        returned = 0
+            raise ControlError("these rules are too many for as many prefixes", name="usage", hint="give fewer rules")
+        done: list[Verdict] = []
+        mask, returned = self._atoms.all, 0
         for line, fits in (lines[number] for number in fitting):
             hit = mask & fits
             if not hit or any(self._around.isdisjoint(networks) != but for networks, but in line.addresses):
                 continue
             mask &= ~hit
             if line.target in (ACCEPT, DROP):
-                self._done.append(Verdict(hit, line.target, line))
+                done.append(Verdict(hit, line.target, line))
             elif line.target == RETURN:
                 returned |= hit
-            elif line.goes:
-                returned |= self._walk(line.target, hit, depth + 1)
             else:
-                mask |= self._walk(line.target, hit, depth + 1)
+                decided, left = self._walk(line.target, *above, chain)
+                done += _within(hit, decided)
+                returned |= left & hit if line.goes else 0
+                mask |= 0 if line.goes else left & hit
             if not mask:
                 break
-        return mask | returned
+        self._known[chain] = done, mask | returned
+        return self._known[chain]
+
+
+def _within(mask: int, verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The verdicts for these services only."""
+    return [replace(each, mask=each.mask & mask) for each in verdicts if each.mask & mask]
 
 
 def _index(lines: Sequence[tuple[Line, int]]) -> tuple[list[int], dict[Network, list[int]]]:
