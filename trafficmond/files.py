@@ -1,4 +1,4 @@
-"""Atomic replacement of a file: readers see the complete old one or the complete new one. What a path is."""
+"""Files of the daemon's own: replaced atomically, and opened without waiting for what is not a file. What a path is."""
 
 from __future__ import annotations
 
@@ -38,6 +38,31 @@ def replace(
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def opened(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file. Raises OSError, also for a pipe or a device in its place, which could block for ever."""
+    # A link to a terminal must not become ours.
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file. Raises OSError."""
+    with open(opened(path), "rb") as file:
+        return file.read()
+
+
+def append(path: Path, text: str) -> int:
+    """Appends ASCII text to a regular file, which is on the disk when this returns; the new size. Raises OSError."""
+    with open(opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
 
 
 def is_file(path: Path) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -150,12 +149,7 @@ class History:
 
     def _append(self, recorded: Recorded) -> None:
         self.number, self._last = recorded.number, recorded
-        line = json.dumps(asdict(recorded))
-        with self._path.open("a", encoding="ascii") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
+        size = files.append(self._path, json.dumps(asdict(recorded)) + "\n")
         self._lines += 1
         if self._lines > 2 * MOST_CHANGES or size > MOST_BYTES:
             self._shorten(MOST_CHANGES if size <= MOST_BYTES else self._lines // 4)
@@ -178,7 +172,7 @@ class History:
 
     def _read(self) -> tuple[Entry, list[Recorded]]:
         """The first line and the changes; an incomplete last line is left out."""
-        lines = self._path.read_text("ascii").split("\n")
+        lines = files.read(self._path).decode("ascii").split("\n")
         first = json.loads(lines[0])
         return first, [Recorded(**json.loads(line)) for line in lines[1:-1]]
 

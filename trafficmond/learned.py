@@ -64,7 +64,7 @@ class Learned:
     async def recall(self) -> None:
         """Restores what the last daemon saved. Never raises."""
         try:
-            learned = unpacked(await asyncio.to_thread(self._path.read_bytes))
+            learned = unpacked(await asyncio.to_thread(files.read, self._path))
             anew = self._engine.recall(learned, time.time())
             if anew:
                 await self._put_aside(f"{', '.join(anew)}: another version stored other values")

@@ -48,7 +48,7 @@ class Sources:
 
     def up_to_date(self, files: Files) -> Files:
         """`files` with the present rules of the daemon's own file. Raises ConfigError."""
-        there = _right(with_saved(Files(), self.own, self._cache))
+        there = _right(with_saved(Files(), self.own, self._cache, self._last_good.aside()))
         if list(map(id, there.saved)) == list(map(id, files.saved)):
             return files
         return with_own(files, there)
@@ -86,8 +86,9 @@ class Sources:
         return replace(inputs, settings=of, files=files, instead=instead)
 
     def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
-        """`inputs` with other rules for the daemon's own file, which is not written."""
-        files = replace(inputs.files, saved=(as_saved(self.own, saved),))
+        """`inputs` with other rules for the daemon's own file, which is not written. Raises ConfigError."""
+        there = as_saved(self.own, saved)
+        files = _right(replace(inputs.files, saved=(there,), mistakes=there.mistakes))
         return replace(inputs, saved=saved, files=files)
 
     async def saved(self) -> list[Table]:

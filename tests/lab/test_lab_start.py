@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -51,3 +52,25 @@ def test_a_reload_in_mid_start_is_done_after_it(prepared: Daemon) -> None:
     prepared.send_signal(signal.SIGHUP)
     prepared.wait(prepared.answers, "an answer on its socket")
     prepared.wait_status(lambda status: status["rules"]["prefixes"] == 4001, "the rule that came late")
+
+
+def test_pipes_in_place_of_its_files_hold_up_neither_start_nor_end() -> None:
+    """Opening a pipe waits for its other end, which nobody has."""
+    with Lab() as lab, Daemon(lab) as daemon:
+        daemon.control("add-cidr", "203.0.113.0/24", "--ttl", "1h")
+        daemon.control("add-cidr", "198.51.100.0/24", "--save")
+        daemon.stop()
+        daemon.start()  # it keeps a copy of the saved rules
+        daemon.stop()
+        state = daemon.database.parent
+        names = {path.name for path in state.iterdir() if path.is_file()} | {"probation.json"}
+        assert {"learned", "rules-by-hand.jsonl", "rules-history.jsonl", "rules.toml"} <= names
+        for name in names - {"flows.db"}:  # tests/store has its own
+            (state / name).unlink(missing_ok=True)
+            os.mkfifo(state / name)
+        daemon.start()
+        warnings = " ".join(daemon.status()["warnings"])
+        assert {name for name in names if name in warnings} == names - {"flows.db"}
+        assert daemon.control("rules", "198.51.100.0/24").stdout, "the last good copy"
+        daemon.control("add-cidr", "192.0.2.0/24", "--ttl", "1h")
+        assert daemon.stop() == 0

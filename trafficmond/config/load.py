@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trafficmond import files
 from trafficmond.config.declare import Report, declared, guess, read
 from trafficmond.config.flags import Flags
 from trafficmond.config.formats import BY_SUFFIX
@@ -75,7 +76,7 @@ class SettingsFile:
 def holds_settings(path: Path) -> bool:
     """Whether a TOML file has settings rather than rules; False if it cannot be read."""
     try:
-        found = tomllib.loads(path.read_text("utf-8")) if path.suffix == ".toml" else {}
+        found = tomllib.loads(files.read(path).decode("utf-8")) if path.suffix == ".toml" else {}
     except (OSError, ValueError, RecursionError):
         return False
     return bool(found) and not are_rules(found)

@@ -73,7 +73,7 @@ class Spool:
 
     def read(self, entry: Entry) -> tuple[dict[str, Any], bytes]:
         """The content of an entry. Raises OSError if the file cannot be read, ValueError if it is damaged."""
-        line, _, body = entry.path.read_bytes().partition(b"\n")
+        line, _, body = files.read(entry.path).partition(b"\n")
         about = json.loads(line)
         if not isinstance(about, dict) or about.get("bytes") != len(body):
             raise ValueError(f"{entry.path}: is damaged")

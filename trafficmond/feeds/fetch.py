@@ -67,7 +67,7 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
     except (FetchError, NoList) as error:
         log.warning("%s: %s; the list that was fetched last stays in use", feed.label, error)
         return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
-    changed = not path.exists() or path.read_bytes() != found.data
+    changed = not files.is_file(path) or files.read(path) != found.data
     if changed:
         files.replace(path, found.data, mode=0o644, durable=True)
     wrong = f", {found.wrong:,} lines are not prefixes" if found.wrong else ""

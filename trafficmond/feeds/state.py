@@ -37,7 +37,7 @@ def digest(url: str) -> str:
 def read(folder: Path) -> dict[str, Fetched]:
     """The states by label; empty if the file is missing or cannot be used: then all lists are fetched again."""
     try:
-        raw = json.loads((folder / STATE_NAME).read_text("utf-8"))
+        raw = json.loads(files.read(folder / STATE_NAME))
         return {label: _fetched(each) for label, each in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}

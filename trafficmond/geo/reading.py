@@ -94,7 +94,7 @@ class Databases:
     def _copied(self, path: Path) -> Database | None:
         try:
             copy = self._copy(path)
-            return Database(path, _mark(copy), read(copy.read_bytes()))
+            return Database(path, _mark(copy), read(files.read(copy)))
         except (OSError, Damaged):
             return None
 
@@ -106,7 +106,7 @@ class Databases:
             with contextlib.suppress(OSError):
                 if _mark(copy)[:2] == _mark(path)[:2]:
                     return []
-            files.replace(copy, path.read_bytes(), modified_ns=status.st_mtime_ns)
+            files.replace(copy, files.read(path), modified_ns=status.st_mtime_ns)
         except OSError as error:
             return [Mistake(str(path), f"cannot be kept for the next start: {error.strerror or error}")]
         return []
@@ -128,7 +128,7 @@ def _load(path: Path, mark: tuple[int, ...]) -> Database:
     """Reads one database. Raises OSError, Damaged."""
     if mark[1] > _MAX_FILE_BYTES:
         raise Damaged(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
-    database = Database(path, mark, read(path.read_bytes()))
+    database = Database(path, mark, read(files.read(path)))
     if not any(database.knows(kind, family) for kind in ("country", "asn") for family in (4, 6)):
         raise Damaged("it has no countries or autonomous systems")
     return database

@@ -6,7 +6,6 @@ Nothing depends on this file: unreadable lines are ignored and reported.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class ByHand:
     def read(self, now: float) -> tuple[list[Table], str]:
         """The rules that have not ended by `now` (epoch s), the latest last, and the error of the file, if any."""
         try:
-            lines = self._path.read_bytes().splitlines()
+            lines = files.read(self._path).splitlines()
         except FileNotFoundError:
             self._whole = True
             return [], ""
@@ -75,10 +74,7 @@ class ByHand:
 
     def _append(self, lines: Sequence[str]) -> None:
         self._whole = False  # until the write is complete
-        with self._path.open("a", encoding="ascii") as file:
-            file.writelines(f"{line}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        files.append(self._path, "".join(f"{line}\n" for line in lines))
         self._lines += len(lines)
         self._whole = True
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from trafficmond.errors import Mistake
-from trafficmond.files import is_file
+from trafficmond.files import is_file, opened
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.readers import read_json, read_list, read_toml
@@ -217,16 +217,11 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
     """The file's stamp and content, with no change in between. Raises OSError."""
     for _ in range(_READS):
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(opened(path), "rb") as file:
             before = os.fstat(file.fileno())
             if before.st_size > _MAX_FILE_BYTES:
                 raise OSError(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB; split it")
-            data = file.read(_MAX_FILE_BYTES + 1) or b""  # None: reading would block
+            data = file.read(_MAX_FILE_BYTES + 1)
             if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
                 return _stamp(before), data
     raise OSError("it is being written; its next change will be seen")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """For `open`: does not wait for the writer of a pipe that has replaced the file."""
-    return os.open(path, flags | os.O_NONBLOCK)

@@ -49,7 +49,7 @@ class LastGood:
         if held and held[0] == meaning:
             return held[1]
         try:
-            rules = parse(self._copy(path).read_bytes(), str(path))
+            rules = parse(files.read(self._copy(path)), str(path))
         except OSError:
             return None
         if rules.mistakes:
@@ -99,7 +99,7 @@ def digest(folder: Path, *, durable: bool = False) -> str:
     for copy in sorted(folder.iterdir()):
         if copy.name.startswith("."):
             continue
-        with copy.open("rb") as file:
+        with open(files.opened(copy), "rb") as file:
             data = file.read()
             if durable:
                 os.fsync(file.fileno())

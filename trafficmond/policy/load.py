@@ -14,7 +14,6 @@ import numpy as np
 
 from trafficmond import npt
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.files import mode
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.classes import Classes, TooManyClasses
@@ -27,6 +26,7 @@ from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 # bound: prefixes of all files | the files are refused; the rules in force stay
 _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered IPv6 hosts)
+_SHOWN_NOTES = 20
 _ALIKE_SHOWN = 10  # rules that could be one
 _HINT = "nothing was changed; trafficctl check names every mistake"
 
@@ -47,6 +47,11 @@ class Policy:
     notes: tuple[Mistake, ...] = ()
     parts: tuple[Rules, ...] = ()  # the parts that it was made of
     default_shadow: Action | None = None  # the default for incoming packets if it were in force
+
+    @property
+    def warnings(self) -> list[str]:
+        """The notes in words: the first ones of many."""
+        return [str(note) for note in self.notes[:_SHOWN_NOTES]]
 
     def begins_as(self, other: Policy) -> int:
         """A lower bound of the common beginning of both, in rules: those of files that were not read again."""
@@ -107,7 +112,7 @@ def read_files(
     if cidr_dir is not None:
         collector.read_folder(cidr_dir, elsewhere, instead)
     parts = tuple(collector.parts)
-    if saved is not None and mode(saved):
+    if saved is not None and os.path.lexists(saved):
         collector.read(saved, read_own)
     collector.forget_unread()
     notes = (*collector.notes, *(() if geography is None else geography.notes))
@@ -131,10 +136,11 @@ def read_last_good(
     return with_saved(Files(tuple(collector.parts)), saved, cache)
 
 
-def with_saved(files: Files, saved: Path, cache: Cache) -> Files:
-    """`files` with the present rules of the daemon's own file."""
-    collector = Collector(cache)
-    if mode(saved):
+def with_saved(files: Files, saved: Path, cache: Cache, last_good: LastGood | None = None) -> Files:
+    """`files` with the present rules of the daemon's own file, or with `last_good` those last read, if it is
+    unreadable."""
+    collector = Collector(cache, last_good)
+    if os.path.lexists(saved):
         collector.read(saved, read_own)
     mistakes, notes = (*files.mistakes, *collector.mistakes), (*files.notes, *collector.notes)
     return Files(files.parts, tuple(collector.parts), mistakes, notes)

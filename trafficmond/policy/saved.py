@@ -25,7 +25,7 @@ def read_saved(path: Path) -> list[dict[str, Any]]:
     Raises OSError, or ConfigError if the file has mistakes, so that saving does not lose its content.
     """
     try:
-        data = path.read_bytes()
+        data = files.read(path)
     except FileNotFoundError:
         return []
     mistakes = read_own(data, str(path)).mistakes

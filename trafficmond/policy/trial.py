@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class Kept:
 def read(path: Path) -> Kept:
     """Reads the file; empty if there is none. Raises OSError, ValueError."""
     try:
-        checksum, _, body = path.read_bytes().partition(b"\n")
+        checksum, _, body = files.read(path).partition(b"\n")
         if checksum != _sum(body):
             raise ValueError("it was damaged, or changed by another program")
         found = json.loads(body)
@@ -69,8 +70,13 @@ def keep(path: Path, kept: Kept) -> None:
     if kept == Kept():
         path.unlink(missing_ok=True)
     else:
-        body = json.dumps(dataclasses.asdict(kept), default=str).encode()
+        body = json.dumps(dataclasses.asdict(kept), default=_plain).encode()
         files.replace(path, _sum(body) + b"\n" + body, durable=True)
+
+
+def _plain(value: object) -> float | str:
+    """A value that JSON does not have: the end of a rule as rules read it, else its text."""
+    return value.timestamp() if isinstance(value, datetime) else str(value)
 
 
 def confirmed(settings: Settings, kept: Kept) -> Settings | None:
@@ -140,7 +146,7 @@ def fingerprint(settings: Settings, instead: Path | None = None) -> str:
     for name, path in _sources(settings, instead):
         found.update(json.dumps(name).encode())
         try:
-            data = path.read_bytes() if files.is_file(path) else b""
+            data = files.read(path)
         except OSError:
             data = b""
         found.update(len(data).to_bytes(8, "little") + data)

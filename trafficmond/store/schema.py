@@ -7,13 +7,12 @@ the size of the file, and retention takes milliseconds.
 
 from __future__ import annotations
 
-import errno
 import sqlite3
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trafficmond import files
 from trafficmond.errors import StoreError
 
 if TYPE_CHECKING:
@@ -183,9 +182,7 @@ def examine(path: Path) -> bool:
     Raises StoreError if it belongs to another program or to a newer trafficmond, OSError if it cannot be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")  # a pipe would block
-        with path.open("rb") as file:
+        with open(files.opened(path), "rb") as file:
             header = file.read(_HEADER_BYTES)
     except FileNotFoundError:
         return True

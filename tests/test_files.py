@@ -1,0 +1,44 @@
+"""Files of the daemon's own: what stands in the place of one never holds anybody up."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trafficmond import files
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        Path.mkdir,
+        _socket,
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("/dev/ptmx"),
+    ],
+)
+@pytest.mark.parametrize("use", [files.read, lambda path: files.append(path, "x")])
+def test_what_is_no_file_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], None], use: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "state"
+    make(path)
+    with pytest.raises(OSError, match="state"):
+        use(path)
+
+
+def test_a_file_is_read_and_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    assert [files.append(path, text) for text in ("one\n", "two\n")] == [4, 8]
+    assert files.read(path) == b"one\ntwo\n"
