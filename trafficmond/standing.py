@@ -161,7 +161,7 @@ class Standing:
 
     async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
         """Recompiles the rules with inputs changed by `alter`; during a probation, both the confirmed rules and those
-        on probation. Raises ConfigError, DatapathError: then nothing changed."""
+        on probation, which are then stored. Raises ConfigError, DatapathError: then nothing changed."""
         self.expire_probation()
         base = await self.made(self.base, alter) if self.base else None
         inputs, new = await self.made(self.now, alter, draft)
@@ -177,6 +177,9 @@ class Standing:
                 self._put_on_trial(self.now.in_force, self.now.inputs.settings)
             raise
         self.put(Side(inputs, new), confirmed)
+        known = self.kept.trial
+        if known and (known.runtime, known.saved) != (inputs.runtime, inputs.saved):
+            await self.keep(replace(self.kept, trial=replace(known, runtime=inputs.runtime, saved=inputs.saved)))
         return new
 
     def _put_on_trial(self, tried: InForce, settings: Settings, until: float | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rulebook_book import Book
+from rulebook_book import RULE, Book
 
 
 @pytest.fixture
@@ -14,3 +14,10 @@ def book(tmp_path: Path) -> Book:
     made.write("one.toml", '[[rule]]\ncidr = "198.51.100.0/24"\naction = "drop"\n')
     made.run(made.rules.load())
     return made
+
+
+@pytest.fixture
+def started(book: Book) -> Book:
+    book.write("a.toml", RULE)
+    book.run(book.rules.load())
+    return book

@@ -20,7 +20,9 @@ from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import MAX_ID
 from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.standing import recalled
 
+RULE = '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n'
 DROP = {"cidr": "192.0.2.0/24", "action": "drop", "direction": "ingress"}
 
 
@@ -103,3 +105,18 @@ class Book:
         assert self.rules.in_force is not None
         decided = explain(self.rules.in_force.policy, address, Direction.INGRESS, time.time())[0]
         return f"{decided.reason} {decided.action}"
+
+
+def actions(book: Book) -> list[str]:
+    """Whether the rule by hand, that of cidr.d and the other one drop."""
+    return [book.action(address).split()[1] for address in ("192.0.2.1", "203.0.113.1", "192.88.99.1")]
+
+
+def restarted(book: Book, *, until: float | None) -> tuple[bool, str]:
+    """A new daemon over a kernel that tells such an end; whether the files were refused, and what is not known."""
+    book.rules, book.on_trial_until = book.restarted(), until
+    settings, kept, untold = recalled(book.settings)
+    book.rules.standing.recall(kept, untold)
+    refused = settings is not book.settings
+    book.run(book.rules.load_confirmed(settings) if refused else book.rules.load())
+    return refused, book.rules.standing.error

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rulebook_book import DROP, Book
+from rulebook_book import DROP, RULE, Book, actions, restarted
 
 from trafficmond.config.load import load_settings
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.policy import trial
 from trafficmond.policy.entries import entries
-from trafficmond.standing import Begin, Standing, recalled
+from trafficmond.standing import Begin, Standing
 
-RULE = '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n'
 OTHER = '[[rule]]\ncidr = "192.88.99.0/24"\naction = "drop"\n'
 TRY = Begin("ada", "a change", 60.0)
 
@@ -25,28 +24,6 @@ def ends(book: Book) -> None:
     """The kernel has ended it by itself."""
     book.on_trial_until = time.time() - 1
     assert book.run(book.rules.expire_probation())
-
-
-@pytest.fixture
-def started(book: Book) -> Book:
-    book.write("a.toml", RULE)
-    book.run(book.rules.load())
-    return book
-
-
-def actions(book: Book) -> list[str]:
-    """Whether the rule by hand, that of cidr.d and the other one drop."""
-    return [book.action(address).split()[1] for address in ("192.0.2.1", "203.0.113.1", "192.88.99.1")]
-
-
-def restarted(book: Book, *, until: float | None) -> tuple[bool, str]:
-    """A new daemon over a kernel that tells such an end; whether the files were refused, and what is not known."""
-    book.rules, book.on_trial_until = book.restarted(), until
-    settings, kept, untold = recalled(book.settings)
-    book.rules.standing.recall(kept, untold)
-    refused = settings is not book.settings
-    book.run(book.rules.load_confirmed(settings) if refused else book.rules.load())
-    return refused, book.rules.standing.error
 
 
 @pytest.mark.parametrize("how", ["rollback", "end", "confirm"])
