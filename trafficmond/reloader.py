@@ -113,7 +113,7 @@ class Reloader:
                 *([f"it takes the place of what was on probation: {last.what}"] if last else []),
                 *_empty(folder),
                 f"{was} -> {now}{default}",
-                *map(str, tried.policy.notes[:_SHOWN_MISTAKES]),
+                *tried.policy.warnings,
                 *parts.probation_notes()[1:],  # the reply itself says how long is left
             ]
             change = AuditEntry(

@@ -158,7 +158,7 @@ def _warnings(parts: Parts) -> list[str]:
     if parts.rulebook.trouble:
         found.append(parts.rulebook.trouble)
     if parts.rulebook.in_force:
-        found += [str(note) for note in parts.rulebook.in_force.policy.notes[:20]]
+        found += parts.rulebook.in_force.policy.warnings
     return found
 
 

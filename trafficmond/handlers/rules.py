@@ -266,12 +266,13 @@ class Rules(Handler):
             changed = await self._reloader.try_out("reload", call.caller, "", within_s)
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
+        warnings = dict.fromkeys([*in_force.policy.warnings, *self._parts.warnings.values()])
         return {
             "generation": in_force.generation,
             **asdict(count(in_force.policy)),
             "took_s": time.monotonic() - began,
             "changed": changed,
-            "warnings": [text for text in self._parts.warnings.values() if text not in changed],
+            "warnings": [text for text in warnings if text not in changed],
         }
 
 
