@@ -131,6 +131,7 @@ class Host:
         self.check_pins()
         self._exposure.check()
         found = [] if self._datapath.attached else [_nothing(self._settings)]
+        found += [f"{each.name}: {attachments.AWAY}" for each in self._datapath.attached.values() if each.away]
         refused = list(self._datapath.refused.values())
         if len(refused) > _SHOWN:
             names = [each.interface for each in refused]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficmond import __version__
+from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
 from trafficmond.policy.counts import RuleCounts, count
@@ -198,7 +199,7 @@ def interface_rows(parts: Parts) -> list[Row]:
         row = {
             "name": done.name,
             "ifindex": done.ifindex,
-            "mode": done.mode,
+            "mode": AWAY if done.away else done.mode,
             "dispatcher": done.shared.dispatcher if done.shared else None,
             "chain": done.shared.chain if done.shared else None,
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tmlab import Daemon, Lab, Listener, Sender
+from tmlab import Daemon, Lab, Listener, Namespace, Sender
 from tmlab.daemon import remove_pins
 from tmlab.packets import udp
 
@@ -109,7 +109,8 @@ def test_nothing_watched_is_the_first_line(lab: Lab) -> None:
         lab.host.ip(f"link del {lab.links[0].host}")
         status = daemon.wait_status(lambda s: s["unwatched"], "its loss")
         assert "no interface is watched" in status["warnings"][0]
-        assert f"no longer watching {lab.links[0].host}: it was removed" in daemon.said()
+        gone = f"no longer watching {lab.links[0].host}: it was removed"
+        daemon.wait(lambda: gone in daemon.said(), "the log")
 
 
 def test_more_than_can_be_watched_are_said_first(lab: Lab) -> None:
@@ -162,3 +163,32 @@ def test_pins_that_were_removed_are_said_and_no_reason_to_leave_an_interface_ope
     daemon.start()
     assert "have been removed" not in str(daemon.status()["warnings"])
     assert dropped(lab)
+
+
+@pytest.fixture
+def elsewhere(lab: Lab) -> Iterator[Namespace]:
+    """A network namespace in which no interface has the number of another one."""
+    third = Namespace(f"{lab.name}-third")
+    lab.host.run("ip", "netns", "add", third.name)
+    yield third
+    lab.host.run("ip", "netns", "del", third.name)
+
+
+def test_one_that_is_moved_to_another_namespace_is_said_and_watched_again(lab: Lab, elsewhere: Namespace) -> None:
+    link, other = lab.links
+    with Daemon(lab, SETTINGS, interfaces=[link.host, other.host, "new*"]) as daemon:
+        daemon.control("ban", BAD)
+        index = lab.host.link(other.host)["ifindex"]
+        lab.host.ip(f"link set {other.host} netns {elsewhere}")
+        status = daemon.wait_status(lambda s: watched(s) == {link.host}, "the other to be missed")
+        assert status["warnings"][0].startswith(f"{other.host}: it left this network namespace")
+        elsewhere.ip(f"link set {other.host} netns {lab.host}")
+        status = daemon.wait_status(lambda s: watched(s) == {link.host, other.host}, "it to be back")
+        assert status["unwatched"] == []
+        lab.host.ip(f"addr add {other.host_ip}/24 dev {other.host}", f"link set {other.host} up")
+        assert dropped(lab, 1)
+        lab.host.ip(f"link set {other.host} netns {elsewhere}")
+        daemon.wait_status(lambda s: watched(s) == {link.host}, "it to be missed again")
+        lab.host.ip(f"link add new0 index {index} type veth peer name new1")
+        status = daemon.wait_status(lambda s: {"new0", "new1"} <= watched(s), "another one with its number")
+        assert f"{other.host} does not exist" in status["unwatched"][0]

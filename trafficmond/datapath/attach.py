@@ -49,6 +49,7 @@ class Attachment:
     notes: list[str] = field(default_factory=list)
     mtu: int = 0  # of the interface then
     shared: share.Shared | None = None  # with other XDP programs
+    away: bool = False  # the interface was moved to another network namespace
     _config: int = -1  # map that identifies our program in a dispatcher
     _links: dict[str, int] = field(default_factory=dict)
 

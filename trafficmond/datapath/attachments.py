@@ -26,6 +26,7 @@ MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
+AWAY = "it left this network namespace, and the filter with it; if it comes back it is watched as before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,18 @@ class Attachments:
     def update(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to the present interfaces that the settings choose; returns changes and new failures.
 
-        An interface that a pattern once chose stays attached while both exist, whatever happens to routes and names. A
-        failure of one interface raises nothing, since the others matter too: `refused` keeps the reasons.
+        An interface that a pattern once chose stays attached while both exist, whatever happens to routes and names, in
+        another network namespace too. A failure of one interface raises nothing, since the others matter too: `refused`
+        keeps the reasons.
         """
         found = {interface.ifindex: interface for interface in present}
         self.check_pins()
         changes = [
-            self._detach_one(ifindex, ifindex in found)
+            self._detach_one(ifindex, found.get(ifindex))
             for ifindex in list(self.attached)
-            if not self._stays(ifindex, selection)
+            if not self._stays(ifindex, found.get(ifindex), selection)
         ]
+        changes += [change for ifindex in self.attached if (change := self._followed(ifindex, ifindex in found))]
         wanted = {
             ifindex: interface
             for ifindex, interface in found.items()
@@ -105,9 +108,25 @@ class Attachments:
         )
         return self._lost_pins
 
-    def _stays(self, ifindex: int, selection: Selection) -> bool:
+    def _stays(self, ifindex: int, present: Interface | None, selection: Selection) -> bool:
         """Whether an attachment still exists, and is still chosen."""
-        return self.attached[ifindex].alive() and self._choices.hold(ifindex, selection.patterns)
+        return self._exists(ifindex, present) and self._choices.hold(ifindex, selection.patterns)
+
+    def _exists(self, ifindex: int, present: Interface | None) -> bool:
+        """Whether an attachment exists. A present interface without a program is another one, which has the number of
+        one that was moved to another network namespace."""
+        done = self.attached[ifindex]
+        return done.alive() and (present is None or done.shared is not None or present.xdp_prog_id > 0)
+
+    def _followed(self, ifindex: int, here: bool) -> AttachmentChange | None:
+        """Notes whether an interface is in this network namespace; returns the change."""
+        done = self.attached[ifindex]
+        if done.away is not here:
+            return None
+        done.away = not here
+        if here:
+            return AttachmentChange(ATTACHED, done.name, f"watching {done.name} again, as before", done.mode)
+        return AttachmentChange(FAILED, done.name, f"{done.name}: {AWAY}")
 
     def _was_left(self, ifindex: int, selection: Selection) -> bool:
         """Whether an interface that no pattern chooses now was attached by an earlier daemon for a pattern still in the
@@ -175,10 +194,10 @@ class Attachments:
             raise DatapathError(what, hint="select fewer interfaces with the setting `interfaces`")
         return free[0]
 
-    def _detach_one(self, ifindex: int, present: bool) -> AttachmentChange:
+    def _detach_one(self, ifindex: int, present: Interface | None) -> AttachmentChange:
         """Ends an attachment that is no longer chosen, or has ended already; returns the reason in words."""
+        ended, pinned = not self._exists(ifindex, present), self._pins.has_xdp(ifindex)
         done = self.attached.pop(ifindex)
-        ended, pinned = not done.alive(), self._pins.has_xdp(ifindex)
         attach.detach(done, self._pins)
         self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
         if ended and present and not pinned and not self._lost_pins:
