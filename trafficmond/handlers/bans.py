@@ -70,12 +70,7 @@ class Bans(Handler):
             wanted = replace(wanted, forced=True)
             done = await self._ban_by_force(wanted)
         else:
-            try:
-                spared.refuse(network, "ban")
-            except Refused as refusal:
-                if not wanted.ports:
-                    raise
-                raise Refused(str(refusal), hint="only a ban from all services can be forced") from None
+            spared.refuse(network, "ban", "only a ban from all services can be forced" if wanted.ports else "")
             done = parts.bans.add(wanted)
         if done == before:
             return {"ban": _row(done), "notes": [f"{shown(network)} has this ban already"]}

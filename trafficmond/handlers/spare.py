@@ -28,15 +28,16 @@ class Spared:
                 rule = policy.rules[int(policy.owner[row])]
                 self._protected.append((networks.parse(policy.prefixes.text(row)), rule))
 
-    def refuse(self, network: Network, what: str) -> None:
-        """Raises Refused if `network` contains an address that this host or its administrator needs."""
+    def refuse(self, network: Network, what: str, hint: str = "") -> None:
+        """Raises Refused, with this hint or how to do it anyway, if `network` contains an address that this host or its
+        administrator needs."""
         for address, host in self._hosts:
             if networks.within(host, network):
                 raise Refused(
                     f"somebody is logged in from {address}"
                     if host == network
                     else f"{shown(network)} holds {address}; somebody is logged in from there",
-                    hint="use --force to do it anyway",
+                    hint=hint or "use --force to do it anyway",
                 )
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
@@ -45,12 +46,12 @@ class Spared:
                     f"{shown(network)} is guarded ({rule.name} of this host)"
                     if alone
                     else f"{shown(network)} holds {inner.network_address}, which is guarded ({rule.name} of this host)",
-                    hint=f"its packets pass in any case; use --force for a {what} that drops them too",
+                    hint=hint or f"its packets pass in any case; use --force for a {what} that drops them too",
                 )
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
                     f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",
-                    hint="use --force to take it out of the allowlist",
+                    hint=hint or "use --force to take it out of the allowlist",
                 )
 
 
