@@ -314,3 +314,15 @@ def test_more_rules_that_end_over_one_another_than_the_kernel_looks_at_are_repor
                 assert (CROWDED in said["notes"]) is (length == 33 - PARENTS_MAX)
 
     asyncio.run(run())
+
+
+def test_a_reload_tells_what_is_not_in_force(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            folder = ask.parts.settings.cidr_dir
+            (folder / "gone.toml").symlink_to(folder / "nowhere.toml")
+            for _ in range(2):
+                (warning,) = (await ask("Reload"))["warnings"]
+                assert warning.startswith(f"{folder / 'gone.toml'}: cannot be read")
+
+    asyncio.run(run())
