@@ -229,6 +229,7 @@ def test_rules_that_nothing_meets(tmp_path: Path) -> None:
             found = await ask("Rules", unused_s=3600.0)
             assert [row["label"] for row in found["rules"]] == ["quiet"]
             assert "no flow is stored yet" in found["notes"][0]
+            assert "unused_s: -5 s" in (await ask.refused("Rules", unused_s=-5.0))[1]
 
     asyncio.run(run())
 

@@ -87,12 +87,11 @@ def parse_network(text: str, name: str = "cidr") -> Network:
     return parsed(name, networks.parse, text)
 
 
-def parse_ttl(seconds: float) -> float:
-    """The duration of a rule or ban in seconds. Raises ConfigError."""
+def parse_ttl(seconds: float, name: str = "ttl_s") -> float:
+    """The duration of a rule or ban in seconds: the parameter `name`. Raises ConfigError."""
     if not 0 < seconds <= _LONGEST_S:  # NaN neither
-        raise ConfigError(
-            [Mistake("ttl_s", f"{seconds:g} s is not a valid duration; use more than 0 and at most 100 years")]
-        )
+        what = f"{seconds:g} s is not a valid duration; use more than 0 and at most 100 years"
+        raise ConfigError([Mistake(name, what)])
     return seconds
 
 

@@ -58,7 +58,9 @@ class Rules(Handler):
 
         `within`: only rules that overlap a prefix; `unused_s`: only rules that no flow has matched for so long.
         """
-        used, notes = (None, list[str]()) if unused_s is None else await self._used(time.time() - parse_ttl(unused_s))
+        used, notes = None, list[str]()
+        if unused_s is not None:
+            used, notes = await self._used(time.time() - parse_ttl(unused_s, "unused_s"))
         async for page in paged(call, self._pages(within, used)):
             yield {"rules": page, "notes": notes or None}
             notes = []
