@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from trafficmond.flows.table import FlowTable
 from trafficmond.model import Action
 from trafficmond.verdict import verdict_word
 
+ROOT = Path(__file__).resolve().parents[2]
 T0 = 1_700_000_000.0
 WORDS = [verdict_word(Action.MONITOR), verdict_word(Action.DROP), verdict_word(Action.ALLOW, rule=7)]
 
@@ -222,3 +226,17 @@ def test_addresses_and_community_ids_are_those_of_python() -> None:
             ends = part[f"{side}_hi"], part[f"{side}_lo"], part["family"]
             assert compiled.addresses(*ends) == batch.addresses(*ends)
         assert community_ids(part) == community_texts(part, digests(part))
+
+
+def test_sha_1_without_the_instructions_of_the_cpu_is_that_of_python(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.so"
+    source = '#include "host_texts.h"\nvoid plain(__u32 *h, const __u8 *block) { tm_sha1_block(h, block); }\n'
+    command = ["cc", "-O2", "-shared", "-fPIC", f"-I{ROOT / 'bpf'}", "-x", "c", "-", "-o", str(plain)]
+    subprocess.run(command, input=source, text=True, check=True)
+    loaded, pick = ctypes.CDLL(str(plain)), np.random.default_rng(5)
+    for length in range(56):
+        message = pick.bytes(length)
+        state = np.array([0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0], np.uint32)
+        block = message + b"\x80" + bytes(55 - length) + (8 * length).to_bytes(8, "big")
+        loaded.plain(ctypes.c_void_p(state.ctypes.data), block)
+        assert state.astype(">u4").tobytes() == hashlib.sha1(message, usedforsecurity=False).digest()
