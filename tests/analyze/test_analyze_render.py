@@ -18,6 +18,7 @@ from reports import HOSTILE, report
 
 from trafficmond.analyze.render import data as data_render
 from trafficmond.analyze.render import figures, page, text
+from trafficmond.analyze.render.usage import pictures
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
 
@@ -281,3 +282,15 @@ def test_the_page_prints(tmp_path: Path) -> None:
 def test_hostile_is_hostile() -> None:
     """The label above must keep what the tests lean on."""
     assert all(piece in HOSTILE for piece in ("<script>", "\u202e", "\x1b", "\n", '"', "&"))
+
+
+def test_hours_that_are_too_few_to_draw_are_sums() -> None:
+    def page(hours: int) -> str:
+        keys = {"nginx.service": [(10, 2000)] * hours, "kernel": [(0, 1)] * hours}
+        return "".join(pictures({"usage": {"unit": {"first": 0.0, "step": 3600.0, "keys": keys}}}))
+
+    assert ("Bytes up and down over time" in page(3), "Bytes up and down over time" in page(2)) == (True, False)
+    assert re.findall(r'"name">(.*?)</span><span class="number">(.*?)<', page(2)) == [
+        ("nginx.service", "20 B"),
+        ("kernel", "0 B"),
+    ]

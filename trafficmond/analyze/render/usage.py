@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +11,7 @@ from trafficmond.analyze.render import figures as f
 from trafficmond.analyze.render.exchange import exchange
 
 _LINES = 6  # ends with a time line of their own
+_DRAWN = 3  # bars, from which on a time line says more than a sum
 
 
 def pictures(report: Mapping[str, Any]) -> Iterator[str]:
@@ -20,37 +21,40 @@ def pictures(report: Mapping[str, Any]) -> Iterator[str]:
         if drawing:
             yield f'<section class="card"><h2>{escape(shown["left"].capitalize())} and {escape(shown["right"])}</h2>'
             yield f'<p class="legend">by bytes, up and down together</p>{drawing}</section>'
-    yield from _countries(report.get("countries") or ())
+    countries = [(row["country"], row["up"], row["down"]) for row in report.get("countries") or ()]
+    yield from _sums("Countries", "country", countries)
     for kind, lines in (report.get("usage") or {}).items():
         yield from _time_lines(kind, lines)
 
 
-def _countries(countries: Any) -> Iterator[str]:
-    if not countries:
+def _sums(title: str, what: str, sums: Sequence[tuple[str, int, int]]) -> Iterator[str]:
+    """Bytes up and down of each, largest first."""
+    if not sums:
         return
-    most = max(row["up"] + row["down"] for row in countries) or 1
-    yield '<section class="card"><h2>Countries</h2><div class="head"><span>country</span><span>up</span>'
-    yield '<span>down</span></div><ul class="rows">'
-    for row in countries:
-        share = charts.share(100 * (row["up"] + row["down"]) / most)
-        yield f'<li><span class="name">{escape(f.plain(row["country"] or "")) or "(none)"}</span>'
-        yield f'<span class="number">{f.size(row["up"])}</span><span class="number">{f.size(row["down"])}</span>'
-        yield f"{share}</li>"
+    most = max(up + down for _, up, down in sums) or 1
+    yield f'<section class="card"><h2>{escape(title)}</h2><div class="head"><span>{escape(what)}</span>'
+    yield '<span>up</span><span>down</span></div><ul class="rows">'
+    for name, up, down in sums:
+        yield f'<li><span class="name">{escape(f.plain(name or "")) or "(none)"}</span>'
+        yield f'<span class="number">{f.size(up)}</span><span class="number">{f.size(down)}</span>'
+        yield f"{charts.share(100 * (up + down) / most)}</li>"
     yield "</ul></section>"
 
 
 def _time_lines(kind: str, lines: Mapping[str, Any]) -> Iterator[str]:
-    """One for each key, all with the same time scale."""
-    shown = [(name, bins) for name, bins in lines["keys"].items() if any(up + down for up, down in bins)][:_LINES]
-    if not shown:
+    """One for each key, all with the same time scale; sums if there is hardly a time to draw."""
+    shown = [(name, bins) for name, bins in lines["keys"].items() if any(up + down for up, down in bins)]
+    sums = [(name, *(sum(each[side] for each in bins) for side in (0, 1))) for name, bins in shown]
+    count = max((len(bins) for _, bins in shown), default=0)
+    if count < _DRAWN:
+        yield from _sums(f"Usage by {kind}", kind, sums)
         return
-    first, step, count = lines["first"], lines["step"], len(shown[0][1])
+    first, step = lines["first"], lines["step"]
     ends = [f.moment(at, max(step, 3600)) for at in (first, first + step * count / 2, first + step * count)]
     times = "".join(f"<span>{escape(text)}</span>" for text in ends)
     yield f'<section class="card"><h2>Usage by {escape(kind)}</h2><p class="legend"><span><i></i>down in '
     yield f'{f.span(step)}</span><span><i class="up"></i>up</span></p>'
-    for name, bins in shown:
-        up, down = (sum(each[side] for each in bins) for side in (0, 1))
+    for (name, bins), (_, up, down) in zip(shown[:_LINES], sums[:_LINES], strict=True):
         total = f"{f.size(up)} up, {f.size(down)} down"
         yield f'<h3 class="line">{escape(f.plain(name)) or "(none)"} <span>{escape(total)}</span></h3>'
         yield f'<div class="chart">{charts.updown(bins, first, step)}</div>'
