@@ -11,7 +11,7 @@ CSS = """
   --critical-bg: #fbe7ec; --high-bg: #fdeaea; --medium-bg: #fdf1e0; --low-bg: #e3f2f8; --good-bg: #e4f5ea;
   --mono: ui-monospace, "SF Mono", "Cascadia Mono", "DejaVu Sans Mono", Menlo, Consolas, monospace;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --page: #10151c; --card: #19212b; --line: #2c3744; --faint: #222c38;
     --text: #e7ecf2; --soft: #9fabba; --link: #8bb8ff;
@@ -145,14 +145,7 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 
   dl.facts { grid-template-columns: repeat(2, minmax(0, 1fr)); padding: .6rem .7rem .65rem; }
 }
 @media print {
-  :root {
-    color-scheme: light;
-    --page: #fff; --card: #fff; --line: #c9ced5; --faint: #eceff2; --text: #000; --soft: #444; --bar: #3b76d6;
-    --bar-soft: #c9daf6; --drop: #d9480f; --up: #0f9d8a; --c0: #3b76d6; --c1: #0f9d8a; --c2: #c2571a; --c3: #8a5bd1;
-    --c4: #b3852b; --c5: #c43d76; --c6: #4f8a3a; --critical: #9c1c34; --high: #c92a2a; --medium: #b05a00;
-    --low: #1c7293; --good: #1b7a3d; --critical-bg: #fbe7ec; --high-bg: #fdeaea; --medium-bg: #fdf1e0;
-    --low-bg: #e3f2f8; --good-bg: #e4f5ea;
-  }
+  :root { color-scheme: light; --page: #fff; --line: #c9ced5; --faint: #eceff2; --text: #000; --soft: #444; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   .card, .tiles { break-inside: avoid; } .card.long { break-inside: auto; }
