@@ -35,7 +35,7 @@ def request(**changes: Any) -> bytes:
         "layout": layout_name(SIZES),
         "sizes": [2, 1024, 32768, 1],
     }
-    whole |= {"seed": 1, "owners": True, "maps": list(MAPS)} | changes
+    whole |= {"seed": 1, "owners": True, "maps": list(MAPS), "direct": False} | changes
     return json.dumps({key: value for key, value in whole.items() if value is not None}).encode()
 
 

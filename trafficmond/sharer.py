@@ -2,8 +2,7 @@
 
 It answers one request on the socket at its standard input and ends. The permissions of the socket decide who may send
 requests. A request adds our program, with the maps of the client, to the chain of an interface, removes the program
-with these maps, looks whether it is there, or checks whether the kernel supports this. Only the installed data path is
-loaded, and nothing else is changed.
+with these maps, or looks whether it is there. Only the installed data path is loaded, and nothing else is changed.
 """
 
 from __future__ import annotations
@@ -65,13 +64,9 @@ def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
 def _join(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
     modes = [mode for mode in (XdpMode.NATIVE, XdpMode.GENERIC) if mode in asked["modes"]]
     opened, config = _ours(asked, fds)
-    libxdp.join(ifindex, modes, opened, _ids([config, *fds[len(MAPS) :]]))
+    fds, direct = (fds[:-1], fds[-1]) if asked["direct"] else (fds, None)
+    libxdp.join(ifindex, modes, opened, _ids([config, *fds[len(MAPS) :]]), direct)
     return _look(asked, ifindex, [config])
-
-
-def _try(asked: Mapping[str, Any], _: int, fds: Sequence[int]) -> dict[str, Any]:
-    libxdp.look_at_kernel(_ours(asked, fds)[0])
-    return {}
 
 
 def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], libbpf.Object], int]:
@@ -114,7 +109,6 @@ _ACTS: dict[str, Callable[[Mapping[str, Any], int, Sequence[int]], dict[str, Any
     "join": _join,
     "leave": _leave,
     "look": _look,
-    "try": _try,
 }
 
 if __name__ == "__main__":

@@ -150,6 +150,7 @@ def beside(on: Rig) -> None:
         return
     sharing.joined(shared)
     sharing.left(shared)
+    sharing.there_and_back(shared)
 
 
 def detach(on: Rig) -> None:

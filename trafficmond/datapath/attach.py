@@ -127,21 +127,23 @@ def detach_all(pin_dir: Path) -> None:
 def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: Attachment) -> None:
     """Shares the hook; if that fails and no other program has it, attaches alone. The mark is set before and after, so
     that the program can be removed after a crash in between."""
-    config, alone = loaded.maps["tm_config"], pins.has_link("xdp", done.ifindex)
+    config = loaded.maps["tm_config"]
+    direct = pins.link("xdp", done.ifindex)  # an earlier daemon had the hook alone: that is kept until sharing works
     try:
-        if alone:  # an earlier daemon had the hook alone: that is kept until sharing works
-            share.attempt(loaded, sizes, done.ifindex)
-            pins.drop_link("xdp", done.ifindex)
         if not pins.is_shared(done.ifindex):
             pins.keep_shared(done.ifindex, config)
         with _marks(pins.directory, done.ifindex) as maps:
-            done.shared = share.join(loaded, sizes, done.ifindex, _ATTEMPTS[mode], maps)
+            done.shared = share.join(loaded, sizes, done.ifindex, _ATTEMPTS[mode], maps, direct)
     except DatapathError as error:
         if libbpf.xdp_id(done.ifindex) and not pins.has_link("xdp", done.ifindex):
             raise
         pins.drop_shared(done.ifindex)
         done.notes.append(f"{done.name} is not shared with other XDP programs: {error}")
         return
+    finally:
+        if direct is not None:
+            os.close(direct)
+    pins.drop_link("xdp", done.ifindex)
     pins.keep_shared(done.ifindex, config)
     done.mode, done._config = done.shared.mode, config
 

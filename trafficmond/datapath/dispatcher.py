@@ -1,9 +1,9 @@
-"""Atomic replacement of one component of a libxdp dispatcher.
+"""Replacement of one component of a libxdp dispatcher, and of a direct attachment by a dispatcher.
 
 libxdp adds a program and removes one in two steps: with both of ours in the chain packets would count twice, with none
 they would pass. So a new dispatcher is made from the present one's configuration, with the same components linked to it
 again except ours, and replaces it at once, with the lock and the names of libxdp's protocol (protocol.org of
-xdp-tools).
+xdp-tools). In the place of a direct attachment a dispatcher is made complete before that attachment ends.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import ctypes as ct
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.datapath import extensions, libbpf
+from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.datapath.pins import remove_tree
 from trafficmond.errors import DatapathError
@@ -25,7 +27,11 @@ from trafficmond.errors import DatapathError
 DISPATCHER = "xdp_dispatcher"  # the program's name
 _NOTHING = "xdp_pass"
 _MAGIC, _FRAGS_AT = 236, 3  # struct xdp_dispatcher_config: magic, version, programs, whether all take fragments
+_VERSION, _PLACES = 2, 10
+_CHAIN_CALLS = 1 << 2 | 1 << 31  # what continues with the next program: XDP_PASS, and that there was none in a place
 _XDP_HAS_FRAGS = 1 << 5
+FLAGS = {XdpMode.NATIVE: libbpf.XDP_FLAGS_DRV, XdpMode.GENERIC: libbpf.XDP_FLAGS_SKB}
+_IF_NOEXIST = 1 << 0  # XDP_FLAGS_UPDATE_IF_NOEXIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,7 @@ def replace(
     old: Component,
     new: libbpf.Object,
     dispatcher: libbpf.Object,
-    generic: bool,
+    mode: XdpMode,
 ) -> bool:
     """Replaces `old` by tm_xdp of `new`. False if the chain was changed by another program meanwhile.
 
@@ -54,26 +60,72 @@ def replace(
         with ExitStack() as stack:
             stack.callback(new.close)
             stack.callback(dispatcher.close)
-            fd = _load_dispatcher(dispatcher, _configuration(main_fd, dispatcher.value_size(".rodata")))
-            stack.callback(os.close, fd)
-            linked = []
-            for number, each in enumerate(components):
-                entry = DISPATCHER if len(components) == 1 else f"prog{number}"
-                if each is old:
-                    new.extend(fd, entry, XDP_PROGRAM)
-                    new.load_only((XDP_PROGRAM,), PROGRAMS)
-                    new.load((XDP_PROGRAM,))
-                    program = new.program_fd(XDP_PROGRAM)
-                    stack.callback(os.close, program)
-                else:
-                    program = each.fd
-                link = extensions.link_into(program, fd, extensions.function_id(fd, entry))
-                stack.callback(os.close, link)
-                linked.append((f"prog{number}", program, link))
-            return _put(ifindex, main_fd, fd, linked, generic)
+            configuration = _configuration(main_fd, dispatcher.value_size(".rodata"))
+            fds = [None if each is old else each.fd for each in components]
+            fd, linked = _make(stack, dispatcher, configuration, new, fds)
+            return _put(ifindex, main_fd, fd, linked, lambda: extensions.xdp_replace(ifindex, fd, main_fd, FLAGS[mode]))
     except OSError as error:
         what = f"cannot replace trafficmon in the dispatcher: {error.strerror or error}"
         raise DatapathError(what, hint="the program in place continues; see xdp-loader status") from error
+
+
+def begin(
+    ifindex: int, direct: int, priority: int, new: libbpf.Object, dispatcher: libbpf.Object, modes: Sequence[XdpMode]
+) -> bool:
+    """A dispatcher with tm_xdp of `new` alone, in the place of our link `direct`. Nothing is attached between two
+    system calls: the kernel replaces no link by a program without one. False if this libxdp makes other dispatchers.
+
+    Raises DatapathError; then the link may be detached.
+    """
+    flags = (0,) * _PLACES
+    places = (_CHAIN_CALLS, *flags[1:], priority, *flags[1:], *flags)
+    configuration = struct.pack(f"4B{3 * _PLACES}I", _MAGIC, _VERSION, 1, 0, *places)
+
+    def attach() -> None:
+        libbpf.link_detach(direct)
+        for mode in modes:
+            try:
+                extensions.xdp_replace(ifindex, fd, 0, FLAGS[mode] | _IF_NOEXIST)
+                break
+            except OSError:
+                if mode is modes[-1]:
+                    raise
+
+    with ExitStack() as stack:
+        stack.callback(new.close)
+        stack.callback(dispatcher.close)
+        if dispatcher.value_size(".rodata") != len(configuration):
+            return False
+        try:
+            fd, linked = _make(stack, dispatcher, configuration, new, [None])
+            return _put(ifindex, None, fd, linked, attach)
+        except OSError as error:
+            what = f"cannot attach the dispatcher: {error.strerror or error}"
+            raise DatapathError(what, hint="see xdp-loader status") from error
+
+
+def _make(
+    stack: ExitStack, dispatcher: libbpf.Object, configuration: bytes, new: libbpf.Object, fds: Sequence[int | None]
+) -> tuple[int, list[tuple[str, int, int]]]:
+    """Loads a dispatcher, and links the programs `fds` (None: tm_xdp of `new`) into it.
+
+    Raises OSError, DatapathError.
+    """
+    fd = _load_dispatcher(dispatcher, configuration)
+    stack.callback(os.close, fd)
+    linked = []
+    for number, program in enumerate(fds):
+        entry = DISPATCHER if len(fds) == 1 else f"prog{number}"
+        if program is None:
+            new.extend(fd, entry, XDP_PROGRAM)
+            new.load_only((XDP_PROGRAM,), PROGRAMS)
+            new.load((XDP_PROGRAM,))
+            program = new.program_fd(XDP_PROGRAM)
+            stack.callback(os.close, program)
+        link = extensions.link_into(program, fd, extensions.function_id(fd, entry))
+        stack.callback(os.close, link)
+        linked.append((f"prog{number}", program, link))
+    return fd, linked
 
 
 def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
@@ -122,23 +174,29 @@ def _load_dispatcher(dispatcher: libbpf.Object, configuration: bytes) -> int:
     return dispatcher.program_fd(DISPATCHER)
 
 
-def _put(ifindex: int, old_fd: int, fd: int, linked: Sequence[tuple[str, int, int]], generic: bool) -> bool:
+def _put(
+    ifindex: int, old_fd: int | None, fd: int, linked: Sequence[tuple[str, int, int]], attach: Callable[[], None]
+) -> bool:
     """Pins the new dispatcher's components as libxdp does, attaches it, and removes the old one's pins."""
+
+    def pins(of: int) -> Path:
+        return folder / f"dispatch-{ifindex}-{libbpf.program_info(of).id}"
+
     with _locked() as folder:
-        made, former = (folder / f"dispatch-{ifindex}-{libbpf.program_info(each).id}" for each in (fd, old_fd))
+        made = pins(fd)
         made.mkdir(mode=0o700)
         try:
             for name, program, link in linked:
                 libbpf.pin(link, str(made / f"{name}-link"))
                 libbpf.pin(program, str(made / f"{name}-prog"))
-            flags = libbpf.XDP_FLAGS_SKB if generic else libbpf.XDP_FLAGS_DRV
-            extensions.xdp_replace(ifindex, fd, old_fd, flags)
+            attach()
         except OSError as error:
             remove_tree(made)
-            if error.errno in (errno.EEXIST, errno.ENOENT):
+            if old_fd is not None and error.errno in (errno.EEXIST, errno.ENOENT):
                 return False
             raise
-        remove_tree(former)
+        if old_fd is not None:
+            remove_tree(pins(old_fd))
     return True
 
 
@@ -146,6 +204,7 @@ def _put(ifindex: int, old_fd: int, fd: int, linked: Sequence[tuple[str, int, in
 def _locked() -> Iterator[Path]:
     """libxdp's folder of pins, with the lock that libxdp takes while it reads or changes them."""
     folder = Path(os.environ.get("LIBXDP_BPFFS", "/sys/fs/bpf")) / "xdp"
+    folder.mkdir(mode=0o700, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.dispatcher import Component, replace, stand_in
+from trafficmond.datapath.dispatcher import Component, begin, replace, stand_in
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.errors import DatapathError, ForeignProgramError
@@ -146,12 +146,20 @@ def _components(lib: ct.CDLL, handle: ct.c_void_p) -> Iterator[Component]:
         at = lib.xdp_multiprog__next_prog(each, handle)
 
 
-def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int]) -> None:
+def join(
+    ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int], direct: int | None
+) -> None:
     """Puts tm_xdp of the object from `opened` into the chain of an interface, which is made if there is none. It
-    atomically replaces the program that uses one of `maps`. `modes`: to try for a new chain.
+    atomically replaces the program that uses one of `maps`, or our link `direct`, which has the interface alone.
+    `modes`: to try for a new chain.
 
-    Raises DatapathError, ForeignProgramError; then the chain is unchanged.
+    Raises DatapathError, ForeignProgramError; then a chain is unchanged.
     """
+    if direct is not None:
+        look_at_kernel(opened)
+        if begin(ifindex, direct, PRIORITY, opened(), _dispatcher(), modes):
+            return
+        libbpf.link_detach(direct)
     for _ in range(_TRIES):
         with chain(ifindex) as now:
             ours = now.of(maps) if now else []
@@ -159,9 +167,7 @@ def join(ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Obj
                 look_at_kernel(opened)
                 _attach(ifindex, [now.mode] if now else modes, opened)
                 return
-            if replace(
-                now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode is XdpMode.GENERIC
-            ):
+            if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode):
                 return
     raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond afterwards")
 

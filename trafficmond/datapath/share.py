@@ -55,30 +55,16 @@ class Shared:
         return bool(reply["ours"])
 
 
-def join(loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]) -> Shared:
-    """Puts the data path into the chain of an interface; replaces the program that uses one of the maps `before`.
+def join(
+    loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int], direct: int | None
+) -> Shared:
+    """Puts the data path into the chain of an interface; replaces the program that uses one of the maps `before`, or
+    our link `direct`.
 
-    Raises DatapathError, ForeignProgramError.
+    Raises DatapathError, ForeignProgramError; then the link may be detached.
     """
-    reply = _ask_with_maps("join", loaded, sizes, ifindex, modes, before)
-    return Shared(ifindex, reply["dispatcher"], XdpMode(reply["mode"]), reply["chain"])
-
-
-def attempt(loaded: Loaded, sizes: Sizes, ifindex: int) -> None:
-    """Changes nothing. Raises DatapathError if joining is sure to fail: by the kernel, or without libxdp."""
-    _ask_with_maps("try", loaded, sizes, ifindex, (), ())
-
-
-def leave(ifindex: int, maps: Sequence[int]) -> None:
-    """Removes the program that uses one of these maps from the chain of an interface. Raises DatapathError."""
-    _ask({"do": "leave", "ifindex": ifindex}, maps)
-
-
-def _ask_with_maps(
-    what: str, loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int]
-) -> dict[str, Any]:
     request = {
-        "do": what,
+        "do": "join",
         "ifindex": ifindex,
         "modes": list(modes),
         "layout": layout_name(sizes),
@@ -86,8 +72,15 @@ def _ask_with_maps(
         "seed": loaded.seed,
         "owners": loaded.owners,
         "maps": list(loaded.maps),
+        "direct": direct is not None,
     }
-    return _ask(request, [*loaded.maps.values(), *before])
+    reply = _ask(request, [*loaded.maps.values(), *before, *([] if direct is None else [direct])])
+    return Shared(ifindex, reply["dispatcher"], XdpMode(reply["mode"]), reply["chain"])
+
+
+def leave(ifindex: int, maps: Sequence[int]) -> None:
+    """Removes the program that uses one of these maps from the chain of an interface. Raises DatapathError."""
+    _ask({"do": "leave", "ifindex": ifindex}, maps)
 
 
 def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
