@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl.exposure import shut
-from trafficctl.render.units import clock
 from trafficctl.service import unwritable_logs
 from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
 from trafficmond.policy.counts import RuleCounts, count

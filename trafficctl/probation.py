@@ -8,12 +8,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 from trafficctl import values
-from trafficctl.render import units
+from trafficmond import figures
 
 
 def argument(parser: ArgumentParser, default: float | None = None) -> None:
     """Adds the option; calls send its value as `confirm_within_s`."""
-    usual = f" ({units.span(default)} unless given)" if default else ""
+    usual = f" ({figures.span(default)} unless given)" if default else ""
     text = f"put it on probation: it is taken back after this time unless confirmed{usual}"
     parser.add_argument("--confirm-within", metavar="TIME", type=values.duration, default=default, help=text)
 
@@ -33,8 +33,8 @@ def forget_copy(probation: dict[str, Any] | None) -> None:
 
 def status_line(probation: dict[str, Any]) -> str:
     """One line about the change that is on probation."""
-    left = units.span(max(0.0, probation["left_s"]))
-    by = f", by {units.plain(probation['user'])}" if probation["user"] else ""
+    left = figures.span(max(0.0, probation["left_s"]))
+    by = f", by {figures.plain(probation['user'])}" if probation["user"] else ""
     until = time.strftime("%H:%M:%S", time.localtime(probation["until"]))
-    what = units.plain(probation["what"])
+    what = figures.plain(probation["what"])
     return f"ON PROBATION for {left} (until {until}), keep it with trafficctl confirm: {what}{by}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
-from trafficctl.render.units import plain
 from trafficmond.control.client import INTERFACE, Client
 from trafficmond.errors import ControlError
+from trafficmond.figures import plain
 
 if TYPE_CHECKING:
     from trafficctl.banlines import Line

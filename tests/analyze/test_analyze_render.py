@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from reports import HOSTILE, report
 
+from trafficmond import figures
 from trafficmond.analyze.render import data as data_render
-from trafficmond.analyze.render import figures, page, text
+from trafficmond.analyze.render import page, text, times
 from trafficmond.analyze.render.usage import pictures
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
@@ -78,8 +79,8 @@ def test_hostile_text_stays_text() -> None:
     assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e\u2066-\u2069]", html)
     shown = "".join(_checked(html).text)
     assert "alert(" in shown
-    assert r"\x202e" in shown
-    assert r"\x1b[31m\x0a" in shown
+    assert r"\u202e" in shown
+    assert r"\x1b[31m\n" in shown
 
 
 @pytest.mark.parametrize("technique", ["T1046", "T1498.001", '"><script>', "", "Tabcd", "T1046/../.."])
@@ -161,8 +162,8 @@ def test_json_is_the_report_itself() -> None:
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        (figures.number(1234567), "1,234,567"),
-        (figures.number(0.333), "0.33"),
+        (figures.exact(1234567), "1,234,567"),
+        (figures.exact(0.333), "0.333"),
         (figures.size(999), "999 B"),
         (figures.size(1500), "1.46 KiB"),
         (figures.size(123456), "121 KiB"),
@@ -171,15 +172,15 @@ def test_json_is_the_report_itself() -> None:
         (figures.span(59), "59 s"),
         (figures.span(5400), "1 h 30 m"),
         (figures.span(90061), "1 d 1 h"),
-        (figures.percent(0.04), "<0.1 %"),
-        (figures.percent(0), "0.0 %"),
-        (figures.short(1500), "1.5k"),
-        (figures.plural(1, "flow"), "1 flow"),
-        (figures.plural(2000, "flow"), "2,000 flows"),
-        (figures.period("2024-11-29T10:00:01.000Z", "2024-11-29T10:00:05.000Z"), "2024-11-29 10:00:01 to 10:00:05 UTC"),
-        (figures.period("2024-11-29T10:00:01.000Z", "2024-11-30T10:00:05.000Z")[:23], "2024-11-29 10:00:01 to "),
-        (figures.period(None, None), "-"),
-        (figures.plain("a\u202eb\n"), r"a\x202eb\x0a"),
+        (figures.share(0.04, 100), "<0.1 %"),
+        (figures.share(0, 100), "0.0 %"),
+        (figures.number(1500), "1.5 k"),
+        (figures.many(1, "flow"), "1 flow"),
+        (figures.many(2000, "flow"), "2,000 flows"),
+        (times.period("2024-11-29T10:00:01.000Z", "2024-11-29T10:00:05.000Z"), "2024-11-29 10:00:01 to 10:00:05 UTC"),
+        (times.period("2024-11-29T10:00:01.000Z", "2024-11-30T10:00:05.000Z")[:23], "2024-11-29 10:00:01 to "),
+        (times.period(None, None), "-"),
+        (figures.plain("a\u202eb\n"), r"a\u202eb\n"),
         (figures.evidence({"a": [1, 2], "b": None, "c": True}), "a: 1, 2, b: -, c: yes"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detect_traffic import flow, flows
 
-from trafficmond.detect.base import Observation, address, addresses, format_sources, heaviest
+from trafficmond.detect.base import Observation, address, addresses, approx, format_sources, heaviest
 from trafficmond.detect.ours import is_private
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import split_address
@@ -55,3 +55,9 @@ def test_a_whole_record_spans_its_flow_and_a_live_row_the_drain() -> None:
 def test_a_full_sketch_gives_only_a_lower_bound() -> None:
     assert format_sources(12, np.zeros(64, np.uint8)) == "12 sources"
     assert format_sources(400, np.ones(64, np.uint8)) == "more than 192 sources"
+
+
+def test_numbers_in_sentences_are_in_groups_as_in_tables() -> None:
+    assert [approx(count) for count in (7, 900, 1020)] == ["7", "about 900", "about 1,020"]
+    assert format_sources(65_536, np.zeros(4096)) == "about 65,536 sources"
+    assert format_sources(65_536, np.ones(4096)) == "more than 12,288 sources"

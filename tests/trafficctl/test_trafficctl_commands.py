@@ -19,9 +19,8 @@ from control_replies import BAN, FLOW, RULE, STATUS, THREAT
 from ctl_runs import Ctl
 
 from trafficctl import values
-from trafficctl.render import units
 from trafficctl.render.columns import AUDIT
-from trafficmond import __version__
+from trafficmond import __version__, figures
 
 EVENT = {
     "timestamp": 1_700_000_000.0,
@@ -322,7 +321,7 @@ def test_times_of_the_day_and_days_by_name() -> None:
     assert (today.date(), today.time()) == (datetime.now().date(), dt_time())
     assert datetime.fromtimestamp(values.moment("yesterday")).date() == today.date() - timedelta(days=1)
     then = time.time() - 40 * 86400
-    shown = units.when(then)  # as a table prints it
+    shown = figures.when(then)  # as a table prints it
     if len(shown) == len("Nov 14 22:14"):
         assert abs(values.moment(shown) - then) <= 60
 

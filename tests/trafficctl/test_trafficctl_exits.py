@@ -187,7 +187,10 @@ from trafficctl.__main__ import run
 run(sys.argv[1:])
 print("|", *sys.modules)
 """
-    allowed = {"trafficmond", *(f"trafficmond.{room}" for room in ("errors", "protocols", "control", "control.client"))}
+    allowed = {
+        "trafficmond",
+        *(f"trafficmond.{room}" for room in ("errors", "figures", "protocols", "control", "control.client")),
+    }
     for arguments in (["status"], ["rules"], ["flows"], ["threats"], ["bans"], ["explain", "192.0.2.1"]):
         env = environ(running.path)
         done = subprocess.run(

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl import exits, probation, session, values
-from trafficctl.render import units
 from trafficctl.render.style import Style
+from trafficmond import figures
 from trafficmond.errors import ControlError
 
 _USUAL_S = 60.0
@@ -70,4 +70,4 @@ def _render(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]
     if reply["probation"]:
         yield style.paint(probation.status_line(reply["probation"]), "yellow")
     for note in reply["notes"]:
-        yield f"  {units.plain(note)}"
+        yield f"  {figures.plain(note)}"

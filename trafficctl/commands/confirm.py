@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trafficctl import exits, probation, session
 from trafficctl.install import installed
-from trafficctl.render.units import plain
+from trafficmond.figures import plain
 
 
 def run(args: Namespace) -> int:

@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl import exits, session
-from trafficctl.render import units
 from trafficctl.render.table import Column
+from trafficmond import figures
 from trafficmond.feeds.state import Fetched, read
 
 _LISTS = (
     Column("label", "LIST", weight=9, shrinks_to=12),
     Column("action", "ACTION", weight=8, meaningful=True),
     Column("direction", "DIRECTION", weight=1),
-    Column("prefixes", "PREFIXES", units.exact, right=True, weight=6),
-    Column("size_bytes", "SIZE", units.size, right=True, weight=3),
-    Column("changed", "CHANGED", units.when, weight=6),
-    Column("fetched", "FETCHED", units.when, weight=5),
-    Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.size, right=True, weight=4),
+    Column("prefixes", "PREFIXES", figures.exact, right=True, weight=6),
+    Column("size_bytes", "SIZE", figures.size, right=True, weight=3),
+    Column("changed", "CHANGED", figures.when, weight=6),
+    Column("fetched", "FETCHED", figures.when, weight=5),
+    Column("packets", "PACKETS", figures.number, right=True, weight=7),
+    Column("bytes", "BYTES", figures.size, right=True, weight=4),
     Column("state", "STATE", weight=8, shrinks_to=16),
     Column("path", "PATH", weight=2, shrinks_to=12, keep_end=True),
 )
@@ -62,7 +62,7 @@ def _row(rule: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state(known: Fetched) -> str:
-    return f"since {units.when(known.failing_since)}: {known.error}" if known.error else "ok"
+    return f"since {figures.when(known.failing_since)}: {known.error}" if known.error else "ok"
 
 
 @cache

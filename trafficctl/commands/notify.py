@@ -21,25 +21,25 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl import exits, session, values
-from trafficctl.render import units
 from trafficctl.render.table import Column
+from trafficmond import figures
 from trafficmond.control.client import FORBIDDEN
 from trafficmond.errors import ControlError, TrafficmonError
 
 _USER = "trafficmon-notify"
 _STATES = (
     Column("name", "TARGET", weight=9),
-    Column("messages", "MESSAGES", units.exact, right=True, weight=6),
-    Column("last_sent", "LAST", units.when, weight=6),
-    Column("waiting", "WAITING", units.exact, right=True, weight=8),
-    Column("lost", "LOST", units.exact, right=True, weight=4),
-    Column("failing_since", "FAILING SINCE", units.when, weight=6),
+    Column("messages", "MESSAGES", figures.exact, right=True, weight=6),
+    Column("last_sent", "LAST", figures.when, weight=6),
+    Column("waiting", "WAITING", figures.exact, right=True, weight=8),
+    Column("lost", "LOST", figures.exact, right=True, weight=4),
+    Column("failing_since", "FAILING SINCE", figures.when, weight=6),
     Column("error", "WHY", weight=7, shrinks_to=20),
 )
 _TRIED = (
     Column("name", "TARGET", weight=9),
     Column("delivered", "DELIVERED", lambda done: "yes" if done else "no", weight=9, meaningful=True),
-    Column("took_s", "TOOK", units.span, right=True, weight=5),
+    Column("took_s", "TOOK", figures.span, right=True, weight=5),
     Column("error", "WHY NOT", weight=8, shrinks_to=20),
 )
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, probation, session, values
-from trafficctl.render.units import plain
 from trafficmond.errors import ControlError
+from trafficmond.figures import plain
 
 if TYPE_CHECKING:
     from trafficctl.promote import Line

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficctl import exits, probation, session
-from trafficctl.render import units
 from trafficctl.render.style import Style
+from trafficmond import figures
 from trafficmond.control.client import INTERFACE
 from trafficmond.errors import ControlError
 
@@ -40,9 +40,9 @@ def run(args: Namespace) -> int:
 
 
 def _render(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[str]:
-    counts = units.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
-    yield f"generation {reloaded['generation']} in force: {counts}, in {units.span(reloaded['took_s'])}"
+    counts = figures.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
+    yield f"generation {reloaded['generation']} in force: {counts}, in {figures.span(reloaded['took_s'])}"
     for changed in reloaded["changed"]:
-        yield f"  changed: {units.plain(changed)}"
+        yield f"  changed: {figures.plain(changed)}"
     for warning in reloaded.get("warnings") or ():
-        yield style.paint(f"  warning: {units.plain(warning)}", "yellow")
+        yield style.paint(f"  warning: {figures.plain(warning)}", "yellow")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from trafficctl import exits, probation, session
-from trafficctl.render.units import plain
+from trafficmond.figures import plain
 
 
 def run(args: Namespace) -> int:

@@ -20,9 +20,9 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from trafficctl import exits, session, values
-from trafficctl.render.units import plain
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
+from trafficmond.figures import plain
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -46,13 +46,14 @@ def arguments(parser: ArgumentParser) -> None:
 
 def _print_beside(args: Namespace, client: Client) -> None:
     """Prints below the table since when packets are counted, and how many bans precede the rules."""
-    from trafficctl.render import units
+    from trafficmond import figures
 
     output, status = session.output(args), client.call("Status")
-    output.line(output.style.dim(f"(packets and bytes since {units.clock(status['started_at'])}, the daemon's start)"))
+    since = figures.clock(status["started_at"])
+    output.line(output.style.dim(f"(packets and bytes since {since}, the daemon's start)"))
     if bans := status["rules"].get("bans"):
         come = "comes" if bans == 1 else "come"
-        output.line(f"{units.many(bans, 'ban')} {come} before rules and lists: trafficctl bans")
+        output.line(f"{figures.many(bans, 'ban')} {come} before rules and lists: trafficctl bans")
 
 
 def run(args: Namespace) -> int:

@@ -50,7 +50,7 @@ def run(args: Namespace) -> int:
 
 
 def _print_held(held: Sequence[dict[str, Any]]) -> None:
-    from trafficctl.render.units import when
+    from trafficmond.figures import when
 
     for ban in held:
         until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"

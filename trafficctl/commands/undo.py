@@ -18,8 +18,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, session, values
-from trafficctl.render.units import plain
 from trafficmond.errors import ControlError
+from trafficmond.figures import plain
 
 
 def arguments(parser: ArgumentParser) -> None:

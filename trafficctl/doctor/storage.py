@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import Host
-from trafficctl.render import units
+from trafficmond import figures
 
 _STA_UNSYNC = 0x40  # linux/timex.h
 _TIMEX_BYTES, _TIMEX_STATUS = 208, 40  # struct timex, 64-bit
@@ -30,16 +30,17 @@ def _room(host: Host) -> Iterator[Finding]:
         existing = _nearest(host.path(folder))
         stat = os.statvfs(existing)
         free = stat.f_bavail * stat.f_frsize
+        room = figures.size(free)
         needed = host.settings.store.max_size if subject == "state_dir" else 0
         if stat.f_flag & os.ST_RDONLY:
             yield Finding(subject, FAIL, f"{folder} is on a read-only file system", "choose a folder that is writable")
         elif free < (64 << 20):
-            yield Finding(subject, FAIL, f"{units.size(free)} free at {folder}", "free some space, or use another disk")
+            yield Finding(subject, FAIL, f"{room} free at {folder}", "free some space, or use another disk")
         elif free < needed:
-            what = f"{units.size(free)} free at {folder}, less than store.max_size ({units.size(needed)})"
+            what = f"{room} free at {folder}, less than store.max_size ({figures.size(needed)})"
             yield Finding(subject, WARN, what, "lower store.max_size, or free some space")
         else:
-            yield Finding(subject, OK, f"{units.size(free)} free at {folder}")
+            yield Finding(subject, OK, f"{room} free at {folder}")
 
 
 def _nearest(folder: Path) -> Path:

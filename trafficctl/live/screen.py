@@ -7,18 +7,19 @@ from typing import Any
 
 from trafficctl import probation
 from trafficctl.live.model import Live, Meter, both, others, rate
-from trafficctl.render import columns, table, units
+from trafficctl.render import columns, table
 from trafficctl.render.events import address_of
 from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column, Row
+from trafficmond import figures
 from trafficmond.model import LIVE_WINDOWS_S
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
 
-_UNITS: Mapping[str, Callable[[float], str]] = {"bytes": units.octet_rate, "packets": units.rate}
-_TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": units.size, "packets": units.number}
+_UNITS: Mapping[str, Callable[[float], str]] = {"bytes": figures.octet_rate, "packets": figures.rate}
+_TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": figures.size, "packets": figures.number}
 
 
 _THREATS = (
@@ -92,13 +93,13 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> s
 def _heading(live: Live, width: int, style: Style) -> str:
     assert live.answer is not None
     moving = live.answer.get("moving", len(live.answer["flows"]))
-    flows = f"{units.many(live.answer['flow_count'], 'live flow')}, {units.exact(moving)} with traffic in 40 s"
+    flows = f"{figures.many(live.answer['flow_count'], 'live flow')}, {figures.exact(moving)} with traffic in 40 s"
     by = f"by {live.sort}" + ("" if live.sort == "total" else f" over {live.window_s} s")
-    parts = [units.clock(live.answer["at"])[11:], by]
+    parts = [figures.clock(live.answer["at"])[11:], by]
     if live.paused:
         parts.append("PAUSED")
     if live.match:
-        parts.append(f"only {units.plain(live.match)}")
+        parts.append(f"only {figures.plain(live.match)}")
     parts.append(flows)
     return style.title(table.clip("trafficmon  " + "  ".join(parts), width))
 
@@ -130,7 +131,7 @@ def _of_meters(live: Live) -> tuple[Column, ...]:
         into,
         out,
         *windows,
-        Column("dropped_per_s", "DROPPED", units.rate, right=True, weight=6),
+        Column("dropped_per_s", "DROPPED", figures.rate, right=True, weight=6),
         Column("spark", "", weight=3),
     )
 
@@ -146,7 +147,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
         columns.UNIT._replace(weight=6),
         columns.PROCESS,
         Column("action", "ACTION", weight=7, meaningful=True),
-        Column("age_s", "AGE", units.span, right=True, weight=2),
+        Column("age_s", "AGE", figures.span, right=True, weight=2),
         columns.PLACES,
         Column("interface", "INTERFACE", weight=3),
     )
@@ -160,7 +161,7 @@ def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:
     return (
         named,
         *_averages(live, "SENT", "RECEIVED"),
-        Column("flows", "FLOWS", units.number, right=True, weight=6),
+        Column("flows", "FLOWS", figures.number, right=True, weight=6),
         columns.PLACE,
     )
 
@@ -239,7 +240,7 @@ def _list(
         return [style.title(f"  {name}"), style.dim("  none")][:room]
     rest = [others(of, visible)] if of is not None else []
     for row in rest:
-        row |= {"src_ip": f"{units.exact(row['flows'])} others", "dst_ip": ""}
+        row |= {"src_ip": f"{figures.exact(row['flows'])} others", "dst_ip": ""}
     heading, *lines = table.lines([*visible, *rest], shown, width - 2, style)
     out = [f"  {heading}"]
     for index, line in enumerate(lines, first):
@@ -250,7 +251,7 @@ def _list(
 
 def _last_line(live: Live, width: int, style: Style) -> str:
     if live.prompt:
-        return table.clip(f"{live.prompt}{units.plain(live.typed)}_", width)
+        return table.clip(f"{live.prompt}{figures.plain(live.typed)}_", width)
     if live.message or live.trouble:
-        return style.paint(table.clip(units.plain(live.message or live.trouble), width), "yellow")
+        return style.paint(table.clip(figures.plain(live.message or live.trouble), width), "yellow")
     return style.dim(table.clip(KEYS, width))

@@ -15,9 +15,9 @@ from trafficctl.live.keys import Keys
 from trafficctl.live.model import LISTS, Live
 from trafficctl.live.screen import draw, help_screen
 from trafficctl.names import Labels
-from trafficctl.render import units
 from trafficctl.render.style import Style
 from trafficctl.resolver import Resolver, reverse
+from trafficmond import figures
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 
@@ -74,7 +74,7 @@ class Feed:
         try:
             client = self._client = self._client or Client(self._socket)
             ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]
-            return f"banned {ban['cidr']} until {units.when(ban['expires'])}"
+            return f"banned {ban['cidr']} until {figures.when(ban['expires'])}"
         except ControlError as error:
             return str(error).replace("\n", "; ")
 

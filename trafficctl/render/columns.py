@@ -8,19 +8,19 @@ from typing import Any
 
 from trafficctl import values
 from trafficctl.names import ENDS, EPHEMERAL
-from trafficctl.render import units
 from trafficctl.render.events import address_of, end_of
 from trafficctl.render.table import Column, Row
+from trafficmond import figures
 from trafficmond.protocols import endpoint, has_ports
 
 INTERFACES = (
     Column("name", "INTERFACE", weight=9),
     Column("ifindex", "INDEX", right=True, weight=1),
     Column("mode", "MODE", weight=7, shrinks_to=8, meaningful=True),
-    Column("packets", "PACKETS", units.number, right=True, weight=8),
-    Column("bytes", "BYTES", units.size, right=True, weight=8),
-    Column("dropped_packets", "DROPPED", units.number, right=True, weight=8),
-    Column("dropped_bytes", "DROPPED BYTES", units.size, right=True, weight=2),
+    Column("packets", "PACKETS", figures.number, right=True, weight=8),
+    Column("bytes", "BYTES", figures.size, right=True, weight=8),
+    Column("dropped_packets", "DROPPED", figures.number, right=True, weight=8),
+    Column("dropped_bytes", "DROPPED BYTES", figures.size, right=True, weight=2),
 )
 
 
@@ -31,7 +31,7 @@ def named_services(row: Row) -> str:
 
 def _until(ban: Row) -> str:
     """The end of a ban, or "forever"."""
-    return "forever" if ban["expires"] is None else units.when(ban["expires"])
+    return "forever" if ban["expires"] is None else figures.when(ban["expires"])
 
 
 def _prefixes(rule: Row) -> str:
@@ -46,7 +46,7 @@ def _watching(rule: Row) -> str | None:
     """The number of packets that a rule in shadow would have dropped."""
     if not rule.get("shadow"):
         return None
-    return f"would drop {units.number((rule.get('would_drop') or {}).get('packets', 0))}"
+    return f"would drop {figures.number((rule.get('would_drop') or {}).get('packets', 0))}"
 
 
 RULES = (
@@ -54,25 +54,25 @@ RULES = (
     Column("kind", "KIND", weight=6),
     Column("action", "ACTION", weight=9, meaningful=True),
     Column("shadow", "SHADOW", weight=8, of=_watching),
-    Column("rate_per_s", "LIMIT", units.rate, right=True, weight=6),
+    Column("rate_per_s", "LIMIT", figures.rate, right=True, weight=6),
     Column("direction", "DIRECTION", weight=3),
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=named_services),
     Column("label", "LABEL", weight=5, shrinks_to=8),
-    Column("prefixes", "PREFIXES", units.exact, right=True, weight=2),
-    Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.size, right=True, weight=3),
-    Column("expires", "EXPIRES", units.when, weight=6),
+    Column("prefixes", "PREFIXES", figures.exact, right=True, weight=2),
+    Column("packets", "PACKETS", figures.number, right=True, weight=7),
+    Column("bytes", "BYTES", figures.size, right=True, weight=3),
+    Column("expires", "EXPIRES", figures.when, weight=6),
     Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
 
 CHANGES = (
     Column("number", "NUMBER", right=True, weight=9),
-    Column("at", "AT", units.when, weight=8),
+    Column("at", "AT", figures.when, weight=8),
     Column("user", "BY", weight=6),
     Column("change", "CHANGE", weight=8),
     Column("subject", "SUBJECT", weight=7, shrinks_to=12),
-    Column("removed", "REMOVED", units.exact, right=True, weight=5),
-    Column("added", "ADDED", units.exact, right=True, weight=5),
+    Column("removed", "REMOVED", figures.exact, right=True, weight=5),
+    Column("added", "ADDED", figures.exact, right=True, weight=5),
 )
 
 BANS = (
@@ -81,9 +81,9 @@ BANS = (
     Column("owner", "OWNER", weight=6, shrinks_to=8),
     Column("by", "BY", weight=3, shrinks_to=8),
     Column("reason", "REASON", weight=5, shrinks_to=10, below=True),
-    Column("since", "SINCE", units.when, weight=4),
+    Column("since", "SINCE", figures.when, weight=4),
     Column("expires", "UNTIL", weight=8, of=_until),
-    Column("count", "TIMES", units.exact, right=True, weight=3),
+    Column("count", "TIMES", figures.exact, right=True, weight=3),
     Column("threat", "THREAT", weight=2),
 )
 
@@ -94,12 +94,12 @@ def _address(end: str) -> Callable[[Row], str | None]:
 
 
 THREATS = (
-    Column("last_seen", "LAST SEEN", units.when, weight=7),
+    Column("last_seen", "LAST SEEN", figures.when, weight=7),
     Column("severity", "SEVERITY", weight=9, meaningful=True),
     Column("detector", "DETECTOR", weight=7),
     Column("src_ip", "FROM", weight=9, shrinks_to=15, keep_end=True, of=_address("src_ip")),
     Column("dst_ip", "TO", weight=2, of=_address("dst_ip")),  # the summary names it
-    Column("count", "COUNT", units.number, right=True, weight=4),
+    Column("count", "COUNT", figures.number, right=True, weight=4),
     Column("state", "STATE", weight=3),
     Column("summary", "SUMMARY", weight=8, shrinks_to=14, below=True),
     Column("place", "PLACE", weight=3, shrinks_to=10, of=lambda row: place(row, "src_")),
@@ -118,7 +118,7 @@ def _who(change: Row) -> str:
 
 
 AUDIT = (
-    Column("at", "WHEN", units.when, weight=8),
+    Column("at", "WHEN", figures.when, weight=8),
     Column("user", "WHO", weight=9, of=_who),
     Column("uid", "UID", right=True, weight=2),
     Column("pid", "PID", right=True, weight=1),
@@ -161,7 +161,7 @@ def place(row: Row, side: str = "") -> str:
     """ "CH AS64500 Example": country, system and its name of a side, as far as the daemon's databases have them."""
     number = row.get(f"{side}asn")
     parts = (row.get(f"{side}country"), f"AS{number}" if number else "", row.get(f"{side}as_name"))
-    return " ".join(units.plain(part) for part in parts if part)
+    return " ".join(figures.plain(part) for part in parts if part)
 
 
 def _places(row: Row) -> str:
@@ -170,7 +170,7 @@ def _places(row: Row) -> str:
 
 PLACES = Column("places", "PLACE", weight=4, shrinks_to=10, of=_places)
 PLACE = Column("place", "PLACE", weight=4, shrinks_to=10, of=place)
-_TOTAL = Column("total", "TOTAL", units.size, right=True, weight=9, of=_both_ways("bytes"))
+_TOTAL = Column("total", "TOTAL", figures.size, right=True, weight=9, of=_both_ways("bytes"))
 
 
 def _process(row: Row) -> str:
@@ -183,15 +183,15 @@ PROCESS = Column("process", "PROCESS", weight=5, shrinks_to=8, of=_process)
 # A table of flows has what the initiator sent and received, and the total, by which it is sorted. In JSON, CSV and SQL
 # `packets` and `bytes` count what was sent, so no column here has one of these names.
 FLOWS = (
-    Column("last_seen", "LAST SEEN", units.when, weight=8),
+    Column("last_seen", "LAST SEEN", figures.when, weight=8),
     FROM,
     TO,
     Column("protocol", "PROTO", weight=6),
     Column("action", "ACTION", weight=7, meaningful=True, brief=_brief_action),
-    Column("sent", "SENT", units.size, right=True, weight=5, of=itemgetter("bytes")),
-    Column("received", "RECEIVED", units.size, right=True, weight=5, of=itemgetter("reply_bytes")),
+    Column("sent", "SENT", figures.size, right=True, weight=5, of=itemgetter("bytes")),
+    Column("received", "RECEIVED", figures.size, right=True, weight=5, of=itemgetter("reply_bytes")),
     _TOTAL,
-    Column("packets", "TOTAL PKTS", units.number, right=True, weight=3, of=_both_ways("packets")),
+    Column("packets", "TOTAL PKTS", figures.number, right=True, weight=3, of=_both_ways("packets")),
     UNIT,
     PROCESS,
     Column("rule", "RULE", weight=4, shrinks_to=8),
@@ -221,15 +221,15 @@ def _port(side: str) -> Callable[[Row], str | int | None]:
 
 _BY_FIELD = {
     **{column.key: column for column in FLOWS},
-    "bytes": Column("bytes", "SENT", units.size, right=True, weight=8),
-    "reply_bytes": Column("reply_bytes", "RECEIVED", units.size, right=True, weight=8),
-    "up_bytes": Column("up_bytes", "UP", units.size, right=True, weight=8),
-    "down_bytes": Column("down_bytes", "DOWN", units.size, right=True, weight=8),
-    "packets": Column("packets", "SENT PKTS", units.number, right=True, weight=5),
-    "reply_packets": Column("reply_packets", "RECEIVED PKTS", units.number, right=True, weight=4),
-    "first_seen": Column("first_seen", "FIRST SEEN", units.when, weight=3),
+    "bytes": Column("bytes", "SENT", figures.size, right=True, weight=8),
+    "reply_bytes": Column("reply_bytes", "RECEIVED", figures.size, right=True, weight=8),
+    "up_bytes": Column("up_bytes", "UP", figures.size, right=True, weight=8),
+    "down_bytes": Column("down_bytes", "DOWN", figures.size, right=True, weight=8),
+    "packets": Column("packets", "SENT PKTS", figures.number, right=True, weight=5),
+    "reply_packets": Column("reply_packets", "RECEIVED PKTS", figures.number, right=True, weight=4),
+    "first_seen": Column("first_seen", "FIRST SEEN", figures.when, weight=3),
     "process": Column("process", "PROCESS", weight=9),
-    "flows": Column("flows", "FLOWS", units.number, right=True, weight=7),
+    "flows": Column("flows", "FLOWS", figures.number, right=True, weight=7),
     **{end: Column(end, end.upper().replace("_", " "), weight=9, keep_end=True, of=_address(end)) for end in ENDS},
     **{
         f"{side}_port": Column(f"{side}_port", f"{side.upper()} PORT", weight=9, of=_port(side))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby, takewhile
 from typing import Any
 
 from trafficctl.names import name_key
-from trafficctl.render import columns, facts, table, units
+from trafficctl.render import columns, facts, table
 from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
+from trafficmond import figures
 
 _FLOWS = 20  # flows shown; they are examples
 _ANSWERS = 5  # decisions in the first line of an explanation; the table below has all
@@ -23,9 +23,9 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
     """The reply of Threat."""
     threat = detail["threat"]
     head = f"{threat['severity']} {threat['detector']} ({threat['technique']}), {threat.get('state') or 'known'}"
-    yield style.word(threat["severity"]) + style.title(units.plain(head.removeprefix(threat["severity"])))
-    lasted = units.span(threat["last_seen"] - threat["first_seen"])
-    seen = f"{units.clock(threat['first_seen'])} to {units.clock(threat['last_seen'])}, {lasted}"
+    yield style.word(threat["severity"]) + style.title(figures.plain(head.removeprefix(threat["severity"])))
+    lasted = figures.span(threat["last_seen"] - threat["first_seen"])
+    seen = f"{figures.clock(threat['first_seen'])} to {figures.clock(threat['last_seen'])}, {lasted}"
     unit = threat["evidence"].get("unit", "") if isinstance(threat["evidence"], dict) else ""
     yield from facts.render(
         [
@@ -35,7 +35,7 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
             Fact("to", (threat.get("dst_ip") or "many") + _named(threat, "dst_ip")),
             Fact("", columns.place(threat, "dst_")),
             Fact("seen", seen),
-            Fact("count", f"{units.exact(threat['count'])} {_UNITS.get(unit, unit)}"),
+            Fact("count", f"{figures.exact(threat['count'])} {_UNITS.get(unit, unit)}"),
             Fact("id", threat["id"]),
         ],
         style,
@@ -45,7 +45,7 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
     if detail["response"]:
         yield ""
         yield style.title("WHAT WAS DONE")
-        yield from (f"  {units.plain(line)}" for line in detail["response"])
+        yield from (f"  {figures.plain(line)}" for line in detail["response"])
     hidden: dict[str, int] = {}
     yield from _flows(detail["flows"], style, width, hidden)
     yield from table.note(hidden, width, style)
@@ -54,27 +54,17 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
 def _named(row: dict[str, Any], end: str) -> str:
     """The name of an address in parentheses, if it is known."""
     name = row.get(name_key(end))
-    return f" ({units.plain(name)})" if name else ""
+    return f" ({figures.plain(name)})" if name else ""
 
 
 def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
     if not isinstance(evidence, dict):
         return
-    shown = [Fact(key.replace("_", " "), _evidence_text(value)) for key, value in evidence.items() if key != "unit"]
+    shown = [Fact(key.replace("_", " "), figures.evidence(value)) for key, value in evidence.items() if key != "unit"]
     if shown:
         yield ""
         yield style.title("EVIDENCE")
         yield from facts.render(shown, style, width)
-
-
-def _evidence_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_evidence_text(each) for each in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
 
 
 def _flows(flows: list[dict[str, Any]], style: Style, width: int | None, hidden: dict[str, int]) -> Iterator[str]:
@@ -105,7 +95,7 @@ _DECISIONS = (
     Column("ports", "PORTS", weight=8, shrinks_to=12, of=columns.named_services),
     Column("label", "LABEL", weight=4, shrinks_to=8, of=_label),
     Column("source", "SOURCE", weight=6, shrinks_to=12, keep_end=True),
-    Column("expires", "UNTIL", units.when, weight=5),
+    Column("expires", "UNTIL", figures.when, weight=5),
     Column("database", "DATABASE", weight=5, shrinks_to=12),
     Column("why", "WHY NOT", weight=3, shrinks_to=14),
 )
@@ -117,7 +107,7 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
     some = [each for each in first if each.get("ports")]
     for (action, kind), those in groupby(some, lambda row: (row["action"], row["kind"])):
         ports = dict.fromkeys(port for each in those for port in each["ports"])
-        yield style.word(action) + f" {units.plain(', '.join(ports))} (by {kind})"
+        yield style.word(action) + f" {figures.plain(', '.join(ports))} (by {kind})"
     rest = " all else" if some else ""
     yield style.word(explanation["action"]) + f"{rest} (by {explanation['reason']})"
 
@@ -125,29 +115,30 @@ def _answers(explanation: dict[str, Any], style: Style) -> Iterator[str]:
 def _listeners(explanation: dict[str, Any]) -> str:
     """The units and processes that listen for the service on this host; empty if that is not known."""
     found = explanation.get("listeners")
-    shown = [f"{units.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
-    return "" if found is None else ", ".join([*map(units.plain, found), *shown]) or "nobody"
+    shown = [f"{figures.plain(each['process'])} ({each['pid']})" for each in explanation.get("processes") or ()]
+    return "" if found is None else ", ".join([*map(figures.plain, found), *shown]) or "nobody"
 
 
 def render_explanation(explanation: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The reply of Explain."""
     way = "from" if explanation["direction"] == "ingress" else "to"
-    asked = f" for {units.plain(explanation['service'])}" if explanation.get("service") else ""
-    head = style.title(f"packets {way} {units.plain(explanation['address'])}{_named(explanation, 'address')}{asked}: ")
+    asked = f" for {figures.plain(explanation['service'])}" if explanation.get("service") else ""
+    address = figures.plain(explanation["address"]) + _named(explanation, "address")
+    head = style.title(f"packets {way} {address}{asked}: ")
     answers = list(_answers(explanation, style))
     if len(answers) <= _ANSWERS:
         yield head + ", ".join(answers)
     else:
         yield head + "that depends on the service; name one after the address, such as tcp/443"
-    counts = f"{units.many(explanation['packets'], 'packet')}, {units.size(explanation['bytes'])}"
+    counts = f"{figures.many(explanation['packets'], 'packet')}, {figures.size(explanation['bytes'])}"
     dropped = explanation["dropped_packets"]
-    seen = explanation.get("last_seen")
+    first, last = (figures.clock(explanation.get(name)) for name in ("first_seen", "last_seen"))
     yield from facts.render(
         [
-            Fact("sent", counts + (f", {units.exact(dropped)} dropped" if dropped else "")),
+            Fact("sent", counts + (f", {figures.exact(dropped)} dropped" if dropped else "")),
             Fact("place", columns.place(explanation)),
             Fact("listener", _listeners(explanation)),
-            Fact("seen", f"{units.clock(explanation.get('first_seen'))} to {units.clock(seen)}" if seen else "never"),
+            Fact("seen", f"{first} to {last}" if last else "never"),
         ],
         style,
         width,
@@ -166,6 +157,5 @@ def render_explanation(explanation: dict[str, Any], style: Style, width: int | N
         yield ""
         yield style.title("WHAT WOULD CHANGE IT")
         for line in explanation["advice"]:
-            yield from textwrap.wrap(
-                units.plain(line), width or 1000, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
-            )
+            lines = textwrap.TextWrapper(width or 1000, "  ", "    ", break_on_hyphens=False)
+            yield from lines.wrap(figures.plain(line))

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from trafficctl.names import name_key
-from trafficctl.render import table, units
+from trafficctl.render import table
 from trafficctl.render.style import Style
-from trafficmond import protocols
+from trafficmond import figures, protocols
 
 Record = dict[str, Any]
 _NAME_CELLS = 40  # width of a host's name; it is cut at its beginning
@@ -16,19 +16,18 @@ _NAME_CELLS = 40  # width of a host's name; it is cut at its beginning
 
 def event_line(event: Record, style: Style) -> str:
     """A log record: time, action, interface, protocol, ends, size, rule."""
-    action = {"LOG": "monitor"}.get(str(event.get("action")), str(event.get("action")).lower())
     parts = [
         _clock(event.get("timestamp", 0.0)),
-        style.word(action.ljust(7)),
-        units.plain(event.get("interface", "")),
-        units.plain(event.get("protocol", "")),
+        style.word(figures.action(str(event.get("action"))).ljust(7)),
+        figures.plain(event.get("interface", "")),
+        figures.plain(event.get("protocol", "")),
         f"{end_of(event, 'src')} -> {end_of(event, 'dst')}",
-        units.size(event.get("packet_size")),
+        figures.size(event.get("packet_size")),
     ]
     if event.get("rule"):
-        parts.append(style.dim(f"rule {units.plain(event['rule'])}"))
+        parts.append(style.dim(f"rule {figures.plain(event['rule'])}"))
     if event.get("would"):
-        parts.append(style.dim(f"(in shadow: {units.plain(event['would'])} by {units.plain(event['would_rule'])})"))
+        parts.append(style.dim(f"(in shadow: {figures.plain(event['would'])} by {figures.plain(event['would_rule'])})"))
     return " ".join(part for part in parts if part)
 
 
@@ -39,9 +38,9 @@ def threat_line(threat: Record, style: Style) -> str:
     parts = [
         _clock(threat["last_seen"]),
         style.word(severity.ljust(8)),
-        units.plain(threat["detector"]),
-        units.plain(threat["summary"]),
-        style.dim(" ".join(part for part in (state, units.plain(threat["id"])) if part)),
+        figures.plain(threat["detector"]),
+        figures.plain(threat["summary"]),
+        style.dim(" ".join(part for part in (state, figures.plain(threat["id"])) if part)),
     ]
     return " ".join(parts)
 
@@ -60,4 +59,4 @@ def end_of(record: Record, side: str) -> str:
 def address_of(record: Record, end: str) -> str:
     """The name of the address in the field `end` (one of `names.ENDS`) if the record has it, else the address."""
     name = record.get(name_key(end))
-    return table.clip_middle(units.plain(name), _NAME_CELLS) if name else units.plain(record.get(end))
+    return table.clip_middle(figures.plain(name), _NAME_CELLS) if name else figures.plain(record.get(end))

@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from trafficctl.render import table, units
+from trafficctl.render import table
 from trafficctl.render.style import Style
+from trafficmond import figures
 
 _KEY, _WIDEST_KEY = 12, 24
 _LEAST_ROOM = 20
@@ -23,7 +24,7 @@ class Fact(NamedTuple):
 
 def render(facts: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
     """The lines; values are wrapped to the width, empty values left out."""
-    shown = [Fact(units.plain(key), units.plain(value), mark) for key, value, mark in facts if value]
+    shown = [Fact(figures.plain(key), figures.plain(value), mark) for key, value, mark in facts if value]
     margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])
     for key, text, mark in shown:
         lines = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trafficctl.render import columns, table, units
+from trafficctl.render import columns, table
 from trafficctl.render.events import address_of
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column, Row
+from trafficmond import figures
 
 
 def _rate(name: str) -> Callable[[Row], float]:
@@ -17,10 +18,10 @@ def _rate(name: str) -> Callable[[Row], float]:
 
 def _rates(sent: str, received: str) -> tuple[Column, ...]:
     sides = ((sent, _rate("sent")), (received, _rate("received")))
-    return tuple(Column(title, title, units.octet_rate, right=True, weight=8, of=of) for title, of in sides)
+    return tuple(Column(title, title, figures.octet_rate, right=True, weight=8, of=of) for title, of in sides)
 
 
-_FLOWS = Column("flows", "FLOWS", units.number, right=True, weight=6)
+_FLOWS = Column("flows", "FLOWS", figures.number, right=True, weight=6)
 _LISTS = {
     "threats": tuple(
         column._replace(below=False)
@@ -42,7 +43,7 @@ _LISTS = {
         Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
         *_rates("SENT", "RECEIVED"),
         _FLOWS,
-        Column("sensors", "SENSORS", units.exact, right=True, weight=7),
+        Column("sensors", "SENSORS", figures.exact, right=True, weight=7),
     ),
 }
 _MOST_SENSORS = 20  # the busiest; JSON has all of them
@@ -50,10 +51,10 @@ _MOST_SENSORS = 20  # the busiest; JSON has all of them
 
 def render(answer: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """One sample; open threats come first, if there are any."""
-    busy = units.many(len(answer["sensors"]), "busy sensor")
-    flows = units.many(sum(row["flows"] for row in answer["sensors"]), "report")
-    span = units.span(answer["window_s"])
-    heading = f"trafficmon fleet  {units.clock(answer['at'])[11:]}  {busy}, {flows} of flows in {span}"
+    busy = figures.many(len(answer["sensors"]), "busy sensor")
+    flows = figures.many(sum(row["flows"] for row in answer["sensors"]), "report")
+    span = figures.span(answer["window_s"])
+    heading = f"trafficmon fleet  {figures.clock(answer['at'])[11:]}  {busy}, {flows} of flows in {span}"
     yield style.title(table.clip(heading, width))
     hidden: dict[str, int] = {}
     for name, shown in _LISTS.items():

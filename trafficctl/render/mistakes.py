@@ -6,8 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl.render import table, units
+from trafficctl.render import table
 from trafficctl.render.style import Style
+from trafficmond import figures
 
 
 def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
@@ -17,16 +18,16 @@ def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator
         for each in checked[kind]:
             if each["path"] != path:
                 path = each["path"]
-                yield style.title(units.plain(path))
+                yield style.title(figures.plain(path))
             yield from _one(each, colour, style, width)
-    counts = units.ruling(checked["rules"], checked["lists"], checked["prefixes"])
+    counts = figures.ruling(checked["rules"], checked["lists"], checked["prefixes"])
     wrong, notes = len(checked["mistakes"]), len(checked["notes"])
-    also = f", {units.many(notes, 'note')}" if notes else ""
-    name = units.plain(checked["path"])
+    also = f", {figures.many(notes, 'note')}" if notes else ""
+    name = figures.plain(checked["path"])
     if wrong:
         elsewhere = any(each["path"] != checked["path"] for each in checked["mistakes"])
         named = " with the files that it names" if elsewhere else ""
-        found = f"{name}{named}: {units.many(wrong, 'mistake')}{also}"
+        found = f"{name}{named}: {figures.many(wrong, 'mistake')}{also}"
         yield style.paint(f"{found}; the daemon would keep the rules in force", "red")
     else:
         yield style.paint(f"{name}: in order", "green") + f" ({counts}{also})"
@@ -35,9 +36,9 @@ def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator
 def _one(each: dict[str, Any], colour: str, style: Style, width: int | None) -> Iterator[str]:
     gutter = f"{each['line'] or '':>6} | "
     if each["text"] is not None:
-        yield style.dim(gutter) + table.clip(units.plain(each["text"].expandtabs(4)), width and width - len(gutter))
+        yield style.dim(gutter) + table.clip(figures.plain(each["text"].expandtabs(4)), width and width - len(gutter))
     lead = " " * (len(gutter) - 2) + "^ "
     for index, line in enumerate(
-        textwrap.wrap(units.plain(each["what"]), (width or 1000) - len(lead), break_on_hyphens=False) or [""]
+        textwrap.wrap(figures.plain(each["what"]), (width or 1000) - len(lead), break_on_hyphens=False) or [""]
     ):
         yield (lead if index == 0 else " " * len(lead)) + style.paint(line, colour)

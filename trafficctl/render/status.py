@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from trafficctl import probation
-from trafficctl.render import columns, facts, table, units
+from trafficctl.render import columns, facts, table
 from trafficctl.render.facts import Fact
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
+from trafficmond import figures
 
 _MISTAKES = 5  # mistakes shown; `trafficctl check` shows all
 
@@ -23,7 +24,7 @@ def render(status: dict[str, Any], style: Style, width: int | None, now: float |
         yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
     if status.get("probation"):
         yield style.paint(table.clip(probation.status_line(status["probation"]), width), "yellow")
-    up = units.span((time.time() if now is None else now) - status["started_at"])
+    up = figures.span((time.time() if now is None else now) - status["started_at"])
     yield style.title(table.clip(f"trafficmond {status['version']}, process {status['pid']}, up {up}", width))
     yield from facts.render(_facts(status), style, width)
     yield ""
@@ -38,7 +39,7 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
         if warning not in (status.get("not_known"), *(status.get("unwatched") or ())):  # shown above
             yield Fact("warning", warning, "yellow")
     yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
-    loaded = f"generation {config['generation']}, in force since {units.clock(config['loaded_at'])}"
+    loaded = f"generation {config['generation']}, in force since {figures.clock(config['loaded_at'])}"
     yield Fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
     if config.get("error"):
         yield from _mistakes(config)
@@ -63,18 +64,18 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     if status.get("control"):
         yield Fact("control", _control(status["control"]))
     if status.get("memory_bytes") is not None:
-        yield Fact("memory", f"{units.size(status['memory_bytes'])} private to the daemon")
+        yield Fact("memory", f"{figures.size(status['memory_bytes'])} private to the daemon")
 
 
 def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
     """Tables that were full and evicted entries."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
-        yield Fact("evicted", f"{units.exact(evicted)} flows early: the flow table was full", "yellow")
+        yield Fact("evicted", f"{figures.exact(evicted)} flows early: the flow table was full", "yellow")
     for each in status.get("detectors") or ():
-        parts = [f"{units.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
+        parts = [f"{figures.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
         if parts:
-            used = f"{units.exact(each['entities'])} of {units.exact(each['capacity'])} entries"
+            used = f"{figures.exact(each['entities'])} of {figures.exact(each['capacity'])} entries"
             yield Fact("evicted", f"by detector {each['name']}: {', '.join(parts)} ({used} now)", "yellow")
 
 
@@ -95,9 +96,9 @@ def _because(reason: str | None) -> str:
 
 
 def _rules(rules: dict[str, Any]) -> str:
-    parts = [units.ruling(rules["count"], rules.get("lists"), rules.get("prefixes"))]
+    parts = [figures.ruling(rules["count"], rules.get("lists"), rules.get("prefixes"))]
     if rules.get("bans"):
-        parts.append(units.many(rules["bans"], "ban"))
+        parts.append(figures.many(rules["bans"], "ban"))
     if rules.get("default"):
         parts.append(f"default {rules['default']}")
     return ", ".join(parts)
@@ -105,10 +106,10 @@ def _rules(rules: dict[str, Any]) -> str:
 
 def _shadow(shadow: dict[str, Any]) -> str:
     name = "the default" if shadow["kind"] == "default" else shadow["name"]
-    watched = f"{shadow['action']}, in shadow for {units.span(time.time() - shadow['since'])}"
+    watched = f"{shadow['action']}, in shadow for {figures.span(time.time() - shadow['since'])}"
     dropped = shadow["would_drop"]
-    parts = f"would have dropped {units.many(dropped['packets'], 'packet')}, {units.size(dropped['bytes'])}"
-    return f"{name}: {watched}, {parts} of {units.exact(shadow['packets'])}"
+    parts = f"would have dropped {figures.many(dropped['packets'], 'packet')}, {figures.size(dropped['bytes'])}"
+    return f"{name}: {watched}, {parts} of {figures.exact(shadow['packets'])}"
 
 
 def _threats(threats: dict[str, Any]) -> str:
@@ -118,18 +119,18 @@ def _threats(threats: dict[str, Any]) -> str:
 
 
 def _store(store: dict[str, Any]) -> str:
-    parts = [store["path"], units.many(store["rows"], "row")]
+    parts = [store["path"], figures.many(store["rows"], "row")]
     if store.get("size_bytes") is not None:
-        parts.append(units.size(store["size_bytes"]))
+        parts.append(figures.size(store["size_bytes"]))
     parts += [f"{store['queue']} waiting", f"{store['lost_rows']} lost"]
     return ", ".join(parts) + _because(None if store.get("state") == "ok" else store.get("state"))
 
 
 def _log(log: dict[str, Any]) -> str:
     where = f"{log['format']} to {log['path']}" if log.get("path") else log["format"]
-    parts = [where, f"{units.exact(log['written'])} written", f"{log['queue']} waiting", f"{log['lost']} lost"]
+    parts = [where, f"{figures.exact(log['written'])} written", f"{log['queue']} waiting", f"{log['lost']} lost"]
     if log.get("sampled_out"):
-        parts.append(f"{units.exact(log['sampled_out'])} beyond its max_rate")
+        parts.append(f"{figures.exact(log['sampled_out'])} beyond its max_rate")
     return ", ".join(parts) + _because(log.get("state"))
 
 
@@ -140,7 +141,7 @@ def _export(export: dict[str, Any]) -> str:
 
 
 def _sent(one: dict[str, Any], what: str) -> str:
-    counts = f"{units.exact(one['sent'])} {what} sent, {units.exact(one['queue'])} waiting, {one['lost']} lost"
+    counts = f"{figures.exact(one['sent'])} {what} sent, {figures.exact(one['queue'])} waiting, {one['lost']} lost"
     return counts + _because(one["error"])
 
 
@@ -151,25 +152,24 @@ def _control(control: dict[str, int]) -> str:
         "bad": "protocol errors",
         "slow": "disconnected (too slow)",
     }
-    parts = [f"{units.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
+    parts = [f"{figures.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
     if control["lost_records"]:
-        parts.append(f"{units.exact(control['lost_records'])} records lost to slow watchers")
-    return ", ".join([units.many(control["clients"], "client"), *parts])
+        parts.append(f"{figures.exact(control['lost_records'])} records lost to slow watchers")
+    return ", ".join([figures.many(control["clients"], "client"), *parts])
 
 
 def _ledger(ledger: dict[str, Any], flows: int | None) -> str:
-    text = (
-        f"{units.exact(ledger['used'])} of {units.exact(ledger['slots'])} slots ({units.share(ledger['pressure'], 1)})"
-    )
-    live = "" if flows is None else f"{units.many(flows, 'live flow')}, "
-    return f"{live}{text}, {units.size(ledger['memory_bytes'])}, {units.exact(ledger['evicted'])} evicted"
+    used, slots, evicted = (figures.exact(ledger[name]) for name in ("used", "slots", "evicted"))
+    text = f"{used} of {slots} slots ({figures.share(ledger['pressure'], 1)})"
+    live = "" if flows is None else f"{figures.many(flows, 'live flow')}, "
+    return f"{live}{text}, {figures.size(ledger['memory_bytes'])}, {evicted} evicted"
 
 
 _ACCOUNT = (
     Column("what", "ACCOUNTING", weight=9),
-    Column("packets", "PACKETS", units.exact, right=True, weight=9),
+    Column("packets", "PACKETS", figures.exact, right=True, weight=9),
     Column("share", "SHARE", right=True, weight=1),
-    Column("bytes", "BYTES", units.exact, right=True, weight=8),
+    Column("bytes", "BYTES", figures.exact, right=True, weight=8),
     Column("size", "", right=True, weight=2),
 )
 
@@ -183,9 +183,9 @@ def _accounting(account: dict[str, Any], style: Style, width: int | None) -> Ite
         if count is not None:
             name = "not IP" if key == "not_ip" else key.replace("_", " ")
             row = {"what": name if key == "seen" else f"  {name}", "packets": count["packets"], "bytes": count["bytes"]}
-            rows.append({**row, "share": units.share(count["packets"], seen), "size": units.size(count["bytes"])})
+            rows.append({**row, "share": figures.share(count["packets"], seen), "size": figures.size(count["bytes"])})
     yield from table.lines(rows, _ACCOUNT, width, style)
     reasons = {key: count for key, count in (account.get("malformed_by") or {}).items() if count}
     if reasons:
-        parts = ", ".join(f"{key.replace('_', ' ')} {units.exact(count)}" for key, count in reasons.items())
+        parts = ", ".join(f"{key.replace('_', ' ')} {figures.exact(count)}" for key, count in reasons.items())
         yield style.dim(table.clip(f"malformed: {parts}", width))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trafficctl.render.style import Style
-from trafficctl.render.units import plain
+from trafficmond.figures import plain
 
 GAP = 2
 NICE_TO_HAVE = 3  # columns of this weight and below are hidden before any text is cut

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trafficctl.render import table, units
+from trafficctl.render import table
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
+from trafficmond import figures
 
 _DOWN, _UP = "█", "▒"
 _ASCII_DOWN, _ASCII_UP = "#", "="
@@ -26,8 +27,8 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     first = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12)
     columns = (
         first,
-        *(Column(key, title, units.size, right=True, weight=9) for key, title in _SIDES),
-        Column("total", "TOTAL", units.size, right=True, weight=9),
+        *(Column(key, title, figures.size, right=True, weight=9) for key, title in _SIDES),
+        Column("total", "TOTAL", figures.size, right=True, weight=9),
     )
     totals = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
     sums = {key: sum(row[key] for row in totals) for key in ("up_bytes", "down_bytes", "total")}
@@ -40,14 +41,14 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
         yield f"{line}  {_bar(row, largest, room)}" if room >= _LEAST_BAR else line
     yield style.title(lines[len(totals) + 1])
     if unsided := sum(row["unsided_bytes"] for row in totals):
-        yield style.dim(table.clip(_BEFORE.format(units.size(unsided)), width))
+        yield style.dim(table.clip(_BEFORE.format(figures.size(unsided)), width))
 
 
 _SIDES = (("up_bytes", "UP"), ("down_bytes", "DOWN"))
 
 
 def _named(key: Any) -> str:
-    return units.plain(key) or "(none)"
+    return figures.plain(key) or "(none)"
 
 
 def _legend() -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from trafficctl.render import table, units
+from trafficctl.render import table
 from trafficctl.render.columns import FROM, TO
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column
+from trafficmond import figures
 
 _SHOWN = 10
 _TITLES = {
@@ -17,10 +18,10 @@ _TITLES = {
     "passed": "WOULD NEWLY PASS",
 }
 _SUMS = (
-    Column("flows", "FLOWS", units.exact, right=True, weight=9),
-    Column("packets", "PACKETS", units.number, right=True, weight=7),
-    Column("bytes", "BYTES", units.size, right=True, weight=8),
-    Column("answered", "ANSWERED", units.exact, right=True, weight=8),
+    Column("flows", "FLOWS", figures.exact, right=True, weight=9),
+    Column("packets", "PACKETS", figures.number, right=True, weight=7),
+    Column("bytes", "BYTES", figures.size, right=True, weight=8),
+    Column("answered", "ANSWERED", figures.exact, right=True, weight=8),
 )
 _RULES = (
     Column("rule", "RULE", weight=9, shrinks_to=12),
@@ -33,20 +34,20 @@ _RULES = (
 _SOURCES = (Column("source", "PEER", weight=9, shrinks_to=15), *_SUMS)
 _SERVICES = (Column("service", "SERVICE", weight=9), *_SUMS)
 _FLOWS = (
-    Column("last_seen", "LAST SEEN", units.when, weight=8),
+    Column("last_seen", "LAST SEEN", figures.when, weight=8),
     FROM,
     TO,
     Column("protocol", "PROTO", weight=8),
     Column("rule", "RULE", weight=7, shrinks_to=12),
-    Column("total", "TOTAL", units.size, right=True, weight=9, of=lambda row: row["bytes"] + row["reply_bytes"]),
-    Column("received", "ANSWERED", units.size, right=True, weight=7, of=lambda row: row["reply_bytes"]),
+    Column("total", "TOTAL", figures.size, right=True, weight=9, of=lambda row: row["bytes"] + row["reply_bytes"]),
+    Column("received", "ANSWERED", figures.size, right=True, weight=7, of=lambda row: row["reply_bytes"]),
 )
 
 
 def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
     """The lines for the result."""
-    judged = f"{units.many(answer['flows'], 'flow')} seen since {units.clock(answer['since'])}"
-    yield style.title(judged) + f": {units.many(answer['packets'], 'packet')}, {units.size(answer['bytes'])}"
+    judged = f"{figures.many(answer['flows'], 'flow')} seen since {figures.clock(answer['since'])}"
+    yield style.title(judged) + f": {figures.many(answer['packets'], 'packet')}, {figures.size(answer['bytes'])}"
     yield _in_a_line(answer["dropped"], answer["differs"])
     for name, title in _TITLES.items():
         if answer[name]["flows"]:
@@ -62,19 +63,19 @@ def _in_a_line(dropped: Mapping[str, Any], differs: bool) -> str:
     if not dropped["answered"]:
         return "no answered flow would be dropped"
     were = "was" if dropped["answered"] == 1 else "were"
-    return f"{units.many(dropped['answered'], 'flow')} that {were} answered would be dropped"
+    return f"{figures.many(dropped['answered'], 'flow')} that {were} answered would be dropped"
 
 
 def _change(title: str, change: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    sums = f"{units.many(change['flows'], 'flow')}, {units.many(change['packets'], 'packet')}"
-    answered = f"{units.exact(change['answered'])} answered"
-    yield style.title(title) + f": {sums}, {units.size(change['bytes'])}; {answered}"
+    sums = f"{figures.many(change['flows'], 'flow')}, {figures.many(change['packets'], 'packet')}"
+    answered = f"{figures.exact(change['answered'])} answered"
+    yield style.title(title) + f": {sums}, {figures.size(change['bytes'])}; {answered}"
     yield from _part("by rule", change["rules"], _RULES, style, width)
     more = change["more_sources"]
     others = change["flows_of_others"]
     yield from _part("by peer", change["sources"], _SOURCES, style, width, more)
     if others:
-        yield style.dim(f"(and {units.many(others, 'flow')} of other peers)")
+        yield style.dim(f"(and {figures.many(others, 'flow')} of other peers)")
     yield from _part("by service", change["services"], _SERVICES, style, width)
     yield from _part("the largest", change["largest"], _FLOWS, style, width)
     yield from _part("the latest", change["latest"], _FLOWS, style, width)
@@ -94,4 +95,4 @@ def _part(
         yield f"  {line}"
     more += max(0, len(rows) - _SHOWN)
     if more:
-        yield style.dim(f"  (and {units.exact(more)} more; -o json has the largest)")
+        yield style.dim(f"  (and {figures.exact(more)} more; -o json has the largest)")

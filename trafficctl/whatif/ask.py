@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from trafficctl import exits, session
-from trafficctl.render.units import plain
 from trafficctl.render.whatif import render
 from trafficctl.whatif import rules
 from trafficctl.whatif.answer import answer
@@ -19,6 +18,7 @@ from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.run import Before, judge_all
 from trafficmond.control.client import UNREACHABLE
 from trafficmond.errors import ConfigError, ControlError, Mistake, StoreError
+from trafficmond.figures import plain
 from trafficmond.store.query import MAX_LIMIT
 
 _DAY_S = 86_400

@@ -125,13 +125,13 @@ def addresses(rows: Batch, side: str) -> list[str]:
 
 def approx(count: int) -> str:
     """A number from `windows.estimate` as text: exact only while small."""
-    return f"about {count}" if count > 50 else str(count)
+    return f"about {count:,}" if count > 50 else str(count)
 
 
 def format_sources(count: int, sketch: Column) -> str:
     """A number of sources from their byte map as text: a lower bound once the map is full."""
     full = np.count_nonzero(sketch) >= 0.95 * sketch.shape[-1]
-    return f"more than {int(len(sketch) * 3)} sources" if full else f"{approx(count)} sources"
+    return f"more than {len(sketch) * 3:,} sources" if full else f"{approx(count)} sources"
 
 
 def heaviest(over: Column, weight: Column) -> Column:

@@ -86,7 +86,7 @@ class FloodDetector(GroupedDetector):
         hosts = len({threat.dst_ip for threat in threats})
         return self.found(
             worst.severity,
-            f"{hosts} or more hosts of {network} at once; at one of them: {worst.summary}",
+            f"{hosts:,} or more hosts of {network} at once; at one of them: {worst.summary}",
             {**worst.evidence, "network": network, "targets": hosts},
             first_seen=min(threat.first_seen for threat in threats),
             last_seen=max(threat.last_seen for threat in threats),
@@ -161,7 +161,7 @@ class FloodDetector(GroupedDetector):
     def _spread_threat(self, network: str, state: Any, targets: int, sources: int, now: float) -> Threat:
         return self.found(
             Severity.HIGH,
-            f"{approx(targets)} hosts of {network} are flooded together: {state['amount']:.0f} {self.unit} "
+            f"{approx(targets)} hosts of {network} are flooded together: {state['amount']:,.0f} {self.unit} "
             f"in {self.spread_window_s:.0f} s from {format_sources(sources, state['sources'])}",
             {"unit": self.unit, "network": network, "targets": targets, "sources": sources},
             first_seen=state["began"],

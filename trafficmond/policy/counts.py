@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trafficmond import figures
 from trafficmond.model import Reason
 from trafficmond.policy.load import Policy
 
@@ -20,10 +21,7 @@ class RuleCounts:
     prefixes: int = 0
 
     def __str__(self) -> str:
-        nouns = ("rule", "rules"), ("list", "lists"), ("prefix", "prefixes")
-        counts = (self.rules, self.lists, self.prefixes)
-        parts = (f"{number:,} {noun[number != 1]}" for number, noun in zip(counts, nouns, strict=True) if number)
-        return ", ".join(parts) or "0 rules"
+        return figures.ruling(self.rules, self.lists, self.prefixes)
 
 
 def count(policy: Policy) -> RuleCounts:

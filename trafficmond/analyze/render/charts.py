@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
+from trafficmond.analyze.render import times
 
 _WIDTH = 1000
 _HEIGHT = 200
@@ -31,9 +32,9 @@ def timeline(bins: Sequence[dict[str, Any]], width: float, marks: Sequence[float
     for at, bin_ in enumerate(bins):
         if not bin_["packets"]:
             continue
-        label = f"{f.moment(bin_['time'], width)}: {f.plural(bin_['packets'], 'packet')}, {f.size(bin_['bytes'])}"
+        label = f"{times.moment(bin_['time'], width)}: {f.many(bin_['packets'], 'packet')}, {f.size(bin_['bytes'])}"
         if bin_["dropped"]:
-            label += f", {f.number(bin_['dropped'])} dropped"
+            label += f", {f.exact(bin_['dropped'])} dropped"
         passed = _HEIGHT * (bin_["packets"] - bin_["dropped"]) / highest
         dropped = _HEIGHT * bin_["dropped"] / highest
         left, across = at * step + gap / 2, step - gap
@@ -50,7 +51,7 @@ def timeline(bins: Sequence[dict[str, Any]], width: float, marks: Sequence[float
             f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="-7" y2="{_HEIGHT}" stroke-width="1.5" '
             'stroke-dasharray="3 3" vector-effect="non-scaling-stroke"/>'
         )
-    return _chart("".join(parts), (f.short(highest), f.short(highest / 2), "0"), "Packets over time")
+    return _chart("".join(parts), (f.number(highest), f.number(highest / 2), "0"), "Packets over time")
 
 
 def area(bins: Sequence[dict[str, Any]]) -> str:
@@ -78,7 +79,7 @@ def updown(bins: Sequence[tuple[int, int]], first: float, step: float) -> str:
     for at, (up, down) in enumerate(bins):
         if not up + down:
             continue
-        label = f"{f.moment(first + at * step, step)}: {f.size(up)} up, {f.size(down)} down"
+        label = f"{times.moment(first + at * step, step)}: {f.size(up)} up, {f.size(down)} down"
         lower, upper = (_HEIGHT * part / highest for part in (down, up))
         left, across = at * width + gap / 2, width - gap
         parts.append(f"<g><title>{escape(label)}</title>{_rect('bar', left, _HEIGHT - lower, across, lower)}")

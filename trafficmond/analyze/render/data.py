@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
 
 _LEFT, _RIGHT = 7, 10  # ends that are shown separately
 _OTHERS = "others"

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any
 
 from trafficmond import __version__
-from trafficmond.analyze.render import charts
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
+from trafficmond.analyze.render import charts, times
 from trafficmond.analyze.render.style import CSS
 from trafficmond.analyze.render.usage import pictures
 from trafficmond.model import SEVERITIES
@@ -62,8 +62,8 @@ def _header(report: dict[str, Any]) -> Iterator[str]:
     yield f'<header><p class="kind">Traffic report</p><h1>{name}</h1>'
     parts = ["no times were recorded" if summary["total_packets"] else "", formats]
     if summary["start_time"]:
-        times = f.period(summary["start_time"], summary["end_time"])
-        parts = [times, f.span(summary["duration_seconds"]), formats]
+        period = times.period(summary["start_time"], summary["end_time"])
+        parts = [period, f.span(summary["duration_seconds"]), formats]
     yield f"<p>{' &middot; '.join(_text(part) for part in parts if part)}</p></header>"
 
 
@@ -75,19 +75,19 @@ def _verdict(report: dict[str, Any]) -> Iterator[str]:
     counts = {name: sum(threat["severity"] == name for threat in threats) for name in _SEVERITIES}
     worst = next((name for name in _SEVERITIES if counts[name]), "low")
     parts = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    yield f'<p class="verdict {worst}">{f.plural(len(threats), "threat")} <span class="rest">{parts}</span></p>'
+    yield f'<p class="verdict {worst}">{f.many(len(threats), "threat")} <span class="rest">{parts}</span></p>'
 
 
 def _tiles(report: dict[str, Any]) -> Iterator[str]:
     summary = report["summary"]
     about = "" if summary["unique_exact"] else "~"
     tiles = [
-        (f.number(summary["total_packets"]), f"packets, {f.short(summary['packets_per_second'])}/s"),
+        (f.exact(summary["total_packets"]), f"packets, {f.number(summary['packets_per_second'])}/s"),
         (f.size(summary["total_bytes"]), f"{f.size(summary['bytes_per_second'])}/s"),
-        (f"{f.percent(summary['drop_rate'])}", f"dropped, {f.plural(summary['dropped_packets'], 'packet')}"),
-        (about + f.number(summary["unique_sources"]), "source" + _s(summary["unique_sources"])),
-        (about + f.number(summary["unique_destinations"]), "destination" + _s(summary["unique_destinations"])),
-        (about + f.number(summary["unique_flows"]), "flow" + _s(summary["unique_flows"])),
+        (f"{f.share(summary['drop_rate'], 100)}", f"dropped, {f.many(summary['dropped_packets'], 'packet')}"),
+        (about + f.exact(summary["unique_sources"]), "source" + _s(summary["unique_sources"])),
+        (about + f.exact(summary["unique_destinations"]), "destination" + _s(summary["unique_destinations"])),
+        (about + f.exact(summary["unique_flows"]), "flow" + _s(summary["unique_flows"])),
     ]
     yield '<section class="card tiles" aria-label="Totals">'
     for value, label in tiles:
@@ -105,12 +105,12 @@ def _threats(report: dict[str, Any]) -> Iterator[str]:
     yield '<section class="card long"><h2>Threats</h2>'
     for threat in report["threats"]:
         severity = threat["severity"] if threat["severity"] in _SEVERITIES else "low"
-        times = f.period(threat["first_seen"], threat["last_seen"])
+        period = times.period(threat["first_seen"], threat["last_seen"])
         yield '<article class="threat"><div class="meta">'
         yield f'<span class="badge {severity}">{_text(threat["severity"])}</span>'
         yield f"<span>{_text(threat['detector'].replace('_', ' '))}</span>{_technique(threat['technique'])}</div>"
         yield f"<h3>{_text(threat['summary'])}</h3>"
-        yield f'<p class="when">{_text(times)}</p><dl class="facts">'
+        yield f'<p class="when">{_text(period)}</p><dl class="facts">'
         evidence = dict(threat["evidence"])
         facts = {"from": threat["src_ip"], "to": threat["dst_ip"], evidence.pop("unit", "count"): threat["count"]}
         for name, value in (facts | evidence).items():
@@ -143,7 +143,7 @@ def _timeline(report: dict[str, Any]) -> Iterator[str]:
         return
     width = temporal["interval_seconds"]
     marks = [datetime.fromisoformat(threat["first_seen"]).timestamp() for threat in report["threats"][:_MARKS]]
-    times = "".join(f"<span>{_text(text)}</span>" for text in _times(bins, width))
+    labels = "".join(f"<span>{_text(text)}</span>" for text in _times(bins, width))
     yield f'<section class="card"><h2>Over time</h2><p class="legend"><span><i></i>packets in {f.span(width)}</span>'
     if any(bin_["dropped"] for bin_ in bins):
         yield '<span><i class="drop"></i>of these dropped</span>'
@@ -151,14 +151,14 @@ def _timeline(report: dict[str, Any]) -> Iterator[str]:
         yield '<span><i class="mark"></i>a threat began</span>'
     yield f'</p><div class="chart">{charts.timeline(bins, width, marks)}</div>'
     yield f'<p class="legend second">bytes in {f.span(width)}</p>'
-    yield f'<div class="chart">{charts.area(bins)}<div class="times">{times}</div></div></section>'
+    yield f'<div class="chart">{charts.area(bins)}<div class="times">{labels}</div></div></section>'
 
 
 def _times(bins: list[dict[str, Any]], width: float) -> list[str]:
     """Labels for the beginning, the end and the middle."""
     first, last = bins[0]["time"], bins[-1]["time"] + width
     same_day = first // 86400 == last // 86400
-    return [f.moment(at, width if same_day else max(width, 3600)) for at in (first, (first + last) / 2, last)]
+    return [times.moment(at, width if same_day else max(width, 3600)) for at in (first, (first + last) / 2, last)]
 
 
 def _talkers(report: dict[str, Any]) -> Iterator[str]:
@@ -191,9 +191,9 @@ def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterato
     for name, share in rows:
         kind = "name mono" if mono else "name"
         about = f'<br><span class="soft about">{_text(share["about"])}</span>' if share.get("about") else ""
-        yield f'<li title="{_text(f.percent(share["percent"]))}">'
+        yield f'<li title="{_text(f.share(share["percent"], 100))}">'
         yield f'<span class="{kind}">{_text(name) or "(none)"}{about}</span>'
-        yield f'<span class="number">{f.number(share["packets"])}</span>'
+        yield f'<span class="number">{f.exact(share["packets"])}</span>'
         yield f'<span class="number">{f.size(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
     yield "</ul></section>"
 
@@ -205,13 +205,13 @@ def _sizes(report: dict[str, Any]) -> Iterator[str]:
         return
     about = "" if sizes["exact"] else ", by the mean of each flow"
     yield '<section class="card"><h2>Packet sizes</h2>'
-    yield f'<p class="legend">{f.number(sizes["min"])} to {f.number(sizes["max"])} bytes, '
-    yield f"{f.number(round(sizes['average']))} on average{about}</p>"
+    yield f'<p class="legend">{f.exact(sizes["min"])} to {f.exact(sizes["max"])} bytes, '
+    yield f"{f.exact(round(sizes['average']))} on average{about}</p>"
     yield '<div class="head"><span>bytes</span><span>packets</span><span>share</span></div><ul class="rows">'
     for name, count in sizes["distribution"].items():
         part = 100 * count / whole
-        yield f'<li><span class="name">{_text(name)}</span><span class="number">{f.number(count)}</span>'
-        yield f'<span class="number">{f.percent(part)}</span>{charts.share(part)}</li>'
+        yield f'<li><span class="name">{_text(name)}</span><span class="number">{f.exact(count)}</span>'
+        yield f'<span class="number">{f.share(part, 100)}</span>{charts.share(part)}</li>'
     yield "</ul></section>"
 
 
@@ -227,7 +227,7 @@ def _flows(report: dict[str, Any]) -> Iterator[str]:
         yield f'<li><span class="name"><span class="soft">{_text(flow["protocol"])}</span> '
         yield f'<span class="mono">{_text(ends[0])}</span> <span class="arrow">&rarr;</span>'
         yield f'<span class="mono">{_text(ends[1])}</span></span>'
-        yield f'<span class="number">{f.number(flow["packets"])}</span>'
+        yield f'<span class="number">{f.exact(flow["packets"])}</span>'
         yield f'<span class="number">{f.size(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
     yield "</ul></section>"
 
@@ -242,7 +242,7 @@ def _services(report: dict[str, Any]) -> Iterator[str]:
     for service in services:
         yield f'<li><span class="name">{_text(service["protocol"])} {service["port"]}</span><span></span>'
         part = 100 * service["flows"] / most
-        yield f'<span class="number">{f.number(service["flows"])}</span>{charts.share(part)}</li>'
+        yield f'<span class="number">{f.exact(service["flows"])}</span>{charts.share(part)}</li>'
     yield "</ul></section>"
 
 
@@ -253,20 +253,20 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
     yield '<section class="card"><h2>Accounting</h2><dl>'
     for name, label in (("seen", "Seen"), ("in_flows", "In flows"), ("not_ip", "Not IP"), ("malformed", "Malformed")):
         count = accounting[name]
-        packets = f.plural(count["packets"], "packet")
+        packets = f.many(count["packets"], "packet")
         yield f'<dt>{label}</dt><dd class="number">{packets}, {f.size(count["bytes"])}</dd>'
     for reason, malformed in accounting["malformed_by"].items():
-        yield f'<dt>{_label(reason.replace("_", " "))}</dt><dd class="number">{f.plural(malformed, "packet")}</dd>'
+        yield f'<dt>{_label(reason.replace("_", " "))}</dt><dd class="number">{f.many(malformed, "packet")}</dd>'
     if damage["total"]:
-        yield f"<dt>Could not be read</dt><dd>{f.plural(damage['total'], 'place')}</dd>"
+        yield f"<dt>Could not be read</dt><dd>{f.many(damage['total'], 'place')}</dd>"
     yield "</dl>"
-    if types := ", ".join(f"{_text(name)}: {f.number(count)}" for name, count in accounting["not_ip_types"].items()):
+    if types := ", ".join(f"{_text(name)}: {f.exact(count)}" for name, count in accounting["not_ip_types"].items()):
         yield f'<p class="legend">Not IP: {types}</p>'
     notes = [(source["name"], *note) for source in summary["sources"] for note in source.get("notes", {}).items()]
     if notes:
         yield '<ul class="places">'
         for name, note, count in notes:
-            number = f": {f.number(count)}" if count else ""
+            number = f": {f.exact(count)}" if count else ""
             yield f'<li><span class="soft">{_text(name)}</span> {_text(note + number)}</li>'
         yield "</ul>"
     if damage["places"]:
@@ -275,13 +275,13 @@ def _reading(report: dict[str, Any]) -> Iterator[str]:
             where = f"{place['source']}, {place['where']}"
             yield f'<li><span class="soft">{_text(where)}</span> {_text(place["what"])}</li>'
         if damage["total"] > len(damage["places"]):
-            yield f"<li>and {f.number(damage['total'] - len(damage['places']))} more</li>"
+            yield f"<li>and {f.exact(damage['total'] - len(damage['places']))} more</li>"
         yield "</ul>"
     yield "</section>"
 
 
 def _footer(report: dict[str, Any]) -> Iterator[str]:
-    made = f"trafficmon {__version__}, {f.day(report['generated_at'])}"
+    made = f"trafficmon {__version__}, {times.day(report['generated_at'])}"
     yield f"<footer>{_text(made)}. All times are local, also in charts.</footer>\n"
 
 

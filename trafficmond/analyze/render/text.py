@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
+from trafficmond.analyze.render import times
 from trafficmond.protocols import endpoint
 
 _COLOURS = {"critical": "1;31", "high": "31", "medium": "33", "low": "36", "title": "1", "dim": "2", "good": "32"}
@@ -62,27 +63,27 @@ class _Page:
         for source in summary["sources"]:
             yield self._paint(f.plain(source["name"]), "title") + f"  {f.plain(source['format'])}"
             for note, count in source.get("notes", {}).items():
-                yield self._paint(f"  {f.plain(note)}" + (f": {f.number(count)}" if count else ""), "dim")
+                yield self._paint(f"  {f.plain(note)}" + (f": {f.exact(count)}" if count else ""), "dim")
         approximately = "" if summary["unique_exact"] else "about "
         if summary["start_time"]:
-            times = f.period(summary["start_time"], summary["end_time"])
-            yield f"{times}, {f.span(summary['duration_seconds'])}"
+            period = times.period(summary["start_time"], summary["end_time"])
+            yield f"{period}, {f.span(summary['duration_seconds'])}"
         elif summary["total_packets"]:
             yield "no times were recorded"
         yield (
-            f"{f.plural(summary['total_packets'], 'packet')}, {f.size(summary['total_bytes'])}, "
-            f"{f.plural(summary['dropped_packets'], 'packet')} dropped ({f.percent(summary['drop_rate'])})"
+            f"{f.many(summary['total_packets'], 'packet')}, {f.size(summary['total_bytes'])}, "
+            f"{f.many(summary['dropped_packets'], 'packet')} dropped ({f.share(summary['drop_rate'], 100)})"
         )
         yield (
-            f"{approximately}{f.plural(summary['unique_sources'], 'source')}, "
-            f"{f.plural(summary['unique_destinations'], 'destination')}, {f.plural(summary['unique_flows'], 'flow')}"
+            f"{approximately}{f.many(summary['unique_sources'], 'source')}, "
+            f"{f.many(summary['unique_destinations'], 'destination')}, {f.many(summary['unique_flows'], 'flow')}"
         )
         accounting = summary["accounting"]
         malformed = {reason.replace("_", " "): count for reason, count in accounting["malformed_by"].items()}
         if accounting["not_ip"]["packets"] or accounting["malformed"]["packets"]:
             yield (
-                f"{f.number(accounting['not_ip']['packets'])} not IP{_in_detail(accounting['not_ip_types'])}, "
-                f"{f.number(accounting['malformed']['packets'])} malformed{_in_detail(malformed)}"
+                f"{f.exact(accounting['not_ip']['packets'])} not IP{_in_detail(accounting['not_ip_types'])}, "
+                f"{f.exact(accounting['malformed']['packets'])} malformed{_in_detail(malformed)}"
             )
 
     def _threats(self) -> Iterator[str]:
@@ -96,8 +97,8 @@ class _Page:
             head = self._paint(f"{severity:<8}", severity)
             yield f"  {head} {f.plain(threat['detector'])} {f.plain(threat['technique'])}  {f.plain(threat['summary'])}"
             yield self._paint(
-                f"           {f.period(threat['first_seen'], threat['last_seen'])}, "
-                f"{f.number(threat['count'])} {f.plain(threat['evidence'].get('unit', 'times'))}",
+                f"           {times.period(threat['first_seen'], threat['last_seen'])}, "
+                f"{f.exact(threat['count'])} {f.plain(threat['evidence'].get('unit', 'times'))}",
                 "dim",
             )
 
@@ -110,7 +111,7 @@ class _Page:
         edges = [len(bins) * at // columns for at in range(columns + 1)]
         sums = [sum(bin_["packets"] for bin_ in bins[a:b]) for a, b in itertools.pairwise(edges)]
         most = max(sums) or 1
-        peak = f"{f.number(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])}"
+        peak = f"{f.exact(temporal['peak']['packets'])} in {f.span(temporal['interval_seconds'])}"
         yield self._title(f"Packets over time (highest: {peak})")
         yield "  " + "".join(self._sparks[(value * 7 + most - 1) // most] if value else " " for value in sums)
 
@@ -153,7 +154,7 @@ class _Page:
             yield self._row(name, _column(names), share)
 
     def _row(self, name: str, wide: int, share: dict[str, Any]) -> str:
-        numbers = f"{f.number(share['packets']):>13} {f.size(share['bytes']):>9} {f.percent(share['percent']):>8}"
+        numbers = f"{f.exact(share['packets']):>13} {f.size(share['bytes']):>9} {f.share(share['percent'], 100):>8}"
         wide = min(wide, max(_NAME, self._width - 2 - len(numbers)))
         room = self._width - 2 - max(len(name), wide) - len(numbers) - 2
         bar = self._paint(_bar(share["percent"], min(room, 30), self._bars), "low") if room >= 5 else ""
@@ -165,11 +166,11 @@ class _Page:
         if not whole:
             return
         about = "" if sizes["exact"] else ", by the mean of each flow"
-        yield self._title(f"Packet sizes ({f.number(sizes['min'])} to {f.number(sizes['max'])} bytes{about})")
+        yield self._title(f"Packet sizes ({f.exact(sizes['min'])} to {f.exact(sizes['max'])} bytes{about})")
         for name, count in sizes["distribution"].items():
             share = 100 * count / whole
             bar = _bar(share, min(30, self._width - 47), self._bars)
-            yield f"  {name:<20}{f.number(count):>13} {f.percent(share):>8}  {bar}".rstrip()
+            yield f"  {name:<20}{f.exact(count):>13} {f.share(share, 100):>8}  {bar}".rstrip()
 
     def _flows(self) -> Iterator[str]:
         analysis = self._report["flow_analysis"]
@@ -178,18 +179,18 @@ class _Page:
         for flow in analysis["top_flows"]:
             source = endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
             target = endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])
-            numbers = f"{f.size(flow['bytes']):>9} {f.number(flow['packets']):>11}"
+            numbers = f"{f.size(flow['bytes']):>9} {f.exact(flow['packets']):>11}"
             yield f"  {numbers}  {flow['protocol']:<6} {source} -> {target}"
 
     def _damage(self) -> Iterator[str]:
         damage = self._report["damage"]
         if not damage["total"]:
             return
-        yield self._title(f"Could not be read ({f.plural(damage['total'], 'place')})")
+        yield self._title(f"Could not be read ({f.many(damage['total'], 'place')})")
         for place in damage["places"]:
             yield self._paint(f"  {f.plain(place['source'])}: {place['where']}: {f.plain(place['what'])}", "medium")
         if damage["total"] > len(damage["places"]):
-            yield f"  ... and {f.number(damage['total'] - len(damage['places']))} more"
+            yield f"  ... and {f.exact(damage['total'] - len(damage['places']))} more"
 
 
 def _column(names: list[str]) -> int:
@@ -203,4 +204,4 @@ def _bar(percent: float, room: int, steps: str) -> str:
 
 
 def _in_detail(parts: dict[str, int]) -> str:
-    return f" ({', '.join(f'{f.plain(name)}: {f.number(count)}' for name, count in parts.items())})" if parts else ""
+    return f" ({', '.join(f'{f.plain(name)}: {f.exact(count)}' for name, count in parts.items())})" if parts else ""

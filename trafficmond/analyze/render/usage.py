@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from trafficmond.analyze.render import charts
-from trafficmond.analyze.render import figures as f
+from trafficmond import figures as f
+from trafficmond.analyze.render import charts, times
 from trafficmond.analyze.render.exchange import exchange
 
 _LINES = 6  # ends with a time line of their own
@@ -50,12 +50,12 @@ def _time_lines(kind: str, lines: Mapping[str, Any]) -> Iterator[str]:
         yield from _sums(f"Usage by {kind}", kind, sums)
         return
     first, step = lines["first"], lines["step"]
-    ends = [f.moment(at, max(step, 3600)) for at in (first, first + step * count / 2, first + step * count)]
-    times = "".join(f"<span>{escape(text)}</span>" for text in ends)
+    ends = [times.moment(at, max(step, 3600)) for at in (first, first + step * count / 2, first + step * count)]
+    labels = "".join(f"<span>{escape(text)}</span>" for text in ends)
     yield f'<section class="card"><h2>Usage by {escape(kind)}</h2><p class="legend"><span><i></i>down in '
     yield f'{f.span(step)}</span><span><i class="up"></i>up</span></p>'
     for (name, bins), (_, up, down) in zip(shown[:_LINES], sums[:_LINES], strict=True):
         total = f"{f.size(up)} up, {f.size(down)} down"
         yield f'<h3 class="line">{escape(f.plain(name)) or "(none)"} <span>{escape(total)}</span></h3>'
         yield f'<div class="chart">{charts.updown(bins, first, step)}</div>'
-    yield f'<div class="chart"><div class="scale"></div><div class="times">{times}</div></div></section>'
+    yield f'<div class="chart"><div class="scale"></div><div class="times">{labels}</div></div></section>'

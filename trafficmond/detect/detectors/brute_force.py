@@ -279,7 +279,7 @@ class BruteForce(CrowdDetector):
     def _crowd(self, dst: str, port: int, known: Service) -> Threat:
         return self.found(
             Severity.LOW if _MAILBOXES[port] else Severity.MEDIUM,
-            f"{len(known.sources)} hosts made {known.tries:.0f} short connections to port {port} of {dst}",
+            f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.listed()},
             dst=dst,
             first_seen=known.began,
@@ -296,7 +296,7 @@ class BruteForce(CrowdDetector):
         its = found.rows.take(found.by.first[[entity]])
         return self.found(
             Severity(int(self._severity(self.table.rows[found.slots[[entity]]], its, found.seen)[0])),
-            f"{src} made {count} {what} to port {one['dport']} of {dst}",
+            f"{src} made {count:,} {what} to port {one['dport']} of {dst}",
             {
                 "unit": "questions" if datagrams else "connections",
                 "ports": [int(one["dport"])],

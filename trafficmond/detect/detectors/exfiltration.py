@@ -104,7 +104,7 @@ class Exfiltration(GroupedDetector):
         odd = state["elsewhere"] >= 0.5 * state["recent"] and seen_for >= _HALF_DAY_S
         return self.found(
             Severity.MEDIUM if odd else Severity.LOW,
-            f"{src} sent {state['recent'] / 2**20:.0f} MiB out, far more than it usually does",
+            f"{src} sent {state['recent'] / 2**20:,.0f} MiB out, far more than it usually does",
             {
                 "unit": "bytes",
                 "recent_bytes": int(state["recent"]),

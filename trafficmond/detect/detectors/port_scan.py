@@ -203,7 +203,7 @@ class PortScan(CrowdDetector):
         slow = ports * settings.window < settings.ports * (part.last - known.began)
         return self.found(
             Severity.LOW if slow else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
-            f"{len(sources)} hosts tried {approx(ports)} ports of {part.dst} together (some may be decoys)",
+            f"{len(sources):,} hosts tried {approx(ports)} ports of {part.dst} together (some may be decoys)",
             {"unit": "dials", "ports": ports, "hosts": len(sources), "targets": [part.dst], "sources": sources},
             dst=part.dst,
             first_seen=known.began,

@@ -65,7 +65,7 @@ class RepeatedFlow(GroupedDetector):
         src, dst = address(one, "src"), address(one, "dst")
         return self.found(
             Severity.LOW,
-            f"{src} tried port {one['dport']} of {dst} {state['failed']:.0f} times without success",
+            f"{src} tried port {one['dport']} of {dst} {state['failed']:,.0f} times without success",
             {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])]},
             src=src,
             dst=dst,

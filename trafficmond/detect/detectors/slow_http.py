@@ -119,7 +119,7 @@ class SlowHttp(GroupedDetector):
         reads, high = bool(_reads(state["read"], state["total"])), held >= _MANY * self.settings.connections
         return self.found(
             Severity.LOW if reads else Severity.HIGH if high else Severity.MEDIUM,
-            f"{src or format_sources(sources, state['sources'])} hold {held} connections open "
+            f"{src or format_sources(sources, state['sources'])} hold {held:,} connections open "
             f"at port {one['dport']} of {dst} "
             + ("and hardly read the answers" if reads else "without finishing a request"),
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},

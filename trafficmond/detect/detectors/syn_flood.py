@@ -132,7 +132,7 @@ class SynFlood(FloodDetector):
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"]
         return self.found(
             Severity.LOW if missed else severity,
-            f"unfinished connections to {where} of {dst}: {state['unfinished']:.0f} "
+            f"unfinished connections to {where} of {dst}: {state['unfinished']:,.0f} "
             f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",

@@ -143,11 +143,11 @@ class Tunnel(GroupedDetector):
         src, dst = address(one, "src"), address(one, "dst")
         asked = max(1.0, state["asked"])
         mean, back = state["sent"] / asked, state["got"] / max(1.0, state["answered"])
-        what = f"{_HOW[how]} of {mean:.0f} bytes to" + (" the resolver" if how != _NOT_DNS else "")
+        what = f"{_HOW[how]} of {mean:,.0f} bytes to" + (" the resolver" if how != _NOT_DNS else "")
         severity = self._severity(self.table.rows[found.slots[[entity]]], np.array([how]))
         return self.found(
             Severity(int(severity[0])),
-            f"{src} sent {state['total']:.0f} {what} {dst}, answered with {back:.0f} each: data may be carried in them",
+            f"{src} sent {state['total']:,.0f} {what} {dst}, answered with {back:,.0f} each: they may carry data",
             {
                 "unit": "pings" if how == _NOT_DNS else "questions",
                 "mean_sent_bytes": int(mean),

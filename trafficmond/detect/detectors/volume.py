@@ -164,7 +164,7 @@ class Volume(FloodDetector):
         sources = int(estimate(state["map"]))
         threat = self.found(
             Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
-            f"about {state['peak']:.0f} unanswered packets a second to {dst} "
+            f"about {state['peak']:,.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "packets",

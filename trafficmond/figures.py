@@ -1,8 +1,9 @@
-"""Formats numbers, times and untrusted text for people."""
+"""Formats numbers, times and untrusted text for people: one way for tables, sentences and reports."""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
@@ -44,9 +45,13 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
     return f"{digits} {names[index]}"
 
 
-def exact(value: int | None) -> str:
-    """A count with all digits, in groups: "123,456,789"."""
-    return "" if value is None else f"{value:,}"
+def exact(value: float | None) -> str:
+    """A count with all digits, in groups: "123,456,789"; of a fraction the first digits: "0.0123", "1,234.5"."""
+    if value is None:
+        return ""
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def many(value: int, noun: str) -> str:
@@ -70,11 +75,11 @@ def share(part: float, whole: float) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """A duration in its two largest units: "3 m 12 s", "5 d 2 h"."""
+    """A duration in its two largest units: "12.3 ms", "4.59 s", "3 m 12 s", "5 d 2 h"."""
     if seconds is None:
         return ""
-    if abs(seconds) < 1:
-        return f"{1000 * seconds:.0f} ms" if seconds else "0 s"
+    if abs(seconds) < 10:
+        return f"{1000 * seconds:.3g} ms" if 0 < abs(seconds) < 0.9995 else f"{seconds:.3g} s"
     left = round(abs(seconds))
     parts = []
     for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -107,3 +112,21 @@ def plain(text: object) -> str:
     if shown.isprintable():
         return shown
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in shown)
+
+
+def action(name: str) -> str:
+    """The action in the word of rules, of a record: "LOG" is "monitor"."""
+    return {"LOG": "monitor"}.get(name, name.lower())
+
+
+def evidence(value: Any) -> str:
+    """A value of a threat's evidence on one line. Numbers in a list are ports, without groups."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int | float):
+        return exact(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(key)}: {evidence(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) if isinstance(item, int) else evidence(item) for item in value)
+    return plain(value)
