@@ -11,6 +11,14 @@ USAGE = 2  # wrong arguments
 UNREACHABLE_DAEMON = 3
 NOT_PERMITTED = 4
 
+
+class UsageError(ControlError):
+    """Arguments, or files that were named, with which a command does nothing; the exit code is USAGE."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, name="usage", hint=hint)
+
+
 _BY_NAME = {
     UNREACHABLE: UNREACHABLE_DAEMON,
     f"{INTERFACE}.Busy": UNREACHABLE_DAEMON,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from trafficctl import exits, probation, session, values
-from trafficmond.errors import ControlError
+from trafficctl import exits, options, probation, session, values
+from trafficctl.exits import UsageError
 
 _HINT = "write prefixes, such as 192.0.2.0/24; without 'from', every source is meant"
 _NO_SERVICES = ("from", "in", "out", "on", "to", "any", "proto")
@@ -18,9 +18,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
     what = "prefixes after the word 'from': from 192.0.2.0/24 (default: everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
-    parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
-    parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
-    parser.add_argument("--save", action="store_true", help="keep it over restarts")
+    options.add(parser, "--label", "--ttl", "--save")
     probation.argument(parser)
 
 
@@ -37,16 +35,8 @@ def run(args: Namespace, action: str) -> int:
 
     with session.connect(args) as client, session.several_calls(done):
         for cidr in cidrs:
-            reply = client.call(
-                "AddCidr",
-                cidr=cidr,
-                action=action,
-                ports=args.services,
-                label=args.label or None,
-                ttl_s=args.ttl,
-                save=args.save or None,
-                confirm_within_s=args.confirm_within,
-            )
+            asked = options.given(args, "label", "ttl_s", "save", "confirm_within_s")
+            reply = client.call("AddCidr", cidr=cidr, action=action, ports=args.services, **asked)
             rules.append(reply["rule"])
             notes |= dict.fromkeys(reply["notes"])  # most notes are the same for all rules
     session.show_change(args, "added", rules, RULES, "Rule", {"notes": list(notes)})
@@ -76,8 +66,8 @@ def _sources(services: list[str], words: list[str], command: str) -> list[str]:
         hint = f"write: trafficctl {command} {','.join(services)} from 192.0.2.0/24"
         if any("," in word for word in words):
             hint += "; separate services by commas without blanks: tcp/80,tcp/443"
-        raise ControlError(f'"{" ".join(words)}" has no source prefix', name="usage", hint=hint)
+        raise UsageError(f'"{" ".join(words)}" has no source prefix', hint)
     try:
         return [values.written_prefix(word) for word in words[1:] if word != "from"]
     except ValueError as error:
-        raise ControlError(str(error), name="usage", hint=_HINT) from None
+        raise UsageError(str(error), _HINT) from None

@@ -15,7 +15,8 @@ def argument(parser: ArgumentParser, default: float | None = None) -> None:
     """Adds the option; calls send its value as `confirm_within_s`."""
     usual = f" ({figures.span(default)} unless given)" if default else ""
     text = f"put it on probation: it is taken back after this time unless confirmed{usual}"
-    parser.add_argument("--confirm-within", metavar="TIME", type=values.duration, default=default, help=text)
+    declared: dict[str, Any] = {"metavar": "TIME", "type": values.duration, "dest": "confirm_within_s"}
+    parser.add_argument("--confirm-within", **declared, default=default, help=text)
 
 
 def forget_copy(probation: dict[str, Any] | None) -> None:

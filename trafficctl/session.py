@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from trafficctl.exits import UsageError
 from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
@@ -101,7 +102,7 @@ def read_bans(done: str) -> list[Line]:
     if mistakes:
         named = [str(mistake) for mistake in mistakes[:_NAMED]]
         named += [f"and {len(mistakes) - _NAMED:,} more"] if len(mistakes) > _NAMED else []
-        raise ControlError("\n".join(named), name="usage", hint=f"nothing was {done}")
+        raise UsageError("\n".join(named), f"nothing was {done}")
     return found
 
 

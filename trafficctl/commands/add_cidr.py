@@ -18,8 +18,12 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, probation, session, values
-from trafficmond.errors import ControlError
+from trafficctl import exits, options, probation, session, values
+from trafficctl.exits import UsageError
+
+_RULE = ("cidr", "action", "direction", "label", "ports")
+_LIMIT = ("rate_per_s", "burst_packets")
+_TRIED = ("confirm_within_s", "shadow")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -27,21 +31,13 @@ def arguments(parser: ArgumentParser) -> None:
     actions = ("allow", "monitor", "drop", "limit")
     parser.add_argument("--action", choices=actions, help="the action (default: drop; with --limit: limit)")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), default="ingress", help="default ingress")
-    parser.add_argument(
-        "--port",
-        metavar="SERVICE",
-        action="extend",
-        type=values.services,
-        help="only for tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or names of /etc/services",
-    )
-    parser.add_argument("--label", default="", help="a name for logs, flows and statistics")
-    parser.add_argument("--ttl", metavar="TIME", type=values.duration, help="how long: 30s, 10m, 1h30m, 7d")
-    parser.add_argument("--limit", metavar="RATE", type=values.rate, help="packets a second for each source: 100/s")
-    parser.add_argument("--burst", metavar="N", type=values.count, help="packets a source may send at once")
+    options.add(parser, "--port", "--label", "--ttl")
+    text = "packets a second for each source: 100/s"
+    parser.add_argument("--limit", metavar="RATE", type=values.rate, dest="rate_per_s", help=text)
+    text = "packets a source may send at once"
+    parser.add_argument("--burst", metavar="N", type=values.count, dest="burst_packets", help=text)
     parser.add_argument("--shadow", action="store_true", help="only log what it would do; promote puts it in force")
-    parser.add_argument("--save", action="store_true", help="keep it over restarts")
-    parser.add_argument("--force", action="store_true", help="even if it cuts off lifelines of this host")
-    parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
+    options.add(parser, "--save", "--force", "--dry-run")
     probation.argument(parser)
 
 
@@ -49,47 +45,25 @@ def run(args: Namespace) -> int:
     """Adds the rule and shows it as it is in force."""
     from trafficctl.render.columns import RULES
 
-    action = args.action or ("limit" if args.limit else "drop")
-    if action == "limit" and not args.limit:
-        raise ControlError("--action limit needs a rate", name="usage", hint="give the rate: --limit 100/s")
-    if action != "limit" and (args.limit or args.burst):
-        raise ControlError(f"--limit and --burst cannot be used with {action}", name="usage", hint="leave --action out")
+    args.action = args.action or ("limit" if args.rate_per_s else "drop")
+    if args.action == "limit" and not args.rate_per_s:
+        raise UsageError("--action limit needs a rate", "give the rate: --limit 100/s")
+    if args.action != "limit" and (args.rate_per_s or args.burst_packets):
+        raise UsageError(f"--limit and --burst cannot be used with {args.action}", "leave --action out")
     if args.dry_run:
-        return _try(args, action)
-    reply = session.call(
-        args,
-        "AddCidr",
-        cidr=args.cidr,
-        action=action,
-        direction=args.direction,
-        label=args.label or None,
-        ttl_s=args.ttl,
-        rate_per_s=args.limit,
-        burst_packets=args.burst,
-        save=args.save or None,
-        force=args.force or None,
-        ports=args.port,
-        confirm_within_s=args.confirm_within,
-        shadow=args.shadow or None,
-    )
+        return _try(args)
+    reply = session.call(args, "AddCidr", **options.given(args, *_RULE, *_LIMIT, "ttl_s", "save", "force", *_TRIED))
     session.show_change(args, "added", [reply["rule"]], RULES, "Rule", reply)
     return exits.DONE
 
 
-def _try(args: Namespace, action: str) -> int:
+def _try(args: Namespace) -> int:
     """Shows what the rule would have changed; the exit code is 1 if anything."""
     from trafficctl.whatif import ask, rules
 
-    words = {
-        "cidr": args.cidr,
-        "action": action,
-        "direction": args.direction,
-        "label": args.label or None,
-        "limit": f"{args.limit}/s" if args.limit else None,
-        "burst": args.burst,
-        "ports": args.port,
-    }
-    table = {key: value for key, value in words.items() if value is not None}
+    rate = f"{args.rate_per_s}/s" if args.rate_per_s else None
+    table = {**options.given(args, *_RULE), "limit": rate, "burst": args.burst_packets}
     if args.shadow:
         print("note: a rule in shadow only counts packets; this is what it does after you promote it", file=sys.stderr)
-    return ask.ask_about(args, args.cidr, lambda now: rules.with_rule(now, table))
+    present = {key: value for key, value in table.items() if value is not None}
+    return ask.ask_about(args, args.cidr, lambda now: rules.with_rule(now, present))

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl import exits, probation, session, values
+from trafficctl.exits import UsageError
 from trafficctl.render.style import Style
 from trafficmond import figures
 from trafficmond.errors import ControlError
@@ -43,7 +44,7 @@ def run(args: Namespace) -> int:
     """Applies the files; the exit code is 1 if nothing changes."""
     if args.path and args.default:
         hint = "write the default into the settings file, or apply the two one after the other"
-        raise ControlError("--default cannot be used with a path", name="usage", hint=hint)
+        raise UsageError("--default cannot be used with a path", hint)
     with session.connect(args) as client:
         client.patient()
         path = args.path
@@ -55,7 +56,7 @@ def run(args: Namespace) -> int:
             path = default.write_copy(Path(named) if named else CONFIG_FILE, args.default)
         folder = str(path.absolute()) if path else None
         try:
-            reply = client.call("Apply", folder=folder, confirm_within_s=args.confirm_within)
+            reply = client.call("Apply", folder=folder, confirm_within_s=args.confirm_within_s)
         except ControlError:
             if args.default:
                 path.unlink(missing_ok=True)

@@ -27,8 +27,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from trafficctl import exits, session, values
-from trafficmond.errors import ControlError
+from trafficctl import exits, options, session, values
+from trafficctl.exits import UsageError
 
 if TYPE_CHECKING:
     from trafficctl.banlines import Line
@@ -39,26 +39,12 @@ _SHOWN = 10  # refused bans shown one by one
 
 def arguments(parser: ArgumentParser) -> None:
     parser._negative_number_matcher = values.NEGATIVE  # fail2ban writes "--ttl -1s"
-    parser.add_argument(
-        "cidr",
-        metavar="CIDR",
-        type=values.prefix_or_input,
-        help="an address or a prefix; - reads many from standard input",
-    )
-    parser.add_argument(
-        "--ttl", metavar="TIME", type=values.ttl, help="how long: 10m, 2h, forever (default: response.ban_time)"
-    )
-    parser.add_argument(
-        "--port",
-        metavar="SERVICE",
-        action="extend",
-        type=values.services,
-        help="only from tcp/443, udp/8000-8100, 53 (tcp and udp), icmp/8, gre, or names of /etc/services",
-    )
+    options.add(parser, "cidr")
+    text = "how long: 10m, 2h, forever (default: response.ban_time)"
+    parser.add_argument("--ttl", metavar="TIME", type=values.ttl, help=text)
+    options.add(parser, "--port")
     parser.add_argument("--reason", default="", help="the reason, shown by bans and audit")
-    parser.add_argument("--owner", metavar="NAME", type=values.named, help="the owner of the ban (default: your user)")
-    parser.add_argument("--force", action="store_true", help="even if it cuts off lifelines of this host; not with -")
-    parser.add_argument("--dry-run", action="store_true", help="change nothing; show what it would have done (what-if)")
+    options.add(parser, "--owner", "--force", "--dry-run")
 
 
 def run(args: Namespace) -> int:
@@ -69,17 +55,8 @@ def run(args: Namespace) -> int:
         return _try(args)
     if args.cidr == values.INPUT:
         return _ban_many(args)
-    lasting = {"forever": True} if args.ttl == values.FOREVER else {"ttl_s": args.ttl}
-    reply = session.call(
-        args,
-        "Ban",
-        cidr=args.cidr,
-        reason=args.reason or None,
-        force=args.force or None,
-        owner=args.owner,
-        ports=args.port,
-        **lasting,
-    )
+    asked = options.given(args, "cidr", "reason", "force", "owner", "ports")
+    reply = session.call(args, "Ban", **asked, **_lasting(args.ttl))
     session.show_change(args, "banned", [reply["ban"]], BANS, "BanEntry", reply)
     return exits.DONE
 
@@ -89,13 +66,13 @@ def _try(args: Namespace) -> int:
     from trafficctl.whatif import ask, rules
 
     if args.cidr == values.INPUT:
-        raise ControlError("--dry-run works with one address, not with -", name="usage")
-    return ask.ask_about(args, args.cidr, lambda now: rules.with_ban(now, args.cidr, args.port or ()))
+        raise UsageError("--dry-run works with one address, not with -")
+    return ask.ask_about(args, args.cidr, lambda now: rules.with_ban(now, args.cidr, args.ports or ()))
 
 
 def _ban_many(args: Namespace) -> int:
     if args.force:
-        raise ControlError("--force works with one address, not with -", name="usage")
+        raise UsageError("--force works with one address, not with -")
     bans = [_request(line, args) for line in session.read_bans("banned")]
     banned, refused, notes = 0, list[dict[str, str]](), dict[str, None]()
     with session.connect(args) as client, session.several_calls(lambda: f"{banned:,} were banned" if banned else ""):
@@ -115,16 +92,12 @@ def _ban_many(args: Namespace) -> int:
 
 def _request(line: Line, args: Namespace) -> dict[str, Any]:
     lasts = args.ttl if line.ttl_s is None else line.ttl_s
-    found: dict[str, Any] = {"cidr": line.cidr}
-    if lasts == values.FOREVER:
-        found["forever"] = True
-    elif lasts is not None:
-        found["ttl_s"] = lasts
-    if args.port:
-        found["ports"] = args.port
-    if line.reason or args.reason:
-        found["reason"] = line.reason or args.reason
-    return found
+    asked = {"cidr": line.cidr, "ports": args.ports, "reason": line.reason or args.reason or None, **_lasting(lasts)}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _lasting(ttl_s: float | None) -> dict[str, Any]:
+    return {"forever": True} if ttl_s == values.FOREVER else {"ttl_s": ttl_s}
 
 
 def _parts(bans: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

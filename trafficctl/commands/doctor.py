@@ -14,14 +14,12 @@ from __future__ import annotations
 import dataclasses
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session
 from trafficctl.render.output import Output
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", type=values.path, help="settings (/etc/trafficmon/trafficmond.toml)"
-    )
+    options.config(parser, "settings (/etc/trafficmon/trafficmond.toml)")
 
 
 def run(args: Namespace) -> int:

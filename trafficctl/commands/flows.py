@@ -35,58 +35,39 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from trafficctl import exits, names, session, values
+from trafficctl import exits, names, options, session, values
+from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
 from trafficctl.names import Labels
 from trafficmond.control.client import Client
-from trafficmond.errors import ConfigError, ControlError
+from trafficmond.errors import ConfigError
 
 if TYPE_CHECKING:
     from trafficmond.config.target import Target
 
+_FILTERS = ("since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "unit", "process")
 _LIMIT = 100  # rows that are shown unless --limit says more
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--since", metavar="TIME", type=values.moment, help="not before: 1h, 02:55, today, 2026-01-31, @EPOCH"
-    )
-    parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
-    parser.add_argument(
-        "--src",
-        metavar="CIDRS",
-        type=values.prefixes,
-        help="the initiator: an address or prefix A, several A,B, all but '!A'",
-    )
+    options.add(parser, "--since", "--until")
+    text = "the initiator: an address or prefix A, several A,B, all but '!A'"
+    parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help=text)
     parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="the responder, in the same form")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="initiator or responder")
-    parser.add_argument(
-        "--port", metavar="PORTS", type=values.ports, help="the port of either side: 443, 22,80, 8000-8100, '!22'"
-    )
+    text = "the port of either side: 443, 22,80, 8000-8100, '!22'"
+    parser.add_argument("--port", metavar="PORTS", type=values.ports, help=text)
     parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="tcp, tcp,udp, 47, '!icmp'")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with its packets")
     parser.add_argument("--rule", metavar="LABEL", type=values.named, help="the rule that decided")
-    parser.add_argument("--interface", metavar="NAME", type=values.named, help="where it was seen")
-    parser.add_argument(
-        "--unit", metavar="NAME", type=values.named, help="the systemd unit of this host that sent or received it"
-    )
-    parser.add_argument(
-        "--process",
-        metavar="NAME",
-        type=values.named,
-        help="a process of this host, by its command's short name or number",
-    )
+    options.add(parser, "--interface", "--unit")
+    text = "a process of this host, by its command's short name or number"
+    parser.add_argument("--process", metavar="NAME", type=values.named, help=text)
     parser.add_argument("--sort", metavar="COLUMN", type=values.named, help="the largest first (default: the latest)")
     parser.add_argument("-r", "--reverse", action="store_true", help="the smallest, or the earliest, first")
-    parser.add_argument(
-        "--group-by",
-        metavar="COLUMNS",
-        type=values.named,
-        help="sum by these columns, separated by commas; also host, peer, country, asn, day, hour",
-    )
-    parser.add_argument(
-        "--limit", metavar="N", type=values.count, default=_LIMIT, help=f"how many rows at most ({_LIMIT})"
-    )
+    text = "sum by these columns, separated by commas; also host, peer, country, asn, day, hour"
+    parser.add_argument("--group-by", metavar="COLUMNS", type=values.named, help=text)
+    options.add(parser, "--limit", usual=_LIMIT)
     ask.arguments(parser)
     names.arguments(parser)
     parser.add_argument("--sql", action="store_true", help="show the SQL query instead of its result")
@@ -114,7 +95,7 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
     try:
         asked = fleet_question(FlowQuery(**{**query, "group_by": tuple(query["group_by"] or ())}), args.sensor)
     except ConfigError as error:
-        raise ControlError("\n".join(map(str, error.mistakes)), name="usage") from error
+        raise UsageError("\n".join(map(str, error.mistakes))) from error
     if args.sql:
         session.output(args).report({"sql": asked.sql}, lambda value, *_: [value["sql"]])
         return exits.DONE
@@ -127,10 +108,9 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
 
 
 def _query(args: Namespace) -> dict[str, Any]:
-    names = ["since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "unit", "process"]
     groups = [name.strip() for name in (args.group_by or "").split(",") if name.strip()]
     sort = f"-{args.sort or 'last_seen'}" if args.reverse else args.sort
-    return {**{name: getattr(args, name) for name in [*names, "limit"]}, "sort": sort, "group_by": groups or None}
+    return {**options.given(args, *_FILTERS, "limit"), "sort": sort, "group_by": groups or None}
 
 
 def _asked(args: Namespace) -> dict[str, Any]:

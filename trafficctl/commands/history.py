@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--limit", metavar="N", type=values.count, default=20, help="at most this many (default 20)")
+    options.add(parser, "--limit", usual=20)
 
 
 def run(args: Namespace) -> int:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trafficctl import exits, session
-from trafficmond.errors import ControlError
+from trafficctl.exits import UsageError
 
 _SETTINGS = Path("/etc/default/ufw")
 _MOST_BYTES = 32 << 20
@@ -43,12 +43,12 @@ def run(args: Namespace) -> int:
 
     if args.output not in ("human", "toml"):
         hint = "it prints a rules file, TOML"
-        raise ControlError(f"-o {args.output} cannot be used with import", name="usage", hint=hint)
+        raise UsageError(f"-o {args.output} cannot be used with import", hint)
     if args.source is None and args.files[:1] and args.files[0] in _PROGRAMS:  # import ufw
         args.source = args.files.pop(0)
     if args.source is None:
         hint = f"write --from and one of {', '.join(_PROGRAMS)}: trafficctl import --from ufw"
-        raise ControlError("the program whose rules are to be translated is not named", name="usage", hint=hint)
+        raise UsageError("the program whose rules are to be translated is not named", hint)
     files = list(_files(args))
     if args.source == "ufw":
         ruleset = iptables.read_ufw(files, settings_of_ufw(args.files))
@@ -86,12 +86,12 @@ def _files(args: Namespace) -> Iterator[tuple[str, str]]:
             found = [path / f"{part}{six}.rules" for six in ("", "6") for part in _UFW]
             yield from ((str(each), _read(each)) for each in found if each.exists())
         elif path.is_dir():
-            raise ControlError(f"{name} is a folder", name="usage", hint="name the files")
+            raise UsageError(f"{name} is a folder", "name the files")
         else:
             yield name, _read(path)
 
 
 def _read(path: Path) -> str:
     if path.stat().st_size > _MOST_BYTES:
-        raise ControlError(f"{path} is larger than {_MOST_BYTES >> 20} MiB", name="usage")
+        raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MiB")
     return path.read_text("utf-8", "replace")

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session
 from trafficctl.render.table import Column
 from trafficmond import figures
 from trafficmond.control.client import FORBIDDEN
@@ -46,9 +46,7 @@ _TRIED = (
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--test", action="store_true", help="send one message to every target")
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", type=values.path, help="targets (/etc/trafficmon/notify.toml)"
-    )
+    options.config(parser, "targets (/etc/trafficmon/notify.toml)")
 
 
 def run(args: Namespace) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, probation, session, values
+from trafficctl.exits import UsageError
 from trafficmond.errors import ControlError
 from trafficmond.figures import plain
 
@@ -48,10 +49,10 @@ def run(args: Namespace) -> int:
         saved = str(Path(status["store"]["path"]).parent / "rules.toml")
         by_hand = [row for row in found if row["path"] in (_BY_HAND, saved)]
         left = [row for row in found if row not in by_hand]
-        if left and args.confirm_within and args.write:
+        if left and args.confirm_within_s and args.write:
             what = "--confirm-within is for rules made by hand, not for files"
             hint = "edit a copy of it and test it: trafficctl apply FILE --confirm-within 60s"
-            raise ControlError(what, name="usage", hint=hint)
+            raise UsageError(what, hint)
         made: dict[str, Any] = {"done": [], "edits": [], "written": [], "notes": []}
         with session.several_calls(lambda: "; ".join(made["done"])):
             for row in by_hand:
@@ -102,7 +103,7 @@ def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, made:
             burst_packets=row.get("burst_packets"),
             save=save or None,
             ports=row.get("ports"),
-            confirm_within_s=args.confirm_within,
+            confirm_within_s=args.confirm_within_s,
         )
         made["done"].append(f"{cidr}: {row['action']} is in force")
         made["notes"] += [note for note in reply.get("notes") or () if note not in made["notes"]]

@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     with session.connect(args) as client:
         client.patient()
         try:
-            reloaded = client.call("Reload", confirm_within_s=args.confirm_within)
+            reloaded = client.call("Reload", confirm_within_s=args.confirm_within_s)
         except ControlError as error:
             if error.name != f"{INTERFACE}.Invalid":
                 raise

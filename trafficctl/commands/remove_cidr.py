@@ -13,19 +13,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("cidr", metavar="CIDR", type=values.prefix, help="exactly the prefix of the rule")
     parser.add_argument("--direction", choices=("ingress", "egress", "both"), help="only this direction's")
-    parser.add_argument(
-        "--port",
-        metavar="SERVICE",
-        action="extend",
-        type=values.services,
-        help="only the rule for exactly these services",
-    )
+    options.add(parser, "--port", help="only the rule for exactly these services")
     parser.add_argument("--save", action="store_true", help="remove it from the saved rules, too")
 
 
@@ -33,7 +27,6 @@ def run(args: Namespace) -> int:
     """Removes the rule and shows it."""
     from trafficctl.render.columns import RULES
 
-    asked = {"cidr": args.cidr, "direction": args.direction, "save": args.save or None, "ports": args.port}
-    reply = session.call(args, "RemoveCidr", **asked)
+    reply = session.call(args, "RemoveCidr", **options.given(args, "cidr", "direction", "save", "ports"))
     session.show_change(args, "removed", reply["removed"], RULES, "Rule", reply)
     return exits.DONE

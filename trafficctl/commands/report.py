@@ -21,7 +21,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from trafficctl import exits, names, session, values
+from trafficctl import exits, names, options, session, values
 from trafficctl.names import Labels
 from trafficmond.store.query import MAX_LIMIT
 
@@ -29,14 +29,11 @@ _DAY_S = 86_400
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
-    parser.add_argument("--until", metavar="TIME", type=values.moment, help="seen until (default now)")
-    parser.add_argument(
-        "--top", metavar="N", type=values.count, default=10, help="rows in each list of talkers and flows (10)"
-    )
-    parser.add_argument(
-        "-c", "--config", type=values.path, metavar="FILE", help="take the detectors' settings from here"
-    )
+    options.add(parser, "--since", usual="1d")
+    options.add(parser, "--until")
+    text = "rows in each list of talkers and flows (10)"
+    parser.add_argument("--top", metavar="N", type=values.count, default=10, help=text)
+    options.config(parser, "take the detectors' settings from here")
     parser.add_argument("--write", metavar="OUT.html", type=values.path, help="write an HTML page as well")
     names.arguments(parser)
 

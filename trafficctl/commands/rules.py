@@ -20,8 +20,8 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from trafficctl import exits, session, values
+from trafficctl.exits import UsageError
 from trafficmond.control.client import Client
-from trafficmond.errors import ControlError
 from trafficmond.figures import plain
 
 
@@ -90,7 +90,7 @@ def _as_file(args: Namespace) -> int:
     past = args.at is not None
     if args.within or args.unused:
         which = f"--at {args.at}" if past else "-o toml"
-        raise ControlError(f"{which} always shows all rules", name="usage", hint="leave out the prefix and --unused")
+        raise UsageError(f"{which} always shows all rules", "leave out the prefix and --unused")
     with session.connect(args) as client:
         entries = _entries(client, args.at)
     if args.output in ("human", "toml"):
@@ -104,7 +104,7 @@ def _as_file(args: Namespace) -> int:
 def _latest(client: Client) -> tuple[int, int]:
     changes = client.call("History", limit=1)["changes"]
     if not changes:
-        raise ControlError("no change of the rules is recorded", name="usage", hint="see trafficctl history")
+        raise UsageError("no change of the rules is recorded", "see trafficctl history")
     return changes[0]["number"] - 1, changes[0]["number"]
 
 

@@ -14,22 +14,24 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from trafficctl import exits, names, session, values
+from trafficctl import exits, names, options, session, values
 from trafficctl.fleet import ask
 from trafficctl.names import Labels
 
 if TYPE_CHECKING:
     from trafficmond.config.target import Target
 
+_FILTERS = ("since", "detector", "min_severity", "host", "open_only", "limit")
+
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, 2026-01-31, @EPOCH")
+    options.add(parser, "--since")
     parser.add_argument("--detector", metavar="NAME", type=values.named, help="only this detector's")
     severities = ("low", "medium", "high", "critical")
     parser.add_argument("--min-severity", choices=severities, help="of at least this severity")
     parser.add_argument("--host", metavar="CIDR", type=values.prefix, help="attacker or victim")
-    parser.add_argument("--open", action="store_true", help="only those that are still open")
-    parser.add_argument("--limit", metavar="N", type=values.count, default=100, help="how many at most (100)")
+    parser.add_argument("--open", action="store_true", dest="open_only", help="only those that are still open")
+    options.add(parser, "--limit", usual=100)
     ask.arguments(parser)
     names.arguments(parser)
 
@@ -39,16 +41,7 @@ def run(args: Namespace) -> int:
 
     if target := ask.wanted(args):
         return _ask_fleet(args, target)
-    reply = session.call(
-        args,
-        "Threats",
-        since=args.since,
-        detector=args.detector,
-        min_severity=args.min_severity,
-        host=args.host,
-        open_only=args.open or None,
-        limit=args.limit,
-    )
+    reply = session.call(args, "Threats", **options.given(args, *_FILTERS))
     session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats", Labels.of(args))
     return exits.DONE
 
@@ -57,15 +50,7 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
     from trafficctl.fleet.threats import COLUMNS, threats_question, with_evidence
     from trafficctl.render.columns import FLEET_THREATS
 
-    asked = threats_question(
-        sensor=args.sensor,
-        since=args.since,
-        detector=args.detector,
-        min_severity=args.min_severity,
-        host=args.host,
-        open_only=args.open,
-        limit=args.limit,
-    )
+    asked = threats_question(**options.given(args, "sensor", *_FILTERS))
     labels = Labels.of(args)
     rows = labels.rows(with_evidence(ask.rows(target, asked)))
     session.output(args).rows(rows, FLEET_THREATS, fields=labels.fields(COLUMNS), empty="no threats")

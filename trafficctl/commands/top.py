@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, names, session, values
+from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
 from trafficctl.live.model import LISTS, Live
 from trafficctl.names import Labels
@@ -75,10 +76,10 @@ def _of_fleet(args: Namespace, target: Target) -> int:
 
     if args.average is not None:
         what = f"--average is for the live screen of one host; rates of a fleet are averages over {WINDOW_S} s"
-        raise ask.unanswered(what, "omit --average: sensors report a flow that continues every flows.active_timeout")
+        raise UsageError(what, "omit --average: sensors report a flow that continues every flows.active_timeout")
     if args.sort not in SORTS:
         what = f"--sort {args.sort} counts flows from their beginning, which the fleet's server does not store"
-        raise ask.unanswered(what, f"sort by {', '.join(SORTS)}; or use trafficctl flows --from URL --group-by")
+        raise UsageError(what, f"sort by {', '.join(SORTS)}; or use trafficctl flows --from URL --group-by")
     output, labels = session.output(args), Labels.of(args)
     for number in range(args.count or 1):
         if number:

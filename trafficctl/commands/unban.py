@@ -16,23 +16,16 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session, values
 
 _AT_ONCE = 10_000  # prefixes in one call
 _SHOWN = 10  # bans shown one by one
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "cidr",
-        metavar="CIDR",
-        type=values.prefix_or_input,
-        help="an address or a prefix; - reads many from standard input",
-    )
+    options.add(parser, "cidr")
     whose = parser.add_mutually_exclusive_group()
-    whose.add_argument(
-        "--owner", metavar="NAME", type=values.named, help="only this owner's bans (default: your user's)"
-    )
+    options.add(whose, "--owner")
     whose.add_argument("--all", action="store_true", dest="everyone", help="the bans of all owners")
 
 
@@ -40,7 +33,7 @@ def run(args: Namespace) -> int:
     """Lifts bans and shows them; the exit code is 1 if there were none."""
     from trafficctl.render.columns import BANS
 
-    whose = {"owner": args.owner, "everyone": args.everyone or None}
+    whose = options.given(args, "owner", "everyone")
     if args.cidr == values.INPUT:
         return _unban_many(args, whose)
     reply = session.call(args, "Unban", cidr=args.cidr, **whose)

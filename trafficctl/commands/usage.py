@@ -22,7 +22,8 @@ from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from trafficctl import exits, session, values
+from trafficctl import exits, options, session, values
+from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
 
 if TYPE_CHECKING:
@@ -43,16 +44,13 @@ def arguments(parser: ArgumentParser) -> None:
         default="day",
         help=f"one row for each of these (default: day): {', '.join((*TIMES, *KINDS))}; for a fleet {_FLEET_ONLY}",
     )
-    parser.add_argument(
-        "--since", metavar="TIME", type=values.moment, help="not before: 7d, today, 2026-01-31, @EPOCH (30 days)"
-    )
-    parser.add_argument("--until", metavar="TIME", type=values.moment, help="not after")
+    options.add(parser, "--since", usual="30 days ago")
+    options.add(parser, "--until")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--interface", metavar="IF", type=values.named, help="only this interface")
-    only.add_argument("--unit", metavar="NAME", type=values.named, help="only this systemd unit")
+    options.add(only, "--interface", "--unit")
     only.add_argument("--country", metavar="CC", type=values.country, help="only this country")
     only.add_argument("--asn", metavar="N", type=values.system, help="only this autonomous system")
-    parser.add_argument("--limit", metavar="N", type=values.count, default=1000, help="how many rows at most (1000)")
+    options.add(parser, "--limit", usual=1000)
     ask.arguments(parser)
 
 
@@ -63,7 +61,7 @@ def run(args: Namespace) -> int:
     if target := ask.wanted(args):
         rows = _of_fleet(args, target, asked)
     elif args.by == _FLEET_ONLY:
-        raise ask.unanswered("--by sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE")
+        raise UsageError("--by sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE")
     else:
         reply = session.call(args, "Usage", **asked)
         session.print_notes(reply)
@@ -82,7 +80,7 @@ def _of_fleet(args: Namespace, target: Target, asked: dict[str, Any]) -> list[di
 
     if asked["kind"] in _PLACES:
         what = f"the fleet's totals have no {asked['kind']}: each host looks it up in its own database"
-        raise ask.unanswered(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
+        raise UsageError(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
     (kept,) = ask.rows(target, KEPT)
     rows = ask.rows(target, usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
     if args.by in TIMES:
@@ -100,10 +98,8 @@ def question(args: Namespace, now: float) -> dict[str, Any]:
         kind, key = named[0] if named else ("total", None)
         return asked | {"period": args.by, "kind": kind, "key": key}
     if named and named[0][0] != args.by:
-        from trafficmond.errors import ControlError
-
         what = f"--{named[0][0]} works only with --by hour, day or month: totals by {args.by} do not have it"
-        raise ControlError(what, name="usage", hint="use the flows: trafficctl flows --group-by")
+        raise UsageError(what, "use the flows: trafficctl flows --group-by")
     return asked | {"kind": args.by, "key": named[0][1] if named else None}
 
 

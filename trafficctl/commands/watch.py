@@ -20,11 +20,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, names, session, values
+from trafficctl import exits, names, options, session, values
 from trafficctl.names import Labels
 from trafficctl.render.events import event_line, threat_line
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
+
+_FILTERS = ("action", "host", "ports", "interface")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -32,8 +34,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--events", action="store_true", help="events only")
     parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="only events from or to: A, A,B, '!A'")
-    parser.add_argument("--port", metavar="PORTS", type=values.ports, help="only events of: 22,80, 8000-8100, '!53'")
-    parser.add_argument("--interface", metavar="NAME", type=values.named, help="only events on this interface")
+    text = "only events of: 22,80, 8000-8100, '!53'"
+    parser.add_argument("--port", metavar="PORTS", type=values.ports, dest="ports", help=text)
+    options.add(parser, "--interface")
     parser.add_argument("--count", metavar="N", type=values.count, help="exit after this many")
     names.arguments(parser)
 
@@ -59,15 +62,14 @@ def run(args: Namespace) -> int:
 def _waiting(args: Namespace) -> str:
     """What is watched, for a terminal on which nothing may appear for a while."""
     topics = " and ".join(name for name in ("events", "threats") if getattr(args, name)) or "events and threats"
-    given = [f"{name} {text}" for name in ("action", "host", "port", "interface") if (text := getattr(args, name))]
+    given = [f"{name} {text}" for name, text in options.given(args, *_FILTERS).items() if text]
     only = f" with {', '.join(given)}" if given else ""
     return f"waiting for {topics}{only}, which are shown as they happen; Ctrl-C ends"
 
 
 def _records(args: Namespace, client: Client, output: Output, labels: Labels) -> Iterator[tuple[str, dict[str, Any]]]:
     topics = [name for name in ("events", "threats") if getattr(args, name)] or None
-    filters = {"action": args.action, "host": args.host, "interface": args.interface, "ports": args.port}
-    for reply in client.stream("Watch", topics=topics, **filters):
+    for reply in client.stream("Watch", topics=topics, **options.given(args, *_FILTERS)):
         if reply["lost"]:
             print(f"trafficctl: {reply['lost']} records lost: they came faster than they were read", file=sys.stderr)
         labels.learn(reply["records"])

@@ -20,8 +20,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
-from trafficctl import values
-from trafficmond.errors import ControlError
+from trafficctl import options, values
+from trafficctl.exits import UsageError
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def arguments(parser: ArgumentParser) -> None:
         "path", nargs="?", metavar="PATH", type=values.path, help="a folder, a rules file or a settings file"
     )
     parser.add_argument("--default", choices=("allow", "monitor", "drop"), help="with this policy.default")
-    parser.add_argument("--since", metavar="TIME", type=values.moment, help="seen since: 1h, 7d, a date (default 1d)")
+    options.add(parser, "--since", usual="1d")
 
 
 def run(args: Namespace) -> int:
@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
 
     if args.path is None and args.default is None:
         hint = "name rules or settings: trafficctl what-if ./new-rules; or a default: --default drop"
-        raise ControlError("there is nothing to compare with", name="usage", hint=hint)
+        raise UsageError("there is nothing to compare with", hint)
 
     def changed(now: rules.Rulings) -> rules.Rulings:
         then = rules.with_path(now, args.path) if args.path else now

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import values
+from trafficctl.exits import UsageError
 
 if TYPE_CHECKING:
     from trafficmond.config.target import Target
@@ -29,18 +30,11 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def wanted(args: Namespace) -> Target | None:
-    """The fleet's server, if --from names one. Raises ControlError for --sensor without --from."""
+    """The fleet's server, if --from names one. Raises UsageError for --sensor without --from."""
     target: Target | None = args.fleet
     if args.sensor is not None and target is None:
-        raise unanswered("--sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out")
+        raise UsageError("--sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE, or leave it out")
     return target
-
-
-def unanswered(what: str, hint: str) -> Exception:
-    """The error for a question that the fleet's server cannot answer."""
-    from trafficmond.errors import ControlError
-
-    return ControlError(what, name="usage", hint=hint)
 
 
 def rows(target: Target, asked: Question) -> Iterator[dict[str, Any]]:

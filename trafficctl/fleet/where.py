@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from trafficctl.fleet.ask import SENSOR
 from trafficmond import choice, networks
@@ -31,35 +32,19 @@ def where(conditions: Iterable[str]) -> str:
 def of_sensor(sensor: str | None) -> Iterator[str]:
     """The condition for one host."""
     if sensor is not None:
-        yield f"{SENSOR} = {literal(sensor)}"
+        yield equals(SENSOR, sensor)
 
 
 def of_flows(wanted: FlowQuery) -> Iterator[str]:
     """The conditions of a filter for flows."""
-    if wanted.since is not None:
-        yield f"last_seen >= {wanted.since!r}"
-    if wanted.until is not None:
-        yield f"last_seen <= {wanted.until!r}"
-    if wanted.src is not None:
-        yield of_prefixes(("src",), wanted.src)
-    if wanted.dst is not None:
-        yield of_prefixes(("dst",), wanted.dst)
-    if wanted.host is not None:
-        yield of_prefixes(("src", "dst"), wanted.host)
-    if wanted.port is not None:
-        yield ports_sql(wanted.port)
-    if wanted.proto is not None:
-        yield protocols_sql(wanted.proto)
-    if wanted.action is not None:
-        yield f"action = {literal(str(Action.parse(wanted.action)))}"
-    if wanted.rule is not None:
-        yield f"rule = {literal(wanted.rule)}"
-    if wanted.interface is not None:
-        yield f"interface = {literal(wanted.interface)}"
-    if wanted.unit is not None:
-        yield f"unit = {literal(unit_name(wanted.unit))}"
-    if wanted.process is not None:
-        yield process_sql(wanted.process, literal)
+    for name, condition in _CONDITIONS.items():
+        if (value := getattr(wanted, name)) is not None:
+            yield condition(value)
+
+
+def equals(column: str, value: str) -> str:
+    """The condition that a column has this text."""
+    return f"{column} = {literal(value)}"
 
 
 def of_prefixes(columns: Sequence[str], text: str) -> str:
@@ -80,3 +65,19 @@ def _within(column: str, network: networks.Network) -> str:
 
 def _bytes(address: networks.Address) -> str:
     return f"toFixedString(unhex('{networks.sixteen(address).hex()}'), 16)"
+
+
+_CONDITIONS: dict[str, Callable[[Any], str]] = {
+    "since": lambda moment: f"last_seen >= {moment!r}",
+    "until": lambda moment: f"last_seen <= {moment!r}",
+    "src": lambda text: of_prefixes(("src",), text),
+    "dst": lambda text: of_prefixes(("dst",), text),
+    "host": lambda text: of_prefixes(("src", "dst"), text),
+    "port": ports_sql,
+    "proto": protocols_sql,
+    "action": lambda name: equals("action", str(Action.parse(name))),
+    "rule": lambda label: equals("rule", label),
+    "interface": lambda name: equals("interface", name),
+    "unit": lambda name: equals("unit", unit_name(name)),
+    "process": lambda name: process_sql(name, literal),
+}

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from trafficctl.exits import UsageError
 from trafficctl.imports import words
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Note, Ruleset
 from trafficmond import abi, services
-from trafficmond.errors import ControlError
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
@@ -241,16 +241,12 @@ class _Walker:
             return self._known[chain]
         if chain in above or len(above) > _DEEPEST:
             what = "jumps back to itself" if chain in above else f"is called by more than {_DEEPEST} others"
-            raise ControlError(
-                f"chain {chain.split()[-1]} {what}",
-                name="usage",
-                hint="correct the file; no rules were printed",
-            )
+            raise UsageError(f"chain {chain.split()[-1]} {what}", "correct the file; no rules were printed")
         lines = self._chains.get(chain, [])
         fitting = self._fitting(chain)
         self._steps += len(fitting)
         if self._steps > _MOST_STEPS:
-            raise ControlError("these rules are too many for as many prefixes", name="usage", hint="give fewer rules")
+            raise UsageError("these rules are too many for as many prefixes", "give fewer rules")
         done: list[Verdict] = []
         mask, returned = self._atoms.all, 0
         for line, fits in (lines[number] for number in fitting):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.parsers import expat
 
+from trafficctl.exits import UsageError
 from trafficctl.imports import words
 from trafficctl.imports.ruleset import ACCEPT, DROP, Base, Line, Ruleset, Unsupported
 from trafficmond import services
-from trafficmond.errors import ControlError
 from trafficmond.services import Places
 
 _SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
@@ -83,7 +83,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         ruleset.chains[chain] = _lines(ruleset, name, zone)
         target = zone.attributes.get("target", "default")
         if target not in _TARGETS:
-            raise ControlError(f"{name}:{zone.line}: {target} is not a target of firewalld", name="usage")
+            raise UsageError(f"{name}:{zone.line}: {target} is not a target of firewalld")
         end = Line(f"{name}:{zone.line}", zone.text().partition(">")[0] + ">", _TARGETS[target])
         if target in ("default", ""):
             ping = services.parse(["icmp", "icmpv6"])
@@ -101,10 +101,9 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
             policy = _TARGETS[target]
             entry.append((False, Line(end.where, end.text, chain)))
     if open_to_all > 1:
-        raise ControlError(
+        raise UsageError(
             "more than one zone is for interfaces, but rules apply to all interfaces",
-            name="usage",
-            hint="give one zone without sources, and any number with sources",
+            "give one zone without sources, and any number with sources",
         )
     ruleset.chains["zones"] = [line for _, line in sorted(entry, key=lambda each: not each[0])]
     ruleset.bases = [Base("zones", False, policy if open_to_all else DROP)]
@@ -123,7 +122,7 @@ def _parsed(name: str, text: str) -> _Element:
         path.append(element)
 
     def refuse(*_: object) -> None:
-        raise ControlError(f"{name}: it defines XML entities, which a zone file never does", name="usage")
+        raise UsageError(f"{name}: it defines XML entities, which a zone file never does")
 
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _: path.pop()
@@ -131,9 +130,9 @@ def _parsed(name: str, text: str) -> _Element:
     try:
         parser.Parse(text.encode(), True)
     except expat.ExpatError as error:
-        raise ControlError(f"{name}: {error}", name="usage", hint="give a file of /etc/firewalld/zones") from None
+        raise UsageError(f"{name}: {error}", "give a file of /etc/firewalld/zones") from None
     if roots[0].name != "zone":
-        raise ControlError(f"{name}: it is not a zone of firewalld", name="usage")
+        raise UsageError(f"{name}: it is not a zone of firewalld")
     return roots[0]
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from trafficctl.exits import UsageError
 from trafficctl.imports import iptables_rule
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsupported, reached
-from trafficmond.errors import ControlError
 
 File = tuple[str, str]  # name, content
 _ON = ("LOG", "NFLOG", "ULOG")  # targets after which the next line is matched
@@ -59,11 +59,7 @@ def read(files: Sequence[File]) -> Ruleset:
     for name, start, text in (part for file in files for part in _parts(*file)):
         family = _family(name, text)
         if family in ruleset.families:
-            raise ControlError(
-                f"{name}:{start} has rules of IPv{family} for the second time",
-                name="usage",
-                hint=_ONE_EACH,
-            )
+            raise UsageError(f"{name}:{start} has rules of IPv{family} for the second time", _ONE_EACH)
         table = _Table(family)
         _read(ruleset, table, name, text, start)
         _bases(ruleset, table, name)
@@ -109,7 +105,7 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
         for raw in table.chains.get(f"{prefix}-user-forward", ()):
             ruleset.omit(raw.where, raw.text, _FORWARDED)
     if not ruleset.bases:
-        raise ControlError("these are not rules of ufw", name="usage", hint="give /etc/ufw, or its user.rules")
+        raise UsageError("these are not rules of ufw", "give /etc/ufw, or its user.rules")
     if not any("before" in Path(name).name for name, _ in files):
         ruleset.established = ruleset.established or "ufw"  # before.rules lets replies pass, and lo
     if not settings:
@@ -157,17 +153,17 @@ def _read(ruleset: Ruleset, into: _Table, name: str, text: str, start: int) -> N
             _add(into, line, where)
         elif line and not line.startswith(_NO_RULE):
             what = f"{where} is not a line of iptables-save: {line[:60]!r}"
-            raise ControlError(what, name="usage", hint=_GIVE)
+            raise UsageError(what, _GIVE)
     if not used and not into.policies:
         what = f"{name} has no rules of iptables"
-        raise ControlError(what, name="usage", hint=_GIVE)
+        raise UsageError(what, _GIVE)
 
 
 def _add(into: _Table, line: str, where: str) -> None:
     try:
         how, chain, *arguments = shlex.split(line)
     except ValueError as error:
-        raise ControlError(f"{where}: {error}", name="usage", hint=_GIVE) from None
+        raise UsageError(f"{where}: {error}", _GIVE) from None
     lines = into.chains.setdefault(chain, [])
     place = len(lines)
     if how == "-I":  # before the others, or as which of them

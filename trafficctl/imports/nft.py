@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from trafficctl.exits import UsageError
 from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsupported, reached
-from trafficmond.errors import ControlError
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
 _DEEPEST = 8  # nested blocks
@@ -61,7 +61,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
                     bases.append(found)
     if not bases:
         what = f"{files[0][0]} has no chain of the hook input or output"
-        raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
+        raise UsageError(what, "give the output of: nft list ruleset")
     ruleset.bases = [base for _, base in sorted(bases, key=lambda each: each[0])]
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
@@ -123,7 +123,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
             match = _BASE.match(" ".join(words))
             if match is None:
                 what = f"{name}:{statement.line}: the line has no type, hook and priority"
-                raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
+                raise UsageError(what, "give the output of: nft list ruleset")
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
                 _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind}, hook {hook}")
@@ -132,7 +132,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
             policy = words[-1]
             if policy not in ("accept", "drop"):
                 what = f"{name}:{statement.line}: {policy} is not a policy"
-                raise ControlError(what, name="usage", hint="give the output of: nft list ruleset")
+                raise UsageError(what, "give the output of: nft list ruleset")
     if not hook:
         return None
     egress = hook == "output"
@@ -184,7 +184,7 @@ def _priority(words: Sequence[str]) -> int:
 def _statements(name: str, text: str) -> list[Statement]:
     found, rest = _block(name, _tokens(text), text.splitlines())
     if rest:
-        raise ControlError(f"{name}: a brace too many", name="usage")
+        raise UsageError(f"{name}: a brace too many")
     return found
 
 
@@ -236,10 +236,10 @@ def _block(
                 words += _braces(name, tokens, start)
                 continue
             if depth > _DEEPEST:
-                raise ControlError(f"{name}:{start}: braces within braces", name="usage")
+                raise UsageError(f"{name}:{start}: braces within braces")
             inner, closed = _block(name, tokens, lines, depth + 1)
             if not closed:
-                raise ControlError(f"{name}:{start}: the brace is never closed", name="usage")
+                raise UsageError(f"{name}:{start}: the brace is never closed")
             found.append(Statement(words, start, inner, lines[start - 1].strip()))
             words = []
         elif token == "{":
@@ -256,7 +256,7 @@ def _braces(name: str, tokens: deque[tuple[str, int]], start: int) -> list[str]:
     inside, depth = ["{"], 1
     while depth:
         if not tokens:
-            raise ControlError(f"{name}:{start}: the brace is never closed", name="usage")
+            raise UsageError(f"{name}:{start}: the brace is never closed")
         token, _ = tokens.popleft()
         if token != "\n":
             inside.append(token)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
+from trafficctl.exits import UsageError
 from trafficctl.render import style as styles
 from trafficctl.render import table
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column, Row
-from trafficmond.errors import ControlError
 
 # Makes the lines for people, given colours and the terminal's width (None: no limit).
 Renderer = Callable[[Any, Style, "int | None"], Iterable[str]]
@@ -37,7 +37,7 @@ class Output:
     def of(cls, form: str) -> Output:
         """Standard output in a format: with the width of its terminal, and colour if that is wanted."""
         if form == "toml":
-            raise ControlError("-o toml works only with trafficctl rules", name="usage", hint="use -o json")
+            raise UsageError("-o toml works only with trafficctl rules", "use -o json")
         stream = sys.stdout
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trafficctl import exits, session
+from trafficctl.exits import UsageError
 from trafficctl.render.whatif import render
 from trafficctl.whatif import rules
 from trafficctl.whatif.answer import answer
@@ -34,7 +35,7 @@ def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | N
         return _ask(args, changed, time.time() - _DAY_S if since is None else since)
     except ConfigError as error:
         text = "\n".join(str(mistake) for mistake in error.mistakes)
-        raise ControlError(text, name="usage", hint=error.hint or "nothing was judged") from None
+        raise UsageError(text, error.hint or "nothing was judged") from None
     except StoreError as error:
         raise ControlError(str(error.args[0]), name=UNREACHABLE, hint=error.hint) from error
 
