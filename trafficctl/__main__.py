@@ -32,7 +32,6 @@ def _report_error(error: TrafficmonError) -> None:
 
 
 def main() -> None:
-    """Entry point of the `trafficctl` command."""
     for stream in (sys.stdout, sys.stderr):  # characters that the terminal's encoding lacks are shown as escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trafficctl.values import FOREVER, ttl
+from trafficctl.values import FOREVER, is_prefix, prefix, ttl
 from trafficmond import networks
 from trafficmond.errors import Mistake
 
@@ -72,12 +72,12 @@ def _line(line: str) -> Iterator[Line]:
         yield from _of_fail2ban(*timed.groups())
         return
     words = line.split()
-    if "," not in line and len(words) > 1 and all(map(_is_prefix, words)):
-        yield from (Line(_prefix(word)) for word in words)
+    if "," not in line and len(words) > 1 and all(is_prefix(word) and not word.isdigit() for word in words):
+        yield from (Line(prefix(word)) for word in words)
         return
     parts = [part.strip() for part in line.split(",", 2)] if "," in line else line.split(None, 2)
     cidr, lasting, reason = [*parts, "", ""][:3]
-    yield Line(_prefix(cidr), ttl(lasting) if lasting else None, reason)
+    yield Line(prefix(cidr), ttl(lasting) if lasting else None, reason)
 
 
 def _of_set(line: str) -> Iterator[Line]:
@@ -88,16 +88,16 @@ def _of_set(line: str) -> Iterator[Line]:
     options = dict(zip(words[3::2], words[4::2], strict=False))
     seconds = options.get("timeout")
     lasts = None if seconds is None else FOREVER if seconds == "0" else ttl(seconds)
-    yield Line(_prefix(words[2]), lasts, options.get("comment", ""))
+    yield Line(prefix(words[2]), lasts, options.get("comment", ""))
 
 
 def _of_fail2ban(address: str, lasts: str, end: str) -> Iterator[Line]:
     if lasts.startswith("-"):
-        yield Line(_prefix(address), FOREVER)
+        yield Line(prefix(address), FOREVER)
         return
     left = time.mktime(time.strptime(end, "%Y-%m-%d %H:%M:%S")) - time.time()
     if left > 0:
-        yield Line(_prefix(address), left)
+        yield Line(prefix(address), left)
 
 
 def _decision(columns: list[str], line: str) -> Iterator[Line]:
@@ -118,18 +118,4 @@ def _decision(columns: list[str], line: str) -> Iterator[Line]:
     hours, minutes, seconds = (float(part or 0) for part in lasts.groups())
     total = 3600 * hours + 60 * minutes + seconds
     if total > 0 and not expiration.startswith("-"):
-        yield Line(_prefix(value), total, row.get("reason", ""))
-
-
-def _prefix(text: str) -> str:
-    return str(networks.parse(text))
-
-
-def _is_prefix(text: str) -> bool:
-    if text.isdigit():
-        return False
-    try:
-        networks.parse(text)
-    except ValueError:
-        return False
-    return True
+        yield Line(prefix(value), total, row.get("reason", ""))

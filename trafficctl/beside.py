@@ -25,7 +25,6 @@ class Beside:
         self._client, self._since, self._until, self._labels = client, since, until, labels
 
     def complete(self, report: dict[str, Any]) -> None:
-        """Adds the parts to a report, in place."""
         report["usage"] = {kind: line for kind in _KINDS if (line := self._usage(kind))}
         countries = self._flows(["country"], _MOST_COUNTRIES)
         if any(row["country"] for row in countries):

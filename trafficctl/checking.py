@@ -95,7 +95,6 @@ def _one(path: Path, source: ListSource | None) -> Checked:
 
 
 def _ended(rules: Sequence[Rule]) -> list[Mistake]:
-    """A note for each rule that has expired."""
     now = time.time()
     ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
     return [Mistake(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]

@@ -60,7 +60,6 @@ class Labels:
         return cls(Resolver(reverse), services=services, asked=asked)
 
     def fields(self, fields: Iterable[str]) -> tuple[str, ...]:
-        """The fields of csv, with those that `rows` adds."""
         fields = tuple(fields)
         if not self.resolver:
             return fields

@@ -23,7 +23,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, action: str) -> int:
-    """Adds a rule for each prefix and shows the rules."""
     from trafficctl.render.columns import RULES
 
     cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
@@ -45,18 +44,10 @@ def run(args: Namespace, action: str) -> int:
 
 def _services(text: str) -> list[str]:
     """The services in `text`. Raises ValueError, which names the right order if `text` is an address or a keyword."""
-    if text in _NO_SERVICES or _is_prefix(text):
+    if text in _NO_SERVICES or values.is_prefix(text):
         order = "the service comes first: tcp/22 from 192.0.2.0/24"
         raise ValueError(f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address")
     return values.services(text)
-
-
-def _is_prefix(text: str) -> bool:
-    try:
-        values.prefix(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _sources(services: list[str], words: list[str], command: str) -> list[str]:

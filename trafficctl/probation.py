@@ -33,7 +33,6 @@ def forget_copy(probation: dict[str, Any] | None) -> None:
 
 
 def status_line(probation: dict[str, Any]) -> str:
-    """One line about the change that is on probation."""
     left = figures.span(max(0.0, probation["left_s"]))
     by = f", by {figures.plain(probation['user'])}" if probation["user"] else ""
     until = time.strftime("%H:%M:%S", time.localtime(probation["until"]))

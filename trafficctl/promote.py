@@ -38,7 +38,6 @@ def of_list(text: str, path: str) -> Line | None:
 
 
 def of_default(text: str) -> Line | None:
-    """The line of policy.default_shadow."""
     return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
 
 

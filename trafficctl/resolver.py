@@ -34,7 +34,6 @@ class Resolver:
         self._begun = False
 
     def written(self, address: str) -> str | None:
-        """The name in the hosts file."""
         return self._hosts.get(address)
 
     def of(self, address: str) -> str | None:

@@ -63,7 +63,6 @@ def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]
 
 
 def of_list(entry: Mapping[str, Any]) -> Iterator[str]:
-    """A [[list]] with these keys."""
     yield "[[list]]"
     yield f"path = {_quoted(entry['list'])}"
     yield from (f"{key} = {_quoted(entry[key])}" for key in _KEYS if key in entry)

@@ -98,6 +98,15 @@ def prefix(text: str) -> str:
     return str(networks.parse(text))
 
 
+def is_prefix(text: str) -> bool:
+    """Whether the text is a prefix or an address."""
+    try:
+        prefix(text)
+    except ValueError:
+        return False
+    return True
+
+
 def written_prefix(text: str) -> str:
     """The same, but a prefix with host bits stays as written: the daemon's reply then explains how it was read."""
     from trafficmond import networks

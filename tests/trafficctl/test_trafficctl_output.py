@@ -129,7 +129,7 @@ def test_colour_is_for_terminals_that_want_it(stream: io.StringIO, environ: dict
         ("watch --threats", "waiting for threats, which"),
         (
             "watch --events --host 203.0.113.0/24 --port 22",
-            "waiting for events with host 203.0.113.0/24, port 22, which",
+            "waiting for events with host 203.0.113.0/24, ports 22, which",
         ),
         ("unban -", "type one address on each line; Ctrl-D ends"),
         ("import --from nft", "paste the rules of nft; Ctrl-D ends"),

@@ -42,7 +42,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Adds the rule and shows it as it is in force."""
     from trafficctl.render.columns import RULES
 
     args.action = args.action or ("limit" if args.rate_per_s else "drop")

@@ -48,7 +48,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Bans the prefix and shows the ban."""
     from trafficctl.render.columns import BANS
 
     if args.dry_run:

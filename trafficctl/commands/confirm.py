@@ -19,7 +19,6 @@ from trafficmond.figures import plain
 
 
 def run(args: Namespace) -> int:
-    """Installs what is on probation, confirms it, and shows what is confirmed."""
     with session.connect(args) as client, ExitStack() as stack:
         client.patient()
         trial = client.call("Status").get("probation")

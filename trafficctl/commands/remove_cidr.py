@@ -24,7 +24,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Removes the rule and shows it."""
     from trafficctl.render.columns import RULES
 
     reply = session.call(args, "RemoveCidr", **options.given(args, "cidr", "direction", "save", "ports"))

@@ -16,7 +16,6 @@ from trafficmond.figures import plain
 
 
 def run(args: Namespace) -> int:
-    """Rolls the change back and shows what it was."""
     with session.connect(args) as client:
         trial = client.call("Status").get("probation")
         reply = client.call("Rollback")

@@ -54,7 +54,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Shows the live screen, or prints samples."""
     if target := ask.wanted(args):
         return _of_fleet(args, target)
     live = Live(

@@ -16,7 +16,6 @@ _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Findings about capabilities, bpffs and groups."""
     yield from _capabilities(host)
     yield from _bpffs(host)
     yield from _groups(host)

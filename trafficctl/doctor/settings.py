@@ -13,7 +13,6 @@ from trafficmond.errors import TrafficmonError
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """A finding for each mistake in the files."""
     path = host.config or host.path(CONFIG_FILE)
     if not os.path.lexists(path):
         state = FAIL if host.config else OK

@@ -16,7 +16,6 @@ _TIMEX_BYTES, _TIMEX_STATUS = 208, 40  # struct timex, 64-bit
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Findings about disks and clock."""
     yield from _room(host)
     yield from _clock()
 

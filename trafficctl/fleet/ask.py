@@ -18,7 +18,6 @@ SENSOR = "sensor"  # the column that flows.db of one host does not have
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Adds --from and --sensor."""
     parser.add_argument(
         "--from",
         dest="fleet",

@@ -68,7 +68,6 @@ def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict
 
 
 def rated(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with rates a second in place of totals."""
     rates = {f"{name}_per_s": row[name] / WINDOW_S for name in _COUNTERS}
     return {name: value for name, value in row.items() if name not in _COUNTERS} | rates
 

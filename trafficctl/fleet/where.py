@@ -30,20 +30,17 @@ def where(conditions: Iterable[str]) -> str:
 
 
 def of_sensor(sensor: str | None) -> Iterator[str]:
-    """The condition for one host."""
     if sensor is not None:
         yield equals(SENSOR, sensor)
 
 
 def of_flows(wanted: FlowQuery) -> Iterator[str]:
-    """The conditions of a filter for flows."""
     for name, condition in _CONDITIONS.items():
         if (value := getattr(wanted, name)) is not None:
             yield condition(value)
 
 
 def equals(column: str, value: str) -> str:
-    """The condition that a column has this text."""
     return f"{column} = {literal(value)}"
 
 

@@ -170,12 +170,8 @@ def _route(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
     conditions.never = True
 
 
-def _skip(count: int) -> Callable[[_Conditions, Iterator[str], bool], None]:
-    def read_them(_: _Conditions, rest: Iterator[str], __: bool) -> None:
-        for _number in range(count):
-            next(rest)
-
-    return read_them
+def _no_matter(_: _Conditions, rest: Iterator[str], __: bool) -> None:
+    next(rest)
 
 
 def _hops(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
@@ -185,36 +181,22 @@ def _hops(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
         raise Unsupported("rules cannot match hop limits")
 
 
-_READERS: dict[str, Callable[[_Conditions, Iterator[str], bool], None]] = {
-    "-s": _addresses(False),
-    "--source": _addresses(False),
-    "-d": _addresses(True),
-    "--destination": _addresses(True),
-    "--src-range": _addresses(False),
-    "--dst-range": _addresses(True),
-    "-p": _protocol,
-    "--protocol": _protocol,
-    "--dport": _ports,
-    "--dports": _ports,
-    "--sport": _from_port,
-    "--sports": _from_port,
-    "--icmp-type": _type,
-    "--icmpv6-type": _type,
-    "--ctstate": _states,
-    "--state": _states,
-    "-i": _interface,
-    "--in-interface": _interface,
-    "-o": _interface,
-    "--out-interface": _interface,
-    "-j": _jump,
-    "--jump": _jump,
-    "-g": _go,
-    "--goto": _go,
-    "-m": _module,
-    "--match": _module,
-    "--comment": _comment,
-    "--dst-type": _kind,
-    "--hl-eq": _hops,
-    "--rt-type": _route,
-    "--reject-with": _skip(1),
-}
+_OPTIONS: tuple[tuple[Callable[[_Conditions, Iterator[str], bool], None], tuple[str, ...]], ...] = (
+    (_addresses(False), ("-s", "--source", "--src-range")),
+    (_addresses(True), ("-d", "--destination", "--dst-range")),
+    (_protocol, ("-p", "--protocol")),
+    (_ports, ("--dport", "--dports")),
+    (_from_port, ("--sport", "--sports")),
+    (_type, ("--icmp-type", "--icmpv6-type")),
+    (_states, ("--ctstate", "--state")),
+    (_interface, ("-i", "--in-interface", "-o", "--out-interface")),
+    (_jump, ("-j", "--jump")),
+    (_go, ("-g", "--goto")),
+    (_module, ("-m", "--match")),
+    (_comment, ("--comment",)),
+    (_kind, ("--dst-type",)),
+    (_hops, ("--hl-eq",)),
+    (_route, ("--rt-type",)),
+    (_no_matter, ("--reject-with",)),
+)
+_READERS = {name: reader for reader, names in _OPTIONS for name in names}

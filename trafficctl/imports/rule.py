@@ -59,7 +59,6 @@ class Conditions:
     label: str = ""
 
     def line(self, place: Place, target: str, *, goes: bool = False) -> Line:
-        """The line with these conditions."""
         shape = self.family, tuple(self.addresses), tuple(self.services), self.label
         return Line(place.where, place.text, target, goes, *shape)
 

@@ -65,7 +65,6 @@ class Ruleset:
     families: tuple[int, ...] = (4, 6)  # the families that the files have rules for
 
     def omit(self, where: str, text: str, why: str) -> None:
-        """Notes that a line was left out."""
         self.notes.append(Note(where, f"left out: {why}: {short(text)}"))
 
     def answers(self, where: str, *, of_all: bool) -> None:
@@ -76,7 +75,6 @@ class Ruleset:
             self.some_answers.append(where)
 
     def note(self, where: str, what: str) -> None:
-        """Adds a note for information."""
         self.notes.append(Note(where, what, lost=False))
 
 

@@ -14,7 +14,6 @@ _MOST_LABEL = 200
 
 
 def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str) -> Iterator[str]:
-    """The lines of the file."""
     yield f"# Made by trafficctl import of {source}. Check it with trafficctl check, then put it into cidr.d."
     yield "# Use it with these settings in trafficmond.toml:"
     yield "#   [policy]"

@@ -59,7 +59,6 @@ class Live:
     rung: tuple[float, bool] = (0.0, False)  # for which probation it rang last (by its beginning), and if for its end
 
     def update(self, answer: dict[str, Any]) -> None:
-        """Takes a new reply of Top."""
         at = answer["at"]
         for row in answer["interfaces"]:
             meter = self.meters.get(row["name"])
@@ -99,12 +98,10 @@ class Live:
         self.chosen = _name(rows[self.selected]) if self.selected else None
 
     def next_list(self) -> None:
-        """Moves the focus to the next list."""
         self.focus = LISTS[(LISTS.index(self.focus) + 1) % len(LISTS)]
         self.selected, self.chosen = 0, None
 
     def next_sort(self) -> None:
-        """Sorts by the next measure."""
         self.sort = LIVE_SORTS[(LIVE_SORTS.index(self.sort) + 1) % len(LIVE_SORTS)]
 
     @property

@@ -8,7 +8,6 @@ from typing import Any
 from trafficctl import probation
 from trafficctl.live.model import Live, Meter, both, others, rate
 from trafficctl.render import columns, table
-from trafficctl.render.events import address_of
 from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column, Row
 from trafficmond import figures
@@ -76,7 +75,6 @@ def draw(live: Live, width: int, height: int, style: Style, *, unicode: bool = T
 
 
 def help_screen(width: int, style: Style) -> list[str]:
-    """The lines of the help."""
     return [style.title("trafficctl top"), "", *(table.clip(line, width) for line in HELP)]
 
 
@@ -141,7 +139,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
     return (
         columns.FROM,
         columns.TO,
-        Column("protocol", "PROTO", weight=6),
+        columns.PROTOCOL,
         *_averages(live, "SENT", "RECEIVED"),
         total,
         columns.UNIT._replace(weight=6),
@@ -154,7 +152,7 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
 
 
 def _of_hosts(live: Live) -> tuple[Column, ...]:
-    return _of_ends(live, Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")))
+    return _of_ends(live, columns.HOST)
 
 
 def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:

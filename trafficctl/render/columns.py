@@ -146,6 +146,8 @@ def _brief_action(row: Row) -> str | None:
     return "drop" if row.get("action") == "drop" else None
 
 
+HOST = Column("address", "HOST", weight=9, shrinks_to=15, of=_address("address"))
+PROTOCOL = Column("protocol", "PROTO", weight=6)
 UNIT = Column("unit", "UNIT", weight=8, shrinks_to=8, unknown="(none)", brief=_brief_unit)
 FROM = Column(
     "from", "FROM", weight=9, shrinks_to=15, keep_end=True, of=lambda row: end_of(row, "src"), brief=_brief_from
@@ -186,7 +188,7 @@ FLOWS = (
     Column("last_seen", "LAST SEEN", figures.when, weight=8),
     FROM,
     TO,
-    Column("protocol", "PROTO", weight=6),
+    PROTOCOL,
     Column("action", "ACTION", weight=7, meaningful=True, brief=_brief_action),
     Column("sent", "SENT", figures.size, right=True, weight=5, of=itemgetter("bytes")),
     Column("received", "RECEIVED", figures.size, right=True, weight=5, of=itemgetter("reply_bytes")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from itertools import groupby, takewhile
 from typing import Any
@@ -157,5 +156,4 @@ def render_explanation(explanation: dict[str, Any], style: Style, width: int | N
         yield ""
         yield style.title("WHAT WOULD CHANGE IT")
         for line in explanation["advice"]:
-            lines = textwrap.TextWrapper(width or 1000, "  ", "    ", break_on_hyphens=False)
-            yield from lines.wrap(figures.plain(line))
+            yield from table.hung(line, width, "  ", "    ")

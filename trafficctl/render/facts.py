@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -24,11 +23,8 @@ class Fact(NamedTuple):
 
 def render(facts: Iterable[Fact], style: Style, width: int | None) -> Iterator[str]:
     """The lines; values are wrapped to the width, empty values left out."""
-    shown = [Fact(figures.plain(key), figures.plain(value), mark) for key, value, mark in facts if value]
+    shown = [Fact(figures.plain(key), value, mark) for key, value, mark in facts if value]
     margin = max([_KEY, *(min(table.cells(fact.key) + 1, _WIDEST_KEY) for fact in shown)])
     for key, text, mark in shown:
-        lines = (
-            [text] if width is None else textwrap.wrap(text, max(_LEAST_ROOM, width - margin), break_on_hyphens=False)
-        )
-        for index, line in enumerate(lines):
+        for index, line in enumerate(table.hung(text, width and max(_LEAST_ROOM, width - margin))):
             yield style.dim(table.pad("" if index else table.clip(key, margin - 1), margin)) + style.paint(line, mark)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -19,13 +18,10 @@ def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> I
         head = style.word(row["state"].ljust(6)) + table.pad(
             table.clip(figures.plain(row["subject"]), margin - 8), margin - 6
         )
-        what = textwrap.wrap(figures.plain(row["what"]), room, break_on_hyphens=False) or [""]
-        yield head + what[0]
-        for line in what[1:]:
-            yield " " * margin + line
-        if row["advice"]:
-            for index, line in enumerate(textwrap.wrap(figures.plain(row["advice"]), room - 3, break_on_hyphens=False)):
-                yield " " * margin + style.dim(("-> " if index == 0 else "   ") + line)
+        what, *more = table.hung(row["what"], room)
+        yield head + what
+        more += [style.dim(line) for line in table.hung(row["advice"], room, "-> ", "   ") if row["advice"]]
+        yield from (" " * margin + line for line in more)
     states = Counter(row["state"] for row in rows)
     summary = ", ".join(f"{states[state]} {style.word(state)}" for state in ("fail", "warn", "ok") if states[state])
     yield ""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trafficctl.render import columns, table
-from trafficctl.render.events import address_of
 from trafficctl.render.style import Style
 from trafficctl.render.table import Column, Row
 from trafficmond import figures
@@ -33,14 +32,14 @@ _LISTS = {
         columns.SENSOR,
         columns.FROM,
         columns.TO,
-        Column("protocol", "PROTO", weight=6),
+        columns.PROTOCOL,
         *_rates("SENT", "RECEIVED"),
         Column("unit", "UNIT", weight=6, shrinks_to=8, unknown="(none)"),
         Column("action", "ACTION", weight=7, meaningful=True),
         Column("interface", "INTERFACE", weight=3),
     ),
     "hosts": (
-        Column("address", "HOST", weight=9, shrinks_to=15, of=lambda row: address_of(row, "address")),
+        columns.HOST,
         *_rates("SENT", "RECEIVED"),
         _FLOWS,
         Column("sensors", "SENSORS", figures.exact, right=True, weight=7),

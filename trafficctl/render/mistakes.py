@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,6 @@ from trafficmond import figures
 
 
 def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    """The lines for the result of a check."""
     for kind, colour in (("mistakes", "red"), ("notes", "yellow")):
         path = None
         for each in checked[kind]:
@@ -38,7 +36,6 @@ def _one(each: dict[str, Any], colour: str, style: Style, width: int | None) -> 
     if each["text"] is not None:
         yield style.dim(gutter) + table.clip(figures.plain(each["text"].expandtabs(4)), width and width - len(gutter))
     lead = " " * (len(gutter) - 2) + "^ "
-    for index, line in enumerate(
-        textwrap.wrap(figures.plain(each["what"]), (width or 1000) - len(lead), break_on_hyphens=False) or [""]
-    ):
-        yield (lead if index == 0 else " " * len(lead)) + style.paint(line, colour)
+    for line in table.hung(each["what"], width and width - len(lead)):
+        yield lead + style.paint(line, colour)
+        lead = " " * len(lead)

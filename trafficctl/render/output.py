@@ -47,11 +47,9 @@ class Output:
 
     @property
     def human(self) -> bool:
-        """Whether the output is for people."""
         return self.form == "human"
 
     def line(self, text: str = "") -> None:
-        """Writes one line of text."""
         self.stream.write(text + "\n")
 
     def rows(
@@ -87,7 +85,6 @@ class Output:
         self.line(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
     def flush(self) -> None:
-        """Writes out what is buffered."""
         self.stream.flush()
 
     def _json_array(self, rows: Iterable[Row]) -> None:

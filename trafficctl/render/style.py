@@ -45,11 +45,9 @@ class Style:
         return self.paint(text, _MEANING.get(text.strip().lower(), ""))
 
     def title(self, text: str) -> str:
-        """The text as a heading."""
         return self.paint(text, "bold")
 
     def dim(self, text: str) -> str:
-        """The text as less important."""
         return self.paint(text, "dim")
 
 

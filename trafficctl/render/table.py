@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -169,6 +170,12 @@ def clip(text: str, width: int | None) -> str:
             break
         kept += char
     return kept + "…" if width > 0 else ""
+
+
+def hung(text: str, width: int | None, first: str = "", other: str = "") -> list[str]:
+    """Untrusted text in lines that begin with `first` and `other`, wrapped to `width` (None: one line)."""
+    lines = textwrap.TextWrapper(width or sys.maxsize, first, other, break_on_hyphens=False)
+    return lines.wrap(plain(text)) or [first]
 
 
 def pad(text: str, width: int, right: bool = False) -> str:

@@ -45,7 +45,6 @@ _FLOWS = (
 
 
 def render(answer: Mapping[str, Any], style: Style, width: int | None) -> Iterator[str]:
-    """The lines for the result."""
     judged = f"{figures.many(answer['flows'], 'flow')} seen since {figures.clock(answer['since'])}"
     yield style.title(judged) + f": {figures.many(answer['packets'], 'packet')}, {figures.size(answer['bytes'])}"
     yield _in_a_line(answer["dropped"], answer["differs"])

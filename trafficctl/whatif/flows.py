@@ -90,7 +90,6 @@ class Reader:
             self._connection.execute("PRAGMA cache_size = -4096")
 
     def edge(self) -> Edge:
-        """The current end."""
         with self._errors_reported():
             numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
             return Edge({number: self._greatest(partition_table(number)) for number in numbers})

@@ -97,7 +97,6 @@ def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
 
 
 def with_ban(now: Rulings, cidr: str, ports: Sequence[str] = ()) -> Rulings:
-    """The rulings with one more ban."""
     return replace(now, bans=(*now.bans, *_bans([{"cidr": cidr, "ports": ports}])))
 
 

@@ -104,7 +104,6 @@ class _Progress:
         self._shown = False
 
     def report(self) -> None:
-        """Shows the progress."""
         if sys.stderr.isatty() and self._rows:
             share = 100 * self.done.value // self._rows
             took = time.monotonic() - self._began
@@ -112,6 +111,5 @@ class _Progress:
             self._shown = True
 
     def end(self) -> None:
-        """Clears the line."""
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr)

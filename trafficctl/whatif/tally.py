@@ -72,7 +72,6 @@ class Peers:
             self.hi, self.lo, self.six, self.sums = self.hi[kept], self.lo[kept], self.six[kept], self.sums[kept]
 
     def merge(self, other: Peers) -> None:
-        """Adds the counts of another."""
         other.settle()
         self.others += other.others
         self.add(other.hi, other.lo, other.six, other.sums)
@@ -105,7 +104,6 @@ class Change:
             _keep_best(picks)
 
     def merge(self, other: Change) -> None:
-        """Adds the counts of another."""
         self.sums += other.sums
         for pair, total in other.rules.items():
             _count(self.rules, pair, total)
@@ -139,7 +137,6 @@ class Tally:
                 change.add(table, rows, what, before, then, at)
 
     def merge(self, others: Iterable[Tally]) -> None:
-        """Adds the counts of others."""
         for other in others:
             self.judged += other.judged
             for name, change in other.changes.items():
@@ -147,7 +144,6 @@ class Tally:
 
     @property
     def differs(self) -> bool:
-        """Whether there is any difference."""
         return any(int(change.sums[0]) for change in self.changes.values())
 
 
