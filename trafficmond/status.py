@@ -139,7 +139,9 @@ def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
 
 
 def _warnings(parts: Parts) -> list[str]:
-    found = list(parts.warnings.values())
+    store = parts.store.status()
+    found = [] if store.state == "ok" else [f"history is not stored: {store.state}"]
+    found += parts.warnings.values()
     found += [parts.watcher.note] if parts.watcher.note else []
     for done in parts.datapath.attached.values():
         found += done.notes

@@ -51,13 +51,12 @@ function tileRow(now, top, status) {
 }
 
 /** What an administrator should know, worst first: the daemon's own sentences, each with its next step. */
-function troubles({ warnings, unwatched, config, store }) {
+function troubles({ warnings, unwatched, config }) {
   const missing = new Set(unwatched || []), mistakes = config.mistakes || [];
   const told = [
     ...[...missing].map(text => ["bad", `Not watched: ${text}`]),
     ...mistakes.slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
     ...(warnings || []).filter(text => !missing.has(text)).map(text => ["warning", text]),
-    ...(store.state && store.state !== "ok" ? [["warning", `History: ${store.state}`]] : []),
   ];
   if (!told.length)
     return null;

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import door
@@ -107,3 +108,61 @@ def test_a_state_folder_that_cannot_be_made(lab: Lab) -> None:
         state.unlink()
         daemon.wait_status(lambda s: s["store"]["state"] == "ok", "the store", 20)
         assert daemon.database.exists()
+
+
+def newer(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA user_version = 9999")
+
+
+def anothers(path: Path) -> None:
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("CREATE TABLE theirs (x)")
+        database.execute("PRAGMA application_id = 7")
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        (newer, "was written by a newer trafficmond (schema 9999"),
+        (anothers, "is a database of another program"),
+        (pipe, "is not a regular file"),
+        (folder, "is not a regular file"),
+    ],
+    ids=["newer", "another's", "pipe", "folder"],
+)
+def test_something_else_in_its_place(lab: Lab, daemon: Daemon, there: Callable[[Path], None], told: str) -> None:
+    """Nothing is stored, which is said, counted and answered; what lies there is left alone."""
+    there(daemon.database)
+    before = daemon.database.read_bytes() if daemon.database.is_file() else None
+    filters(lab, daemon, bans=False)
+    daemon.wait_status(lambda s: told in s["warnings"][0], "the first warning")
+    assert "history is not stored" in "".join(daemon.control("status").stdout.splitlines()[1:3])
+    assert told.split(" (")[0] in daemon.control("flows", "--since", "1h", check=False).stderr
+    assert "trafficmon_store_ok 0" in daemon.control("metrics").stdout
+    assert "the audit entry is in the journal" in daemon.control("add-cidr", GOOD).stderr
+    daemon.stop()
+    assert "closed before" in daemon.said()
+    assert "Traceback" not in daemon.said()
+    assert before == (daemon.database.read_bytes() if daemon.database.is_file() else None)
+
+
+def test_what_is_no_database(lab: Lab, daemon: Daemon) -> None:
+    daemon.database.write_text("no database")
+    daemon.start(timeout=10)
+    assert door.Wire(lab).passes(RULED, GOOD) == {RULED: False, GOOD: True}
+    well(daemon)
+    assert "was damaged; it was renamed to" in daemon.said()
+    (aside,) = daemon.database.parent.glob("flows.db.broken-*")
+    assert aside.read_text() == "no database"

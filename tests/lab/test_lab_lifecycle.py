@@ -268,21 +268,6 @@ def test_without_permission_it_says_which_is_missing(lab: Lab, prepared: Daemon)
         daemon.remove()
 
 
-def test_a_newer_database_is_left_alone(lab: Lab, prepared: Daemon) -> None:
-    prepared.start()
-    prepared.stop()
-    with contextlib.closing(sqlite3.connect(prepared.database)) as database:
-        database.execute("PRAGMA user_version = 9999")
-        database.commit()
-    before = prepared.database.read_bytes()
-    code, said = outcome(prepared)
-    assert code != 0
-    assert str(prepared.database) in said
-    assert "Traceback" not in said
-    assert prepared.database.read_bytes() == before
-    assert attached(lab) is None
-
-
 def test_a_socket_in_use_is_not_taken(lab: Lab) -> None:
     with Daemon(lab, SETTINGS) as first:
         second = Daemon(lab, SETTINGS, arguments=["-c", str(first.config)])

@@ -28,7 +28,7 @@ def examine(host: Host) -> Iterator[Finding]:
             "daemon",
             FAIL,
             f"the files on disk are not in force: {status['config']['error']}",
-            "run trafficctl check and mend them: the daemon would not start with them after a reboot",
+            "run trafficctl check and mend them: until then the rules before them are in force",
         )
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")
@@ -38,7 +38,7 @@ def examine(host: Host) -> Iterator[Finding]:
                 "daemon", WARN, f"{each['name']}: {each['mode']}", "see its journal: journalctl -u trafficmond"
             )
     store = status["store"]
-    if store["lost_rows"] or store.get("state") not in (None, "ok"):
+    if store["lost_rows"]:
         what = f"the store lost {store['lost_rows']} rows, state {store.get('state') or 'unknown'}"
         yield Finding("daemon", WARN, what, "use a faster disk, or free some space")
 

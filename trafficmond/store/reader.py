@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import quote
 
 from trafficmond.errors import StoreError
+from trafficmond.files import is_file, mode
 from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import PLACES, Question
 from trafficmond.store.rows import insert_tuples
-from trafficmond.store.schema import STORED_COLUMNS
+from trafficmond.store.schema import STORED_COLUMNS, refuse_others
 from trafficmond.worker import Named
 
 _STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock
@@ -28,6 +29,8 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        if mode(path) and not is_file(path):  # opening a pipe would block
+            raise StoreError(f"{path}: cannot be read: it is not a regular file", hint="move it away")
         try:
             self._connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro",
@@ -39,6 +42,8 @@ class Reader:
             self._connection.execute("PRAGMA temp_store = MEMORY")
             self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            pragmas = ("application_id", "user_version")
+            refuse_others(path, *(self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas))
             self._connection.execute("SELECT 1 FROM partitions LIMIT 1")
         except sqlite3.Error as error:
             raise StoreError(

@@ -190,8 +190,12 @@ def examine(path: Path) -> bool:
         return True
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         return False
-    version = int.from_bytes(header[60:64], "big")
-    owner = int.from_bytes(header[68:72], "big")
+    refuse_others(path, int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big"))
+    return True
+
+
+def refuse_others(path: Path, owner: int, version: int) -> None:
+    """Raises StoreError for a database with another program's application id, or a newer trafficmond's version."""
     if owner not in (0, APPLICATION_ID):
         raise StoreError(
             f"{path}: is a database of another program (application id {owner:#x})",
@@ -202,7 +206,6 @@ def examine(path: Path) -> bool:
             f"{path}: was written by a newer trafficmond (schema {version}; this one knows {VERSION})",
             hint="install that version again, or move the file away to start a new history",
         )
-    return True
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sqlite3
 import sys
@@ -20,7 +19,6 @@ from trafficmond.geo.atlas import Atlas
 from trafficmond.model import FlowQuery, Threat
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import AuditEntry, Ban
-from trafficmond.store.schema import examine
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 from trafficmond.worker import Named
@@ -73,10 +71,7 @@ class Store:
     @classmethod
     def open_when_possible(cls, path: Path, limits: Limits) -> Store:
         """The same, without waiting for the disk: the writer's thread opens the file as soon as space, rights and locks
-        allow, and `status` says why not yet. Raises StoreError only if the header shows a newer version's or another
-        program's file."""
-        with contextlib.suppress(OSError):
-            examine(path)
+        allow, and it is neither a newer version's nor another program's; `status` says why not yet."""
         writer = Writer(path, limits)
         writer.start()
         return cls(writer)
