@@ -37,7 +37,6 @@ class Changes:
         self.standing = Standing(settings, datapath, guard)
         self._clock = datapath.clock
         self._sources = Sources(settings.state_dir)
-        self.standing.copies = self._sources.settled
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
         self._recalled = False
         self._spent_memory = False
@@ -47,6 +46,9 @@ class Changes:
         self.settings_of: Callable[[Path | None], Settings] = load_settings  # reads a file; None: the usual
         self.error: ConfigError | None = None  # why the files on disk are not in force
         self.trouble = ""  # with the stored rules by hand
+        self.unkept = ""  # why the rules in force are not kept for a start whose files have mistakes
+        self.keeping = asyncio.Lock()  # held while the disk is waited for
+        self._kept: Inputs | None = None  # those that are
 
     @property
     def in_force(self) -> InForce | None:
@@ -69,6 +71,24 @@ class Changes:
             self._take(replace(self._inputs, runtime=runtime))
             await self._sources.rewritten(Files(), lambda tables: [begun_by(table, now) for table in tables])
             self._recalled = True
+
+    async def keep_in_force(self) -> None:
+        """Keeps the confirmed rules for a start whose files have mistakes, unless they are kept already."""
+        async with self.keeping:
+            (inputs, in_force), kept = self.standing.confirmed, self._kept
+            if not in_force or not in_force.generation or inputs.files.copies is None:
+                return
+            if kept and kept.files.copies is inputs.files.copies and kept.settings is inputs.settings:
+                return
+            try:
+                await self._sources.keep(inputs, self.settings_of)
+            except OSError as error:
+                self.unkept = (
+                    "if files have mistakes at the next start, the rules in force would not be known: "
+                    f"{error.filename or inputs.settings.state_dir}: {error.strerror or error}"
+                )
+            else:
+                self._kept, self.unkept = inputs, ""
 
     async def _keep(self) -> list[str]:
         """Stores the rules by hand that have an end for the next start. Returns the error in words, if there is one."""
@@ -102,7 +122,10 @@ class Changes:
         self._clock.calibrate()
         if self.standing.jump:
             await self._change(lambda inputs: inputs)
-        return await self.standing.try_out(alter, begin, draft, files=files, folder=folder, place=place)
+        await self.keep_in_force()
+        made = await self.standing.try_out(alter, begin, draft, files=files, folder=folder, place=place)
+        self.standing.error = self.standing.error or self.unkept
+        return made
 
     async def _caution(self, alter: Alter, settings: Settings, draft: Made | None = None) -> float:
         """The duration of the probation of a change that shuts somebody out; 0: none needed."""

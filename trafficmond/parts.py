@@ -36,7 +36,7 @@ from trafficmond.networks import shown
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.counts import RuleCounts, count
-from trafficmond.policy.trial import Kept
+from trafficmond.policy.trial import Kept, last_in_force
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
 from trafficmond.questions import Questions
@@ -109,7 +109,10 @@ class Parts:
         return await auditor.record(self.store, self.sinks, change)
 
     async def follow_rules(self, change: AuditEntry | None = None) -> None:
-        """Adds the difference of the rules since the last call to their history, as an effect of `change`."""
+        """Adds the difference of the rules since the last call to their history, as an effect of `change`, and keeps
+        them for a start whose files have mistakes."""
+        if not self.rulebook.keeping.locked():
+            self.tasks.spawn(self.rulebook.keep_in_force())
         if (in_force := self.rulebook.in_force) and in_force.generation:
             trial = self.rulebook.standing.trial
             tried = (Path(trial.folder), Path(trial.place)) if trial and trial.place else None
@@ -134,11 +137,16 @@ class Parts:
 
 @asynccontextmanager
 async def assemble(
-    on_disk: Settings, flags: Flags, begun: tuple[Settings, Kept, str], loading: asyncio.Future[Datapath]
+    on_disk: Settings,
+    flags: Flags,
+    begun: tuple[Settings, Kept, str],
+    loading: asyncio.Future[Datapath],
+    wrong: ConfigError | None = None,
 ) -> AsyncIterator[Parts]:
     """Runs all parts for the time of the block; leaving the block is the shutdown.
 
-    `begun` is the result of `recalled` for the settings. Raises TrafficmonError if the daemon cannot start; then what
+    `begun` is the result of `recalled` for the settings; `wrong` has the mistakes of their file, if they are not those
+    of the file, but those that were in force last. Raises TrafficmonError if the daemon cannot start; then what
     `loading` loads is released.
     """
     now = time.time()
@@ -167,7 +175,7 @@ async def assemble(
             warnings["processes"] = datapath.processes_unseen
         await looked
         parts.rulebook.standing.recall(kept, warning)
-        await _load_rules(parts, on_disk)
+        await _load_rules(parts, on_disk, wrong)
         parts.host.attach()
         parts.host.require(flags.interfaces)
         await _restore_bans(parts)
@@ -275,24 +283,48 @@ def _bans_changed(datapath: Datapath, store: Store, put: Sequence[Ban], gone: Se
 # ---- the beginning ----
 
 
-async def _load_rules(parts: Parts, on_disk: Settings) -> None:
-    """Loads the confirmed rules, and those still on probation. Broken files prevent the start, unless the kernel still
-    has the rules of the last run."""
+async def _load_rules(parts: Parts, on_disk: Settings, wrong: ConfigError | None) -> None:
+    """Loads the confirmed rules, and those still on probation. If files have mistakes, the rules that were in force
+    last are; if these are unknown, those that the kernel still has. Raises ConfigError if there are none."""
     try:
+        if wrong:
+            raise wrong
         if parts.settings is on_disk:
             await parts.rulebook.load()
         else:  # the files on disk are refused
             await parts.rulebook.load_confirmed(parts.settings)
             parts.warnings["files"] = REFUSED
-        await parts.probation.take_up(on_disk)
+        known = True
     except ConfigError as error:
-        if not parts.datapath.loaded.reused:
-            raise
-        parts.sinks.note(messages.CONFIG_REJECTED, f"the rules of the last run stay in force: {error}")
-        await parts.rulebook.start_empty()
+        known = await _load_last(parts, on_disk, error)
+        parts.rulebook.error = error
+    if known:
+        await parts.probation.take_up(on_disk)
     say_sources(parts, None)
     parts.store.use(parts.rulebook.atlas)
     parts.host.refresh_names()
+
+
+async def _load_last(parts: Parts, on_disk: Settings, error: ConfigError) -> bool:
+    """Puts the rules that were in force last in force in place of files with mistakes. Returns whether they are known;
+    otherwise the kernel keeps what it has. Raises `error` if that is nothing."""
+    known, stays = True, "what was in force last is, all together"
+    try:
+        last = await asyncio.to_thread(last_in_force, on_disk)
+        parts.datapath.configure(part_options.switched(parts.datapath.options, last))
+        await parts.rulebook.load_confirmed(last)
+    except (ValueError, ConfigError) as unknown:
+        if not parts.datapath.loaded.reused:
+            hint = f"correct the files: nothing is filtered, since the rules in force before are unknown ({unknown})"
+            raise ConfigError(error.mistakes, hint=hint) from None
+        await parts.rulebook.start_empty()
+        known, stays = False, "the rules that the kernel has of the last run are"
+    parts.warnings["reload"] = f"started with files that have mistakes: they are not in force, {stays}"
+    for mistake in error.mistakes[:_SHOWN_SOURCES]:
+        parts.sinks.note(
+            messages.CONFIG_REJECTED, f"the files are not in force, {stays}: {mistake}", {"where": mistake.where}
+        )
+    return known
 
 
 async def _restore_bans(parts: Parts) -> None:
@@ -350,6 +382,7 @@ async def _stop_watching(parts: Parts) -> None:
         await parts.pipeline.store_rest(time.time(), _REST_S)
         parts.pipeline.store_threats()
         await parts.learned.keep(now=True)
+        await parts.rulebook.keep_in_force()
     finally:
         parts.datapath.close(detach=parts.settings.on_stop == "detach")
     parts.sinks.note(messages.STOPPED, "trafficmon has stopped")

@@ -44,7 +44,8 @@ class Reloader:
         self._owed = 0.0  # seconds of reading without a pause so far, at the end of the last one
         self._since = time.monotonic()  # the end of the last reading
         self._turn = asyncio.Lock()  # one reload at a time
-        self._refused: list[Mistake] = []  # the mistakes of the last reload, all logged
+        refused = parts.rulebook.error
+        self._refused = refused.mistakes if refused else []  # the mistakes of the last reload, all logged
         parts.probation.over = self.schedule
 
     def schedule(self, why: str) -> None:

@@ -29,7 +29,7 @@ from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, adds_nothin
 from trafficmond.ruleset import Guard as Guard
 from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
-from trafficmond.sources import Tables, with_own
+from trafficmond.sources import Tables
 from trafficmond.standing import Alter, Begin, Side
 from trafficmond.tryouts import Tryouts
 from trafficmond.verdict import Pair
@@ -307,7 +307,7 @@ class Rulebook(Tryouts):
             def change(inputs: Inputs) -> Inputs:
                 if inputs.saved is not None:  # on probation, with other saved rules
                     return alter(inputs)
-                return replace(alter(inputs), files=with_own(inputs.files, there), saved=None)
+                return replace(alter(inputs), files=self._sources.with_own(inputs.files, there), saved=None)
 
             await self._change(change)
         except BaseException:  # invalid rules, a refusal of the kernel, or the daemon stops

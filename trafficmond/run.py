@@ -11,22 +11,28 @@ from trafficmond.config.settings import Settings
 from trafficmond.control.listen import Listener
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.loading import Load
+from trafficmond.errors import ConfigError
 from trafficmond.parts import assemble
 from trafficmond.signals import Signals
 from trafficmond.standing import recalled
 
 
-def live(settings: Settings, flags: Flags, listener: Listener, loading: Future[Load]) -> None:
-    """Runs the daemon with the result of `loading` until it is stopped. Raises TrafficmonError if it cannot start."""
-    asyncio.run(_live(settings, flags, listener, loading))
+def live(
+    settings: Settings, flags: Flags, listener: Listener, loading: Future[Load], wrong: ConfigError | None = None
+) -> None:
+    """Runs the daemon with the result of `loading` until it is stopped. `wrong`: the mistakes of the settings file, in
+    place of which `settings` are those that were in force last. Raises TrafficmonError if it cannot start."""
+    asyncio.run(_live(settings, flags, listener, loading, wrong))
 
 
-async def _live(settings: Settings, flags: Flags, listener: Listener, loading: Future[Load]) -> None:
+async def _live(
+    settings: Settings, flags: Flags, listener: Listener, loading: Future[Load], wrong: ConfigError | None
+) -> None:
     signals = Signals()
     begun = recalled(settings)
     options = part_options.options(begun[0])
     datapath = asyncio.get_running_loop().run_in_executor(None, lambda: Datapath(options, loading.result()))
-    async with assemble(settings, flags, begun, datapath) as parts:
+    async with assemble(settings, flags, begun, datapath, wrong) as parts:
         if not signals.stop.is_set():
             # Imported only now, when packets are judged and counted already: they must not wait for this import.
             from trafficmond.daemon import Daemon

@@ -10,18 +10,19 @@ from pathlib import Path
 
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.files import is_file, is_folder
+from trafficmond.files import is_file, is_folder, read
 from trafficmond.geo.reading import Databases
 from trafficmond.policy.collect import Cache, is_rules_file
-from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
-from trafficmond.policy.load import Files, read_files, read_last_good, with_saved
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, KeptSet, LastGood
+from trafficmond.policy.load import Files, read_files, read_last_good, read_own_file
 from trafficmond.policy.saved import as_saved, read_saved, save
 from trafficmond.policy.sources import SAVED_NAME, lists_of
 from trafficmond.policy.tables import Table
-from trafficmond.policy.trial import in_folder
+from trafficmond.policy.trial import in_folder, rule_settings
 from trafficmond.ruleset import Inputs
 
 GEO_NAME = "geo"  # in state_dir
+_SECRET = 0o600  # settings may have tokens
 
 Tables = Callable[[list[Table]], list[Table]]
 
@@ -31,8 +32,9 @@ class Sources:
 
     def __init__(self, state_dir: Path) -> None:
         self.own = state_dir / SAVED_NAME
+        self._folder = state_dir / LAST_GOOD_NAME
         self._cache = Cache()
-        self._last_good = LastGood(state_dir / LAST_GOOD_NAME)
+        self._last_good = LastGood(self._folder)
         self.databases = Databases(state_dir / GEO_NAME)
 
     async def read(self, settings: Settings) -> Files:
@@ -48,21 +50,35 @@ class Sources:
 
     def up_to_date(self, files: Files) -> Files:
         """`files` with the present rules of the daemon's own file. Raises ConfigError."""
-        there = _right(with_saved(Files(), self.own, self._cache, self._last_good.aside()))
+        there = _right(read_own_file(self.own, self._cache, self._last_good))
         if list(map(id, there.saved)) == list(map(id, files.saved)):
             return files
-        return with_own(files, there)
+        return self.with_own(files, there)
 
     async def last_good(self, settings: Settings) -> Files:
+        """The files that were in force last, as a whole: later content of any is forgotten."""
         return await asyncio.to_thread(self._read_last_good, settings)
 
     def _read_last_good(self, settings: Settings) -> Files:
+        self._cache, self._last_good = Cache(), LastGood(self._folder)
         known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
 
-    def settled(self) -> str:
-        """An identifier of the copies of the files in force. Raises OSError if they could not be kept."""
-        return self._last_good.settled()
+    async def keep(self, inputs: Inputs, settings_of: Callable[[Path | None], Settings]) -> None:
+        """Keeps the confirmed rules, with the settings file as `settings_of` reads it, for a start whose files have
+        mistakes. Raises OSError."""
+
+        def commit() -> None:
+            copies = {**(inputs.files.copies or {}), **self._last_good.kept_of(inputs.settings.source)}
+            if (source := inputs.settings.source) and (text := _text_of(source, inputs.settings, settings_of)):
+                copies[str(source)] = self._last_good.add(text, mode=_SECRET)
+            self._last_good.commit(KeptSet(rule_settings(inputs.settings), copies))
+
+        try:
+            await asyncio.to_thread(commit)
+        except FileNotFoundError:  # a copy could not be made; the next reading makes it
+            self._cache = Cache()
+            raise
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
         """`inputs` with the files that `settings` name. `folder` replaces `cidr_dir`, or, if it is a rules file, the
@@ -88,7 +104,7 @@ class Sources:
     def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
         """`inputs` with other rules for the daemon's own file, which is not written. Raises ConfigError."""
         there = as_saved(self.own, saved)
-        files = _right(replace(inputs.files, saved=(there,), mistakes=there.mistakes))
+        files = _right(replace(inputs.files, saved=(there,), mistakes=there.mistakes, copies=None))
         return replace(inputs, saved=saved, files=files)
 
     async def saved(self) -> list[Table]:
@@ -99,7 +115,7 @@ class Sources:
     async def save(self, tables: list[Table]) -> Files:
         """Writes these rules to the daemon's own file; returns the files as read then. Raises OSError."""
         await asyncio.to_thread(save, self.own, tables)
-        return await asyncio.to_thread(with_saved, Files(), self.own, self._cache)
+        return await asyncio.to_thread(read_own_file, self.own, self._cache, self._last_good)
 
     async def rewritten(self, files: Files, change: Tables) -> Files:
         """`files` with the daemon's own file changed; unchanged if that cannot be read or written."""
@@ -111,14 +127,27 @@ class Sources:
             there = await self.save(changed)
         except (OSError, ConfigError):
             return files
-        return with_own(files, there)
+        return self.with_own(files, there)
+
+    def with_own(self, files: Files, there: Files) -> Files:
+        """`files` with the rules of the daemon's own file, which was read separately."""
+        before = [note for part in files.saved for note in part.notes]
+        notes = [note for note in files.notes if note not in before]
+        copies, own = files.copies, str(self.own)
+        if copies is not None:
+            now = there.copies if there.saved and there.copies else {}
+            copies = {path: name for path, name in copies.items() if path != own}
+            copies |= {path: name for path, name in now.items() if path == own}
+        return Files(files.parts, there.saved, (*files.mistakes, *there.mistakes), (*notes, *there.notes), copies)
 
 
-def with_own(files: Files, there: Files) -> Files:
-    """`files` with the rules of the daemon's own file, which was read separately."""
-    before = [note for part in files.saved for note in part.notes]
-    notes = [note for note in files.notes if note not in before]
-    return Files(files.parts, there.saved, (*files.mistakes, *there.mistakes), (*notes, *there.notes))
+def _text_of(path: Path, settings: Settings, settings_of: Callable[[Path | None], Settings]) -> bytes:
+    """The content of the settings file, if `settings` are what it says now; else empty."""
+    try:
+        text = read(path)
+        return text if settings_of(path) == settings and read(path) == text else b""
+    except (OSError, ConfigError):
+        return b""
 
 
 def _right(files: Files) -> Files:

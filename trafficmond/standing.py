@@ -58,7 +58,8 @@ def recalled(settings: Settings) -> tuple[Settings, Kept, str]:
     path = settings.state_dir / TRIAL_NAME
     try:
         kept = trial.read(path)
-        return trial.confirmed(settings, kept) or settings, kept, ""
+        refused = kept.refused and trial.fingerprint(settings) == kept.refused
+        return trial.last_in_force(settings) if refused else settings, kept, ""
     except (OSError, ValueError) as error:
         why = f"{getattr(error, 'strerror', '') or error}"
         warning = f"cannot read the rules that were confirmed last ({path}: {why}); the files are in force as they are"
@@ -82,7 +83,6 @@ class Standing:
         self.kept = Kept()
         self.error = ""  # error of storing or reading a probation
         self.notify: Callable[[Trial, str], object] = lambda _trial, _turn: None  # at a begin or end
-        self.copies: Callable[[], str] = str  # identifies the copies of the confirmed files
         self.disk = ""  # the fingerprint of the files when the probation began
         self.jump = 0.0  # step of the wall clock not yet applied to rules by hand
         self.maker = Maker(datapath.clock.to_jiffies)
@@ -213,7 +213,7 @@ class Standing:
         what = begin.what if files or not self.base else _together(last.what, begin.what)
         planned = Trial(begin.user, what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved, place)
         refused = tried if files and not folder else before.refused
-        await self._keep_planned(planned, refused)
+        await self.keep(Kept(planned, refused))
         try:
             self._put_on_trial(made, inputs.settings, planned.until)
         except DatapathError:
@@ -224,19 +224,6 @@ class Standing:
         self.put(Side(inputs, made), self.confirmed)
         self.notify(planned, BEGUN)
         return made
-
-    async def _keep_planned(self, planned: Trial, refused: str) -> None:
-        """Stores the confirmed rules too, which the next daemon uses in place of refused files."""
-        if not refused:
-            await self.keep(Kept(planned))
-            return
-        try:
-            copies = self.kept.copies or await asyncio.to_thread(self.copies)
-            rules = trial.rule_settings(self.confirmed.inputs.settings)
-            await self.keep(Kept(planned, refused, rules, copies))
-        except OSError as error:
-            await self.keep(Kept(planned, refused))
-            self.error = f"a restart would not know which rules are confirmed: {error.strerror or error}"
 
     async def resume(self, alter: Alter) -> None:
         """Continues a probation that an earlier daemon began: the rules in force altered by `alter`. Raises

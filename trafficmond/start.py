@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from trafficmond import heap, part_options
 from trafficmond.config.flags import Flags
@@ -11,6 +11,7 @@ from trafficmond.config.load import SettingsFile
 from trafficmond.config.settings import Settings
 from trafficmond.control.listen import open_socket
 from trafficmond.datapath.loading import begun
+from trafficmond.errors import ConfigError
 
 
 def run(file: SettingsFile, flags: Flags) -> None:
@@ -18,12 +19,33 @@ def run(file: SettingsFile, flags: Flags) -> None:
     os.umask(0o027)
     heap.keep_large_apart()
     heap.share()
-    own = file.own() or _whole(file)
-    with closing(open_socket(own.control_socket)) as listener, begun(part_options.options(own)) as loading:
+    own = file.own() or _valid(file, flags)[0]
+    with closing(open_socket(own.control_socket)) as listener, ExitStack() as stack:
+        loading = stack.enter_context(begun(part_options.options(own)))
         with heap.uncollected():
-            settings = _whole(file)
+            settings, wrong = _valid(file, flags)
+            if wrong and part_options.options(settings) != part_options.options(own):
+                stack.close()
+                loading = stack.enter_context(begun(part_options.options(settings)))
             from trafficmond.run import live
-        live(settings, flags, listener, loading)
+        live(settings, flags, listener, loading, wrong)
+
+
+def _valid(file: SettingsFile, flags: Flags) -> tuple[Settings, ConfigError | None]:
+    """All settings; if the file has mistakes, those that were in force last, and the mistakes. Raises ConfigError if
+    none are known."""
+    try:
+        return _whole(file), None
+    except ConfigError as error:
+        from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
+
+        copy = file.path and LastGood(file.state_dir() / LAST_GOOD_NAME).copy_of(file.path)
+        if not copy:
+            raise
+        try:
+            return _whole(SettingsFile(file.path, flags, copy.decode())), error
+        except ConfigError:  # another version kept them
+            raise error from None
 
 
 def _whole(file: SettingsFile) -> Settings:

@@ -141,6 +141,7 @@ def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
 def _warnings(parts: Parts) -> list[str]:
     store = parts.store.status()
     found = [] if store.state == "ok" else [f"history is not stored: {store.state}"]
+    found += [parts.rulebook.unkept] if parts.rulebook.unkept else []
     found += parts.warnings.values()
     found += [parts.watcher.note] if parts.watcher.note else []
     for done in parts.datapath.attached.values():

@@ -50,7 +50,7 @@ class Tryouts(Changes):
         return (REFUSED, False) if now == refused else ("", False)
 
     async def load_confirmed(self, settings: Settings) -> None:
-        """Starts with the rules that were last confirmed, if the files on the disk are refused. Raises ConfigError."""
+        """Starts with the rules that were in force last (`last_in_force`) instead of the files. Raises ConfigError."""
         async with self._reading, self._lock:
             await self._recall()
             files = await self._sources.last_good(settings)

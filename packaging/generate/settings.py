@@ -45,8 +45,8 @@ all it watches the interfaces of the default routes, tells the journal of threat
 shows every mistake in its place, and `trafficmond -t -c FILE` does so without a running daemon.
 
 A change of the file takes effect by itself, at once; a file with mistakes changes nothing, the last good settings stay
-in force, and `trafficctl status` says so. A setting that is marked so waits for the next start, and `status` names it
-until then. Flags of `trafficmond` override the file.
+in force, after a reboot too, and the first line of `trafficctl status` says so. A setting that is marked so waits for
+the next start, and `status` names it until then. Flags of `trafficmond` override the file.
 
 **Durations** are a number and `ms`, `s`, `m`, `h`, `d` or `w`, in any sum (`"1h30m"`); **sizes** a number and `B`,
 `KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`). A relative **path** starts at the folder of the file.

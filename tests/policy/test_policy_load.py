@@ -14,7 +14,7 @@ from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import collect, load
 from trafficmond.policy.collect import Cache, is_ignored
-from trafficmond.policy.lastgood import LastGood
+from trafficmond.policy.lastgood import KeptSet, LastGood
 from trafficmond.policy.load import load_policy
 from trafficmond.policy.rules import ListSource, Rules
 from trafficmond.services import parse
@@ -23,6 +23,12 @@ from trafficmond.services import parse
 def write(path: Path, cidr: str, action: str = "drop", label: str = "") -> Path:
     path.write_text(f'[[rule]]\ncidr = "{cidr}"\naction = "{action}"\nlabel = "{label}"\n')
     return path
+
+
+def next_start(last_good: LastGood) -> LastGood:
+    """What the next start knows of it, once these rules were in force."""
+    last_good.commit(KeptSet({"policy": {}}, last_good.copies() or {}))
+    return LastGood(last_good._folder)
 
 
 def test_order_is_from_weak_to_strong(tmp_path: Path) -> None:
@@ -117,7 +123,7 @@ def test_what_cannot_be_read_is_what_it_last_was(tmp_path: Path, break_it: Calla
     before = load_policy(folder, lists, cache=cache, last_good=last_good)
     (folder / name).unlink()
     break_it(folder / name)
-    for again in (last_good, LastGood(tmp_path / "kept")):  # and at the next start
+    for again in (last_good, next_start(last_good)):  # and at the next start
         policy = load_policy(folder, lists, cache=cache, last_good=again)
         assert policy.rules == before.rules
         (note,) = policy.notes
@@ -138,7 +144,7 @@ def test_a_folder_that_is_gone_is_what_it_last_was(tmp_path: Path) -> None:
     last_good = LastGood(tmp_path / "kept")
     before = load_policy(folder, last_good=last_good)
     folder.rename(tmp_path / "away")
-    for again in (last_good, LastGood(tmp_path / "kept")):
+    for again in (last_good, next_start(last_good)):
         policy = load_policy(folder, last_good=again)
         assert policy.rules == before.rules
         assert [str(note) for note in policy.notes] == [
@@ -173,7 +179,7 @@ def test_a_broken_list_breaks_itself_only(tmp_path: Path, content: str | None, p
         listed.unlink()
     else:
         listed.write_text(content)
-    for again in (last_good, LastGood(tmp_path / "kept")):
+    for again in (last_good, next_start(last_good)):
         policy = load_policy(folder, lists, last_good=again)
         assert [len(policy.prefixes_of(index)) for index in (0, 1)] == [prefixes, 1]
         assert told in str(policy.notes[0])
@@ -189,7 +195,7 @@ def test_a_list_that_is_cut_off_stays_what_it_was(tmp_path: Path) -> None:
     told = "cut off; if it is whole, end that line; its last good content stays in force (3 prefixes)"
     for length, prefixes, cut in ((44, 3, 0), (43, 3, 0), (30, 3, 1), (29, 3, 1), (12, 3, 1), (31, 2, 0)):
         listed.write_text(whole[:length])
-        for again in (last_good, LastGood(tmp_path / "kept")):
+        for again in (last_good, next_start(last_good)):
             policy = load_policy(None, lists, last_good=again)
             assert len(policy.prefixes) == prefixes
             assert [told in note.what for note in policy.notes] == [True] * cut
@@ -224,14 +230,15 @@ def test_names_of_any_octets_and_lengths(tmp_path: Path) -> None:
     folder.mkdir()
     write(Path(os.fsdecode(os.fsencode(folder) + b"/a\xff.toml")), "192.0.2.1")
     long = write(folder / ("\u043f" * 60 + ".toml"), "192.0.2.2")
-    policy = load_policy(folder, last_good=LastGood(tmp_path / "kept"))
+    last_good = LastGood(tmp_path / "kept")
+    policy = load_policy(folder, last_good=last_good)
     assert [rule.path for rule in policy.rules] == [str(long)]
     assert [str(note) for note in policy.notes] == [
         f"{folder}/a\\xff.toml: is not read: its name is not UTF-8; rename it"
     ]
     long.unlink()
     long.mkdir()
-    policy = load_policy(folder, last_good=LastGood(tmp_path / "kept"))
+    policy = load_policy(folder, last_good=next_start(last_good))
     assert [rule.path for rule in policy.rules] == [str(long)]
 
 

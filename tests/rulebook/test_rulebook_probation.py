@@ -14,6 +14,7 @@ from trafficmond.config.load import load_settings
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.policy import trial
 from trafficmond.policy.entries import entries
+from trafficmond.policy.lastgood import checked
 from trafficmond.standing import Begin, Standing
 
 OTHER = '[[rule]]\ncidr = "192.88.99.0/24"\naction = "drop"\n'
@@ -247,7 +248,7 @@ def test_what_is_confirmed_and_not_whole_is_not_guessed(started: Book, missing: 
     book.write("a.toml", OTHER)
     book.run(book.rules.try_files(book.settings, "", TRY))
     if missing == "what was said":
-        state = book.settings.state_dir / "probation.json"
+        state = copies / "in-force.json"
         state.write_text(state.read_text().replace('"default": "monitor"', '"default": "monitor", "new": 1'))
     for copy in sorted(copies.iterdir())[: {"a file": 1, "all": None, "what was said": 0}[missing]]:
         copy.unlink()
@@ -261,7 +262,7 @@ def test_what_is_confirmed_and_not_whole_is_not_guessed(started: Book, missing: 
 def test_whatever_lies_there_does_not_stop_a_start(started: Book, text: str) -> None:
     book = started
     path = book.settings.state_dir / "probation.json"
-    for whole in (text, trial._sum(text.encode()).decode() + "\n" + text):
+    for whole in (text, checked(text.encode()).decode()):
         path.write_text(whole)
         refused, untold = restarted(book, until=None)
         assert (refused, "in force as they are" in untold) == (False, True)

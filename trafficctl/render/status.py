@@ -20,6 +20,8 @@ def render(status: dict[str, Any], style: Style, width: int | None, now: float |
     """The lines; `now` in epoch seconds, for ages."""
     if status.get("not_known"):
         yield style.paint(table.clip(f"NOT KNOWN: {status['not_known']}", width), "red")
+    if status["config"].get("error"):
+        yield from facts.render(_mistakes(status["config"]), style, width)
     for text in status.get("unwatched") or ():
         yield style.paint(table.clip(f"NOT WATCHED: {text}", width), "red")
     if status.get("probation"):
@@ -41,8 +43,6 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("loader", status["loader"] + _because(status.get("loader_reason")))
     loaded = f"generation {config['generation']}, in force since {figures.clock(config['loaded_at'])}"
     yield Fact("settings", f"{loaded}, {config['path']}" if config.get("path") else loaded)
-    if config.get("error"):
-        yield from _mistakes(config)
     for row in status["interfaces"]:
         if row.get("chain"):
             yield Fact("shared", f"{row['name']} runs {', then '.join(row['chain'])} (dispatcher {row['dispatcher']})")
@@ -87,7 +87,7 @@ def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("" if index else "not in force", line, "red")
     if len(mistakes) > _MISTAKES:
         yield Fact("", f"and {len(mistakes) - _MISTAKES} more", "red")
-    what = "what was in force before stays in force, but after a reboot the daemon would not start"
+    what = "what was in force before stays in force, after a reboot too"
     yield Fact("", f"{what}; trafficctl check shows every mistake in its place")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -36,14 +37,26 @@ def load_settings(
 class SettingsFile:
     """A settings file, read once. Its own settings are available before the detectors are imported."""
 
-    def __init__(self, path: Path | None, flags: Flags) -> None:
-        """The parameters are those of load_settings. Raises ConfigError if the file cannot be read."""
-        self._flags = flags
+    def __init__(self, path: Path | None, flags: Flags, text: str | None = None) -> None:
+        """The parameters are those of load_settings; `text` replaces the content of the file."""
         path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
-        self._path = path and path.absolute()
-        self._text = _read_text(path) if path else ""
-        loads = json.loads if path and path.suffix == ".json" else tomllib.loads
-        self._raw: Any = _decode(self._path, self._text, loads) if self._path else {}
+        self.path = path and path.absolute()
+        self._flags, self._text = flags, text or ""
+        self._raw: Any = {}
+        self._unread: ConfigError | None = None
+        if self.path is None:
+            return
+        try:
+            self._text = _read_text(self.path) if text is None else text
+            loads = json.loads if self.path.suffix == ".json" else tomllib.loads
+            self._raw = _decode(self.path, self._text, loads)
+        except ConfigError as error:
+            self._unread = error
+
+    def state_dir(self) -> Path:
+        """The daemon's folder, as far as a file with mistakes says."""
+        found = re.search(r'^state_dir *= *"([^"\n]+)"', self._text, re.MULTILINE)
+        return self.path.parent / found[1] if self.path and found else Settings().state_dir
 
     def own(self) -> Settings | None:
         """All settings except those of detectors; None if they have mistakes."""
@@ -57,20 +70,22 @@ class SettingsFile:
         return self._settings(lambda base, report: _parse_detect(self._raw, base, detectors, report))
 
     def _settings(self, detect: Callable[[Path, Report], dict[str, Any]]) -> Settings:
-        if self._path is None:
+        if self._unread:
+            raise self._unread
+        if self.path is None:
             settings = read(Settings, {}, _ignore, base=Path("/"))
             return _with_flags(replace(settings, detect=detect(Path("/"), _ignore)), self._flags)
-        if self._path.suffix == ".json":
-            found = _Found(self._path, {})
+        if self.path.suffix == ".json":
+            found = _Found(self.path, {})
             from trafficmond.config import original  # files of this kind are rare
 
             settings = original.parse(self._raw, found.report)
         else:
-            found, base = _Found(self._path, key_lines(self._text)), self._path.parent
+            found, base = _Found(self.path, key_lines(self._text)), self.path.parent
             own = {key: value for key, value in self._raw.items() if key != "detect"}
             settings = replace(read(Settings, own, found.report, base=base), detect=detect(base, found.report))
         found.refuse("correct the file; trafficctl check shows every mistake")
-        return _with_flags(replace(settings, source=self._path), self._flags)
+        return _with_flags(replace(settings, source=self.path), self._flags)
 
 
 def holds_settings(path: Path) -> bool:

@@ -152,7 +152,7 @@ class Collector:
                 and not known[1].mistakes
                 and (len(known[1].prefixes) or not isinstance(meaning, ListSource))
             ):
-                self._last_good.keep(path, meaning, known[1], data, stamp[0])
+                self._last_good.keep(path, meaning, known[1], data)
         self._read.add(path)
         return known[1]
 

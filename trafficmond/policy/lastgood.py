@@ -1,25 +1,37 @@
-"""The last good content of each source of rules, so that a broken source affects no other.
+"""The last good content of each source of rules, and which of it was in force together.
 
-Copies are in a folder of the daemon's own, one per source, for the next start. Nothing depends on that folder: if it
-cannot be written, copies last until the daemon ends.
+A broken source affects no other: its last good content is used. If a start finds mistakes, all sources are as they were
+in the set that was in force last. Copies are in a folder of the daemon's own, named after their content, so that one
+file, replaced at once, names a whole set. If the folder cannot be written, copies last until the daemon ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, unquote
+from typing import Any
 
 from trafficmond import files
 from trafficmond.policy.rules import Rules
 
 LAST_GOOD_NAME = "last-good"  # in state_dir
-_LONGEST_NAME = 255  # bytes, in all file systems of Linux that matter
+INDEX_NAME = "in-force.json"  # in that folder: the set that was in force last
 
 Parse = Callable[[bytes, str], Rules]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSet:
+    """A set of rules that was in force: the rules in the settings, and the name of the copy of each source."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)  # trial.rule_settings; empty: none was kept
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 class LastGood:
@@ -27,102 +39,143 @@ class LastGood:
 
     def __init__(self, folder: Path) -> None:
         self.trouble = ""  # why copies cannot be kept
+        self.unread = ""  # why the set that was in force last is unknown
+        self.kept = KeptSet()
         self._folder = folder
         self._held: dict[Path, tuple[object, Rules]] = {}
-
-    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes, modified_ns: int) -> None:
-        """Keeps the valid content of `path`, which was changed at `modified_ns`."""
-        self._held[path] = meaning, rules
-        copy = self._copy(path)
+        self._lock = threading.Lock()  # of the files in the folder
         try:
-            if (found := _stat(copy)) and (found.st_mtime_ns, found.st_size) == (modified_ns, len(data)):
-                return
-            self._folder.mkdir(parents=True, exist_ok=True)
-            files.replace(copy, data, modified_ns=modified_ns)
+            self.kept = _read(folder / INDEX_NAME)
+        except (OSError, ValueError) as error:
+            self.unread = f"{folder / INDEX_NAME}: {getattr(error, 'strerror', '') or error}"
+        self._names = {Path(path): name for path, name in self.kept.copies.items()}
+
+    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes) -> None:
+        """Keeps the valid content of `path`."""
+        self._held[path], self._names[path] = (meaning, rules), _name(data)
+        try:
+            self.add(data)
             self.trouble = ""
         except OSError as error:
             self.trouble = f"cannot keep copies of lists and rules for the next start: {error.strerror or error}"
 
+    def add(self, data: bytes, mode: int | None = None) -> str:
+        """Makes a copy, if there is none; returns its name. Raises OSError."""
+        with self._lock:
+            if self._copy(_name(data)) is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                files.replace(self._folder / _name(data), data, mode=mode)
+        return _name(data)
+
+    def kept_of(self, path: Path | None) -> Mapping[str, str]:
+        """The copy of a file in the set that was in force last; empty if there is none."""
+        return {key: name for key, name in self.kept.copies.items() if key == str(path)}
+
+    def copy_of(self, path: Path) -> bytes | None:
+        """Its content; None if it is missing or damaged."""
+        return next((self._copy(name) for name in self.kept_of(path).values()), None)
+
     def of(self, path: Path, meaning: object, parse: Parse) -> Rules | None:
-        """The last good rules of `path`; None if unknown, or invalid with the present `meaning`."""
+        """The last good rules of `path`; None if unknown, damaged, or invalid with the present `meaning`."""
         held = self._held.get(path)
         if held and held[0] == meaning:
             return held[1]
-        try:
-            rules = parse(files.read(self._copy(path)), str(path))
-        except OSError:
-            return None
-        if rules.mistakes:
+        data = self._copy(self._names.get(path, ""))
+        rules = parse(data, str(path)) if data is not None else None
+        if rules is None or rules.mistakes:
             return None
         self._held[path] = meaning, rules
         return rules
 
-    def settled(self) -> str:
-        """An identifier of the copies, which are all on the disk. Raises OSError if any could not be stored."""
-        if self.trouble:
-            raise OSError(self.trouble)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return digest(self._folder, durable=True)
-
     def within(self, folder: Path) -> list[Path]:
         """The sources in a folder, in order of their names."""
-        return sorted(path for path in self._known() if path.parent == folder)
+        return sorted(path for path in self._names if path.parent == folder)
 
     def forget_all_but(self, paths: Collection[Path]) -> None:
-        """Removes the copies of all other sources."""
-        for path in self._known() - set(paths):
+        """Forgets all other sources; the set that is kept still has them."""
+        for path in self._names.keys() - set(paths):
+            del self._names[path]
             self._held.pop(path, None)
-            with contextlib.suppress(OSError):
-                self._copy(path).unlink(missing_ok=True)
+
+    def copies(self) -> Mapping[str, str] | None:
+        """The names of the copies by path; None: they are not of rules in force."""
+        return {str(path): name for path, name in self._names.items()}
+
+    def commit(self, kept: KeptSet) -> None:
+        """Keeps a set in force for the next start: on the disk, as a whole, when this returns. Raises OSError."""
+        if kept == self.kept:
+            return
+        body = json.dumps({"settings": kept.settings, "copies": kept.copies}).encode()
+        with self._lock:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in {*kept.copies.values()} - {*self.kept.copies.values()}:
+                with open(files.opened(self._folder / name), "rb") as file:
+                    os.fsync(file.fileno())
+            files.replace(self._folder / INDEX_NAME, checked(body), durable=True)
+            self.kept, self.unread = kept, ""
+            used = {INDEX_NAME, *kept.copies.values(), *self._names.values()}
+            for copy in [each for each in self._folder.iterdir() if each.name not in used]:
+                with contextlib.suppress(OSError):
+                    copy.unlink()
+
+    def whole(self) -> Mapping[str, Any]:
+        """The rules in the settings of the set that was in force last. Raises ValueError if none was kept, or any copy
+        is missing or damaged: sets are never mixed."""
+        if self.unread:
+            raise ValueError(self.unread)
+        if not self.kept.settings:
+            raise ValueError(f"none are kept in {self._folder}")
+        for path, name in self.kept.copies.items():
+            if self._copy(name) is None:
+                raise ValueError(f"the copy of {path} in {self._folder} is missing or damaged")
+        return self.kept.settings
 
     def aside(self) -> LastGood:
-        """A copy for checking rules that are not in force: the stored copies stay as they are."""
+        """A copy for checking rules that are not in force: this one stays as it is."""
         return _Aside(self)
 
-    def _known(self) -> set[Path]:
-        stored: set[Path] = set()
-        with contextlib.suppress(OSError):
-            stored = {Path(unquote(copy.name)) for copy in self._folder.iterdir() if not copy.name.startswith(".")}
-        return stored | self._held.keys()
-
-    def _copy(self, path: Path) -> Path:
-        """The path of a copy, named after the source's whole path; if that is too long, there is no copy."""
-        name = quote(str(path), safe="")
-        if len(name) > _LONGEST_NAME:  # three bytes for each of those that are not ASCII
-            name = str(path).replace("%", "%25").replace("/", "%2F")
-        return self._folder / name
-
-
-def digest(folder: Path, *, durable: bool = False) -> str:
-    """A hash of all copies in a folder; `durable`: they are on the disk when this returns. Raises OSError."""
-    found = hashlib.blake2b(digest_size=16)
-    for copy in sorted(folder.iterdir()):
-        if copy.name.startswith("."):
-            continue
-        with open(files.opened(copy), "rb") as file:
-            data = file.read()
-            if durable:
-                os.fsync(file.fileno())
-        found.update(f"{copy.name} {len(data)} ".encode() + data)
-    if durable:
-        files.sync_folder(folder)
-    return found.hexdigest()
+    def _copy(self, name: str) -> bytes | None:
+        try:
+            data = files.read(self._folder / name)
+        except OSError:
+            return None
+        return data if _name(data) == name else None
 
 
 class _Aside(LastGood):
     def __init__(self, real: LastGood) -> None:
-        super().__init__(real._folder)
-        self._held = dict(real._held)
+        self.trouble, self.unread, self.kept, self._folder = "", "", real.kept, real._folder
+        self._held, self._names = dict(real._held), dict(real._names)
 
-    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes, modified_ns: int) -> None:  # noqa: ARG002
-        self._held[path] = meaning, rules
+    def keep(self, path: Path, meaning: object, rules: Rules, data: bytes) -> None:
+        self._held[path], self._names[path] = (meaning, rules), _name(data)
 
-    def forget_all_but(self, paths: Collection[Path]) -> None:
-        pass
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
+    def copies(self) -> None:
         return None
+
+
+def checked(body: bytes) -> bytes:
+    """`body` after a checksum: a file that was changed must not be used."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b"\n" + body
+
+
+def unchecked(data: bytes) -> bytes:
+    """The body of `checked`. Raises ValueError."""
+    body = data.partition(b"\n")[2]
+    if data != checked(body):
+        raise ValueError("it was damaged, or changed by another program")
+    return body
+
+
+def _read(path: Path) -> KeptSet:
+    try:
+        found = json.loads(unchecked(files.read(path)))
+        return KeptSet(dict(found["settings"]), {str(key): str(name) for key, name in found["copies"].items()})
+    except FileNotFoundError:
+        return KeptSet()
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"another version wrote it: {error}") from None
+
+
+def _name(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -82,6 +82,7 @@ class Files:
     saved: tuple[Rules, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     notes: tuple[Mistake, ...] = ()
+    copies: Mapping[str, str] | None = None  # the copy of each file by its path (LastGood); None: not kept
 
     def same_rules(self, other: Files) -> bool:
         """Whether both have the same rules; quick, since most are the same objects."""
@@ -116,7 +117,8 @@ def read_files(
         collector.read(saved, read_own)
     collector.forget_unread()
     notes = (*collector.notes, *(() if geography is None else geography.notes))
-    return Files(parts, tuple(collector.parts[len(parts) :]), tuple(collector.mistakes), notes)
+    copies = last_good.copies() if last_good else None
+    return Files(parts, tuple(collector.parts[len(parts) :]), tuple(collector.mistakes), notes, copies)
 
 
 def read_last_good(
@@ -127,23 +129,23 @@ def read_last_good(
     last_good: LastGood,
     geography: Geography | None = None,
 ) -> Files:
-    """The last good result of `read_files`, whatever the present files are."""
+    """The result of `read_files` that was in force last, whatever the present files are."""
     collector = Collector(cache, last_good, geography)
     for source in lists:
         collector.take_last_good(source.path, partial(read_list, source), source)
     for path in last_good.within(cidr_dir):
         collector.take_rules_last_good(path)
-    return with_saved(Files(tuple(collector.parts)), saved, cache)
+    parts = tuple(collector.parts)
+    collector.take_last_good(saved, read_own, None)
+    return Files(parts, tuple(collector.parts[len(parts) :]), copies=last_good.copies())
 
 
-def with_saved(files: Files, saved: Path, cache: Cache, last_good: LastGood | None = None) -> Files:
-    """`files` with the present rules of the daemon's own file, or with `last_good` those last read, if it is
-    unreadable."""
+def read_own_file(saved: Path, cache: Cache, last_good: LastGood) -> Files:
+    """The present rules of the daemon's own file, or those last read, if it is unreadable."""
     collector = Collector(cache, last_good)
     if os.path.lexists(saved):
         collector.read(saved, read_own)
-    mistakes, notes = (*files.mistakes, *collector.mistakes), (*files.notes, *collector.notes)
-    return Files(files.parts, tuple(collector.parts), mistakes, notes)
+    return Files((), tuple(collector.parts), tuple(collector.mistakes), tuple(collector.notes), last_good.copies())
 
 
 def make_policy(

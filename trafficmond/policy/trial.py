@@ -19,7 +19,7 @@ from trafficmond import files
 from trafficmond.config.filtering import Policy, PrefixList
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.lastgood import LAST_GOOD_NAME, digest
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood, checked, unchecked
 from trafficmond.policy.tables import Table
 
 DEFAULT_COPY = re.compile(r".+\.apply-default-([a-z]+)\.toml")
@@ -46,19 +46,14 @@ class Kept:
 
     trial: Trial | None = None
     refused: str = ""  # fingerprint of files that were on probation and were not confirmed
-    confirmed: Mapping[str, Any] | None = None  # the rules in the confirmed settings
-    copies: str = ""  # identifies the copies of the confirmed files (LastGood.settled)
 
 
 def read(path: Path) -> Kept:
     """Reads the file; empty if there is none. Raises OSError, ValueError."""
     try:
-        checksum, _, body = files.read(path).partition(b"\n")
-        if checksum != _sum(body):
-            raise ValueError("it was damaged, or changed by another program")
-        found = json.loads(body)
+        found = json.loads(unchecked(files.read(path)))
         trial = found["trial"] and Trial(**found["trial"])
-        return Kept(trial or None, str(found["refused"]), found["confirmed"], str(found["copies"]))
+        return Kept(trial or None, str(found["refused"]))
     except FileNotFoundError:
         return Kept()
     except (TypeError, KeyError, RecursionError) as error:
@@ -71,7 +66,7 @@ def keep(path: Path, kept: Kept) -> None:
         path.unlink(missing_ok=True)
     else:
         body = json.dumps(dataclasses.asdict(kept), default=_plain).encode()
-        files.replace(path, _sum(body) + b"\n" + body, durable=True)
+        files.replace(path, checked(body), durable=True)
 
 
 def _plain(value: object) -> float | str:
@@ -79,14 +74,10 @@ def _plain(value: object) -> float | str:
     return value.timestamp() if isinstance(value, datetime) else str(value)
 
 
-def confirmed(settings: Settings, kept: Kept) -> Settings | None:
-    """`settings` with the confirmed rules, if the present files are refused; else None. Raises OSError, and ValueError
-    if another version wrote it or a part is missing."""
-    if not kept.refused or fingerprint(settings) != kept.refused:
-        return None
-    if kept.confirmed is None or digest(settings.state_dir / LAST_GOOD_NAME) != kept.copies:
-        raise ValueError(f"the copies of the confirmed rules are incomplete in {settings.state_dir / LAST_GOOD_NAME}")
-    return with_rule_settings(settings, kept.confirmed)
+def last_in_force(settings: Settings) -> Settings:
+    """`settings` with the rules that were in force last, confirmed ones. Raises ValueError if they are not known as a
+    whole, or another version wrote them."""
+    return with_rule_settings(settings, LastGood(settings.state_dir / LAST_GOOD_NAME).whole())
 
 
 def rule_settings(settings: Settings) -> dict[str, Any]:
@@ -162,11 +153,6 @@ def _sources(settings: Settings, instead: Path | None) -> Iterator[tuple[str, Pa
     yield from sorted((found | ({instead.name: instead} if instead else {})).items())
     for path in (each.path for each in settings.lists if each.path):  # a server's update is not a person's change
         yield str(path.relative_to(folder) if path.is_relative_to(folder) else path), path
-
-
-def _sum(body: bytes) -> bytes:
-    """A checksum of the rules: a file that was changed must not be used."""
-    return hashlib.blake2b(body, digest_size=16).hexdigest().encode()
 
 
 def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:

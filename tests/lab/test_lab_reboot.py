@@ -1,0 +1,157 @@
+"""A reboot never leaves the host unfiltered because of a file: the rules that were in force last are, all together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import door
+import pytest
+from test_lab_lifecycle import attached, outcome
+from tmlab import Daemon, Lab
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
+
+ONE, TWO, LISTED, TODAY, ALLOWED = "203.0.113.7", "203.0.113.200", "192.0.2.7", "192.0.2.200", "198.51.100.7"
+ALL = (ONE, TWO, LISTED, TODAY, ALLOWED)
+YESTERDAY = {ONE: False, TWO: False, LISTED: False, TODAY: True, ALLOWED: True}
+SETTINGS = """
+[flows]
+interval = "200ms"
+[[list]]
+label = "bad"
+path = "{home}/bad.netset"
+action = "drop"
+"""
+
+
+def rule(address: str, action: str = "drop") -> str:
+    return f'[[rule]]\ncidr = "{address}"\naction = "{action}"\n'
+
+
+@pytest.fixture
+def daemon(lab: Lab) -> Daemon:
+    """One that has run with two files and a list, and has left nothing in the kernel."""
+    with Daemon(lab, SETTINGS, rules={"one.toml": rule(ONE), "two.toml": rule(TWO)}, keep=True) as made:
+        (made.home / "bad.netset").write_text(f"{LISTED}\n")
+        made.wait_status(lambda s: s["rules"]["prefixes"] == 3, "both files and the list")
+        made.stop()
+        assert attached(lab) is None
+        return made
+
+
+@pytest.fixture(autouse=True)
+def _removed(daemon: Daemon) -> object:
+    yield
+    daemon.remove()
+
+
+def kept(daemon: Daemon) -> Path:
+    return daemon.home / "state" / "last-good" / "in-force.json"
+
+
+def test_mistakes_in_rules(lab: Lab, daemon: Daemon) -> None:
+    daemon.write_rules("one.toml", rule(ONE, "dorp"))
+    daemon.write_rules("two.toml", rule(TODAY))  # right, but of today
+    (daemon.home / "bad.netset").write_text(f"{TODAY}\n")
+    for end in (daemon.stop, daemon.kill, daemon.stop):
+        daemon.start()
+        assert door.Wire(lab).passes(*ALL) == YESTERDAY
+        first, *rest = daemon.control("status").stdout.splitlines()
+        assert first.startswith(f"not in force {daemon.cidr_dir}/one.toml:3: rule[0].action: 'dorp' is not valid")
+        assert "what was in force last is, all together" in "\n".join(rest[:8])
+        doctor = daemon.control("doctor", "-c", str(daemon.config), check=False).stdout
+        assert "the files on disk are not in force" in doctor
+        assert "trafficmon_config_refused 1" in daemon.control("metrics").stdout
+        assert "the files are not in force, what was in force last is" in daemon.said()
+        assert "one.toml:3: rule[0].action: 'dorp'" in daemon.said()
+        assert daemon.control("reload", check=False).returncode == 1
+        assert door.Wire(lab).passes(*ALL) == YESTERDAY
+        end()
+    daemon.start()
+    daemon.write_rules("one.toml", rule(ONE))
+    status = daemon.wait_status(lambda s: not s["config"]["error"], "the files in force")
+    assert status["warnings"] == []
+    assert door.Wire(lab).passes(*ALL) == {**YESTERDAY, TWO: True, LISTED: True, TODAY: False}
+
+
+def test_rules_by_hand_are_part_of_it(lab: Lab, daemon: Daemon) -> None:
+    daemon.start()
+    daemon.control("add-cidr", ALLOWED, "--action", "drop", "--save")
+    daemon.kill()
+    daemon.write_rules("one.toml", "[")
+    own = daemon.home / "state" / "rules.toml"
+    for text in (None, "[[rule"):
+        if text:
+            own.write_text(text)
+        daemon.start()
+        assert door.Wire(lab).passes(*ALL) == {**YESTERDAY, ALLOWED: False}
+        daemon.stop()
+
+
+def test_the_default_in_the_settings_is_part_of_it(lab: Lab, daemon: Daemon) -> None:
+    """Yesterday's rules are not judged with today's default."""
+    daemon.configure(SETTINGS + '[policy]\ndefault = "drop"\n')
+    daemon.write_rules("one.toml", "[")
+    daemon.start()
+    assert door.Wire(lab).passes(*ALL) == YESTERDAY
+    daemon.write_rules("one.toml", rule(ONE))
+    daemon.wait_status(lambda s: not s["config"]["error"], "the files in force")
+    assert door.Wire(lab).passes(*ALL) == dict.fromkeys(ALL, False)
+
+
+@pytest.mark.parametrize("gone", ["never kept", "damaged", "a copy"])
+def test_where_nothing_is_known_it_does_not_start(lab: Lab, daemon: Daemon, gone: str) -> None:
+    """Half of the rules would be worse: nobody would see that some are missing."""
+    if gone == "a copy":
+        next(each for each in kept(daemon).parent.iterdir() if each != kept(daemon)).unlink()
+    elif gone == "damaged":
+        kept(daemon).write_text("[")
+    else:
+        kept(daemon).unlink()
+    daemon.write_rules("one.toml", rule(ONE, "dorp"))
+    code, said = outcome(daemon)
+    assert code == 2
+    assert "one.toml:3: rule[0].action: 'dorp'" in said
+    assert "nothing is filtered, since the rules in force before are unknown" in said
+    assert attached(lab) is None
+    daemon.write_rules("one.toml", rule(ONE))
+    daemon.start()
+    assert door.Wire(lab).passes(*ALL) == YESTERDAY
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("[flows]\ncapacity = 1024\n[policy]\ndefault = 'dorp'\n", 'policy.default: "dorp" is not one of'),
+        ("[detect.port_scan]\nports = 'x'\n", "detect.port_scan.ports"),
+        ("[flows]\ncapacity = 1024\nlook_inside = true\n[detect.port_scan]\nports = 'x'\n", "detect.port_scan.ports"),
+        ("[flows\n", "is not TOML"),
+    ],
+    ids=["value", "detector", "detector and kernel", "TOML"],
+)
+def test_mistakes_in_the_settings(lab: Lab, daemon: Daemon, wrong: str, told: str) -> None:
+    """With the settings of yesterday come its rules: right as the files of today may be, they are not mixed."""
+    daemon.configure(wrong)
+    daemon.write_rules("two.toml", rule(TODAY))
+    daemon.start()
+    assert door.Wire(lab).passes(*ALL) == YESTERDAY
+    status = daemon.status()
+    assert told in status["config"]["error"]
+    assert told in daemon.control("status").stdout.splitlines()[0]
+    assert f"{daemon.config}:" in daemon.said()
+    assert status["ledger"]["slots"] % 65536 == 0
+    daemon.kill()
+    daemon.start()
+    assert door.Wire(lab).passes(*ALL) == YESTERDAY
+    daemon.configure(SETTINGS)
+    daemon.wait_status(lambda s: not s["config"]["error"], "the files in force")
+    assert door.Wire(lab).passes(*ALL) == {**YESTERDAY, TWO: True, TODAY: False}
+
+
+def test_settings_without_a_kept_set(lab: Lab, daemon: Daemon) -> None:
+    kept(daemon).unlink()
+    daemon.configure("[flows\n")
+    code, said = outcome(daemon)
+    assert code == 2
+    assert "is not TOML" in said
+    assert attached(lab) is None
