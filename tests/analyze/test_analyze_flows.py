@@ -119,6 +119,21 @@ def test_a_long_dense_flow_comes_in_portions_and_a_sparse_one_at_once(reading: R
     assert len(sparse) == 1
 
 
+@pytest.mark.parametrize(
+    ("duration", "packets", "portions"), [(100, 2, 2), (3600, 5, 2), (28800, 100, 9), (28800, 3, 2)]
+)
+def test_an_idle_connection_has_its_beginning_and_its_end(
+    duration: int, packets: int, portions: int, reading: Reading
+) -> None:
+    rows, _ = reading(_conn(duration=duration, orig_pkts=packets, resp_pkts=packets, orig_ip_bytes=1007))
+    there = rows[rows["dport"] == 22]
+    assert len(there) == portions
+    assert (there["last"] - 1000.5).tolist() == pytest.approx(np.linspace(0, duration, portions).tolist())
+    assert (there["first"] == 1000.5).all()
+    assert int(there["bytes"].sum()) == 1007
+    assert (there["tcp_flags"] & 0x01).tolist() == [0] * (portions - 1) + [1]
+
+
 @pytest.mark.parametrize("packets", [1, 2, 6, 7, 30])
 def test_the_first_portion_of_a_long_flow_has_a_packet_of_who_began(packets: int, reading: Reading) -> None:
     """However few they are beside the answers: else the answers would begin the flow."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import world_attacks as attacks
 import world_doors as doors
@@ -108,3 +109,23 @@ def test_a_meeting_of_which_one_side_is_told_in_records_of_an_hour_is_no_flood(t
     doors.exporter(book.rows(), path, 3600.0)
     report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
     assert report["threats"] == []
+
+
+@pytest.mark.parametrize("client", [attacks.STRANGER, LAPTOP])
+@pytest.mark.parametrize(("port", "greets"), [(22, True), (143, True), (993, False), (3306, True)])
+def test_sessions_that_idle_are_no_guesses_and_who_guesses_beside_them_is_found(
+    port: int, greets: bool, client: int, tmp_path: Path
+) -> None:
+    """Zeek counts a few packets in an hour, and tells when it ended."""
+    book, guesser = Book(1), host("77.1.2.3")
+    begun, lasts = book.rng.uniform(0, 23 * HOUR, 600), book.rng.uniform(0.5, 1.0, 600) * HOUR
+    book.tcp(begun, client, WEB, port, 2000, 2500, lasts, greets=greets)
+    attacks.guessing(book, HOUR, LAPTOP, 30, 180.0)
+    took = book.rng.uniform(2, 4, 300)
+    book.tcp(12 * HOUR + np.cumsum(took), guesser, WEB, port, 300, 400, took * 0.9, greets=greets)
+    path = tmp_path / "world"
+    doors.conn_log(book.rows(), path)
+    report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
+    told = {(each["detector"], each["src_ip"], each["dst_ip"]) for each in report["threats"]}
+    victims = (attacks.text(attacks.STRANGER), attacks.text(LAPTOP)), (attacks.text(guesser), attacks.text(WEB))
+    assert told == {("brute_force", *pair) for pair in victims}

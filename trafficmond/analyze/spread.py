@@ -12,15 +12,18 @@ from trafficmond import abi
 from trafficmond.analyze.rows import RECORD
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty, join, take
 from trafficmond.flows.canonical import icmp_mate
+from trafficmond.flows.state import ESTABLISHED_S
 from trafficmond.model import Direction
 from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 
 STEP_S = 10.0
 """A long flow is split into one portion for each so many seconds. If it has fewer than one packet in two portions, it
-is not split: an idle timeout would end it again and again, at regular intervals that the traffic does not have."""
+is not: an idle timeout would end it again and again, at regular intervals that the traffic does not have. A connection
+over TCP does not end so, and has a portion at its beginning, one at its end, and those that keep it known between."""
 DENSE_STEP_S = 1.0
 """The same for many datagrams without an answer. They may be a flood, and its rate must be that of its own time."""
 
+_PAUSE_S = ESTABLISHED_S / 2
 _AT_ONCE = 65536  # rows of long flows that are made at a time
 _DAY_S = 86400.0  # a longer flow has its rest in the last portion
 _DENSE = 50  # packets a second: fewer make no flood
@@ -35,7 +38,7 @@ def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
     flow."""
     long = _Long()
     for batch in batches:
-        portions = _portions(batch)
+        portions, _ = _portions(batch)
         yield _deltas(take(batch, portions == 1))
         long.add(take(batch, portions > 1))
         yield from long.until(float(batch["start"][-1]))
@@ -56,7 +59,7 @@ class _Long:
     def until(self, horizon: float) -> Iterator[Batch]:
         """Yields the portions that begin up to `horizon`, in batches of about _AT_ONCE rows."""
         while len(self._rows):
-            start, portions, step = self._rows["start"], _portions(self._rows), _step(self._rows)
+            start, (portions, step) = self._rows["start"], _portions(self._rows)
             due = np.clip(np.floor((horizon - start) / step) + 1, self._given, portions)
             if (due - self._given).sum() > _AT_ONCE:
                 next_at = (start + self._given * step)[due > self._given].min()
@@ -67,40 +70,36 @@ class _Long:
                 return
             which = np.repeat(np.arange(len(start)), missing)
             number = np.arange(len(which)) - np.repeat(np.cumsum(missing) - missing, missing) + self._given[which]
-            yield _deltas(self._rows[which], number, portions[which])
+            yield _deltas(self._rows[which], number)
             self._given = self._given + missing
             left = self._given < portions
             self._rows, self._given = self._rows[left], self._given[left]
 
 
-def _step(rows: Batch) -> Column:
-    """The seconds between two portions of each flow."""
-    most = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
-    dense = (rows["proto"] != TCP) & (most >= _ONE_WAY * np.minimum(rows["packets"], rows["reply_packets"]))
-    dense &= most >= _DENSE * (rows["end"] - rows["start"])
-    step: Column = np.where(dense, DENSE_STEP_S, STEP_S)
-    return step
+def _portions(rows: Batch) -> tuple[Column, Column]:
+    """(number, step) of the portions of each flow: one each `step` seconds, without two empty ones in a row; 1 if it is
+    short, or sparse and no connection."""
+    lasts, tcp = rows["end"] - rows["start"], rows["proto"] == TCP
+    stays = tcp & (rows["tcp_flags"] & rows["reply_tcp_flags"] & ACK != 0)
+    least, most = (of(rows["packets"], rows["reply_packets"]).astype(np.float64) for of in (np.minimum, np.maximum))
+    dense = ~tcp & (most >= _ONE_WAY * least) & (most >= _DENSE * lasts)
+    step = np.where(dense, DENSE_STEP_S, STEP_S)
+    wanted = np.ceil(lasts / step)
+    split = 2 * most >= wanted
+    pauses = np.maximum(np.ceil(np.minimum(lasts, _DAY_S) / _PAUSE_S), 1)
+    pauses = np.where(pauses < least, pauses, 1)
+    idle = ~split & stays & (least > 1)
+    number = np.where(split & (wanted > 1), np.minimum(wanted, np.floor(_DAY_S / step)), np.where(idle, pauses + 1, 1))
+    return number.astype(np.int64), np.where(idle, np.minimum(lasts, _DAY_S) / pauses, step)
 
 
-def _portions(rows: Batch) -> Column:
-    """The number of portions of each flow: one each step, without two empty ones in a row; 1 if it is short or
-    sparse."""
-    step = _step(rows)
-    wanted = np.ceil((rows["end"] - rows["start"]) / step)
-    packets = np.maximum(rows["packets"], rows["reply_packets"]).astype(np.float64)
-    portions: Column = np.where(
-        (wanted > 1) & (2 * packets >= wanted), np.minimum(wanted, np.floor(_DAY_S / step)), 1
-    ).astype(np.int64)
-    return portions
-
-
-def _deltas(rows: Batch, number: Column | int = 0, portions: Column | int = 1) -> Batch:
+def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
     """The rows of both directions for portion `number` of each flow. Flags that close the flow are in the last portion.
 
     Packets are divided evenly, and bytes in proportion to packets, so that the sums over all portions are exact.
     """
+    portions, step = _portions(rows)
     opening, closing = np.equal(number, 0), np.equal(np.add(number, 1), portions)
-    step = _step(rows)
     at = rows["start"] + np.multiply(number, step)
     seen = np.where(closing, np.minimum(rows["end"], at + step), at)
     out = []

@@ -18,6 +18,8 @@ FADING = ("gaps", "even")
 # exact but for its own load; pauses between guesses come on top of what the server takes, of which PAM makes 2 s that
 # vary by a quarter (pam_fail_delay): after a pause of five more seconds every second gap differs by more than this.
 _LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
+# Some records tell whole seconds only, which makes of equal gaps such that differ by one.
+_WHOLE_S = 1.0
 _GAPS, _EVEN_SHARE = 10, 0.75
 
 
@@ -33,7 +35,8 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     before = np.where(first, rows["gap"][slot], np.roll(gap, 1))
     rows["last"][slot[last]], rows["gap"][slot[last]] = at[last], gap[last]
     table.add("gaps", slot, before > 0)
-    table.add("even", slot, (before > 0) & (gap >= _LEAST_S) & (np.abs(gap - before) <= _OFF * gap + _OFF_S))
+    off_s = np.where((at % 1 == 0) & (gap % 1 == 0) & (before % 1 == 0), _WHOLE_S, _OFF_S)
+    table.add("even", slot, (before > 0) & (gap >= _LEAST_S) & (np.abs(gap - before) <= _OFF * gap + off_s))
 
 
 def is_clock(states: Batch) -> Column:

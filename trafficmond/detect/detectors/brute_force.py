@@ -23,7 +23,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect import clockwork
+from trafficmond.detect import clockwork, sessions
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import CrowdDetector, Service
 from trafficmond.detect.forms import PORTS as FORM_PORTS
@@ -51,12 +51,13 @@ _FULL_SPEED_S = 30
 # 300 with what must follow (RFC 4253, 7.1); a login over RDP begins with a TLS hello. Checks read the greeting and go.
 _NO_TALK, _TALK_BYTES = members(22, 2222, 3389), 300
 # A refusal is held back: 2 s by Dovecot (auth_failure_delay), and by PAM (pam_unix), there give or take a quarter.
-_SSH_PORTS, _HELD_BACK_S, _AT_ONCE_S = members(22, 2222), 2.0, 1.5
+_HELD_BACK_S, _AT_ONCE_S = 2.0, 1.5
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _SURE = 99  # exchanges: more of them are of high severity, whoever makes them
 _SPRAY = 10  # refusals: of low severity below the threshold
-_FADING = ("slow", "tickets", "mute", "total", "greeted", "sent", "sent2", "got", "got2", "lasted", *clockwork.FADING)
+_SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "sent", "sent2", "got", "got2", "lasted")
+_FADING = (*_SUMS, *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
@@ -171,7 +172,7 @@ class BruteForce(CrowdDetector):
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
-        found.add(tickets=flows["ticket"], mute=flows["mute"])
+        found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries * sessions.let_in(flows))
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         found.add(lasted=tries * (flows["last"] - flows["first"]))
         clockwork.note(self.table, found.slot, flows["first"])
@@ -207,17 +208,23 @@ class BruteForce(CrowdDetector):
 
         full_speed = states["quick"] >= _FULL_SPEED_S * settings.window
         # Sessions of automation, not the same refusal again.
-        severity[(inside & ~tries | ~alike & ~refusals) & ~datagrams] = Severity.LOW
+        let_in = states["let_in"] > 0.5 * total
+        severity[(inside & ~tries | ~alike & ~refusals | let_in) & ~datagrams] = Severity.LOW
+        # A gateway of ours asks RADIUS for its users, one of whom may guess; to accept takes as few bytes as to refuse.
+        severity[inside & datagrams & (ports == _RADIUS)] = Severity.LOW
         severity[busy & inside] = np.where(full_speed, Severity.MEDIUM, Severity.LOW)[busy & inside]
         polls = _VISITED[ports] & ~quick
         # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
         severity[polls | looks & ~inside] = Severity.LOW
-        guessing &= ~polls | (lasted >= _HELD_BACK_S)
+        guessing &= ~(let_in & inside) & (~polls | (lasted >= _HELD_BACK_S))
+        # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
+        chats = inside & ~_LOGIN_PORTS[ports] & ~busy & (states["sent"] < _TALK_BYTES * total)
+        guessing &= ~chats | datagrams | seen.ours.side(rows, "dst")
         # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
         check = clock & inside & (busy | seen.ours.side(rows, "dst"))
         severity[check] = Severity.LOW
-        guessing &= ~check | _SSH_PORTS[ports] & (lasted >= _AT_ONCE_S)
+        guessing &= ~check | sessions.PORTS[ports] & (lasted >= _AT_ONCE_S)
         mute = _is_mute(states)
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
@@ -319,7 +326,7 @@ def _logins(done: Columns) -> Columns:
     ones. At a mailbox these are short visits as well; of them, only those that a refusal held back."""
     ports, lasts = done["dport"], done["last"] - done["first"]
     refused = (lasts <= _SHORT_S) & (done["payload_bytes"] <= _TRY_BYTES) & (done["reply_payload_bytes"] <= _TRY_BYTES)
-    done.put("refused", refused & (~_MAILBOXES[ports] | (lasts >= _HELD_BACK_S)))
+    done.put("refused", refused & (~_MAILBOXES[ports] | (lasts >= _HELD_BACK_S)) & ~sessions.let_in(done))
     return done.take(_CROWD_PORTS[ports] | _MAILBOXES[ports] | _greeted(done) & ~_VISITED[ports])
 
 

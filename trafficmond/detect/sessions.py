@@ -1,0 +1,25 @@
+"""SSH: who was let in, told from refusals by the number of messages and the time they took."""
+
+from __future__ import annotations
+
+from trafficmond.detect.windows import Columns, members
+from trafficmond.flows.batch import Column
+
+PORTS = members(22, 2222)
+# Of a client until its first password or key is refused: its name, offer of algorithms, key, new keys, request of the
+# service, a probe without proof, the proof, the goodbye (RFC 4252, RFC 4253). Who is let in opens a channel, asks for
+# something in it and closes it (RFC 4254).
+_REFUSED_MESSAGES, _LET_IN_MESSAGES = 8, 10
+_HELD_BACK_S = 1.5  # PAM holds each refusal back for 2 s, give or take a quarter (pam_fail_delay)
+_SEGMENT = 1448  # payload of a full segment: as many packets with payload as these are an estimate, not a number
+
+
+def let_in(rows: Columns) -> Column:
+    """A mask of SSH connections with more messages than one refusal takes, and too quick for so many refusals."""
+    packets = rows["payload_packets"].astype(float)
+    counted = packets > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
+    # Where only packets were counted, half of them carry something: the others acknowledge what the server says.
+    packets[~counted] = rows["packets"][~counted] / 2
+    quick = rows["last"] - rows["first"] < _HELD_BACK_S * (packets - _REFUSED_MESSAGES)
+    found: Column = PORTS[rows["dport"]] & (rows["reply_packets"] > 0) & (packets >= _LET_IN_MESSAGES) & quick
+    return found
