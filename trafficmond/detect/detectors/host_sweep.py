@@ -45,6 +45,11 @@ _DATAGRAM_SHARE = 0.9  # unanswered datagrams are common; questions and gossip v
 _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or with broken IPv6, the connections of a browser fail too: this factor applies to the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
+_MAIL, _DNS, _NAMED_SHARE = (
+    25,
+    53,
+    0.5,
+)  # questions for each failed host: caches and several addresses of a name save some
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 _LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # if many hosts answer: factor of failed hosts, and their share
 _MAP = 512
@@ -99,6 +104,7 @@ class HostSweep(GroupedDetector):
         self._sockets = BoundedTable([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._sociable = BoundedTable([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._unasked = BoundedTable([("hosts", "u1", _MAP)], _SOCKETS, self.evidence_bonus_s)
+        self._named = BoundedTable([("questions", "f4")], _SOCKETS, self.evidence_bonus_s)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # by key: when to judge, and the latest attempts
 
     @property
@@ -110,6 +116,7 @@ class HostSweep(GroupedDetector):
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_sociable(attempts, seen)
         self._note_unasked(seen)
+        self._note_named(seen)
         return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
 
     def _note_sociable(self, attempts: Columns, seen: Observation) -> None:
@@ -149,6 +156,23 @@ class HostSweep(GroupedDetector):
         now = by.max(seen.ends[flows["tick"]])
         slot = self._unasked.admit(by.keys, by.sum(np.ones(len(flows))), now, self.settings.window)[by.of]
         mark(self._unasked.rows["hosts"], slot, host)
+
+    def _note_named(self, seen: Observation) -> None:
+        """Counts the questions for names of each source."""
+        flows = seen.flows
+        at = np.flatnonzero((flows["dport"] == _DNS) & (flows["proto"] == UDP) & (flows["d_packets"] > 0))
+        if not len(at):
+            return
+        flows = flows.take(at)
+        by, asked = Grouped(flows["src"]), flows["d_packets"].astype(float)
+        slot = self._named.admit(by.keys, by.sum(asked), by.max(seen.ends[flows["tick"]]), self.settings.window)
+        self._named.add("questions", slot[by.of], asked)
+
+    def _asked(self, sources: Column) -> Column:
+        """The number of questions for names that each source asked."""
+        slots = self._named.find(sources)
+        asked: Column = np.where(slots == NOWHERE, 0, self._named.rows["questions"][slots])
+        return asked
 
     def _unseen(self, keys: Column) -> Column:
         """The number of hosts from which each entity got answers to questions that were not seen."""
@@ -195,7 +219,7 @@ class HostSweep(GroupedDetector):
         return met
 
     def tables(self) -> Mapping[str, BoundedTable]:
-        ours = {"sockets": self._sockets, "sociable": self._sociable, "unasked": self._unasked}
+        ours = {"sockets": self._sockets, "sociable": self._sociable, "unasked": self._unasked, "named": self._named}
         return {**super().tables(), **ours}
 
     def learned(self) -> Mapping[str, Column]:
@@ -295,7 +319,8 @@ class HostSweep(GroupedDetector):
         share = np.where(datagram, np.maximum(share, _DATAGRAM_SHARE), share)
         hosts = np.where(ping, tried, failed)
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
-        needed = np.where(datagram & (rows["peer"] > 0.5 * rows["dials"]), _PEER_FACTOR * needed, needed)
+        peers = datagram & (rows["peer"] > 0.5 * rows["dials"])
+        needed = np.where(peers, _PEER_FACTOR * needed, needed)
         listed = np.flatnonzero((kind == Kind.SYN) & (port >= _PATIENT_PORTS) & (failed >= settings.slow_hosts))
         listed = listed[self._is_sociable(found.rows["src"][first[listed]])]
         needed[listed] = np.maximum(needed[listed], _PEERS_HOSTS)
@@ -313,12 +338,18 @@ class HostSweep(GroupedDetector):
         lively &= (failed >= _LIVELY_SHARE * tried) & found.seen.ours.side(found.rows, "dst")[first]
         slow |= lively
         # Those of a stranger are a sweep: a firewall is there so that nobody answers him.
-        unheard = (ping | datagram) & (rows["answered"] == 0)
-        unheard &= found.seen.ours.side(found.rows.take(first), "src")
-        some = np.where(unheard, Severity.LOW, Severity.MEDIUM)
-        severity: Column = np.where(
-            sure, np.where(hosts >= _MANY, Severity.HIGH, some), np.where(slow, Severity.LOW, 0)
+        ours = found.seen.ours.side(found.rows.take(first), "src")
+        unheard = ours & (ping | datagram) & (rows["answered"] == 0)
+        # Between equal ports all of them may be answers of a time server or a gateway for IKE. Who asked for the names
+        # of web servers has a list: a browser at a captive portal, or whose network is down; a mail server likewise.
+        named = (
+            ours
+            & (web | (kind == Kind.SYN) & (port == _MAIL))
+            & (self._asked(found.rows["src"][first]) >= _NAMED_SHARE * failed)
         )
+        some = np.where(unheard & (peers | (hosts < _MANY)) | named, Severity.LOW, Severity.MEDIUM)
+        many = (hosts >= _MANY) & (some > Severity.LOW)
+        severity: Column = np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
         return severity
 
     def threat(self, found: Entities, entity: int) -> Threat:

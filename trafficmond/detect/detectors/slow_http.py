@@ -16,6 +16,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, format_sources
+from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Column
@@ -117,8 +118,9 @@ class SlowHttp(GroupedDetector):
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         reads, high = bool(_reads(state["read"], state["total"])), held >= _MANY * self.settings.connections
+        reports = held < _EACH * sources and not WEB_PORTS[one["dport"]]
         return self.found(
-            Severity.LOW if reads else Severity.HIGH if high else Severity.MEDIUM,
+            Severity.LOW if reads or reports else Severity.HIGH if high else Severity.MEDIUM,
             f"{src or format_sources(sources, state['sources'])} hold {held:,} connections open "
             f"at port {one['dport']} of {dst} "
             + ("and hardly read the answers" if reads else "without finishing a request"),

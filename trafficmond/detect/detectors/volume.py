@@ -19,7 +19,7 @@ from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import Detection, Observation, address, format_sources
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
-from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
+from trafficmond.detect.windows import Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
@@ -46,6 +46,9 @@ _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 577
 _ONE_SOURCE = 0.9
 # Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
 _FEW_SERVERS, _LOUD = 4, 10
+# Of a busy server of names or time the replies may take another way. A host under a flood is alive, or says that the
+# port is closed.
+_ASKED = members(53, 123)
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
 
 
@@ -161,9 +164,13 @@ class Volume(FloodDetector):
             return None
         src = address(_row(mine, heaviest.first[top]), "src") if single else None
         dst = address(_row(mine, 0), "dst")
-        sources = int(estimate(state["map"]))
+        sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
+        asked = (mine["proto"] == UDP) & _ASKED[mine["dport"]]
+        unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(
+            found.by.keys[entity], found.seen, found.tick[entity]
+        )
         threat = self.found(
-            Severity.HIGH if state["peak"] >= 10 * self.settings.packets else Severity.MEDIUM,
+            Severity.HIGH if loud else Severity.LOW if unheard else Severity.MEDIUM,
             f"about {state['peak']:,.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
@@ -275,8 +282,11 @@ def _earned(mine: Columns, victim: Any, seen: Observation, tick: Any) -> bool:
     errors = int(mine["packets"][mine["error"]].sum())
     if errors < 0.5 * int(mine["packets"].sum()):
         return False
+    return errors <= 2 * _sent(victim, seen, tick)
+
+
+def _sent(host: Any, seen: Observation, tick: Any) -> int:
+    """The packets that a host sent in a tick."""
     flows = seen.flows.take(seen.flows["tick"] == tick)
-    sent = int(flows["d_packets"][flows["src"] == victim].sum()) + int(
-        flows["d_reply_packets"][flows["dst"] == victim].sum()
-    )
-    return errors <= 2 * sent
+    sent: int = flows["d_packets"][flows["src"] == host].sum() + flows["d_reply_packets"][flows["dst"] == host].sum()
+    return int(sent)
