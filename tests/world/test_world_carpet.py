@@ -34,9 +34,9 @@ def is_of_the_network(threat: Threat) -> bool:
 # ---- floods ----
 
 
-def udp_carpet(book: Book, a_second: float, seconds: float) -> None:
+def udp_carpet(book: Book, a_second: float, seconds: float, among: int = 256) -> None:
     at = moments(book, a_second, seconds)
-    book.udp(at, book.public(len(at)), hosts(book, len(at)), book.rng.integers(1, 65536, len(at)), 100)
+    book.udp(at, book.public(len(at)), hosts(book, len(at), among), book.rng.integers(1, 65536, len(at)), 100)
 
 
 def syn_carpet(book: Book, a_second: float, seconds: float, among: int = 256) -> None:
@@ -58,6 +58,23 @@ def test_datagrams_over_a_network_are_one_threat() -> None:
     assert is_of_the_network(threat)
     assert threat.severity == Severity.HIGH
     assert threat.evidence["targets"] == pytest.approx(256, rel=0.25)
+
+
+@pytest.mark.parametrize("among", [8, 12, 48])
+def test_datagrams_to_random_ports_of_a_few_hosts_are_one_threat(among: int) -> None:
+    book = Book(1)
+    udp_carpet(book, 700 * min(among, 12), 20, among)
+    (threat,) = told(book)
+    assert threat.detector == "volume"
+    assert is_of_the_network(threat)
+
+
+@pytest.mark.parametrize("port", [6881, 6969, 51820])
+def test_datagrams_to_a_port_of_a_few_hosts_whose_answers_are_not_seen_are_no_flood(port: int) -> None:
+    book = Book(1)  # trackers, nodes of a distributed table
+    at = moments(book, 700 * 8, 20)
+    book.udp(at, book.rng.choice(book.public(20_000), len(at)), hosts(book, len(at), 8), port, 100)
+    assert told(book) == []
 
 
 @pytest.mark.parametrize(

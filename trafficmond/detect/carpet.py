@@ -24,6 +24,8 @@ from trafficmond.model import Severity, Threat
 _HOSTS = 3  # under flood at once are one situation
 _NETWORK_FACTOR = 4  # the factor from a host's threshold to that of its network
 _SOURCES = 64  # of a flood below the threshold of each host
+SCATTERED_HOSTS = 5
+"""Hosts of a network that are enough for a flood that is no farm's traffic of which one side is seen."""
 _PROBES = 11  # that a source sends to a host: fewer sources that send more do not scan (nmap's --max-retries is 10)
 _MOST_OF_IT = 0.5
 _IGNORED = 0.01  # of the threshold in a batch: less is not tracked
@@ -47,6 +49,10 @@ class FloodDetector(GroupedDetector):
         numbers = [(name, "f8") for name in ("at", "amount", "other", "total", "began", "over")]
         maps = [("sources", "u1", 256), ("targets", "u1", 256)]
         self._networks = BoundedTable([*numbers, *maps], _NETWORKS, self.evidence_bonus_s)
+
+    def scattered(self, rows: Columns) -> bool:  # noqa: ARG002  (of those that know no such flood)
+        """Whether these rows of a network are such as no answers are, so that `SCATTERED_HOSTS` are enough."""
+        return False
 
     @abstractmethod
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
@@ -142,7 +148,11 @@ class FloodDetector(GroupedDetector):
         for at in np.flatnonzero(over).tolist():
             state, row = table[slots[at]], by.first[at]
             targets, sources = int(estimate(state["targets"])), int(estimate(state["sources"]))
-            if targets < self.spread_hosts or (sources < _SOURCES and state["total"] <= _PROBES * sources * targets):
+            if targets < min(SCATTERED_HOSTS, self.spread_hosts) or (
+                sources < _SOURCES and state["total"] <= _PROBES * sources * targets
+            ):
+                continue
+            if targets < self.spread_hosts and not self.scattered(rows.take(by.of == at)):
                 continue
             if abs(now[at] - state["over"]) > self.idle_timeout_s:
                 state["began"] = now[at]

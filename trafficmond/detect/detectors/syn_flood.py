@@ -14,7 +14,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, Observation, address, format_sources
-from trafficmond.detect.carpet import FloodDetector
+from trafficmond.detect.carpet import SCATTERED_HOSTS, FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
@@ -60,7 +60,7 @@ class SynFlood(FloodDetector):
         ("map", "u1", 256),
     )
     evidence_bonus_s = 5.0
-    spread_hosts = 5  # who finishes his openings shows it from his side alone, so no farm seems flooded
+    spread_hosts = SCATTERED_HOSTS  # who finishes his openings shows it from his side alone, so no farm seems flooded
     unit = "openings"
 
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:

@@ -49,6 +49,7 @@ _FEW_SERVERS, _LOUD = 4, 10
 # Of a busy server of names or time the replies may take another way. A host under a flood is alive, or says that the
 # port is closed.
 _ASKED = members(53, 123)
+_SCATTERED_SHARE, _PORTS = 0.5, 64512  # of the datagrams go to a port of their own; the ports from 1024 on
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
 
 
@@ -114,6 +115,14 @@ class Volume(FloodDetector):
         for none in ("other", "kind"):
             rows.put(none, np.zeros(len(rows)))
         return self.settings.packets * self.spread_window_s
+
+    def scattered(self, rows: Columns) -> bool:
+        """Whether nearly all are datagrams between high ports, most of them to a port of their own: answers come to the
+        few ports that were asked from, and questions to the port of a service."""
+        loose = (rows["proto"] == UDP) & (rows["packets"] <= _SHORT)
+        loose &= (rows["sport"] >= _SERVICES) & (rows["dport"] >= _SERVICES)
+        ports = len(np.unique(rows["dport"][loose]))
+        return ports >= _SCATTERED_SHARE * min(len(rows), _PORTS) and bool(loose.mean() >= _ONE_SOURCE)
 
     def key(self, rows: Columns) -> Column:
         return rows["dst"]
