@@ -108,7 +108,11 @@ class Response:
         choices=("off", "shadow", "on"),
         help="on (or true) bans the source of a threat; shadow only logs what it would ban; off (or false).",
     )
-    min_severity: str = setting("high", choices=SEVERITIES, help="Act on threats of this severity and above.")
+    min_severity: str = setting(
+        "high",
+        choices=SEVERITIES,
+        help="Act on threats of this severity and above. Low ones are notes: ordinary programs cause them too.",
+    )
     ban_time: float = duration("10m", min="1s", help="Length of a first ban; doubles with each return.")
     max_ban_time: float = duration("7d", min="1s", help="The longest ban.")
     neighbours: int = setting(
