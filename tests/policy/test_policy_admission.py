@@ -72,12 +72,48 @@ def test_a_stronger_rule_takes_it_back() -> None:
 def test_a_whole_family_that_a_rule_lets_in_is_open() -> None:
     assert told(("0.0.0.0/0", "monitor")) == {6: []}
     assert admitted(("0.0.0.0/0", "allow"), ("::/0", "limit", {"limit": "5/s"})) is None
-    assert told(("0.0.0.0/1", "allow"), ("128.0.0.0/1", "allow"))[4] == ["0.0.0.0/0"]
+    assert told(("0.0.0.0/1", "allow"), ("128.0.0.0/1", "allow")) == {6: []}
 
 
 def test_a_rule_that_drops_everybody_is_a_default_of_drop() -> None:
     rules = ("0.0.0.0/0", "drop"), ("198.51.100.0/24", "allow")
     assert told(*rules, default=Action.MONITOR) == {4: ["198.51.100.0/24"]}
+
+
+HALVES = [("0.0.0.0/1", "drop"), ("128.0.0.0/1", "drop")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "shut"),
+    [
+        (HALVES, {4: []}),
+        ([*HALVES, ("::/1", "drop"), ("8000::/2", "drop"), ("c000::/2", "drop")], {4: [], 6: []}),
+        ([(f"{n}.0.0.0/8", "drop") for n in reversed(range(256))], {4: []}),
+        ([*HALVES, ("10.0.0.0/8", "allow")], {4: ["10.0.0.0/8"]}),
+        ([("0.0.0.0/0", "allow"), *HALVES], {4: []}),
+        ([("0.0.0.0/1", "drop", {"ports": ["tcp/22"]}), HALVES[1]], {4: []}),
+    ],
+)
+def test_everybody_dropped_in_parts_is_a_default_of_drop(
+    rules: list[tuple[Any, ...]], shut: dict[int, list[str]]
+) -> None:
+    assert told(*rules, default=Action.MONITOR) == shut
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [HALVES[0], HALVES[0]],
+        [HALVES[0], ("128.0.0.0/2", "drop"), ("224.0.0.0/3", "drop")],
+        [(f"{n}.0.0.0/8", "drop") for n in range(256) if n != 100] + [("100.0.0.0/9", "drop"), ("1.0.0.0/8", "drop")],
+        [HALVES[0], ("128.0.0.0/1", "drop", {"direction": "egress"})],
+        [HALVES[0], ("128.0.0.0/1", "drop", {"expires": NOW - 1})],
+        [HALVES[0], ("128.0.0.0/1", "drop", {"ports": ["tcp/80"]})],
+        [*HALVES, *((cidr, "allow") for cidr, _ in HALVES)],
+    ],
+)
+def test_parts_with_a_gap_leave_it_open(rules: list[tuple[Any, ...]]) -> None:
+    assert admitted(*rules, default=Action.MONITOR) is None
 
 
 def test_neighbours_are_joined_and_the_rest_is_counted() -> None:

@@ -20,6 +20,7 @@ from trafficmond.policy.walk import lookup
 
 MOST = 1000  # allowed prefixes that are checked one by one; of more, only the number is given
 _FAMILIES = (4, 6)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,16 @@ class Admissions:
 
     def __init__(self, policy: Policy, columns: RuleColumns, table: VerdictTable, now: float) -> None:
         self._policy, self._columns, self._table, self._now = policy, columns, table, now
-        self._admits = _admits(columns)
+        self._admits, self._drops = _admits(columns), _drops(columns, now)
         self._known: dict[int, Admission] = {}  # by class of services
 
     @property
     def any_shut(self) -> bool:
         """Whether there may be a service that is not open to all sources but those dropped."""
         policy = self._policy
-        rules = (policy.rules[int(owner)] for owner in policy.owner[policy.prefixes.plen == 0])
-        return policy.default is Action.DROP or any(rule.action is Action.DROP and not rule.shadow for rule in rules)
+        whole = policy.owner[policy.prefixes.plen == 0]
+        shut = policy.default is Action.DROP or bool(self._drops[whole].any())
+        return shut or any(_dropped_in_parts(policy, family, self._drops) for family in _FAMILIES)
 
     @property
     def anybody(self) -> bool:
@@ -59,12 +61,16 @@ class Admissions:
         if number not in self._known:
             named = _named(self._columns, place)
             args = self._policy, self._table.words, self._now, place
-            self._known[number] = _admission(*args, named, self._admits & named)
+            self._known[number] = _admission(*args, named, self._admits & named, self._drops & named)
         return self._known[number]
 
 
-def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, admits: Bool) -> Admission:
-    shut = [family for family in _FAMILIES if _rest(policy, family, now, named) is Action.DROP]
+def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, admits: Bool, drops: Bool) -> Admission:
+    shut = [
+        family
+        for family in _FAMILIES
+        if _rest(policy, family, now, named) is Action.DROP or _dropped_in_parts(policy, family, drops)
+    ]
     if not shut:
         return Admission({})
     found = np.flatnonzero(admits[policy.owner]) if len(policy.owner) else np.zeros(0, np.int64)
@@ -73,6 +79,8 @@ def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, 
     let_in = {
         family: _passing([each for each in there if each.version == family], table, family, place) for family in shut
     }
+    # What drops all parts of a family may be weaker than what lets them in again.
+    let_in = {family: some for family, some in let_in.items() if not some or some[0].prefixlen}
     return Admission(let_in, len(found) - len(there))
 
 
@@ -82,6 +90,28 @@ def _admits(columns: RuleColumns) -> Bool:
     guard = columns.rank == RANK[Reason.GUARD]
     found: Bool = ~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
     return found
+
+
+def _drops(columns: RuleColumns, now: float) -> Bool:
+    """A mask of rules that drop incoming packets."""
+    action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
+    there = ~columns.shadow & (columns.direction != Direction.EGRESS) & (columns.expires > now)
+    found: Bool = there & (action == Action.DROP)
+    return found
+
+
+def _dropped_in_parts(policy: Policy, family: int, drops: Bool) -> bool:
+    """Whether the rules of a mask name all sources of a family, such as 0.0.0.0/1 and 128.0.0.0/1."""
+    every = policy.prefixes
+    # Shorter than a /64 are all that can be together; of a /0 it matters which rule is the strongest.
+    rows = (every.family == family) & (every.plen > 0) & (every.plen < 64)
+    if np.bincount(every.plen[rows], minlength=64) @ np.exp2(-np.arange(64.0)) < 1:
+        return False
+    parts = every.take(rows & drops[policy.owner])
+    parts = parts.take(np.argsort(parts.hi))
+    ends = np.maximum.accumulate(parts.hi | _ALL >> parts.plen.astype(np.uint64))
+    gaps = (parts.hi[1:] > ends[:-1]) & (parts.hi[1:] - np.uint64(1) != ends[:-1])
+    return bool(len(parts) and parts.hi[0] == 0 and ends[-1] == _ALL and not gaps.any())
 
 
 def _named(columns: RuleColumns, place: int) -> Bool:
