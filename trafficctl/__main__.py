@@ -32,6 +32,9 @@ def _report_error(error: TrafficmonError) -> None:
 
 
 def main() -> None:
+    for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, way))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # characters that the terminal's encoding lacks are shown as escapes
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

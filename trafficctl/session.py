@@ -106,11 +106,6 @@ def read_bans(done: str) -> list[Line]:
     return found
 
 
-def show_counts(args: Namespace, counts: dict[str, Any], text: str) -> None:
-    """Shows counts: as a line for people, complete as data."""
-    output(args).report(counts, lambda *_: [text])
-
-
 def fields_of(kind: str) -> tuple[str, ...]:
     """The fields of a type in io.trafficmon.varlink."""
     from trafficmond.control import idl

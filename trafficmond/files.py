@@ -8,6 +8,8 @@ import os
 import stat
 from pathlib import Path
 
+from trafficmond.errors import TrafficmonError
+
 UNFINISHED = ".tmp"  # suffix of unfinished files; they begin with a dot, and readers of folders ignore them
 
 
@@ -38,6 +40,15 @@ def replace(
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def write(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Writes a file that the user named, completely or not at all. Raises TrafficmonError, with what to do."""
+    try:
+        replace(path, text.encode(), mode=mode)
+    except OSError as error:
+        hint = "name a file in a folder that you may write to"
+        raise TrafficmonError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
 def opened(path: Path, flags: int = os.O_RDONLY) -> int:

@@ -200,3 +200,12 @@ print("|", *sys.modules)
         assert not {"numpy", "asyncio", "curses", "pyroute2"} & loaded
         ours = {name for name in loaded if name.startswith("trafficmond")}
         assert ours - {"trafficmond.networks"} == allowed  # read where an address was written
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_is_as_good_as_null(running: Running, closed: str) -> None:
+    """Cron jobs and daemons close what they do not need; the command is done all the same."""
+    running.canned.asked.clear()
+    line = f"{' '.join(command('ban', '203.0.113.9'))} {closed}"
+    done = subprocess.run(line, shell=True, env=environ(running.path), capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr, [name for name, _ in running.canned.asked]) == (0, "", ["Ban"])

@@ -80,7 +80,8 @@ def _ban_many(args: Namespace) -> int:
             banned += reply["banned"]
             refused += reply["refused"]
             notes |= dict.fromkeys(reply.get("notes", ()))
-    session.show_counts(args, {"banned": banned, "refused": refused}, f"{banned:,} banned, {len(refused):,} refused")
+    text = f"{banned:,} banned, {len(refused):,} refused"
+    session.output(args).report({"banned": banned, "refused": refused}, lambda *_: [text])
     session.print_notes({"notes": notes})
     for each in refused[:_SHOWN]:
         print(f"refused: {each['why']}", file=sys.stderr)

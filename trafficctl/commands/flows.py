@@ -32,7 +32,7 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, names, options, session, values
@@ -126,15 +126,10 @@ def _show(args: Namespace, client: Client) -> int:
     first = next(replies)
     session.print_notes(first)
     fields = tuple(first["columns"])
-
-    def rows() -> Iterator[dict[str, Any]]:
-        yield from first["rows"]
-        for reply in replies:
-            yield from reply["rows"]
-
+    rows = (row for reply in chain([first], replies) for row in reply["rows"])
     shown = grouped_columns(fields) if args.group_by else FLOWS
     labels = Labels.of(args)
-    found = session.output(args).rows(labels.rows(rows()), shown, fields=labels.fields(fields), empty="no such flows")
+    found = session.output(args).rows(labels.rows(rows), shown, fields=labels.fields(fields), empty="no such flows")
     if found == args.limit == _LIMIT:
         session.print_notes({"notes": [f"there may be more than these {_LIMIT} rows; --limit N shows up to N"]})
     return exits.DONE if found else exits.NO

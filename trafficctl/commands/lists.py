@@ -65,6 +65,4 @@ def _state(known: Fetched) -> str:
     return f"since {figures.when(known.failing_since)}: {known.error}" if known.error else "ok"
 
 
-@cache
-def _fetched_in(folder: Path) -> dict[str, Fetched]:
-    return read(folder)
+_fetched_in = cache(read)

@@ -12,11 +12,9 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from trafficctl import exits, session, values
 from trafficmond import files
-from trafficmond.errors import TrafficmonError
 from trafficmond.metrics.text import prometheus
 
 
@@ -27,16 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     text = session.call(args, "Metrics")["text"]
     if args.write:
-        _replace(args.write, prometheus(text))
+        files.write(args.write, prometheus(text), mode=0o644)
     else:
         session.output(args).report({"text": text}, lambda value, *_: value["text"].splitlines())
     return exits.DONE
-
-
-def _replace(path: Path, text: str) -> None:
-    try:
-        files.replace(path, text.encode(), mode=0o644)
-    except OSError as error:
-        raise TrafficmonError(
-            f"cannot write {path}: {error.strerror}", hint="choose a directory you may write"
-        ) from error

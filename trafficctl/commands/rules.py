@@ -66,17 +66,16 @@ def run(args: Namespace) -> int:
         return _as_file(args)
     with session.connect(args) as client:
         stream = client.stream("Rules", within=args.within, unused_s=args.unused)
-        rows = (row for reply in stream for row in _noted(reply))
+        rows = (row for reply in map(_noted, stream) for row in reply["rules"])
         found = session.show_rows(args, rows, RULES, "Rule", "no rules")
         if args.output == "human":
             _print_beside(args, client)
     return exits.DONE if found or not args.within else exits.NO
 
 
-def _noted(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    if reply.get("notes"):
-        session.print_notes(reply)
-    return list(reply["rules"])
+def _noted(reply: dict[str, Any]) -> dict[str, Any]:
+    session.print_notes(reply)
+    return reply
 
 
 def _entries(client: Client, number: int | None) -> list[dict[str, Any]]:

@@ -65,10 +65,10 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
             stay += reply.get("stay") or ()
     text = f"{lifted:,} lifted" + (f"; {held:,} bans of others stay" if held else "")
     names = [values.host(ban["cidr"]) for ban in bans[:_SHOWN]]
-    text += (
-        f": {', '.join(names)}" + (f" and {lifted - len(names):,} more" if lifted > len(names) else "") if names else ""
-    )
-    session.show_counts(args, {"lifted": lifted, "held": held, "bans": bans, "stay": stay}, text)
+    more = f" and {lifted - len(names):,} more" if lifted > len(names) else ""
+    text += f": {', '.join(names)}{more}" if names else ""
+    counts = {"lifted": lifted, "held": held, "bans": bans, "stay": stay}
+    session.output(args).report(counts, lambda *_: [text])
     _print_held(stay[:_SHOWN])
     session.print_notes({"notes": notes})
     return exits.DONE if lifted else exits.NO

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -39,8 +38,6 @@ class Output:
         if form == "toml":
             raise UsageError("-o toml works only with trafficctl rules", "use -o json")
         stream = sys.stdout
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
         fits = stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
         width = shutil.get_terminal_size().columns if fits else None
         return cls(form, stream, width, styles.wanted(stream))
@@ -56,7 +53,14 @@ class Output:
         self, rows: Iterable[Row], columns: Sequence[Column], *, fields: Sequence[str] = (), empty: str = ""
     ) -> int:
         """Writes rows and returns how many there were. `fields`: csv's columns; `empty`: the text for no rows."""
-        counted = _Counted(rows)
+        count = 0
+
+        def counting() -> Iterator[Row]:
+            nonlocal count
+            for count, row in enumerate(rows, 1):  # noqa: B007
+                yield row
+
+        counted = counting()
         if self.form == "json":
             self._json_array(counted)
         elif self.form == "jsonl":
@@ -66,7 +70,7 @@ class Output:
             self._csv(counted, fields)
         else:
             self._table(counted, columns, empty)
-        return counted.count
+        return count
 
     def report(self, value: Mapping[str, Any], render: Renderer) -> None:
         """Writes one value with parts: for people by `render`, else complete (csv: a line a leaf, dotted keys)."""
@@ -116,17 +120,6 @@ class Output:
             empty = ""
         for line in table.note(hidden, self.width, self.style) + [empty] * bool(empty):
             self.line(line)
-
-
-class _Counted(Iterator[Row]):
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = iter(rows)
-        self.count = 0
-
-    def __next__(self) -> Row:
-        row = next(self._rows)
-        self.count += 1
-        return row
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trafficctl.render import table
-from trafficctl.render.style import Style
+from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column
 from trafficmond import figures
 
@@ -33,7 +33,7 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     totals = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
     sums = {key: sum(row[key] for row in totals) for key in ("up_bytes", "down_bytes", "total")}
     lines = table.lines([*totals, {first.key: "sum", **sums}], columns, width, style)
-    natural = max(map(table.cells, table.lines([*totals, {first.key: "sum", **sums}], columns, width, Style(False))))
+    natural = max(table.cells(bare(line)) for line in lines)
     room = min(_MOST_BAR, (width or 100) - natural - 2)
     largest = max(row["total"] for row in totals) or 1
     yield lines[0] + (f"  {style.dim(_legend())}" if room >= len(_legend()) else "")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from trafficmond import files, heap
 from trafficmond.analyze.progress import Bar
-from trafficmond.errors import TrafficmonError
 
 if TYPE_CHECKING:
     from trafficmond.config.settings import Settings
@@ -58,21 +57,12 @@ def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: 
     if args.report:
         from trafficmond.analyze.render import page
 
-        write(args.report, page.render(report))
+        files.write(args.report, page.render(report))
     if args.export_report:
         from trafficmond.analyze.render import data
 
-        write(args.export_report, data.to_csv(report) if args.export_format == "csv" else data.to_json(report))
+        files.write(args.export_report, data.to_csv(report) if args.export_format == "csv" else data.to_json(report))
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """Writes a file completely or not at all. Raises TrafficmonError, with what to do."""
-    try:
-        files.replace(path, text.encode())
-    except OSError as error:
-        hint = "give a path in a directory that you may write to"
-        raise TrafficmonError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
 def _shown(report: dict[str, Any], output: str) -> str:
