@@ -16,7 +16,7 @@ import pytest
 from trafficctl.doctor import interfaces as doctor
 from trafficctl.doctor.finding import FAIL, OK
 from trafficctl.doctor.nic import Nic
-from trafficmond import part_options, sharer
+from trafficmond import __version__, part_options, sharer
 from trafficmond.config.settings import PerInterface, Settings
 from trafficmond.datapath import libxdp, share
 from trafficmond.datapath.loader import MAPS, Sizes
@@ -126,6 +126,12 @@ def test_by_hand_it_says_whose_it_is(stdin: int) -> None:
         2,
         "trafficmon-share is started by systemd, or by trafficmond; not by hand\n",
     )
+
+
+def test_it_says_its_version_as_the_other_programs_do() -> None:
+    command = [sys.executable, "-m", "trafficmond.sharer", "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"trafficmon-share {__version__}\n"
 
 
 def test_a_service_without_its_socket_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

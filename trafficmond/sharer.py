@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trafficmond import __version__
 from trafficmond.datapath import libbpf, libxdp
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import MAPS, Sizes, open_libbpf
@@ -28,6 +29,9 @@ _ASKER_S = 10.0  # for the request
 
 def main() -> int:
     """Exit code: 0 a request was answered; 2 there was none."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"trafficmon-share {__version__}")
+        return 0
     try:
         connection = socket.socket(fileno=os.dup(sys.stdin.fileno()))
         connection.settimeout(_ASKER_S)
