@@ -78,6 +78,7 @@ def lacks(sample: Sample) -> Lacks:
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one for each flow. Flows that are not IP are counted as such."""
     records, clock = Records(), Clock(source)
+    open_: dict[int, None] = {}
     names: list[str] = []
     separator = ","
     for number, line in source.lines():
@@ -97,7 +98,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
             continue
         fields = dict(zip(names, values, strict=False))
         try:
-            _take(fields, records, clock, source, stats)
+            _take(fields, records, clock, open_, source, stats)
         except (ValueError, OverflowError) as error:
             source.parse_errors.line(source.name, number, "no flow", str(error))
             if names is _TABLE and "*" in text:
@@ -107,7 +108,35 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     yield counted_records(records.take(), stats)
 
 
-def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Source, stats: RunStats) -> None:
+# bound: TCP connections that were open in their last record of Argus | the oldest one is forgotten
+_OPEN_MAX = 16384
+_WHILE_OPEN = ("ACC", "EST", "CON")
+
+
+def _went_on(ends: int, state: str, open_: dict[int, None]) -> bool:
+    """Whether a record continues the connection of an earlier one, and so has no handshake.
+
+    Argus reports a connection every few seconds while it lasts; only states in letters show where it began. `ends` is a
+    hash, which takes less memory.
+    """
+    known = ends in open_
+    if state not in _WHILE_OPEN:
+        open_.pop(ends, None)
+    elif not known:
+        if len(open_) >= _OPEN_MAX:
+            del open_[next(iter(open_))]
+        open_[ends] = None
+    return known
+
+
+def _take(
+    fields: Mapping[str, str],
+    records: Records,
+    clock: Clock,
+    open_: dict[int, None],
+    source: Source,
+    stats: RunStats,
+) -> None:
     proto = fields["proto"].lower()
     packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
     if proto == "man":
@@ -116,7 +145,7 @@ def _take(fields: Mapping[str, str], records: Records, clock: Clock, source: Sou
         stats.other(packets, octets)
         stats.records += 1
     else:
-        _add(fields, packets, octets, records, clock, source)
+        _add(fields, packets, octets, records, clock, open_, source)
 
 
 def _not_ip(proto: str, address: str) -> bool:
@@ -171,13 +200,25 @@ def _summed(names: Iterable[str]) -> list[str]:
     return found + [total for total, one, other in _SUMS if one in found and other in found]
 
 
-def _add(fields: Mapping[str, str], packets: int, octets: int, records: Records, clock: Clock, source: Source) -> None:
+def _add(
+    fields: Mapping[str, str],
+    packets: int,
+    octets: int,
+    records: Records,
+    clock: Clock,
+    open_: dict[int, None],
+    source: Source,
+) -> None:
     start, proto = clock.read(fields["starttime"]), _protocol(fields["proto"])
     end = start + float(fields["dur"]) if fields.get("dur") else start
     if not fields.get("dur") and fields.get("lasttime"):
         end = clock.read(fields["lasttime"])
     state, arrow = fields.get("state", ""), fields.get("dir", "->")
     ours, theirs = _flags(state, arrow, proto, more=packets > 2)
+    if proto == TCP and "_" not in state:
+        ends = hash((fields["srcaddr"], fields.get("sport"), fields["dstaddr"], fields.get("dport")))
+        if _went_on(ends, state, open_):
+            ours, theirs = ours.replace("S", ""), theirs.replace("S", "")
     to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
     began = to_right  # the initiator; if the arrow has both ends, the direction in the file
     seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
@@ -207,14 +248,17 @@ def _protocol(name: str) -> int:
 @lru_cache(maxsize=4096)
 def _flags(state: str, arrow: str, proto: int, *, more: bool) -> tuple[str, str]:
     """TCP flags of each side, as far as the state has them; a "?" in the arrow: no handshake was seen. If there are
-    `more` than two packets, a reset ended a conversation, and did not refuse it."""
+    `more` than two packets, a reset ended a conversation, and did not refuse it; without them, FIN is only the end of
+    one."""
     if "_" in state:
         ours, theirs = state.split("_", 1)
         return ours, theirs
     if proto != TCP or "?" in arrow:
         return "", ""
     ours, theirs = _TCP_STATES.get(state, ("", ""))
-    return (ours, theirs) if state != "RST" or not more else ("SPA", "RSPA")
+    if more and state == "RST":
+        return "SPA", "RSPA"
+    return ("FPA", "FPA") if state == "FIN" and not more else (ours, theirs)
 
 
 def _ports(fields: Mapping[str, str], proto: int, state: str) -> tuple[int, int]:

@@ -15,23 +15,27 @@ _DAY_MONTH = re.compile(r"(\d{1,2})[ -](Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|
 _MONTH_DAY = re.compile(r"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d{1,2}),?(?= )")
 _NO_YEAR = re.compile(r"(\d{1,2})/(\d{1,2})[. ](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
 _YEAR_LAST = re.compile(r"(\d{1,2})[/.-](\d{1,2})[ /.-](\d{4}|\d{2})[. T](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+_YEAR_BEHIND = re.compile(r"(\d{1,2}/\d{1,2}) (\d{1,2}:\d{2}:\d{2}(?:\.\d+)?) (\d{4})")  # ctime(3)
 _NO_DATE = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?")
 _YEAR_FIRST = ("/", "-")
 _DAY_S = 86400.0
 
 
 class Clock:
-    """Parses the times of one source. A missing year or day (UTC) is taken from the file's own time."""
+    """Parses the times of one source. A missing year or day (UTC) is taken from the file's own time; without a date,
+    another day begins where the time goes back by more than half a day."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._written = datetime.fromtimestamp(source.modified, UTC)
+        self._latest = 0.0  # of times without a date
 
     def read(self, text: str) -> float:
         """Epoch seconds; a time without a zone is UTC. Raises ValueError."""
         text = _numbered(text.strip())
         if text[4:5] in _YEAR_FIRST:
             return moment(text.replace("/", "-"))
+        text = _YEAR_BEHIND.sub(r"\1 \3 \2", text)
         if found := _YEAR_LAST.fullmatch(text):
             first, second = int(found[1]), int(found[2])
             month, day = (second, first) if first > 12 or "." in text[:3] else (first, second)
@@ -40,7 +44,11 @@ class Clock:
             return self._in_year(int(found[1]), int(found[2]), found[3])
         if _NO_DATE.fullmatch(text):
             self._source.note(f"times without a date were read as {self._written:%Y-%m-%d}, the day of the file", 0)
-            return moment(f"{self._written:%Y-%m-%d}T{text:0>8}")
+            at = moment(f"{self._written:%Y-%m-%d}T{text:0>8}")
+            if self._latest:
+                at += round((self._latest - at) / _DAY_S) * _DAY_S
+            self._latest = max(self._latest, at)
+            return at
         return moment(text.replace("/", "-"))
 
     def _in_year(self, month: int, day: int, clock: str) -> float:
