@@ -14,7 +14,7 @@ from trafficmond.analyze.duplicates import once
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
-from trafficmond.analyze.source import InputError, Source
+from trafficmond.analyze.source import EmptyInput, InputError, Source
 from trafficmond.analyze.spread import spread
 from trafficmond.analyze.unread import packed, unread
 from trafficmond.flows.batch import Batch
@@ -130,7 +130,7 @@ def format_of(source: Source) -> Format:
             hint=f"see what its own program says: {source.compressed} -t {path}",
         )
     if not source.head.strip():
-        raise InputError(f"{source.name} is empty", hint="there is nothing to analyse in it")
+        raise EmptyInput(f"{source.name} is empty", hint="there is nothing to analyse in it")
     if named := unread(sample, path):
         what, hint = named
         raise InputError(f"{source.name} is {what}, which cannot be read here", hint=hint)

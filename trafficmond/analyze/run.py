@@ -15,7 +15,7 @@ from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
-from trafficmond.analyze.source import InputError, Source
+from trafficmond.analyze.source import EmptyInput, InputError, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import PART_ROWS, Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
@@ -60,7 +60,8 @@ def analyze(
 ) -> Report:
     """The report on all files together. `tick` is called from time to time with the progress.
 
-    Raises InputError if a file is missing or its format is unknown; damage inside a file is part of the report.
+    Raises InputError if a file is missing or its format is unknown, or if all are empty; damage inside a file, and that
+    one of several is empty, are part of the report.
     """
     stats = RunStats()
     progress = Progress()
@@ -69,8 +70,13 @@ def analyze(
         for path in paths:
             source = Source(path, stats.parse_errors)
             stack.callback(source.close)
-            inputs.append((source, format_of(source)))
             progress.sources.append(source)
+            try:
+                inputs.append((source, format_of(source)))
+            except EmptyInput:
+                if len(stats.empty) == len(paths) - 1:
+                    raise
+                stats.empty.append(source)
         return _observe(inputs, settings, stats, now, top, lambda: tick(progress))
 
 
@@ -128,7 +134,7 @@ def _observe(
     judge()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
-    return gatherer.report(stats, _with_stored(stats.threats, threats.values()), _described(inputs), now)
+    return gatherer.report(stats, _with_stored(stats.threats, threats.values()), _described(inputs, stats.empty), now)
 
 
 def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
@@ -178,16 +184,17 @@ def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]
         yield Interval(before + _REST_S, empty(DELTA), _REST_S)
 
 
-def _described(inputs: list[tuple[Source, Format]]) -> list[dict[str, Any]]:
+def _described(inputs: list[tuple[Source, Format]], empty: list[Source]) -> list[dict[str, Any]]:
+    titles = [*((source, known.reader.TITLE) for source, known in inputs), *((source, "empty") for source in empty)]
     return [
         {
             "name": source.name,
-            "format": known.reader.TITLE,
+            "format": title,
             "compression": source.compressed or None,
             "bytes": source.size,
             "notes": dict(source.notes),
         }
-        for source, known in inputs
+        for source, title in titles
     ]
 
 

@@ -36,6 +36,10 @@ class InputError(TrafficmonError):
     """A file that cannot be analysed: missing, unreadable, or of an unknown format."""
 
 
+class EmptyInput(InputError):
+    """A file with nothing in it."""
+
+
 class Source:
     """One input. `head` has its first bytes (HEAD, more after `look`), which reading returns again.
 
