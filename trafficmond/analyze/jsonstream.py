@@ -112,13 +112,19 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
             inner = _first_values(inner)
         if type(inner) is str:
             inner = _written(inner)
-        elif name in _OFTEN_ITS_OWN and type(inner) is dict and _RECORDS.isdisjoint(inner):
+        elif name in _OFTEN_ITS_OWN and type(inner) is dict and not _is_record(inner):
             inner = inside(inner, depth + 1) if depth < _ENVELOPES_MAX else None
         if type(inner) is dict and inner:
-            if depth == _ENVELOPES_MAX or not _RECORDS.isdisjoint(inner):
+            if depth == _ENVELOPES_MAX or _is_record(inner):
                 return inner
             return inside(inner, depth + 1) or inner
     return None
+
+
+def _is_record(found: dict[str, Any]) -> bool:
+    """Whether an object is a record itself. Zeek's `id` has the ends; in ECS an event and a log have another one."""
+    ends = found.get("id")
+    return not _RECORDS.isdisjoint(found) or (type(ends) is dict and "orig_h" in ends)
 
 
 def _first_values(found: Any) -> dict[str, Any] | None:
@@ -146,7 +152,7 @@ Google Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Ki
 program."""
 _OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "msg", "payload"))
 """Keys that shippers also use for fields of their own."""
-_RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", "id"))
+_RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn"))
 """Keys that identify a record itself; inside it no further record is searched."""
 _ENVELOPES_MAX = 3  # nested envelopes
 

@@ -15,6 +15,7 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.analyze.iana import IANA
 from trafficmond.analyze.run_stats import RunStats
+from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import ENDPOINTS, V4_MAPPED, Batch, split_address
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Direction
@@ -122,7 +123,7 @@ def _exact(value: float) -> int:
 
 
 def count(value: Any) -> int:
-    """Parses a count as Zeek and others write it; "-", null and the empty text are 0. Raises ValueError."""
+    """Parses a count as Zeek and others write it; 0 if it is `unset`. Raises ValueError."""
     try:
         number = int(value) if type(value) is str else value if type(value) is int else _counted(value)
     except ValueError:
@@ -137,12 +138,19 @@ _COUNT_END = 1 << 48
 
 
 def _counted(value: Any) -> int:
-    return 0 if value is None or value == "" or value == "-" else whole(value)
+    return 0 if unset(value) else whole(value)
+
+
+def unset(value: Any) -> bool:
+    """Whether a value only says that there is none, as Zeek, AWS, pandas, R, MySQL and Hive write it."""
+    return value is None or (type(value) is str and value in _UNSET)
+
+
+_UNSET = frozenset(("", "-", "(empty)", "nan", "NaN", "NULL", "null", "None", "NA", "\\N"))
 
 
 def port(value: Any) -> int:
-    """Parses a port, also in hexadecimal or as the name of a service; "-", the empty text and None are 0. Raises
-    ValueError."""
+    """Parses a port, also in hexadecimal or as the name of a service; 0 if it is `unset`. Raises ValueError."""
     try:
         number = int(value) if type(value) is str else value if type(value) is int else _named(value)
     except ValueError:
@@ -153,7 +161,7 @@ def port(value: Any) -> int:
 
 
 def _named(value: Any) -> int:
-    if value is None or value == "" or value == "-":
+    if unset(value):
         return 0
     if isinstance(value, str) and value.startswith("0x"):
         return int(value, 16)
@@ -287,6 +295,15 @@ def estimated(proto: int, family: int, payload: int, others: int, packets: int |
     return packets, payload + packets * ((20 if family == 4 else 40) + _LEAST_HEADERS.get(proto, 0))
 
 
+def counted_packets(packets: Any, octets: int, source: Source) -> int:
+    """The number of packets of so many bytes; if it is `unset`, it is estimated, with a note."""
+    if octets and unset(packets):
+        source.note("packets that were not counted were estimated from bytes")
+        return -(-octets // _FULL)
+    return count(packets)
+
+
+_FULL = 1500  # bytes of a full packet
 _SEGMENT = 1448  # payload of a full packet on Ethernet
 _LEAST_HEADERS = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8, SCTP: 28}
 

@@ -144,6 +144,7 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r".*%(ASA|FTD|PIX)-\d-\d+:", "a log of a Cisco firewall", _AS_ARGUS),
     (r".*\btype=\"?traffic\"? .*\bsrcip=", "a log of FortiGate", _AS_ARGUS),
     (r"(.{0,60} )?\d,\d{4}/\d\d/\d\d [\d:]+,\w+,TRAFFIC,|Receive Time,Serial", "a log of Palo Alto", _AS_ARGUS),
+    (r"__[A-Z_]+=|(_BOOT_ID|_TRANSPORT|PRIORITY|MESSAGE|MESSAGE_ID)(=|$)", "a journal in its export format", _AS_JSON),
     (r"jsonPayload:$", "a flow log of Google Cloud", _AS_VPC),
     (r"(?i)<(!doctype )?html", "a web page", "download the file that it links to"),
 )
@@ -165,8 +166,6 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
     head = sample.head
     if found := packed(head, path):
         return found
-    if head.startswith(b"__CURSOR="):
-        return "a journal in its export format", _AS_JSON
     if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "text in UTF-16 or UTF-32 without a byte order mark", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
     for names, what, hint in _KEYS:

@@ -13,7 +13,18 @@ from typing import Any
 
 from trafficmond.analyze.duplicates import EVENT, FLOW
 from trafficmond.analyze.jsonstream import inside, objects
-from trafficmond.analyze.rows import Records, address, count, icmp_ends, is_icmp, moment, port, protocol, sent
+from trafficmond.analyze.rows import (
+    Records,
+    address,
+    count,
+    counted_packets,
+    icmp_ends,
+    is_icmp,
+    moment,
+    port,
+    protocol,
+    sent,
+)
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
@@ -30,7 +41,6 @@ _TOLD = ("event.type", "event.action", "event.outcome")
 _DENIED = frozenset(
     ("denied", "deny", "drop", "dropped", "blocked", "reject", "rejected", "flow_denied", "flow_dropped")
 )
-_SEGMENT = 1500  # bytes of a full packet
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -47,6 +57,9 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
     for line, event in objects(source):
         if all(_of(event, name) is None for name in _COUNTED):
             source.note("events that count no packets or bytes were skipped")
+            continue
+        if _of(event, "agent.type") == "packetbeat" and (kind := _of(event, "type")) not in (None, "flow"):
+            source.note(f"events of type {str(kind)[:40]} were skipped, because Packetbeat's flows have their packets")
             continue
         try:
             _add(event, records, source)
@@ -117,12 +130,9 @@ def _port(event: Mapping[str, Any], name: str) -> int:
 
 
 def _side(event: Mapping[str, Any], side: str, source: Source) -> tuple[int, int]:
-    """(packets, bytes) of a side; a missing number of packets is estimated, with a note."""
-    packets, octets = _of(event, f"{side}.packets"), count(_of(event, f"{side}.bytes"))
-    if packets is None and octets:
-        source.note("packets that were not counted were estimated from bytes")
-        packets = -(-octets // _SEGMENT)
-    return count(packets), octets
+    """(packets, bytes) of a side."""
+    octets = count(_of(event, f"{side}.bytes"))
+    return counted_packets(_of(event, f"{side}.packets"), octets, source), octets
 
 
 def _span(event: Mapping[str, Any]) -> tuple[float, float]:

@@ -33,7 +33,7 @@ _NUMBERS = (1 << 64) - 1
 
 def lacks(sample: Sample) -> Lacks:
     """The reasons why a file that begins like this is not an EVE log."""
-    return sample.object_lacks(("event_type", "timestamp"), with_time)
+    return sample.object_lacks(("event_type", "timestamp"), lambda found: with_time(_nested(found)))
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
@@ -67,7 +67,12 @@ def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event with objects instead of names with points ("flow.start"), which some log shippers write."""
+    """The event with objects instead of names with points ("flow.start"), which some log shippers write; Filebeat may
+    have the whole event below suricata.eve."""
+    inner = event.get("suricata")
+    eve = inner.get("eve") if isinstance(inner, Mapping) else None
+    if isinstance(eve, Mapping) and "src_ip" in eve and "pkts_toserver" in (eve.get("flow") or ()):
+        return {SHIPPED: event.get(SHIPPED), **eve}
     pointed = [name for name in event if "." in name]
     if not pointed:
         return event

@@ -26,12 +26,13 @@ _NEEDED = ("__REALTIME_TIMESTAMP", "__CURSOR")
 _OF_OTHERS = frozenset(("src_ip", "id.orig_h", "id_orig_h", "class_uid"))
 _DIGITS = 20
 _PREFIX = "TRAFFICMON_"
+_SIZE = f"{_PREFIX}PACKET_SIZE"
 _WHOLE = "the journal holds events (the first packet of a flow, and samples of it), not all packets; flows.db does"
 
 
 def lacks(sample: Sample) -> Lacks:
     """The reasons why a file that begins like this is not a journal in JSON."""
-    if any(found.get("MESSAGE_ID") == EVENT_ID for found in sample.objects):
+    if any(map(_is_event, sample.objects)):
         return []
     if any(_OF_OTHERS.intersection(inside(found) or found) for found in sample.objects):  # records of others in MESSAGE
         return None
@@ -43,7 +44,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     reader = EventReader(source, stats)
     kinds: Counter[str] = Counter()
     for line, entry in objects(source):
-        if entry.get("MESSAGE_ID") != EVENT_ID:
+        if not _is_event(entry):
             source.note("journal entries that are not packets were skipped")
             continue
         event = _event(entry)
@@ -55,6 +56,11 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         source.note(f"events of kind {kind}", count)
     if kinds:
         source.note(_WHOLE, 0)
+
+
+def _is_event(entry: Mapping[str, Any]) -> bool:
+    """Whether the daemon wrote it for a packet. `journalctl --output-fields` may have left out what kind it is."""
+    return entry.get("MESSAGE_ID") == EVENT_ID or _SIZE in entry
 
 
 def _event(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from trafficmond.analyze.rows import (
     Records,
     address,
     count,
+    counted_packets,
     counted_records,
     icmp_ends,
     is_icmp,
@@ -21,6 +22,7 @@ from trafficmond.analyze.rows import (
     port,
     protocol,
     sent,
+    unset,
 )
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
@@ -53,7 +55,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
             source.note("records without data (NODATA, SKIPDATA) were skipped")
             continue
         try:
-            _add(event, records, stats)
+            _add(event, records, source, stats)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             source.parse_errors.line(source.name, line, "no event", str(error))
         except KeyError as error:
@@ -63,7 +65,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     yield counted_records(records.take(), stats)
 
 
-def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
+def _add(event: Mapping[str, Any], records: Records, source: Source, stats: RunStats) -> None:
     src, dst, traffic, connection = (_object(event, name) for name in _OBJECTS)
     start = _moment(event, "start_time", "time")
     all_flags = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
@@ -71,19 +73,19 @@ def _add(event: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     action = event.get("action")
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
     outbound = connection.get("direction_id") == _OUTBOUND
-    source = address(str(src["ip"]))
+    begun = address(str(src["ip"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port")))
-    out, back = (sent(proto, source.family, *each, link=0) for each in _sides(traffic))
+    out, back = (sent(proto, begun.family, *each, link=0) for each in _sides(traffic, source))
     interface = (src if outbound else dst).get("interface_uid")
     records.add(
-        source,
+        begun,
         address(str(dst["ip"])),
         ports,
         proto,
         (start, _moment(event, "end_time", "start_time", "time")),
         out,
         back,
-        (*one_way_flags(all_flags, ports, proto, source.family, out), 0, 0),
+        (*one_way_flags(all_flags, ports, proto, begun.family, out), 0, 0),
         action=Action.DROP if denied else Action.MONITOR,
         direction=Direction.EGRESS if outbound else Direction.INGRESS,
         ifindex=stats.ifindex(str(interface or "")),
@@ -97,18 +99,24 @@ def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
-def _sides(traffic: Mapping[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _sides(traffic: Mapping[str, Any], source: Source) -> tuple[tuple[int, int], tuple[int, int]]:
     """(packets, bytes) of the source and of the destination; a single sum belongs to the source."""
-    out, back = ((count(traffic.get(f"packets_{way}")), count(traffic.get(f"bytes_{way}"))) for way in ("out", "in"))
+    out, back, whole = (
+        (counted_packets(traffic.get(f"packets{way}"), octets, source), octets)
+        for way in ("_out", "_in", "")
+        for octets in (count(traffic.get(f"bytes{way}")),)
+    )
     if out[0] or back[0]:
         return out, back
-    return (count(traffic["packets"]), count(traffic["bytes"])), (0, 0)
+    if not whole[0]:
+        raise KeyError("packets")
+    return whole, (0, 0)
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> Any:
     """The first of the named fields that has a value."""
     for name in names:
-        if fields.get(name) not in (None, "", -1):
+        if not unset(fields.get(name)) and fields[name] != -1:
             return fields[name]
     raise KeyError(names[0])
 
@@ -117,6 +125,6 @@ def _moment(event: Mapping[str, Any], *names: str) -> float:
     """The first of the named times that is there, as a number or as text (NAME_dt). Epoch seconds."""
     for name in names:
         for value in (event.get(name), event.get(name + "_dt")):
-            if value is not None and value != "":
+            if not unset(value):
                 return moment(value)
     raise KeyError(names[-1])

@@ -26,6 +26,7 @@ from trafficmond.analyze.rows import (
     port,
     protocol,
     sent,
+    unset,
 )
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
@@ -48,8 +49,9 @@ _TGW = [  # https://docs.aws.amazon.com/vpc/latest/tgw/tgw-flow-logs.html
     *("tcp-flags", "region", "flow-direction", "pkt-src-aws-service", "pkt-dst-aws-service"),
 ]
 _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
-_INSTEAD = (("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "end"))  # if only the second one is there
-_UNSET = (None, "", "-")
+_INSTEAD = (  # if only the second one is there
+    ("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "@timestamp"), ("start", "end"),
+)  # fmt: skip
 _SEPARATORS = (",", "\t", ";", "|")
 _SEPARATED = re.compile(r"[\s,;|]+")
 _RULED = "+-|=: "  # characters that tables are ruled with
@@ -67,7 +69,7 @@ _RECORD = re.compile(  # a record of the default format, anywhere in a line
 )
 _TGW_RECORD = re.compile(r"(?<![\w.-])\d\s+TransitGateway(?:\s+[^\s\"]+){34}")
 _NO_RECORD = ("NODATA", "SKIPDATA")
-_BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s")  # lines that `aws logs` writes besides records, as text
+_BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s|\(\d+ rows?\)")  # lines that `aws logs`, psql write besides
 
 
 def lacks(sample: Sample) -> Lacks:
@@ -150,7 +152,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if answer and (name in answer or name == _LAST_FIELD):
                 yield number, answer
                 answer = {}
-            if not name.startswith("@"):
+            if name != _LAST_FIELD:
                 answer[name] = found.get("value")
             continue
         events = found.get("logEvents")  # the form that a subscription delivers
@@ -193,12 +195,13 @@ _SHIPPED = ("_source", "result", "event")
 def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     values = fields
     if not all(one in fields for one, _ in _INSTEAD):
-        values = {**fields, **{one: fields[other] for one, other in _INSTEAD if one not in fields and other in fields}}
+        instead = {one: fields[other] for one, other in reversed(_INSTEAD) if one not in fields and other in fields}
+        values = {**fields, **instead}
     for name in _NEEDED:
-        if values.get(name) in _UNSET:
-            raise ValueError(f"{', '.join(name for name in _NEEDED if values.get(name) in _UNSET)} missing")
+        if unset(values.get(name)):
+            raise ValueError(f"{', '.join(name for name in _NEEDED if unset(values.get(name)))} missing")
     start = moment(values["start"])
-    all_flags = None if values.get("tcp-flags") in _UNSET else count(values["tcp-flags"]) & 0xFF
+    all_flags = None if unset(values.get("tcp-flags")) else count(values["tcp-flags"]) & 0xFF
     direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
     src, proto = address(str(values["srcaddr"])), protocol(str(values["protocol"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(values.get("srcport")), port(values.get("dstport")))
@@ -208,7 +211,7 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
         address(str(values["dstaddr"])),
         ports,
         proto,
-        (start, moment(values["end"]) if values.get("end") not in _UNSET else start),
+        (start, start if unset(values.get("end")) else moment(values["end"])),
         out,
         (0, 0, 0),
         (*one_way_flags(all_flags, ports, proto, src.family, out), 0, 0),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Any, NamedTuple
@@ -28,11 +28,13 @@ from trafficmond.analyze.rows import (
     moment,
     port,
     protocol,
+    unset,
 )
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
 from trafficmond.flows.batch import Batch
+from trafficmond.flows.canonical import MATE
 from trafficmond.model import Direction
 from trafficmond.protocols import ACK, FIN, ICMPV6, PSH, RST, SYN, TCP
 
@@ -51,7 +53,7 @@ _BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
-_AGAIN = ("conn_long", "conn_red")  # connections while they last; Corelight's reduced conn.log
+_ENDS = ("id.orig_h", "id.resp_h", "proto")
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields by which a conn.log is recognised if nothing names it; a log shipper may have dropped some."""
 
@@ -78,7 +80,7 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
     values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
     records = Records()
     for number, path, fields in values:
-        if path != "conn" and (path or _CONN.isdisjoint(fields)) and not (path in _AGAIN and fields.get("uid")):
+        if path != "conn" and not (_is_part(path) and fields.get("uid") if path else _has_connections(fields)):
             source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
             continue
         try:
@@ -90,9 +92,20 @@ def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
     yield records.take()
 
 
+def _is_part(path: str) -> bool:
+    """Whether a log has connections of conn.log, or the same ones again: conn_long, Corelight's conn_red, or what a
+    filter writes separately (conn-local)."""
+    return path.startswith(("conn-", "conn_"))
+
+
+def _has_connections(names: Collection[str]) -> bool:
+    """Whether these are the fields of a conn.log. Others have some of them: files.log has ends and a duration."""
+    return not _CONN.isdisjoint(names) and all(name in names for name in _ENDS)
+
+
 def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """(line, path, fields) of each record; a header takes effect up to the next one (joined files)."""
-    separator, path = "\t", ""
+    separator, path, named = "\t", "", ""
     unset, empty = "-", "(empty)"
     names: list[str] = []
     used: list[tuple[int, str]] = []
@@ -105,25 +118,25 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
                 header = ""  # Zeek's own format follows
             if name == "separator":
                 separator = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), value) or "\t"
-                unset, empty, path = "-", "(empty)", ""
+                unset, empty, named = "-", "(empty)", ""
             elif name == "unset_field":
                 unset = value
             elif name == "empty_field":
                 empty = value
             elif name == "path":
-                path = value
+                named = value
             elif text.startswith("#fields"):
                 if text[7:] and not text[7:].startswith(separator):  # it declares another separator, or none
                     separator = text[7]
                 names = _header(text, separator)
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
-                path = path if path or _CONN.isdisjoint(names) else "conn"
+                path = named or ("conn" if _has_connections(names) else "")
         elif text:
             bare = None if names else _bare_header(text)
             if bare is not None:
                 header, (separator, names), unset, empty = text, bare, "-", ""
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
-                path = "" if _CONN.isdisjoint(names) else "conn"
+                path = "conn" if _has_connections(names) else ""
             if text == header:
                 continue
             values = _cells(text, separator) if header else text.split(separator)
@@ -166,12 +179,11 @@ def _plain(name: str) -> str:
 
 def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """(path, fields) of a JSON record with any kind of scopes; null means unset."""
-    path = ""
+    wrapper = ""
     if len(found) == 1:  # {"conn": {...}}
         name, inner = next(iter(found.items()))
         if isinstance(inner, Mapping):
-            path, found = str(name), inner
-    path = str(found.get("_path") or path)
+            wrapper, found = str(name), inner
     if "id.orig_h" not in found:
         inner = found.get("id")
         if isinstance(inner, Mapping):
@@ -180,7 +192,7 @@ def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
             found = {_plain(name): value for name, value in found.items()}
     if "ts" not in found and SHIPPED in found:
         found = {**found, "ts": found[SHIPPED]}
-    return path, found
+    return str(found.get("_path") or ("" if _has_connections(found) else wrapper)), found
 
 
 def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
@@ -214,9 +226,8 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
 
 
 def _duration(value: Any) -> float:
-    """Seconds. JSON that was made from a table may have its marker for unset values; pandas and Zed write intervals as
-    words."""
-    if value in (None, "", "-", "(empty)"):
+    """Seconds; pandas and Zed write intervals as words."""
+    if unset(value):
         return 0.0
     try:
         return float(value)
@@ -242,12 +253,13 @@ def _protocol(fields: Mapping[str, Any]) -> int:
 
 
 def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
-    """In Zeek's ports, ICMP has its type and the type that answers it, else the code; 0 and 0 mean that both are
-    unknown."""
+    """In Zeek's ports, ICMP has its type and the type that answers it; if none does, the code. 0 and 0 mean that both
+    are unknown."""
     orig, resp = port(fields.get("id.orig_p")), port(fields.get("id.resp_p"))
     if not is_icmp(proto):
         return orig, resp
-    return icmp_ends(orig, resp) if orig or resp else icmp_ends(None)
+    kind, code = icmp_ends(orig, resp) if orig or resp else icmp_ends(None)
+    return kind, 0 if MATE[proto, kind] >= 0 else code
 
 
 def _side(
