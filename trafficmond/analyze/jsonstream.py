@@ -14,14 +14,12 @@ OBJECT_MAX = 1 << 20
 """Characters of the largest object; a longer one counts as damage."""
 
 _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
-_WRAPPER = (
-    re.compile(  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Insights, Athena
-        r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
-        r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet)"'
-        r'[^\0]{0,4096}?"(?:hits|results|Rows)"\s*:\s*\[(?=\s*[\[{\]]))'
-    )
+_WRAPPER = (  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Insights, Athena
+    r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
+    r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet)"'
+    r'[^\0]{0,4096}?"(?:hits|results|Rows)"\s*:\s*\[(?=\s*[\[{\]]))'
 )
-_NEXT_LIST = re.compile(r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[\[{\]])')
+_NEXT_LIST = r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[\[{\]])'
 _NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer
 _AT_THE_END = 16  # an error this close to the end of the buffer may only mean that more is needed
 _SHOWN = 120
@@ -45,7 +43,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
 
     buffer, at, line = more(""), 0, 1
     skipping = False  # to the end of a line that is ignored
-    wrapper = _WRAPPER.match(buffer)
+    wrapper = re.match(_WRAPPER, buffer)
     if wrapper:
         at = wrapper.end()
         line += buffer.count("\n", 0, at)
@@ -70,7 +68,7 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             buffer, at = more(""), 0
             continue
         if wrapper and buffer[start] in '"}':  # the list has ended; the rest of the object follows, or another list
-            following = _NEXT_LIST.search(buffer, start)
+            following = re.compile(_NEXT_LIST).search(buffer, start)
             if not following and final:
                 return
             at = following.end() if following else max(start, len(buffer) - _NEXT_MAX)
@@ -160,7 +158,7 @@ _ENVELOPES_MAX = 3  # nested envelopes
 def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[dict[str, Any]]:
     """The first whole objects, at most `most`, at the beginning of a file; damaged parts are ignored."""
     text = head.decode("utf-8", "replace")
-    wrapper = _WRAPPER.match(text)
+    wrapper = re.match(_WRAPPER, text)
     at = wrapper.end() if wrapper else 0
     decode = _DECODER.raw_decode
     found: list[dict[str, Any]] = []
