@@ -124,6 +124,8 @@ def test_threats_are_found_by_host_severity_and_the_start_of_their_id(tmp_path: 
             assert [row["id"] for row in (await ask("Threats", host="203.0.113.0/24"))["threats"]] == ["t-10"]
             assert [row["id"] for row in (await ask("Threats", min_severity="high"))["threats"]] == ["t-10"]
             assert [row["id"] for row in (await ask("Threats", detector="beacon"))["threats"]] == []
+            name, told = await ask.refused("Threats", detector="port-scan")
+            assert (name, "did you mean port_scan?" in told) == ("NotFound", True)
             assert (await ask.refused("Threats", min_severity="dire"))[0] == "Invalid"
             assert (await ask("Threat", id="t-11"))["threat"]["evidence"] == {"ports": 9}
             name, said = await ask.refused("Threat", id="t-1")

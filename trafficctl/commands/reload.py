@@ -43,6 +43,6 @@ def _render(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[
     counts = figures.ruling(reloaded["rules"], reloaded["lists"], reloaded["prefixes"])
     yield f"generation {reloaded['generation']} in force: {counts}, in {figures.span(reloaded['took_s'])}"
     for changed in reloaded["changed"]:
-        yield f"  changed: {figures.plain(changed)}"
+        yield f"  {figures.plain(changed)}"
     for warning in reloaded.get("warnings") or ():
         yield style.paint(f"  warning: {figures.plain(warning)}", "yellow")

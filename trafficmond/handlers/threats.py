@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from trafficmond import networks
+from trafficmond.config.declare import guess
 from trafficmond.control.bounds import number
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.refusals import NotFound
+from trafficmond.detect.registry import settings_classes
 from trafficmond.handlers.handler import Handler, parse_network, parsed
 from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
@@ -42,7 +44,10 @@ class Threats(Handler):
         conditions = [] if since is None else [f"last_seen >= {literal(since)}"]
         if detector:
             conditions.append(f"detector = {literal(detector)}")
-        return {"threats": placed(self._parts.rulebook.atlas, await self._stored.threats(conditions, most, wanted))}
+        found = await self._stored.threats(conditions, most, wanted)
+        if detector and not found and detector not in (known := list(settings_classes())):
+            raise NotFound(f"there is no detector {detector}{guess(detector, known)}", hint="see docs/detectors.md")
+        return {"threats": placed(self._parts.rulebook.atlas, found)}
 
     @method("Threat")
     async def threat(self, _: Call, id: str) -> Reply:
