@@ -24,7 +24,7 @@ import packet_figures
 import peer_figures
 import store_figures
 from contestants import Prefix
-from earlier import earlier
+from earlier import byte_compile, earlier
 from figures import Figure, save, table
 from tmlab import LabError
 from tmlab.daemon import ROOT, mount_bpffs
@@ -80,6 +80,7 @@ def main(arguments: list[str]) -> int:
     mount_bpffs()
     try:
         earlier()
+        byte_compile(ROOT)
     except LabError as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 2

@@ -25,8 +25,13 @@ def earlier() -> Path | None:
         with subprocess.Popen(["git", "archive", name], cwd=ROOT, stdout=subprocess.PIPE) as archive:
             subprocess.run(["tar", "-x", "-C", str(tree)], stdin=archive.stdout, check=True)
         _said(["make", "-s", "build"], tree)
-        _said(["/usr/bin/python3", "-m", "compileall", "-q", "trafficmond", "trafficctl"], tree)
+        byte_compile(tree)
     return tree
+
+
+def byte_compile(tree: Path) -> None:
+    """As the packages do when they are installed: else each start of a program compiles its modules again."""
+    _said(["/usr/bin/python3", "-m", "compileall", "-q", "trafficmond", "trafficctl"], tree)
 
 
 def _said(command: list[str], folder: Path) -> str:
