@@ -70,6 +70,11 @@ static void tm_tick_over(struct tm_tick *w, const struct tm_flow_row *f)
 	out->ended = 1;
 }
 
+static int tm_tick_closing(const struct tm_flow_row *f)
+{
+	return (f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST);
+}
+
 /* What was not reported is dropped, because reports are not needed. */
 static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const struct tm_flow_rules *r)
 {
@@ -81,7 +86,8 @@ static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const 
 	t->quiet[slot] = quiet;
 }
 
-/* Removes the `n` rows whose deadline is this mark; the last rows fill the holes. Tells which went idle. */
+/* Removes the `n` rows whose deadline is this mark; the last rows fill the holes. Tells which went idle while closing:
+ * the others say nothing to detectors. */
 static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, __u32 n)
 {
 	__u32 left = t->count - n, i, hole = 0, to = 0;
@@ -97,7 +103,7 @@ static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, _
 		__u32 slot = t->slot[i];
 
 		if (t->deadline[slot] == mark) {
-			if (mark == TM_WENT_IDLE)
+			if (mark == TM_WENT_IDLE && tm_tick_closing(&t->row[slot].flow))
 				tm_tick_over(w, &t->row[slot].flow);
 			continue;
 		}

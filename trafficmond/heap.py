@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _LARGE_BYTES, _UNUSED_BYTES = 1 << 20, 128 << 10
-_BATCH_BYTES, _KEPT_BYTES = 4 << 20, 16 << 20  # a column of a large batch; all its columns together
+_BATCH_BYTES, _KEPT_BYTES = 8 << 20, 24 << 20  # the rows of a large batch; these with all their columns
 _FLOOD_BYTES, _FLOOD_KEPT_BYTES = 32 << 20, 64 << 20  # whole batches of a flood; the first is the most that glibc takes
 _FLOOD_ROWS = 4096
 _CALM_BATCHES = 10  # so many small ones in a row end a flood

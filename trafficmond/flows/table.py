@@ -22,6 +22,7 @@ from trafficmond.flows.report import REPORT, End, reports
 from trafficmond.flows.state import STATE, last_rows
 from trafficmond.flows.ticks import Ticks
 from trafficmond.flows.turns import connections, starts_of, verdicts
+from trafficmond.protocols import FIN, RST
 
 _FIRST_ROWS = 256
 _FEW_ROWS = 1 << 14  # beyond these there is room for all at once: what no row is in takes no memory, and none is copied
@@ -37,7 +38,8 @@ class FlowTable:
     A conversation is reported then, and kept for longer (see `state`), so that it is neither new nor ended when it
     continues. A long one is reported every `active_timeout_s`. `seed` makes ids repeatable (tests, offline analysis);
     None uses the system's randomness. `in_order`: deltas of one time come in the order of their packets. Without
-    `reporting`, `due` returns nothing. Counters: `evicted` flows removed early for lack of room.
+    `reporting`, `due` returns nothing, and `update` no flow that only went idle. Counters: `evicted` flows removed
+    early for lack of room.
     """
 
     def __init__(
@@ -276,6 +278,8 @@ class FlowTable:
         ids = np.sort(rows["id"][over & ~closed])
         gone = self._remove(self._find(ids)[1], End.IDLE) if len(ids) else empty(STATE)
         self._forget_quiet()
+        if not self._reporting:
+            gone = take(gone, (gone["tcp_flags"] | gone["reply_tcp_flags"]) & (FIN | RST) != 0)
         return last_rows(gone)
 
     def _rest(self, slots: Column) -> None:
