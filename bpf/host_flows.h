@@ -61,6 +61,14 @@ static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
 	return (d->new_record ? d->first : tm_begins(d, r->before)) - (tm_role(d, r) ? TM_TIE_S : 0);
 }
 
+/* Whether a delta without a handshake is sent by a TCP service of this host: of a connection that was there before us.
+ * Only what goes out counts, since strangers choose the ports of what comes in. */
+static int tm_serves(const struct tm_row *d, const struct tm_flow_rules *r)
+{
+	return d->proto == TM_PROTO_TCP && d->direction && r->service[d->sport] & TM_LISTENS &&
+	       !(r->service[d->dport] & TM_LISTENS);
+}
+
 static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *side, __u32 n,
 			const struct tm_flow_rules *r)
 {
@@ -69,7 +77,8 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 
 	memset(g, 0, sizeof(*g));
 	for (i = 0; i < n; i++) {
-		int role = tm_role(&d[i], r), ours = r->service[d[i].sport], theirs = r->service[d[i].dport];
+		int role = tm_role(&d[i], r), ours = r->service[d[i].sport] & TM_WELL_KNOWN;
+		int theirs = r->service[d[i].dport] & TM_WELL_KNOWN;
 		int served = ours != theirs ? ours : !r->in_order && d[i].sport < d[i].dport;
 		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
 		double known = tm_begins(&d[i], r->before);
@@ -82,7 +91,7 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 			g->lead = &d[i];
 			g->lead_known = known;
 			g->sure = !!role;
-			g->lead_answers = role == 2;
+			g->lead_answers = role == 2 || (!role && tm_serves(&d[i], r));
 			g->side = side[i] ^ g->lead_answers;
 		}
 		if (!i || known < g->first_seen)

@@ -37,12 +37,15 @@ struct tm_state {
 	__u8 side, sure, closed;
 } __attribute__((packed));
 
+#define TM_WELL_KNOWN 1 /* a service's port */
+#define TM_LISTENS 2	/* this host accepts TCP connections on it */
+
 /* Tables of the Python side, and its timeouts. */
 struct tm_flow_rules {
 	const __u64 *key;    /* [1 + TM_KEY_WORDS][2] */
 	const __s16 *mate;   /* [256][TM_TYPE_UNKNOWN + 1]: of an ICMP type, -1: none */
 	const __u8 *reply;   /* [256][TM_TYPE_UNKNOWN + 1]: an ICMP type is an answer */
-	const __u8 *service; /* [65536]: a port is a well-known service's */
+	const __u8 *service; /* [65536]: of a port, the two above */
 	double idle, active; /* timeouts */
 	double linger;	     /* after a close */
 	double established, answered;

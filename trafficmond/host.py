@@ -12,11 +12,13 @@ from trafficmond.config.settings import Settings
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import here, own_addresses
+from trafficmond.datapath.waiting import waiting
 from trafficmond.errors import DatapathError
 from trafficmond.exposure import Exposure
 from trafficmond.flows.names import Names
 from trafficmond.pipeline import Pipeline
 from trafficmond.protected import Protected
+from trafficmond.protocols import TCP
 from trafficmond.rulebook import Rulebook
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
@@ -58,6 +60,9 @@ class Host:
         gone = self._attach()
         self.refresh_names()
         self._update_own_addresses()
+        with contextlib.suppress(OSError):  # the kernel cannot list them
+            listening = waiting()
+            self._pipeline.table.listening(listening["port"][listening["proto"] == TCP])
         self._exposure.check()
         return gone
 

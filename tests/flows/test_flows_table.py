@@ -150,6 +150,27 @@ def test_a_later_syn_turns_a_guess_round_and_keeps_the_counts(table: FlowTable, 
     assert (report["dport"], report["packets"], report["reply_packets"]) == (443, 1, 4)
 
 
+@pytest.mark.parametrize(
+    ("sport", "dport", "direction", "turned"),
+    [(22, 40000, 1, True), (22, 40000, 0, False), (40000, 22, 1, False), (22, 2222, 1, False), (23, 40000, 1, False)],
+    ids=["our service", "a stranger's", "our client", "both are services", "no service"],
+)
+def test_who_is_served_here_began_what_was_there_before_us(
+    table: FlowTable, deltas: Deltas, sport: int, dport: int, direction: int, turned: bool
+) -> None:
+    table.listening(np.array([22, 2222], np.uint16))
+    mine = {"sport": sport, "dport": dport, "direction": direction, "tcp_flags": 0x18, "first_flags": 0x18}
+    theirs = {
+        **{"src": "198.51.100.2", "dst": "192.0.2.1", "sport": dport, "dport": sport},
+        **{"direction": 1 - direction, "tcp_flags": 0x10, "first_flags": 0x10},
+    }
+    for row in ({**mine, "first": 10.0, "packets": 2}, {**theirs, "first": 10.5, "packets": 3}):
+        (flow,) = table.update(deltas(row), 11.0)
+    assert bool(flow["sport"] == dport) is turned
+    assert (flow["packets"], flow["reply_packets"]) == ((3, 2) if turned else (2, 3))
+    assert flow["direction"] == direction ^ turned
+
+
 def test_a_sure_initiator_stays(table: FlowTable, deltas: Deltas) -> None:
     table.update(deltas({**THERE, "first_flags": SYN}), 101.0)
     (flow,) = table.update(deltas({**BACK, "first_flags": SYN, "first": 101.5, "last": 101.5}), 102.0)

@@ -120,3 +120,26 @@ def test_a_big_ping_is_one_flow() -> None:
         )
         daemon.wait(lambda: sum(row[2] + row[3] for row in daemon.sql(query)) == 18, "all packets", 20)
         assert daemon.sql(query) == [(lab.links[0].outside_ip, 8, 9, 9)]
+
+
+@pytest.mark.parametrize("port", [22, 42345])
+def test_who_began_a_connection_that_was_there_before(port: int) -> None:
+    """The service speaks first when the daemon begins to look, as sshd does over the session that starts it."""
+    with Lab() as lab, contextlib.ExitStack() as stack:
+        address = (lab.links[0].host_ip, port)
+        with lab.host.entered():
+            listener = stack.enter_context(socket.create_server(address))
+        with lab.outside.entered():
+            caller = stack.enter_context(socket.create_connection(address))
+        peer = stack.enter_context(listener.accept()[0])
+        daemon = stack.enter_context(Daemon(lab, SETTINGS))
+        lab.outside.ip(f"route add blackhole {address[0]}/32")  # the answer takes its time
+        peer.sendall(GREETING)
+        daemon.wait_status(lambda s: s["flows"], "the first packet of the service")
+        lab.outside.ip(f"route del blackhole {address[0]}/32")
+        assert caller.recv(100) == GREETING
+        caller.sendall(b"x")
+        assert peer.recv(100)
+        query = "SELECT src_port, dst_port, direction FROM flows WHERE protocol = 'TCP'"
+        daemon.wait(lambda: daemon.sql(query), "its rows")
+        assert set(daemon.sql(query)) == {(caller.getsockname()[1], port, "ingress")}

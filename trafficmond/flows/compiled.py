@@ -24,7 +24,8 @@ PLACES = tuple(folder / _NAME for folder in compiled.FOLDERS)
 Signatures = dict[str, tuple[Any, list[Any]]]
 
 _POINTER, _U32, _U64, _DOUBLE = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64, ctypes.c_double
-_TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY, KNOWN))
+_TABLES = tuple(np.ascontiguousarray(table) for table in (MATE, REPLY))
+_LISTENS = 2  # TM_LISTENS
 
 
 class _Rules(ctypes.Structure):
@@ -274,13 +275,18 @@ class Loops:
     def __init__(self, keys: Column, idle_s: float, active_s: float, *, in_order: bool) -> None:
         self._library = library()
         self._keys = keys
-        mate, reply, known = (table.ctypes.data for table in _TABLES)
+        mate, reply = (table.ctypes.data for table in _TABLES)
+        self._ports = KNOWN.astype(np.uint8)
         times = (idle_s, active_s, CLOSE_LINGER_S, ESTABLISHED_S, ANSWERED_S, 0.0)
-        self._rules = _Rules(keys.ctypes.data, mate, reply, known, *times, in_order, 0)
+        self._rules = _Rules(keys.ctypes.data, mate, reply, self._ports.ctypes.data, *times, in_order, 0)
         self._address = ctypes.addressof(self._rules)
 
     def configure(self, idle_s: float, active_s: float) -> None:
         self._rules.idle, self._rules.active = idle_s, active_s
+
+    def listening(self, ports: Column) -> None:
+        """This host accepts TCP connections on these ports."""
+        self._ports[ports] |= _LISTENS
 
     def rules(self, before: float) -> int:
         """The address of struct tm_flow_rules, for deltas after a reading at `before`."""

@@ -73,6 +73,10 @@ class FlowTable:
         self._ids = np.empty(len(self._rows), np.uint64)  # sorted
         self._slots = np.empty(len(self._rows), np.uint32)  # the row of each id
 
+    def listening(self, ports: Column) -> None:
+        """This host accepts TCP connections on these ports: so others began those that were there before it watched."""
+        self._loops.listening(ports)
+
     def __len__(self) -> int:
         return self._count
 
