@@ -46,14 +46,16 @@ def _lack_of_room(error: BaseException | None) -> str:
 
 
 def _run(flags: Flags) -> int:
-    if flags.detach or flags.test:
+    if flags.test:
         from trafficmond.detect.registry import settings_classes
 
-        settings = load_settings(None, flags, detectors=settings_classes())
-        return _detach(settings, flags) if flags.detach else _test(settings)
-    from trafficmond.start import run
+        return _test(load_settings(None, flags, detectors=settings_classes()))
+    from trafficmond.start import run, valid
 
-    run(SettingsFile(None, flags), flags)
+    file = SettingsFile(None, flags)
+    if flags.detach:
+        return _detach(valid(file, flags)[0], flags)
+    run(file, flags)
     return 0
 
 

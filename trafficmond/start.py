@@ -19,11 +19,11 @@ def run(file: SettingsFile, flags: Flags) -> None:
     os.umask(0o027)
     heap.keep_large_apart()
     heap.share()
-    own = file.own() or _valid(file, flags)[0]
+    own = file.own() or valid(file, flags)[0]
     with closing(open_socket(own.control_socket)) as listener, ExitStack() as stack:
         loading = stack.enter_context(begun(part_options.options(own)))
         with heap.uncollected():
-            settings, wrong = _valid(file, flags)
+            settings, wrong = valid(file, flags)
             if wrong and part_options.options(settings) != part_options.options(own):
                 stack.close()
                 loading = stack.enter_context(begun(part_options.options(settings)))
@@ -31,7 +31,7 @@ def run(file: SettingsFile, flags: Flags) -> None:
         live(settings, flags, listener, loading, wrong)
 
 
-def _valid(file: SettingsFile, flags: Flags) -> tuple[Settings, ConfigError | None]:
+def valid(file: SettingsFile, flags: Flags) -> tuple[Settings, ConfigError | None]:
     """All settings; if the file has mistakes, those that were in force last, and the mistakes. Raises ConfigError if
     none are known."""
     try:

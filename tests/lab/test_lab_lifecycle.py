@@ -348,6 +348,7 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
     with Daemon(lab, 'on_stop = "keep"\n' + SETTINGS) as daemon:
         daemon.stop()
         assert attached(lab), 'on_stop = "keep" keeps the program attached'
+        daemon.config.write_text(daemon.config.read_text() + "[flows\n")  # mistakes do not keep it in the kernel
         done = lab.host.run(
             "env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "trafficmond", "-c", daemon.config, "--detach"
         )
@@ -356,6 +357,7 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
         asked = daemon.control("status", check=False)
         assert asked.returncode == 3
         assert "start the daemon: sudo systemctl start trafficmond" in asked.stderr
+        daemon.configure(SETTINGS)
         daemon.start()
         assert attached(lab)
 
