@@ -11,11 +11,13 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from trafficmond import files
 from trafficmond.errors import TrafficmonError
-from trafficmond.policy.entries import Entry, difference, entries, placed, replayed, without
+from trafficmond.policy.entries import SOURCE, Entry, difference, entries, placed, replayed, without
 from trafficmond.policy.load import Policy
 from trafficmond.store.records import AuditEntry
 
@@ -41,6 +43,14 @@ class Recorded:
     removed: list[Entry] = field(default_factory=list)
     added: list[Entry] = field(default_factory=list)
     pid: int = 0
+
+
+_PLAIN = Recorded(0, 0.0, "", "", "")
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("cidr", "allowlist", "ports", "country", "asn"), list),
+    **dict.fromkeys(("expires", "burst"), int | float),
+    **dict.fromkeys(("force", "shadow"), bool),
+}  # of an entry; others are texts
 
 
 class History:
@@ -173,8 +183,11 @@ class History:
     def _read(self) -> tuple[Entry, list[Recorded]]:
         """The first line and the changes; an incomplete last line is left out."""
         lines = files.read(self._path).decode("ascii").split("\n")
-        first = json.loads(lines[0])
-        return first, [Recorded(**json.loads(line)) for line in lines[1:-1]]
+        first, recorded = json.loads(lines[0]), [Recorded(**json.loads(line)) for line in lines[1:-1]]
+        every = chain(first["rules"], *((*each.removed, *each.added) for each in recorded))
+        if not all(map(_is_sound, recorded)) or not all(map(_is_entry, every)):
+            raise ValueError("it was damaged, or changed by another program")
+        return first, recorded
 
     @staticmethod
     def _together(recorded: list[Recorded]) -> Iterator[Recorded]:
@@ -194,3 +207,20 @@ class History:
 
 def _placed(found: list[Entry], tried: Places | None) -> list[Entry]:
     return [placed(each, *tried) for each in found] if tried else found
+
+
+def _is_sound(recorded: Recorded) -> bool:
+    """Whether a change has values of the right types."""
+    return all(type(getattr(recorded, name)) is type(getattr(_PLAIN, name)) for name in Recorded.__slots__)
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether an entry has values of the right types, and a source."""
+    if not isinstance(entry, dict) or not isinstance(entry.get(SOURCE), str):
+        return False
+    for key, value in entry.items():
+        if not isinstance(value, _TYPES.get(key, str)):
+            return False
+        if isinstance(value, list) and not (value and all(isinstance(each, str) or key == "asn" for each in value)):
+            return False
+    return True

@@ -347,3 +347,35 @@ def test_lists_the_allowlist_and_the_default_are_reported_as_the_settings_have_t
             assert len(await ask.changes()) == 1, "what a list holds is its own business"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('"label": "attic"', '"label": 1e400'),
+        ('"203.0.113.1"', "7"),
+        ('"ports": ["tcp/22"]', '"ports": "tcp/22"'),
+        ('["tcp/22"]', "[]"),
+        ('"source": "runtime"', '"sauce": "runtime"'),
+        ('"number": 1', '"number": "1"'),
+        ('"removed": []', '"removed": [null]'),
+    ],
+)
+def test_a_history_with_values_of_another_type_is_set_aside(tmp_path: Path, right: str, wrong: str) -> None:
+    async def first() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="203.0.113.1", action="drop", label="attic", ports=["tcp/22"])
+
+    async def then() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            assert await ask.changes() == []
+
+    asyncio.run(first())
+    path = next(tmp_path.rglob("rules-history.jsonl"))
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong))
+    asyncio.run(then())
+    assert path.with_name(path.name + ".broken").exists()

@@ -42,7 +42,7 @@ class _Work:
         """Notes why a rule cannot be changed, and continues with the others."""
         try:
             yield
-        except (TrafficmonError, OSError) as error:
+        except (TrafficmonError, OSError, ValueError) as error:  # ValueError: a prefix that is none
             self.notes.append(f"{_in_words(entry)}: {error}")
 
 
@@ -202,5 +202,4 @@ def _place(entry: Entry) -> tuple[object, ...]:
 
 def _in_words(entry: Entry) -> str:
     words = [entry.get("action", ""), ", ".join(entry.get("ports", ())), entry.get("label", "")]
-    cidrs = [shown(str(networks.parse(each))) for each in entry.get("cidr", ())]
-    return " ".join(filter(None, [cidrs[0] if cidrs else "", *words]))
+    return " ".join(filter(None, [*entry.get("cidr", ())[:1], *words]))
