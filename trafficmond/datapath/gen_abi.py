@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,22 @@ import numpy as np
 STRUCTS: dict[str, np.dtype[np.void]] = {}
 
 
-def _struct(struct: str, size: int, **fields: tuple[int, Any]) -> np.dtype[np.void]:
-    """The dtype of a struct of so many bytes, which STRUCTS has too; each field is its offset and its format."""
-    offsets, formats = zip(*fields.values(), strict=True)
-    STRUCTS[struct] = np.dtype({"names": list(fields), "formats": formats, "offsets": offsets, "itemsize": size})
-    return STRUCTS[struct]
+def _struct(struct: str, size: int, *fields: str) -> np.dtype[np.void]:
+    """The dtype of a struct of so many bytes, which STRUCTS has too. A field is its name, its offset, its format or
+    struct, and of an array the length."""
+    names, offsets, kinds = zip(*(field.split() for field in ",".join(fields).split(",")), strict=True)
+    formats: list[Any] = []
+    for base, _, count in (kind.partition(":") for kind in kinds):
+        of = STRUCTS.get(base, base)
+        formats.append((of, (int(count),)) if count else of)
+    made = {"names": names, "formats": formats, "offsets": list(map(int, offsets)), "itemsize": size}
+    return STRUCTS.setdefault(struct, np.dtype(made))  # type: ignore[call-overload]
 
 
 '''
 # A #define whose value is a number, or sums and products of numbers and earlier names.
 _DEFINE = re.compile(r"^#define (TM_[A-Z0-9_]+) ([0-9a-fA-Fxu+*() A-Z_]+?)\s*(?:/\*.*)?$", re.MULTILINE)
+_WIDTH = 110
 _STRUCT = re.compile(r"^struct (tm_[a-z_]+) {", re.MULTILINE)
 _ENUMERATOR = re.compile(r"^\t(TM_[A-Z0-9_]+) = (\d+),", re.MULTILINE)
 
@@ -59,13 +66,11 @@ def render(clang: Sequence[str], header: Path) -> str:
     lines.append("\n")
     for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
-        placed = (f"{field}=({offset}, {_format(dtype, structs)})" for field, (dtype, offset, *_) in fields.items())
-        lines.append(f'{_python(name)} = _struct("{name}", {structs[name].itemsize}, {", ".join(placed)})\n')
+        placed = (f"{field}~{at}~{_format(dtype, structs)}" for field, (dtype, at, *_) in fields.items())
+        parts = (f'"{part.rstrip(",")}"'.replace("~", " ") for part in textwrap.wrap(", ".join(placed), _WIDTH))
+        given = ", ".join([f'"{name}"', str(structs[name].itemsize), *parts])
+        lines.append(f"{name.removeprefix('tm_').upper()} = _struct({given})\n")
     return "".join(lines)
-
-
-def _python(name: str) -> str:
-    return name.removeprefix("tm_").upper()
 
 
 def _layouts(clang: Sequence[str], header: Path, names: Sequence[str]) -> dict[str, np.dtype[np.void]]:
@@ -83,13 +88,13 @@ def _number(text: str) -> str:
 
 
 def _format(dtype: np.dtype[Any], structs: Mapping[str, np.dtype[np.void]]) -> str:
-    """The expression for a dtype in the generated text."""
+    """A dtype in the generated text."""
     if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return f"({_format(base, structs)}, {shape})"
+        base, (count,) = dtype.subdtype
+        return f"{_format(base, structs)}:{count}"
     if dtype.names:
-        return next(_python(name) for name, struct in structs.items() if struct == dtype)
-    return f'"{dtype.str}"'
+        return next(name for name, struct in structs.items() if struct == dtype)
+    return dtype.str
 
 
 if __name__ == "__main__":
