@@ -59,7 +59,10 @@ class Host:
         """Attaches to the interfaces that the settings select and logs changes. Returns texts on those detached."""
         gone = self._attach()
         self.refresh_names()
-        self._update_own_addresses()
+        with contextlib.suppress(DatapathError):  # the addresses stay as they were
+            ours = (*own_addresses(), *self._settings.networks)
+            self._pipeline.engine.ours.set(networks.known(text) for text in ours)
+            self._pipeline.units.live_at(networks.known(text) for text in here())
         with contextlib.suppress(OSError):  # the kernel cannot list them
             listening = waiting()
             self._pipeline.table.listening(listening["port"][listening["proto"] == TCP])
@@ -83,13 +86,6 @@ class Host:
             self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
         self._idle = not datapath.attached
         return [change.text for change in changes if change.kind == attachments.DETACHED]
-
-    def _update_own_addresses(self) -> None:
-        """Updates the addresses and networks of this host for detectors and units, if they can be read."""
-        with contextlib.suppress(DatapathError):
-            ours = (*own_addresses(), *self._settings.networks)
-            self._pipeline.engine.ours.set(networks.known(text) for text in ours)
-            self._pipeline.units.live_at(networks.known(text) for text in here())
 
     def check_pins(self) -> None:
         """Logs, once, that the pins have been removed."""

@@ -118,7 +118,10 @@ class Processes:
         opened = np.flatnonzero(attempts(rows))
         if len(opened):
             notes[opened], late[opened] = _latest([source.sent(both_ends(take(rows, opened)))], until[opened])
-        rest = np.flatnonzero((notes["pid"] == 0) & ~late & ~_began_by_attempt(rows))
+        # Nothing waits where records began with a SYN of ours.
+        rest = np.flatnonzero(
+            (notes["pid"] == 0) & ~late & ~(attempts(rows) & (rows["first_flags"] & np.uint8(SYN) != 0))
+        )
         if len(rest):
             of = take(rows, rest)
             found = [_each(source.waiting, ends) for ends in _local(of, "src")]
@@ -161,12 +164,6 @@ def _process(note: np.void) -> Process:
     """The process of a note. Terminal control characters in its command are made visible."""
     text = note["name"].decode("utf-8", "backslashreplace")
     return Process(int(note["pid"]), text if text.isprintable() else ascii(text)[1:-1])
-
-
-def _began_by_attempt(rows: Batch) -> Column:
-    """A mask of records that began with a SYN of ours: nothing waits there."""
-    syn: Column = attempts(rows) & (rows["first_flags"] & np.uint8(SYN) != 0)
-    return syn
 
 
 def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:

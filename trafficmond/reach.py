@@ -71,7 +71,7 @@ def services(listeners: Iterable[Listener]) -> str:
         ports = by_name.setdefault(each.name or port, [])
         if port not in ports:
             ports.append(port)
-    return listed([_with_ports(name, ports) for name, ports in by_name.items()], _NAMED)
+    return listed([_on(name, ports) for name, ports in by_name.items()], _NAMED)
 
 
 def listed(texts: Sequence[str], most: int, more: int = 0) -> str:
@@ -80,10 +80,8 @@ def listed(texts: Sequence[str], most: int, more: int = 0) -> str:
     return ", ".join(texts[:most]) + (f" and {more:,} more" if more else "")
 
 
-def _with_ports(name: str, ports: Sequence[str]) -> str:
-    if ports == [name]:
-        return name
-    return f"{name} on {' and '.join(ports)}"
+def _on(name: str, ports: Sequence[str]) -> str:
+    return name if ports == [name] else f"{name} on {' and '.join(ports)}"
 
 
 def _sources(admitted: Admission, family: int) -> list[str]:

@@ -66,10 +66,6 @@ class Rulebook(Tryouts):
         """The databases of countries and autonomous systems."""
         return self._sources.databases.atlas
 
-    def watching_since(self) -> Mapping[int, float]:
-        """The time when each rule in shadow (its id, 0: the default) came in force, or this daemon started; epoch s."""
-        return self.standing.maker.watching
-
     def pairs(self) -> Mapping[int, Pair]:
         """The pairs of a shadow rule and the deciding rule, by their number in verdict words."""
         return self.standing.maker.pairs.known()

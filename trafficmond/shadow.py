@@ -59,7 +59,7 @@ def shadows(parts: Parts) -> list[dict[str, object]]:
         watching.append((0, str(Reason.DEFAULT), str(Reason.DEFAULT), policy.default_shadow))
     if not watching:
         return []
-    counted, since = sums_of(parts), parts.rulebook.watching_since()
+    counted, since = sums_of(parts), parts.rulebook.standing.maker.watching
     watching.sort(key=lambda each: -counted.would_drop.get(each[0], (0, 0))[0])
     rows: list[dict[str, object]] = []
     for number, name, kind, action in watching[:_MOST_SHOWN]:

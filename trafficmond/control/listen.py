@@ -69,7 +69,11 @@ def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> 
         _clear_stale(path)
         sock.bind(str(path))
         # Nobody can connect before listen(), so the mode is set in time.
-        _hand_to_group(path)
+        if (gid := peers.group_id(peers.READ_GROUP)) is not None:
+            try:
+                os.chown(path, -1, gid)
+            except OSError as error:
+                log.warning("cannot give %s to group %s: %s", path, peers.READ_GROUP, error.strerror)
         path.chmod(0o660)
         sock.listen(_BACKLOG)
         return Listener(sock, path)
@@ -109,13 +113,3 @@ def _in_use(path: Path, by: str) -> ControlError:
     return ControlError(
         f"{path}: socket already in use{by}", hint="stop the other daemon, or give this one another control_socket"
     )
-
-
-def _hand_to_group(path: Path) -> None:
-    gid = peers.group_id(peers.READ_GROUP)
-    if gid is None:
-        return
-    try:
-        os.chown(path, -1, gid)
-    except OSError as error:
-        log.warning("cannot give %s to group %s: %s", path, peers.READ_GROUP, error.strerror)

@@ -47,15 +47,12 @@ def peer_of(sock: socket.socket) -> Peer:
     """The credentials of the process that connected. Raises OSError."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     caller = Caller(uid, gid, pid, user_name(uid), login_of(pid))
-    return Peer(caller, frozenset([gid, *_supplementary(sock, caller)]))
-
-
-def _supplementary(sock: socket.socket, caller: Caller) -> Sequence[int]:
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GETSOCKOPT_MOST)
+        groups: Sequence[int] = struct.unpack(f"{len(raw) // 4}I", raw)
     except OSError:  # too many groups for the buffer, or an old kernel
-        return os.getgrouplist(caller.user, caller.gid)
-    return struct.unpack(f"{len(raw) // 4}I", raw)
+        groups = os.getgrouplist(caller.user, gid)
+    return Peer(caller, frozenset([gid, *groups]))
 
 
 def login_of(pid: int, proc: Path = _PROC) -> str | None:

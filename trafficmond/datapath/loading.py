@@ -53,7 +53,10 @@ class Load:
         self.sizes = sizes(options)
         with ExitStack() as stack:
             self.pins = stack.enter_context(closing(Pins(options.pin_dir, self.sizes)))
-            with _closed(self.pins.maps()) as kept:
+            with ExitStack() as kept_open:
+                kept = self.pins.maps()
+                for fd in kept.values():
+                    kept_open.callback(os.close, fd)
                 self.loaded = stack.enter_context(closing(_load_with_owners(options, self.sizes, kept)))
             self._opened = stack.pop_all()
 
@@ -118,18 +121,5 @@ def _load_over(options: Options, sizes: Sizes, kept: dict[str, int]) -> Loaded:
 def _kept_seed(kept: dict[str, int]) -> int | None:
     if "tm_config" not in kept:
         return None
-    config = Mapped(kept["tm_config"], abi.CONFIG, 1)
-    try:
+    with closing(Mapped(kept["tm_config"], abi.CONFIG, 1)) as config:
         return int(config.array["seed"][0])
-    finally:
-        config.close()
-
-
-@contextmanager
-def _closed(fds: dict[str, int]) -> Iterator[dict[str, int]]:
-    """A context with descriptors, closed at the end."""
-    try:
-        yield fds
-    finally:
-        for fd in fds.values():
-            os.close(fd)

@@ -3,8 +3,6 @@ totals are carried over."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from trafficmond import abi, npt
@@ -26,7 +24,6 @@ UNREADABLE = (
 
 
 CARRIED_SLOT = abi.MAX_INTERFACES - 1  # of the totals: no interface gets it, so the kernel never writes there
-_UNITS = ("packets", "bytes")
 
 
 class Predecessors:
@@ -54,19 +51,15 @@ class Predecessors:
         found = [ledger.read() for ledger, _ in self._old]
         self._readings -= 1
         if not self._readings:
-            for ledger, totals in self._old:
-                self._carry(totals.array, ledger)
+            for ledger, totals in self._old:  # everything in their flows counts as evicted, having left the cache
+                carried, cached, recovered = self._carried, ledger.in_cache(), ledger.recovered()
+                words(carried)[:] += words(totals.array).sum(axis=0)
+                for unit in ("packets", "bytes"):
+                    carried["unattributed"][unit] -= getattr(recovered, unit)
+                    carried["evicted"][unit] += getattr(cached, unit) + getattr(recovered, unit)
             self.close()
             self._pins.remove_others()
         return found
-
-    def _carry(self, totals: npt.NDArray[Any], ledger: Ledger) -> None:
-        """Adds their totals. Everything in their flows counts as evicted, since it has left the cache."""
-        carried, cached, recovered = self._carried, ledger.in_cache(), ledger.recovered()
-        words(carried)[:] += words(totals).sum(axis=0)
-        for unit in _UNITS:
-            carried["unattributed"][unit] -= getattr(recovered, unit)
-            carried["evicted"][unit] += getattr(cached, unit) + getattr(recovered, unit)
 
     def close(self) -> None:
         """Unmaps the remaining ledgers."""

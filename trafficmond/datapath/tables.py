@@ -49,10 +49,11 @@ class _Staged:
             raise DatapathError(f"no memory for a table of {words.nbytes >> 20} MiB: {error.strerror}") from error
         try:
             live = Mapped(fd, np.dtype(np.uint32), mapped * abi.PAGE_WORDS).array
-            if emptied:
-                _move(words, live)
-            else:
-                live[: len(words)] = words
+            while emptied and len(words):
+                first = max(len(words) - _MOVED_WORDS, 0)
+                live[first : len(words)] = words[first:]
+                words.resize(first, refcheck=False)
+            live[: len(words)] = words
         except OSError as error:
             os.close(fd)
             raise DatapathError(f"the kernel refused the verdict table: {error.strerror}") from error
@@ -61,13 +62,6 @@ class _Staged:
     def close(self) -> None:
         """Closes the map; memory in use by the kernel or this process stays."""
         os.close(self.fd)
-
-
-def _move(words: npt.NDArray[np.uint32], live: npt.NDArray[np.uint32]) -> None:
-    while len(words):
-        first = max(len(words) - _MOVED_WORDS, 0)
-        live[first : len(words)] = words[first:]
-        words.resize(first, refcheck=False)
 
 
 class Tables:

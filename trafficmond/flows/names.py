@@ -55,9 +55,5 @@ class Names:
         """The owner; the number of a cgroup that has no name."""
         return self.owners.get(number) or (Owner(f"cgroup {cgroup_of(number)}") if number else UNKNOWN)
 
-    @property
-    def tell_processes(self) -> bool:
-        return any(owner.pid is not None for owner in self.owners.values())
-
 
 NO_NAMES = Names()

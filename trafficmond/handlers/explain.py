@@ -37,7 +37,8 @@ class Explain(Handler):
         asked = _service(service) if service else ()
         in_force = parts.rulebook.in_force
         assert in_force is not None
-        atlas = parts.rulebook.atlas
+        atlas, units = parts.rulebook.atlas, parts.pipeline.units
+        port = _port(asked) if units.on and way is Direction.INGRESS else None
         decisions = explain(in_force.policy, host, way, time.time(), asked)
         rows = [_decision(each, atlas) for each in decisions]
         if way is Direction.INGRESS:
@@ -57,22 +58,12 @@ class Explain(Handler):
             "threats": placed(atlas, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
             "advice": _advice(winner, host),
             "service": services.text(asked)[0] if asked else None,
-            "listeners": self._listeners(asked) if way is Direction.INGRESS else None,
-            "processes": self._processes(asked) if way is Direction.INGRESS else None,
+            "listeners": units.listeners(*port) if port else None,
+            "processes": [{"process": each.name, "pid": each.pid} for each in units.listening_processes(*port)]
+            if port and units.processes.on
+            else None,
             **place_of(atlas, host),
         }
-
-    def _listeners(self, asked: Places) -> list[str] | None:
-        """The units that listen for the service; None if the question has no service, or it has no ports."""
-        port, units = _port(asked), self._parts.pipeline.units
-        return units.listeners(*port) if port and units.on else None
-
-    def _processes(self, asked: Places) -> list[Row] | None:
-        """The same for processes, as far as they are known; None also if processes are not recorded."""
-        port, units = _port(asked), self._parts.pipeline.units
-        if not (port and units.on and units.processes.on):
-            return None
-        return [{"process": each.name, "pid": each.pid} for each in units.listening_processes(*port)]
 
 
 def _port(asked: Places) -> tuple[int, int] | None:

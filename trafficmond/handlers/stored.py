@@ -33,12 +33,6 @@ class Stored:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def _settled(self) -> None:
-        """Waits until threats and audit entries given to the store are written, unless the store fails."""
-        if self._parts.store.status().state == "ok":
-            with contextlib.suppress(TimeoutError, StoreError):
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._parts.store.settled())), _SETTLE_S)
-
     async def read(self, work: Callable[[Reader], T]) -> T:
         """Calls `work` with a reader of flows.db, in a thread for queries. Raises Busy."""
         with self._parts.questions.turn():
@@ -67,7 +61,10 @@ class Stored:
     ) -> list[Row]:
         """The latest threats that match the conditions (SQL) and for which `wanted` is true; open ones in their current
         state."""
-        await self._settled()
+        store = self._parts.store
+        with contextlib.suppress(TimeoutError, StoreError):  # what was given to a store that works is written first
+            if store.status().state == "ok":
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(store.settled())), _SETTLE_S)
         why_not = self._parts.responder.why_not
         live = {
             threat.id: {**threat_row(threat, ""), "not_banned": why_not(threat) or None}

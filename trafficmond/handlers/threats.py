@@ -11,7 +11,6 @@ from trafficmond.detect.registry import settings_classes
 from trafficmond.handlers.handler import Handler, parse_network, parsed
 from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
-from trafficmond.networks import Network
 from trafficmond.store.query import question
 from trafficmond.store.sql import literal
 
@@ -39,7 +38,8 @@ class Threats(Handler):
         def wanted(row: Row) -> bool:
             if Severity.parse(row["severity"]) < least or (open_only and row["state"] == "closed"):
                 return False
-            return network is None or _touches(row, network)
+            ends = filter(None, (row["src_ip"], row["dst_ip"]))
+            return network is None or any(networks.known(end).overlaps(network) for end in ends)
 
         conditions = [] if since is None else [f"last_seen >= {literal(since)}"]
         if detector:
@@ -90,12 +90,3 @@ class Threats(Handler):
                 return [f"banned {row['after']}; that ban has ended" for row in done]
         why = threat.get("not_banned") or self._parts.responder.why_not(Threat.of(threat))
         return [f"not banned: {why}"] if why else []
-
-
-def _touches(row: Row, network: Network) -> bool:
-    for side in (row["src_ip"], row["dst_ip"]):
-        if side is not None:
-            other = networks.known(side)
-            if other.version == network.version and other.overlaps(network):
-                return True
-    return False

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         "--state-dir",
         type=Path,
         metavar="DIR",
-        default=_usual_folder(),
+        default=Path(os.environ.get("STATE_DIRECTORY") or STATE_DIR),
         help="the file for messages that were sent or are waiting",
     )
     found.add_argument("-t", "--test", action="store_true", help="check the settings, list every mistake, and exit")
@@ -57,10 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trafficmon-notify: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
-
-
-def _usual_folder() -> Path:
-    return Path(os.environ.get("STATE_DIRECTORY") or STATE_DIR)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.notifier.command import Command, Undelivered
 from trafficmond.notifier.message import Message
-from trafficmond.notifier.settings import Settings, Target
+from trafficmond.notifier.settings import Settings
 from trafficmond.urls import hidden
 
 _ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
@@ -63,16 +63,12 @@ def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None
     for index, (name, target) in enumerate(settings.named()):
         try:
-            found[name] = _outlet(target, module)
+            found[name] = Command(target.command) if target.command else Apprise(target.url, module)
         except ValueError as error:
             mistakes.append(Mistake(where, f"target[{index}].url: {error}"))
     if mistakes:
         raise ConfigError(mistakes, hint="the services and how they are written: man apprise, or apprise's wiki")
     return found
-
-
-def _outlet(target: Target, module: Any) -> Outlet:
-    return Command(target.command) if target.command else Apprise(target.url, module)
 
 
 def _load_apprise(where: str) -> Any:

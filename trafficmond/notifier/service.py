@@ -54,21 +54,17 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
     threading.Thread(target=heed_daemon, name="daemon", daemon=True).start()
     os.read(asked_to_end, 1)
     manager.stopping()
-    _finish(senders)
+    for sender in senders:
+        sender.end()
+    deadline = time.monotonic() + _FINISH_S
+    for sender in senders:
+        sender.join(max(deadline - time.monotonic(), 0.0))
     if broken:
         raise TrafficmonError(str(broken[0])) from broken[0]
 
 
 def host_name() -> str:
     return socket.gethostname()
-
-
-def _finish(senders: list[Sender]) -> None:
-    for sender in senders:
-        sender.end()
-    deadline = time.monotonic() + _FINISH_S
-    for sender in senders:
-        sender.join(max(deadline - time.monotonic(), 0.0))
 
 
 def _signals() -> int:

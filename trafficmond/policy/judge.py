@@ -7,7 +7,7 @@ other side answered. Not in records: rates (a limit is a verdict of its own here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -24,7 +24,7 @@ from trafficmond.verdict import action_of, reason_of, rule_of, verdict_word
 
 _DHCP_CLIENT = {False: 68, True: 546}
 _PATH_ERRORS = {ICMP: (3, 11, 12), ICMPV6: (1, 2, 3, 4)}
-_ECHO = {ICMP: 8, ICMPV6: 128}
+_ECHO = {ICMP: (8,), ICMPV6: (128,)}
 _ANSWER_TYPE = {ICMP: {8: 0, 13: 14, 15: 16, 17: 18}, ICMPV6: {128: 129, 133: 134, 135: 136}}
 _NEIGHBOURS = (133, 134, 135, 136, 137, 141, 142, 148, 149)
 _GROUPS = (130, 131, 132, 143, 151, 152, 153)  # only from link-local addresses
@@ -113,7 +113,7 @@ class Judge:
             return word
         some = rows.take(at)
         heard = some.asked if not begins else some.answered  # this host sent packets
-        known = np.isin(some.protocol, (TCP, UDP, SCTP)) | _is_echo(some)
+        known = np.isin(some.protocol, (TCP, UDP, SCTP)) | _is_any_type(some, _ECHO)
         if begins:  # the peer began, or the initiator is unknown
             known = (some.protocol == TCP) & (some.flags & SYN == 0)
             reply = known & heard & (action_of(out[at]) != Action.DROP)
@@ -155,11 +155,7 @@ def asks_for(rows: Conversations, *, begins: bool = True) -> U32:
     return what.astype(np.uint32)
 
 
-def _is_echo(rows: Conversations) -> Bool:
-    return _is_any_type(rows, {number: (kind,) for number, kind in _ECHO.items()})
-
-
-def _is_any_type(rows: Conversations, types: dict[int, tuple[int, ...]]) -> Bool:
+def _is_any_type(rows: Conversations, types: Mapping[int, tuple[int, ...]]) -> Bool:
     found = np.zeros(len(rows), np.bool_)
     for number, kinds in types.items():
         found |= (rows.protocol == number) & np.isin(rows.near, kinds)

@@ -200,7 +200,7 @@ class Builder:
 
     def _add_chunks(self, plane: Boundaries, nodes: _Nodes, shift: int) -> U32:
         """Reserves a chunk for each node, none straddling a page; returns the pointers."""
-        size = _chunk_units(nodes.count)
+        size = -(-(3 * nodes.count + 3) // UNIT_WORDS)
         unit = np.empty(len(size), np.int64)
         for units in np.unique(size).tolist():
             same = np.flatnonzero(size == units)
@@ -255,11 +255,6 @@ class _Slots:
         within = (index & (1 << self.bits) - 1).astype(np.uint64) << np.uint64(64 - self.shift)
         start = self.nodes.start[index >> self.bits] + within
         return _Nodes(start, *(column[index].astype(np.int64) for column in (self.first, self.count, self.base)))
-
-
-def _chunk_units(count: I64) -> I64:
-    units: I64 = -(-(3 * count + 3) // UNIT_WORDS)
-    return units
 
 
 def _write_chunks(words: U32, plane: Boundaries, nodes: _Nodes, shift: int, word: I64) -> None:

@@ -44,7 +44,9 @@ class LineFile:
         """Write whole lines: all or, with OSError, none."""
         size = self._follow()
         if self._limit and size > len(self._header) and size + len(lines) > self._limit:
-            self._rotate()
+            os.fsync(self._fd)
+            self._rotation.take(self._path, self._clock())
+            self.reopen()
             size = 0
         try:
             write_all(self._fd, lines if size else self._header + lines, size)
@@ -91,12 +93,6 @@ class LineFile:
         except OSError:
             self._close()
             raise
-
-    def _rotate(self) -> None:
-        os.fsync(self._fd)
-        self._rotation.take(self._path, self._clock())
-        self._close()
-        self._open()
 
     def _close(self) -> None:
         if self._fd >= 0:

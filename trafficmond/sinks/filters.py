@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from trafficmond import networks
@@ -35,7 +33,8 @@ class Filter:
         """Whether it is severe enough, and has an address in one of the prefixes if there are any."""
         if self._least is None or threat.severity < self._least:
             return False
-        return not self._networks or self._any_inside(filter(None, (threat.src_ip, threat.dst_ip)))
+        ends = [networks.parse_address(end) for end in (threat.src_ip, threat.dst_ip) if end]
+        return not self._networks or any(end in network for end in ends for network in self._networks)
 
     def _inside(self, batch: Batch, side: str) -> Column:
         found: Column = np.zeros(len(batch), bool)
@@ -47,14 +46,8 @@ class Filter:
             )
         return found
 
-    def _any_inside(self, addresses: Iterable[str]) -> bool:
-        parsed = [networks.parse_address(text) for text in addresses]
-        return any(address in network for address in parsed for network in self._networks)
 
-
-def _masked(
-    network: networks.Network,
-) -> tuple[int, tuple[np.uint64, np.uint64], tuple[np.uint64, np.uint64]]:
+def _masked(network: networks.Network) -> tuple[int, tuple[np.uint64, np.uint64], tuple[np.uint64, np.uint64]]:
     """Family, and mask and prefix as the two words of batch addresses."""
     bits = network.prefixlen + (96 if network.version == 4 else 0)
     mask = ((1 << bits) - 1) << (128 - bits)

@@ -120,7 +120,10 @@ class Partitions:
             if self._retired:
                 self._free_some(next(iter(self._retired)))
             else:
-                self._retire(self.all[0])
+                part = self.all.pop(0)
+                self._connection.execute("DELETE FROM partitions WHERE number = ?", (part.number,))
+                create_view(self._connection)
+                self._retired[partition_table(part.number)] = 0
             if time.monotonic() >= deadline:
                 return
 
@@ -132,12 +135,6 @@ class Partitions:
         too_old = oldest.last_seen is not None and oldest.last_seen < now - self.max_age_s
         too_many = len(self.all) > _MOST_PARTS
         return too_old or too_many or self.used_bytes() > self.max_size_bytes
-
-    def _retire(self, part: Partition) -> None:
-        self._connection.execute("DELETE FROM partitions WHERE number = ?", (part.number,))
-        self.all.remove(part)
-        create_view(self._connection)
-        self._retired[partition_table(part.number)] = 0
 
     def _free_some(self, table: str) -> None:
         """Do the next step of removing a table."""

@@ -14,7 +14,6 @@ from trafficmond.config.declare import guess
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import unit_name
 from trafficmond.model import Action, FlowQuery
-from trafficmond.networks import Network
 from trafficmond.protocols import WITH_PORTS, protocol_name
 from trafficmond.store.prefix_sql import within
 from trafficmond.store.schema import STORED_COLUMNS
@@ -180,7 +179,11 @@ def process_sql(text: str, quoted: Callable[[str], str] = literal) -> str:
 def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:
     """The condition that one of the columns is in the prefixes, or with "!" none is."""
     wanted = choice.prefixes(text or "")
-    return any_of([_within_one(column, network, timed) for column in columns for network in wanted.items], wanted.but)
+    # A broad prefix may match most of the traffic: if there is a time condition, a unary plus disables the address's
+    # index, which SQLite would prefer otherwise.
+    broad = {network: timed and network.prefixlen <= network.max_prefixlen * _BROAD for network in wanted.items}
+    each = [within(f"{'+' * broad[network]}{column}", network) for column in columns for network in wanted.items]
+    return any_of(each, wanted.but)
 
 
 def ports_sql(text: str | int | None) -> str:
@@ -207,13 +210,6 @@ def any_of(conditions: Sequence[str], but: bool) -> str:
     """One of the conditions, or with `but` none of them."""
     either = conditions[0] if len(conditions) == 1 else f"({' OR '.join(conditions)})"
     return f"NOT ({either})" if but else either
-
-
-def _within_one(column: str, network: Network, timed: bool) -> str:
-    """The condition of a prefix. A broad one may match most of the traffic: if there is a time condition, a unary plus
-    disables the address's index, which SQLite would prefer otherwise."""
-    broad = network.prefixlen <= network.max_prefixlen * _BROAD
-    return within("+" + column if timed and broad else column, network)
 
 
 def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]:

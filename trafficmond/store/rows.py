@@ -29,7 +29,8 @@ def owner_columns(names: Names) -> Sequence[str]:
     """The stored columns that are fields of an Owner, in its order."""
     if not names.owners:
         return ()
-    return (*OWNER_COLUMNS, *(PROCESS_COLUMNS if names.tell_processes else ()))
+    named = any(owner.pid is not None for owner in names.owners.values())
+    return (*OWNER_COLUMNS, *(PROCESS_COLUMNS if named else ()))
 
 
 def insert_tuples(connection: sqlite3.Connection, table: str, batch: Batch, names: Names) -> None:

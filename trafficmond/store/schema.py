@@ -208,19 +208,14 @@ def refuse_others(path: Path, owner: int, version: int) -> None:
         )
 
 
-def _is_ours(connection: sqlite3.Connection) -> bool:
-    """Whether the tables belong to some version of this program."""
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    return {"partitions", "flows", "threats", "bans", "audit", "rollups"} <= names
-
-
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Migrate the file to VERSION, each step atomically. Raises StoreError for another program's tables."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        if _is_ours(connection):
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if {"partitions", "flows", "threats", "bans", "audit", "rollups"} <= names:  # of some version of this program
             raise StoreError(
                 f"{path}: has the tables of trafficmon without its application_id, as if restored from .dump or .clone",
                 hint=f"set them: sqlite3 {path} 'PRAGMA application_id = {APPLICATION_ID}; "
