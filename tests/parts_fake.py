@@ -28,7 +28,7 @@ from trafficmond.errors import DatapathError
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows.batch import DELTA, Batch, Column, empty
 from trafficmond.networks import Network
-from trafficmond.parts import Parts, wire
+from trafficmond.parts import Parts
 from trafficmond.protected import Protected
 from trafficmond.rulebook import Guard
 from trafficmond.sinks.fanout import SinkSet
@@ -216,7 +216,7 @@ def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, Fa
     sinks.start()
     datapath, protected = FakeDatapath(part_options.options(settings)), FakeProtected(guard)
     outlets = (store, sinks, ExportSet((), folder))
-    parts = wire(settings, flags, outlets, datapath, protected, {}, Units(), time.time() - 1)
+    parts = Parts(settings, flags, *outlets, datapath, protected, {}, Units(), time.time() - 1)
     parts.host.refresh_names()
     return parts, datapath, protected
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -62,35 +62,56 @@ _SHOWN_SOURCES = 20  # broken lists and files that are logged one by one
 
 @dataclass(slots=True)
 class Parts:
-    """All parts of the running daemon. Only `settings` changes: the reloader replaces it."""
+    """All parts of the running daemon, created and connected. Only `settings` changes: the reloader replaces it."""
 
     settings: Settings
     flags: Flags
-    started_at: float
-    warnings: dict[str, str]  # subject -> sentence, for status
-    tasks: Tasks
     store: Store
     sinks: SinkSet
     exports: ExportSet
     datapath: Datapath
     protected: Protected
-    rulebook: Rulebook
-    quotas: Quotas
-    bans: BanList
-    responder: Responder
-    pipeline: Pipeline
-    learned: Learned
-    exposure: Exposure
-    host: Host
-    history: History
-    probation: Probation
-    questions: Questions
-    broadcast: Broadcast
+    warnings: dict[str, str]  # subject -> sentence, for status
+    units: InitVar[Units]
+    started_at: float
+    rulebook: Rulebook = field(init=False)
+    bans: BanList = field(init=False)
+    responder: Responder = field(init=False)
+    pipeline: Pipeline = field(init=False)
+    learned: Learned = field(init=False)
+    exposure: Exposure = field(init=False)
+    host: Host = field(init=False)
+    history: History = field(init=False)
+    probation: Probation = field(init=False)
+    quotas: Quotas = field(init=False)
+    tasks: Tasks = field(default_factory=Tasks)
+    questions: Questions = field(default_factory=Questions)
+    broadcast: Broadcast = field(default_factory=Broadcast)
     manager: ServiceManager = field(default_factory=ServiceManager)
     clients: Clients = field(default_factory=Clients)
     metrics: MetricsServer = field(default_factory=MetricsServer)
     watcher: Watcher = field(default_factory=partial(Watcher, is_rules_file))
     dns: DnsNames = field(default_factory=DnsNames)
+
+    def __post_init__(self, units: Units) -> None:
+        settings, datapath, protected, warnings = self.settings, self.datapath, self.protected, self.warnings
+        store, sinks, tasks = self.store, self.sinks, self.tasks
+        self.rulebook = rulebook = Rulebook(settings, datapath, protected.guard)
+        self.bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
+        datapath.clock.followers += [self.bans.shift, rulebook.shift]
+        self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
+        outlets, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
+        self.pipeline = Pipeline(settings, *outlets, *receivers, datapath, tasks, units, self.started_at)
+        engine = self.pipeline.engine
+        engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
+        self.learned = Learned(settings.state_dir / LEARNED_NAME, engine, sinks, warnings)
+        self.exposure = exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
+        rulebook.shuts = exposure.shuts
+        rulebook.settings_of = partial(load_settings, flags=self.flags, detectors=settings_classes())
+        self.host = Host(settings, datapath, protected, exposure, rulebook, self.pipeline, sinks, tasks, warnings)
+        self.history = History(settings.state_dir / HISTORY_NAME)
+        self.probation = Probation(rulebook, self.host, exposure, sinks, tasks, self.audit)
+        self.quotas = Quotas(store.path, self.questions, self.pipeline)
 
     async def follow_clock(self) -> None:
         """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and lets
@@ -165,7 +186,7 @@ async def assemble(
         datapath = await loading
         units = _units(datapath, warnings)
         unstarted.callback(units.close)
-        parts = wire(settings, flags, (store, sinks, exports), datapath, protected, warnings, units, now)
+        parts = Parts(settings, flags, store, sinks, exports, datapath, protected, warnings, units, now)
         unstarted.callback(parts.manager.stopping)
         parts.dns.source = datapath.names_seen
         if datapath.names_unseen:
@@ -211,58 +232,6 @@ def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
     units = Units(cgroups)
     units.answers = datapath.options.egress
     return units
-
-
-def wire(
-    settings: Settings,
-    flags: Flags,
-    outlets: tuple[Store, SinkSet, ExportSet],
-    datapath: Datapath,
-    protected: Protected,
-    warnings: dict[str, str],
-    units: Units,
-    now: float,
-) -> Parts:
-    """Creates the parts and connects them."""
-    store, sinks, exports = outlets
-    broadcast, tasks = Broadcast(), Tasks()
-    rulebook = Rulebook(settings, datapath, protected.guard)
-    bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
-    datapath.clock.followers += [bans.shift, rulebook.shift]
-    responder = Responder(settings.response, rulebook, bans, sinks, store, protected.logins)
-    pipeline = Pipeline(settings, *outlets, broadcast, responder.respond, datapath, tasks, units, now)
-    pipeline.engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
-    learned = Learned(settings.state_dir / LEARNED_NAME, pipeline.engine, sinks, warnings)
-    exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
-    rulebook.shuts = exposure.shuts
-    rulebook.settings_of = partial(load_settings, flags=flags, detectors=settings_classes())
-    host = Host(settings, datapath, protected, exposure, rulebook, pipeline, sinks, tasks, warnings)
-    questions = Questions()
-    parts = Parts(
-        settings=settings,
-        flags=flags,
-        started_at=now,
-        warnings=warnings,
-        tasks=tasks,
-        store=store,
-        sinks=sinks,
-        exports=exports,
-        datapath=datapath,
-        protected=protected,
-        rulebook=rulebook,
-        bans=bans,
-        responder=responder,
-        pipeline=pipeline,
-        learned=learned,
-        exposure=exposure,
-        host=host,
-        history=History(settings.state_dir / HISTORY_NAME),
-        probation=Probation(rulebook, host, exposure, sinks, tasks, lambda change: parts.audit(change)),
-        questions=questions,
-        quotas=Quotas(store.path, questions, pipeline),
-        broadcast=broadcast,
-    )
-    return parts
 
 
 def say_sources(parts: Parts, before: InForce | None) -> None:

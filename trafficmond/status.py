@@ -60,7 +60,7 @@ def status(parts: Parts) -> Row:
         "only_from": parts.exposure.only_from,
         "probation": probation(parts),
         "not_known": parts.rulebook.standing.error or None,
-        "warnings": _warned(parts, unwatched),
+        "warnings": _warnings(parts, unwatched),
         "control": {**parts.clients.load(), "lost_records": parts.broadcast.lost_records},
     }
 
@@ -132,18 +132,12 @@ def probation(parts: Parts) -> Row | None:
     }
 
 
-def _warned(parts: Parts, unwatched: list[str]) -> list[str]:
+def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
     """All warnings: unknown confirmed rules first, then interfaces that are not watched, then others."""
-    error = parts.rulebook.standing.error
-    return [*([error] if error else []), *unwatched, *_warnings(parts)]
-
-
-def _warnings(parts: Parts) -> list[str]:
     store = parts.store.status()
-    found = [] if store.state == "ok" else [f"history is not stored: {store.state}"]
-    found += [parts.rulebook.unkept] if parts.rulebook.unkept else []
-    found += parts.warnings.values()
-    found += [parts.watcher.note] if parts.watcher.note else []
+    found = [*filter(None, [parts.rulebook.standing.error]), *unwatched]
+    found += [] if store.state == "ok" else [f"history is not stored: {store.state}"]
+    found += [*filter(None, [parts.rulebook.unkept]), *parts.warnings.values(), *filter(None, [parts.watcher.note])]
     for done in parts.datapath.attached.values():
         found += done.notes
     if parts.pipeline.suppressed_events:
@@ -158,9 +152,7 @@ def _warnings(parts: Parts) -> list[str]:
             f"{parts.bans.waiting:,} banned prefixes wait for room: bans are for more different sets of services "
             "than the kernel holds"
         )
-    found += [parts.history.trouble] if parts.history.trouble else []
-    if parts.rulebook.trouble:
-        found.append(parts.rulebook.trouble)
+    found += filter(None, [parts.history.trouble, parts.rulebook.trouble])
     if parts.rulebook.in_force:
         found += parts.rulebook.in_force.policy.warnings
     return found
