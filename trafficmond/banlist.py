@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +50,9 @@ class BanList:
         Bans last for a duration, not until a date. If the clock was stepped meanwhile, the ends in the kernel show by
         how much. After a reboot with a clock that is behind, a ban lasts no longer than its duration.
         """
-        for network, ban in sorted(((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: _place(each[0])):
+        for network, ban in sorted(
+            ((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: (each[0].version, *_entry(each[0])[:2])
+        ):
             self._enter(network, replace(ban, cidr=str(network)))
         found = list(self._kernel)
         held = {each.network: each.expires for each in found}
@@ -149,7 +152,7 @@ class BanList:
         """The bans that cover an address, the narrowest first; on one prefix the one that lasts longest first."""
         found = []
         for network in self._around(networks.parse(address)):
-            found += sorted(self._bans[network].values(), key=_lasting, reverse=True)
+            found += sorted(self._bans[network].values(), key=lambda ban: ban.expires or math.inf, reverse=True)
         return found
 
     def of(self, network: Network, owner: str) -> Ban | None:
@@ -305,13 +308,5 @@ def _latest(*ends: float | None) -> float | None:
     return None if None in ends else max(ends)  # type: ignore[type-var]
 
 
-def _lasting(ban: Ban) -> float:
-    return float("inf") if ban.expires is None else ban.expires
-
-
 def _entry(network: Network) -> tuple[int, int, Network]:
     return int(network.network_address), network.prefixlen, network
-
-
-def _place(network: Network) -> tuple[int, int, int]:
-    return network.version, int(network.network_address), network.prefixlen

@@ -177,17 +177,13 @@ class History:
         self.number = recorded[-1].number if recorded else number
 
     def _base(self) -> tuple[list[Entry], int, list[Recorded]]:
-        first, recorded = self._read()
-        return first["rules"], int(first["number"]), recorded
-
-    def _read(self) -> tuple[Entry, list[Recorded]]:
-        """The first line and the changes; an incomplete last line is left out."""
+        """The rules before the first change, its number, and the changes; an incomplete last line is left out."""
         lines = files.read(self._path).decode("ascii").split("\n")
         first, recorded = json.loads(lines[0]), [Recorded(**json.loads(line)) for line in lines[1:-1]]
         every = chain(first["rules"], *((*each.removed, *each.added) for each in recorded))
         if not all(map(_is_sound, recorded)) or not all(map(_is_entry, every)):
             raise ValueError("it was damaged, or changed by another program")
-        return first, recorded
+        return first["rules"], int(first["number"]), recorded
 
     @staticmethod
     def _together(recorded: list[Recorded]) -> Iterator[Recorded]:

@@ -55,11 +55,8 @@ class Sources:
             return files
         return self.with_own(files, there)
 
-    async def last_good(self, settings: Settings) -> Files:
-        """The files that were in force last, as a whole: later content of any is forgotten."""
-        return await asyncio.to_thread(self._read_last_good, settings)
-
-    def _read_last_good(self, settings: Settings) -> Files:
+    def last_good(self, settings: Settings) -> Files:
+        """The files that were in force last, as a whole: later content of any is forgotten. Waits for the disk."""
         self._cache, self._last_good = Cache(), LastGood(self._folder)
         known = self._cache, self._last_good, self.databases.refresh(settings.geo.databases)
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)

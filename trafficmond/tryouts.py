@@ -53,7 +53,7 @@ class Tryouts(Changes):
         """Starts with the rules that were in force last (`last_in_force`) instead of the files. Raises ConfigError."""
         async with self._reading, self._lock:
             await self._recall()
-            files = await self._sources.last_good(settings)
+            files = await asyncio.to_thread(self._sources.last_good, settings)
             await self._change(lambda inputs: replace(inputs, settings=settings, files=files))
 
     async def try_files(self, settings: Settings, folder: str, begin: Begin) -> InForce | None:

@@ -66,6 +66,7 @@ def all_names(*, inners: bool, owners: bool, processes: bool = False) -> Names:
 @pytest.fixture
 def connection(tmp_path: Path) -> sqlite3.Connection:
     file = File(tmp_path / "flows.db")
+    file.reopen()
     if not direct.load(file.connection):
         pytest.fail("SQLite takes no extensions, so nothing can be compared")
     return file.connection

@@ -82,6 +82,7 @@ def test_both_families_are_named(store: Store, names: Names, make_reports: Make,
 
 def test_pruning_keeps_the_sums_and_bounds_the_keys(path: Path, names: Names, make_reports: Make) -> None:
     file = File(path)
+    file.reopen()
     connection = file.connection
     for turn in range(50):  # hosts that no batch has in common
         batch = crowd(make_reports, 25)
@@ -100,6 +101,7 @@ def test_pruning_keeps_the_sums_and_bounds_the_keys(path: Path, names: Names, ma
 
 def test_old_rollups_are_forgotten_by_their_period(path: Path, names: Names, make_reports: Make) -> None:
     file = File(path)
+    file.reopen()
     add(file.connection, make_reports(1, at=NOW), names)
     for period in PERIODS:
         prune(file.connection, NOW + KEEP_S[period] + PERIODS[period])

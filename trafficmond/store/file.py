@@ -63,14 +63,12 @@ class File:
     a newer version's, which is left untouched, or if it cannot be opened or made.
     """
 
-    def __init__(self, path: Path, *, opened: bool = True) -> None:
-        """`opened`: open it now; otherwise `reopen` does."""
+    def __init__(self, path: Path) -> None:
+        """`reopen` opens it."""
         self.path = path
         self.set_aside: Path | None = None
         self._identity = (-1, -1)
         self._connection: sqlite3.Connection | None = None
-        if opened:
-            self.reopen()
 
     @property
     def connection(self) -> sqlite3.Connection:

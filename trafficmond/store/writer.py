@@ -68,7 +68,7 @@ class Writer(threading.Thread):
         self._pruned_at = 0.0
         self._damage = ""
         self.rows = 0
-        self._file = File(path, opened=False)
+        self._file = File(path)
         self._partitions: Partitions  # since the file was opened
 
     @property
