@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,20 +36,17 @@ class EventFilter:
 
 def prefixes(text: str) -> Choice[Network]:
     """ "10.0.0.0/8,192.0.2.7" or "!10.0.0.0/8". Raises ValueError naming valid forms."""
-    words, but = _words(text)
-    return Choice(tuple(networks.parse(word) for word in words), but)
+    return _choice(text, networks.parse)
 
 
 def ports(text: str | int) -> Choice[tuple[int, int]]:
     """First and last port of each part of "22,80,8000-8100" or "!22". Raises ValueError naming valid forms."""
-    words, but = _words(str(text))
-    return Choice(tuple(_range(word) for word in words), but)
+    return _choice(str(text), _range)
 
 
 def protocols(text: str) -> Choice[int]:
     """The numbers of "tcp,udp,50" or "!tcp". Raises ValueError naming valid forms."""
-    words, but = _words(text)
-    return Choice(tuple(map(protocol_number, words)), but)
+    return _choice(text, protocol_number)
 
 
 def of_text(text: str) -> FlowQuery:
@@ -66,13 +64,13 @@ def of_text(text: str) -> FlowQuery:
     return FlowQuery(unit=text)
 
 
-def _words(text: str) -> tuple[list[str], bool]:
+def _choice(text: str, read: Callable[[str], T]) -> Choice[T]:
     words = [word.strip() for word in text.strip().removeprefix("!").split(",")]
     if len(words) > _MOST:
         raise ValueError(f"{len(words)} values are too many for a filter; use at most {_MOST}")
     if any(word.startswith("!") for word in words):
         raise ValueError(f'{networks.quoted(text)}: write the "!" once, before all of them, such as "!22,80"')
-    return words, text.strip().startswith("!")
+    return Choice(tuple(map(read, words)), text.strip().startswith("!"))
 
 
 def _range(word: str) -> tuple[int, int]:

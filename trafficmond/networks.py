@@ -62,9 +62,7 @@ def _of_mask(mask: str) -> str:
 def parse(text: str) -> Network:
     """The prefix; an address is one too, and host bits are cleared. Raises ValueError naming valid forms."""
     packed, bits = split(text)
-    if len(packed) == 4:
-        return IPv4Network((packed, bits), strict=False)
-    return IPv6Network((packed, bits), strict=False)
+    return (IPv4Network if len(packed) == 4 else IPv6Network)((packed, bits), strict=False)
 
 
 @lru_cache(4096)
@@ -90,9 +88,7 @@ def has_host_bits(text: str) -> bool:
 
 def within(inner: Network, outer: Network) -> bool:
     """Whether a prefix lies within another of the same family."""
-    if isinstance(inner, IPv4Network):
-        return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
-    return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+    return inner.version == outer.version and inner.subnet_of(outer)  # type: ignore[arg-type]
 
 
 def holds(network: Network, address: str) -> bool:

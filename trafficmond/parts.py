@@ -10,7 +10,7 @@ from dataclasses import InitVar, dataclass, field
 from functools import partial
 from pathlib import Path
 
-from trafficmond import auditor, part_options
+from trafficmond import part_options
 from trafficmond.banlist import BanList, Key
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
@@ -52,6 +52,7 @@ from trafficmond.tasks import Tasks
 from trafficmond.tryouts import REFUSED
 from trafficmond.units import Units
 
+_AUDIT_S = 2.0  # for a change's record to reach the disk
 _REST_S = 5.0  # at a stop, the time for queues to accept the rest of the flow table
 _STOP_S = 10.0  # at a stop, the time for the last rows and records to reach the disk
 _STUCK_S = 2.0  # at a stop, the time for a store that cannot write
@@ -127,7 +128,23 @@ class Parts:
     async def audit(self, change: AuditEntry) -> bool:
         """Adds a change to the rules' history and to the audit; returns whether it is stored."""
         await self.follow_rules(change)
-        return await auditor.record(self.store, self.sinks, change)
+        return await self.record(change)
+
+    async def record(self, change: AuditEntry) -> bool:
+        """Records a change in flows.db. Returns whether it is on the disk.
+
+        If the disk refuses it, it is written to the journal now, and to flows.db when that is possible again.
+        """
+        done = asyncio.wrap_future(self.store.audit(change))
+        done.add_done_callback(asyncio.Future.exception)  # the store reports and counts what it cannot do
+        await asyncio.wait([done], timeout=_AUDIT_S)
+        if done.done() and done.exception() is None:
+            return True
+        who = f"{change.user} (uid {change.uid}, process {change.pid}, login {change.login or 'unknown'})"
+        fields = {"user": change.user, "uid": change.uid, "change": change.change, "subject": change.subject}
+        what = f"{change.change} {change.subject}, from {change.before or 'nothing'} to {change.after or 'nothing'}"
+        self.sinks.note(messages.NOT_AUDITED, f"{who}: {what}; not stored in flows.db yet", fields)
+        return False
 
     async def follow_rules(self, change: AuditEntry | None = None) -> None:
         """Adds the difference of the rules since the last call to their history, as an effect of `change`, and keeps

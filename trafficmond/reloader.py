@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trafficmond import auditor, part_options
+from trafficmond import part_options
 from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
@@ -179,7 +179,7 @@ class Reloader:
             return changed  # the same rules, on other lines
         was = _in_words(then, [(name, value) for name, value, _ in differences])
         became = _in_words(now, [(name, value) for name, _, value in differences], different)
-        await auditor.record(parts.store, parts.sinks, replace(change, before=was, after=became))
+        await parts.record(replace(change, before=was, after=became))
         sums = f"{then} -> {now}" if now != then else str(now)
         return [f"{sums} ({different})" if different else sums, *changed] if now != then or different else changed
 

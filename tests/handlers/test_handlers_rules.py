@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from asking import Asked, asking
 
-from trafficmond import auditor, exposure
+from trafficmond import exposure, parts
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
 from trafficmond.policy.layout import PARENTS_MAX
@@ -103,7 +103,7 @@ def test_after_a_step_of_the_clock_rules_say_what_the_kernel_does(
 def test_a_change_that_the_store_cannot_take_is_made_and_said_and_stored_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auditor, "_AUDIT_S", 0.2)
+    monkeypatch.setattr(parts, "_AUDIT_S", 0.2)
 
     async def run() -> None:
         async with asking(tmp_path) as ask:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,10 @@ class Ledger:
     def read(self) -> Batch:
         """Reads what every record gained since the last call, as a DELTA batch (one row per record, unordered)."""
         where, copies = self._copy_slots()
-        pieces = [_moved(*piece) for piece in (*self._read_rings(), self._note_slots(where, copies))]
+        pieces = [
+            _only(records["packets"] > bases["packets"], records, bases)
+            for records, bases in (*self._read_rings(), self._note_slots(where, copies))
+        ]
         out, at = empty(DELTA, sum(len(records) for records, _ in pieces)), 0
         for records, bases in pieces:
             for begin in range(0, len(records), _CHUNK):
@@ -103,7 +107,7 @@ class Ledger:
                 break
             records[torn], whole[torn] = self._copy(where[torn])
         whole &= records["packets"] > 0  # a new owner that has not counted a packet yet
-        return (where, records) if whole.all() else (where[whole], take(records, whole))
+        return _only(whole, where, records)
 
     def _copy(self, where: Where) -> tuple[Batch, npt.NDArray[np.bool_]]:
         """Records, and which of them had the same owner from beginning to end.
@@ -135,7 +139,7 @@ class Ledger:
             last = len(slot) - 1 - np.unique(slot[::-1], return_index=True)[1]  # the latest eviction from each slot
             self._mark(slot[last], sequence[last] | 1, slot[bases["sequence"] != 0])
             self._rings.array["tail"][cpu] = head
-            yield (records, bases) if unread.all() else (take(records, unread), take(bases, unread))
+            yield _only(unread, records, bases)
 
     def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], met: npt.NDArray[np.uint32]) -> None:
         """Notes that these slots were read up to an owner's end; `met`: their noted owner was in the ring."""
@@ -151,8 +155,7 @@ class Ledger:
         taken = self._taken.array
         before = take(taken, where)
         current = _follows(records["sequence"], before["sequence"])
-        if not current.all():
-            where, records, before = where[current], take(records, current), take(before, current)
+        where, records, before = _only(current, where, records, before)
         note = np.empty(len(where), abi.TAKEN)
         compiled.gather(records, np.arange(len(where)), note, _NOTED)
         put(taken, where, note)
@@ -177,10 +180,9 @@ class Ledger:
         owners.correct(out)
 
 
-def _moved(records: Batch, bases: Batch) -> Piece:
-    """The records that have gained packets."""
-    moved = records["packets"] > bases["packets"]
-    return (records, bases) if moved.all() else (take(records, moved), take(bases, moved))
+def _only(mask: npt.NDArray[np.bool_], *batches: npt.NDArray[Any]) -> tuple[Any, ...]:
+    """The masked rows of each batch; the batches themselves if these are all."""
+    return batches if mask.all() else tuple(take(batch, mask) for batch in batches)
 
 
 def _follows(sequence: npt.NDArray[np.uint32], other: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:

@@ -24,6 +24,8 @@ from trafficmond.store.records import Ban
 from trafficmond.store.sql import literal
 
 _FLOWS = 20  # shown
+_FIELDS = ("kind", "prefix", "action", "label", "source", "expires", "why", "shadow", "database", "ports")
+_EMPTY: Row = {**dict.fromkeys(_FIELDS), "wins": False}
 
 
 class Explain(Handler):
@@ -95,18 +97,10 @@ def _winner(rows: list[Row], asked: Places) -> Row:
 
 def _decision(decision: Decision, atlas: Atlas) -> Row:
     rule = decision.rule
-    row = {
-        "kind": rule.kind if rule else str(decision.reason),
-        "prefix": decision.prefix or None,
-        "action": str(decision.action),
-        **dict.fromkeys(("label", "source", "expires")),
-        "wins": False,
-        "why": _why_not(decision),
-        "shadow": decision.shadow or None,
-        **dict.fromkeys(("database", "ports")),
-    }
+    row = _EMPTY | {"prefix": decision.prefix or None, "action": str(decision.action), "why": _why_not(decision)}
+    row |= {"kind": str(decision.reason), "shadow": decision.shadow or None}
     if rule:
-        row |= {"label": rule.name, "source": rule.source, "expires": rule.expires}
+        row |= {"kind": rule.kind, "label": rule.name, "source": rule.source, "expires": rule.expires}
         row |= {"database": atlas.sources(str(rule.by)) or None, "ports": services.text(rule.services) or None}
     return row
 
@@ -131,19 +125,9 @@ def _ban_decision(ban: Ban, asked: Places) -> Row:
     why = None
     if places and not (asked and services.contains(places, asked)):
         why = _for_these(services.text(places), False if asked else None)
-    return {
-        "kind": "ban",
-        "prefix": ban.cidr,
-        "action": "drop",
-        "label": ban.reason or None,
-        "source": ban.owner if ban.owner == ban.by else f"{ban.owner}, by {ban.by}",
-        "expires": ban.expires,
-        "wins": False,
-        "why": why,
-        "ports": services.text(places) or None,
-        "database": None,
-        "shadow": None,
-    }
+    source = ban.owner if ban.owner == ban.by else f"{ban.owner}, by {ban.by}"
+    row = _EMPTY | {"kind": "ban", "prefix": ban.cidr, "action": "drop", "label": ban.reason or None, "source": source}
+    return row | {"expires": ban.expires, "why": why, "ports": services.text(places) or None}
 
 
 def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:

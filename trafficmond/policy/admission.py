@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
+from ipaddress import collapse_addresses
 
 import numpy as np
 
 from trafficmond import abi, networks, services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
-from trafficmond.policy.flatten import U32, U64
+from trafficmond.policy.flatten import U32
 from trafficmond.policy.leaves import RANK, RuleColumns
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Bool
@@ -76,9 +76,7 @@ def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, 
     found = np.flatnonzero(admits[policy.owner]) if len(policy.owner) else np.zeros(0, np.int64)
     chosen = policy.prefixes.take(found[:MOST])
     there = [networks.parse(chosen.text(row)) for row in range(len(chosen))]
-    let_in = {
-        family: _passing([each for each in there if each.version == family], table, family, place) for family in shut
-    }
+    let_in = {family: _passing([each for each in there if each.version == family], table, place) for family in shut}
     # What drops all parts of a family may be weaker than what lets them in again.
     let_in = {family: some for family, some in let_in.items() if not some or some[0].prefixlen}
     return Admission(let_in, len(found) - len(there))
@@ -137,22 +135,15 @@ def _rest(policy: Policy, family: int, now: float, named: Bool) -> Action:
     return action
 
 
-def _passing(found: Iterable[Network], table: U32, family: int, place: int) -> list[Network]:
+def _passing(found: Iterable[Network], table: U32, place: int) -> list[Network]:
     """The prefixes whose first or last address passes, since a stronger rule may drop them. Neighbours are joined."""
     left = [each for each in found if any(passes(end, table, place) for end in (each[0], each[-1]))]
-    if family == 4:
-        return list(collapse_addresses(each for each in left if isinstance(each, IPv4Network)))
-    return list(collapse_addresses(each for each in left if isinstance(each, IPv6Network)))
+    return list(collapse_addresses(left))  # type: ignore[type-var]
 
 
 def passes(address: networks.Address, table: U32, place: int) -> bool:
     """Whether a table accepts packets from an address to a service, given by its place."""
-    family = address.version
-    word, _ = lookup(table, family, Direction.INGRESS, *_key(address), what=place)
-    return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP
-
-
-def _key(address: networks.Address) -> tuple[U64, U64]:
-    """The left-aligned address, as the walk expects it."""
     octets = address.packed.ljust(16, b"\0")
-    return tuple(np.array([int.from_bytes(octets[at : at + 8], "big")], np.uint64) for at in (0, 8))  # type: ignore[return-value]
+    hi, lo = (np.array([int.from_bytes(octets[at : at + 8], "big")], np.uint64) for at in (0, 8))
+    word, _ = lookup(table, address.version, Direction.INGRESS, hi, lo, what=place)
+    return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP

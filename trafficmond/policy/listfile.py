@@ -61,12 +61,12 @@ class _Filling:
     """Columns that take memory only as far as they are filled."""
 
     def __init__(self, room: int) -> None:
-        self._rows, self._count = _room(min(room, _MOST_ROOM)), 0
+        self._rows, self._count = prefixes.zeroed(min(room, _MOST_ROOM)), 0
 
     def add(self, part: Prefixes) -> None:
         place = slice(self._count, self._count + len(part))
         if place.stop > len(self._rows):
-            self._rows = prefixes.concat([self.filled(), _room(2 * place.stop)])
+            self._rows = prefixes.concat([self.filled(), prefixes.zeroed(2 * place.stop)])
         self._rows.hi[place], self._rows.plen[place], self._rows.family[place] = part.hi, part.plen, part.family
         if part.lo.any():  # stays zero for IPv4
             self._rows.lo[place] = part.lo
@@ -74,12 +74,6 @@ class _Filling:
 
     def filled(self) -> Prefixes:
         return self._rows.take(slice(self._count))
-
-
-def _room(rows: int) -> Prefixes:
-    return Prefixes(
-        np.zeros(rows, np.uint64), np.zeros(rows, np.uint64), np.zeros(rows, np.uint8), np.zeros(rows, np.uint8)
-    )
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:

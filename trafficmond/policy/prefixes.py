@@ -64,7 +64,7 @@ class Parsed:
 def concat(parts: Sequence[Prefixes]) -> Prefixes:
     """All rows of `parts`, in order."""
     if not parts:
-        return Prefixes(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+        return zeroed(0)
     if len(parts) == 1:
         return parts[0]
     lo, at = np.zeros(sum(map(len, parts)), np.uint64), 0
@@ -78,6 +78,12 @@ def concat(parts: Sequence[Prefixes]) -> Prefixes:
         np.concatenate([part.plen for part in parts]),
         np.concatenate([part.family for part in parts]),
     )
+
+
+def zeroed(rows: int) -> Prefixes:
+    """So many rows, to be filled."""
+    words, small = (np.zeros((2, rows), kind) for kind in (np.uint64, np.uint8))
+    return Prefixes(*words, *small)
 
 
 def key_text(hi: int, lo: int, family: int) -> str:
