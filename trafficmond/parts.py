@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trafficmond import part_options
 from trafficmond.banlist import BanList, Key
+from trafficmond.changes import REFUSED
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
@@ -49,7 +50,6 @@ from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
-from trafficmond.tryouts import REFUSED
 from trafficmond.units import Units
 
 _AUDIT_S = 2.0  # for a change's record to reach the disk

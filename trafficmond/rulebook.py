@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from trafficmond import heap, services
 from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
+from trafficmond.changes import Changes
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.geo.atlas import Atlas
@@ -31,7 +32,6 @@ from trafficmond.ruleset import InForce as InForce
 from trafficmond.ruleset import Inputs
 from trafficmond.sources import Tables
 from trafficmond.standing import Alter, Begin, Side
-from trafficmond.tryouts import Tryouts
 from trafficmond.verdict import Pair
 
 
@@ -53,7 +53,7 @@ class Loaded(NamedTuple):
     in_force: InForce
 
 
-class Rulebook(Tryouts):
+class Rulebook(Changes):
     """Owns the policy. Use from the loop's thread only."""
 
     @property
