@@ -38,13 +38,12 @@ class Units:
         ask: Callable[[], Batch] = waiting,
         clock: Callable[[], float] = time.monotonic,
         spent: Callable[[], float] = time.thread_time,
-        processes: Processes | None = None,
     ) -> None:
         self.cgroups = cgroups  # those of this host; None: flows.units is off
         self._ask = ask
         self._clock = clock
         self._spent = spent  # of the processor's time
-        self.processes = processes or Processes()
+        self.processes = Processes()
         self._here: Prefixes | None = None  # until it is known
         self._waiting: Waiting | None = None
         self._asked_at = self._looked_at = -math.inf

@@ -43,11 +43,8 @@ def parse_flags(argv: Sequence[str]) -> Flags:
 
 
 def _parser() -> argparse.ArgumentParser:
-    mode, on_stop, buffer_size = (
-        spec_of(Settings, "xdp_mode"),
-        spec_of(Settings, "on_stop"),
-        spec_of(Log, "buffer_size"),
-    )
+    mode, on_stop = (spec_of(Settings, name) for name in ("xdp_mode", "on_stop"))
+    buffer_size = spec_of(Log, "buffer_size")
     parser = argparse.ArgumentParser(
         prog="trafficmond",
         description="Watches and filters network traffic with XDP. A flag overrides the configuration file.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -61,8 +61,7 @@ class SinkSet:
     They go to the journal under systemd, and else to standard error.
     """
 
-    def __init__(self, logs: Sequence[Log], *, verbose: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, logs: Sequence[Log], *, verbose: bool = False) -> None:
         self._verbose = verbose
         self._sinks = [make_sink(log, verbose) for log in logs]
         self._notes = _place_for_notes(logs, verbose)
@@ -112,7 +111,7 @@ class SinkSet:
 
     def note(self, message: Message, text: str, fields: Mapping[str, object] | None = None) -> None:
         """Log a message about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""
-        note = Note(message, text, self._clock(), fields or {})
+        note = Note(message, text, time.time(), fields or {})
         for sink in self._all():
             sink.note(note)
 

@@ -25,6 +25,10 @@ from trafficmond.worker import Named
 
 _BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # the fields of Ban
 _BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
+_PUT_CHANGE = (
+    'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after", login) '
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -93,11 +97,8 @@ class Store:
     def put_threat(self, threat: Threat, state: str) -> Future[None]:
         """Store a threat as it stands now ("opened", "updated", "closed"); the same id is replaced."""
         row = (*threat.row().values(), json.dumps(threat.evidence, default=str), state)
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})", row)
-
-        return self._writer.queue.submit(work, writes=f"threat {threat.id}")
+        put = f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})"
+        return self._write(f"threat {threat.id}", (put, [row]), durable=False)
 
     def open_threats(self, most: int) -> Future[list[Threat]]:
         """Return the latest threats that were open when the last daemon ended; older ones are closed."""
@@ -127,35 +128,17 @@ class Store:
 
     def audit(self, change: AuditEntry) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
-        row = astuple(change)
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after", login) '
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
-
-        return self._writer.queue.submit(work, writes=f"the audit of {change.change} {change.subject!r}", durable=True)
+        return self._write(f"the audit of {change.change} {change.subject!r}", (_PUT_CHANGE, [astuple(change)]))
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         rows = [_BAN_ROW(ban) for ban in bans]
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM bans")
-            connection.executemany(_PUT_BAN, rows)
-
-        return self._writer.queue.submit(work, writes=f"a list of {len(rows)} bans", durable=True)
+        return self._write(f"a list of {len(rows)} bans", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
         """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
         rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM bans WHERE cidr = ? AND owner = ?", keys)
-            connection.executemany(_PUT_BAN, rows)
-
-        return self._writer.queue.submit(work, writes=f"a change of {len(rows) + len(keys)} bans", durable=True)
+        gone_ones = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
+        return self._write(f"a change of {len(rows) + len(keys)} bans", gone_ones, (_PUT_BAN, rows))
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
@@ -167,6 +150,15 @@ class Store:
             return [Ban(**{**each, "forced": bool(each["forced"])}) for each in found]
 
         return self._writer.queue.submit(work)
+
+    def _write(self, what: str, *changes: tuple[str, Sequence[Any]], durable: bool = True) -> Future[None]:
+        """One transaction of statements, each with the rows that it is for; `what` it stores, in words."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for sql, rows in changes:
+                connection.executemany(sql, rows)
+
+        return self._writer.queue.submit(work, writes=what, durable=durable)
 
     def settled(self) -> Future[None]:
         """A future that is done once earlier threats, bans and audit entries can be read."""
