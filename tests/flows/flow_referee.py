@@ -9,7 +9,7 @@ from flow_referee_rows import from_service, icmp_role, kept_s, rank, says_more
 
 from trafficmond import abi
 from trafficmond.flows.batch import Batch, Column, empty, put, take
-from trafficmond.flows.canonical import canonical, icmp_mate, later_fragments
+from trafficmond.flows.canonical import MATE, canonical, later_fragments
 from trafficmond.flows.compiled import Merged
 from trafficmond.flows.state import CLOSE_LINGER_S, STATE, as_flows
 from trafficmond.flows.table import FlowTable
@@ -241,7 +241,7 @@ def new_rows(groups: Groups, chosen: Column) -> Batch:
         rows[ours] = np.where(flip, lead[theirs], lead[ours])
         rows[theirs] = np.where(flip, lead[ours], lead[theirs])
     icmp = np.flatnonzero(flip & (lead["proto"] != TCP))
-    rows["sport"][icmp] = icmp_mate(lead["proto"][icmp], lead["sport"][icmp])
+    rows["sport"][icmp] = MATE[lead["proto"][icmp], lead["sport"][icmp]]
     rows["dport"][icmp] = 0
     rows["direction"] ^= flip
     rows["id"] = groups.ids[chosen]

@@ -11,7 +11,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.flows.batch import ENDPOINTS, Batch, Column
-from trafficmond.flows.canonical import icmp_mate
+from trafficmond.flows.canonical import MATE
 from trafficmond.protocols import ACK, FIN, ICMP, PSH, RST, SYN, TCP, UDP
 
 PACKET = np.dtype(
@@ -100,7 +100,7 @@ def _side(rows: Batch, prefix: str) -> Batch:
         for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport")):
             out[one], out[other] = rows[other], rows[one]
         icmp = rows["proto"] == ICMP
-        out["sport"][icmp], out["dport"][icmp] = icmp_mate(rows["proto"], rows["sport"])[icmp], 0
+        out["sport"][icmp], out["dport"][icmp] = MATE[rows["proto"], rows["sport"]][icmp], 0
 
     # ---- payload: evenly over what is behind the handshake and before the end ----
     flags, span = rows[prefix + "tcp_flags"], rows["end"] - rows["start"]

@@ -6,6 +6,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -75,14 +77,9 @@ def merged(streams: list[Iterator[Interval]]) -> Iterator[Interval]:
     if len(streams) == 1:
         yield from streams[0]
         return
-    held: list[Interval] = []
-    for part in heapq.merge(*streams, key=lambda item: item.now):
-        if held and part.now != held[0].now:
-            yield _together(held)
-            held = []
-        held.append(part)
-    if held:
-        yield _together(held)
+    by_time = attrgetter("now")
+    for _, parts in groupby(heapq.merge(*streams, key=by_time), by_time):
+        yield _together(list(parts))
 
 
 def portions(stream: Iterable[Interval]) -> Iterator[Interval]:

@@ -3,7 +3,6 @@ others."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,6 @@ SHIPPED = "@timestamp"
 
 LINES = 64
 OBJECTS = 64
-_SPLIT = re.compile(r"[,;|\t ]+")
 
 
 class Sample:

@@ -11,10 +11,10 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.analyze.rows import RECORD
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty, join, take
-from trafficmond.flows.canonical import icmp_mate
+from trafficmond.flows.canonical import turned_ports
 from trafficmond.flows.state import ESTABLISHED_S
 from trafficmond.model import Direction
-from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
+from trafficmond.protocols import ACK, PSH, SYN, TCP
 
 STEP_S = 10.0
 """A long flow is split into one portion for each so many seconds. If it has fewer than one packet in two portions, it
@@ -149,11 +149,7 @@ def _turn(delta: Batch) -> None:
     """Turns rows into those of the responder, whose first packet came a little after the initiator's."""
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         delta[one], delta[other] = delta[other].copy(), delta[one].copy()
-    icmp = (delta["proto"] == ICMP) | (delta["proto"] == ICMPV6)
-    mate = icmp_mate(delta["proto"], delta["sport"])
-    sport = np.where(icmp, np.where(mate >= 0, mate, delta["sport"]), delta["dport"])
-    delta["dport"] = np.where(icmp, np.where(mate >= 0, 0, delta["dport"]), delta["sport"])
-    delta["sport"] = sport
+    delta["sport"], delta["dport"] = turned_ports(delta)
     delta["direction"] = np.where(delta["direction"] == Direction.INGRESS, Direction.EGRESS, Direction.INGRESS)
     delta["first"] += _ANSWER_S
     delta["last"] = np.maximum(delta["last"], delta["first"])

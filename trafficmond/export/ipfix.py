@@ -10,7 +10,7 @@ import numpy as np
 
 from trafficmond.export.templates import TEMPLATES, Template, template_sets
 from trafficmond.flows.batch import Batch, Column, take
-from trafficmond.flows.canonical import icmp_mate
+from trafficmond.flows.canonical import turned_ports
 from trafficmond.flows.report import End
 from trafficmond.model import Direction
 from trafficmond.protocols import ICMP, ICMPV6
@@ -108,12 +108,9 @@ def _directions(rows: Batch, biflow: bool) -> tuple[Batch, Column]:
 def _reversed(rows: Batch) -> Batch:
     """The rows with the roles of initiator and responder exchanged."""
     turned = rows.copy()
-    for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport")):
+    for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         turned[one], turned[other] = rows[other], rows[one]
-    icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
-    mate = icmp_mate(rows["proto"], rows["sport"])
-    turned["sport"] = np.where(icmp, np.where(mate >= 0, mate, rows["sport"]), turned["sport"])
-    turned["dport"] = np.where(icmp, np.where(mate >= 0, 0, rows["dport"]), turned["dport"])
+    turned["sport"], turned["dport"] = turned_ports(rows)
     turned["direction"] = np.where(rows["direction"] == Direction.INGRESS, Direction.EGRESS, Direction.INGRESS)
     turned["tcp_flags"] = rows["reply_tcp_flags"]
     turned["packets"], turned["bytes"] = rows["reply_packets"], rows["reply_bytes"]

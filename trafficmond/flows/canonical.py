@@ -79,10 +79,12 @@ def canonical(rows: Batch) -> Canonical:
     )
 
 
-def icmp_mate(proto: Column, kind: Column) -> Column:
-    """The reply (or request) type of each ICMP or ICMPv6 type; -1 if there is none."""
-    mates: Column = MATE[proto, np.minimum(kind, TYPE_UNKNOWN)]
-    return mates
+def turned_ports(rows: Batch) -> tuple[Column, Column]:
+    """(sport, dport) of the answers to rows: swapped, or of ICMP the type that answers, if there is one."""
+    icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
+    mate = MATE[rows["proto"], np.minimum(rows["sport"], TYPE_UNKNOWN)]
+    sport = np.where(icmp, np.where(mate != _NO_MATE, mate, rows["sport"]), rows["dport"])
+    return sport, np.where(icmp, np.where(mate != _NO_MATE, 0, rows["dport"]), rows["sport"])
 
 
 def later_fragments(rows: Batch) -> Column:
