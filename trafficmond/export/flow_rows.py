@@ -12,9 +12,7 @@ from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.inner import Inner, inner_flows
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
-from trafficmond.model import Action, Direction
-from trafficmond.protocols import protocol_name
-from trafficmond.verdict import action_of
+from trafficmond.flows.report import FIELDS
 
 # The columns of packaging/clickhouse/flows.sql that are sent, with their types.
 COLUMNS = {
@@ -57,13 +55,6 @@ COLUMNS = {
 }
 # Columns that a table of an earlier version does not have.
 LATER = ("process", "pid")
-_RENAMED = {
-    "first_seen": "first",
-    "last_seen": "last",
-    "src_port": "sport",
-    "dst_port": "dport",
-    "protocol_num": "proto",
-}
 
 
 def by_day(rows: Batch) -> Iterator[Batch]:
@@ -83,11 +74,7 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "row": np.arange(count, dtype="<u4").tobytes(),
         "src": packed(rows["src_hi"], rows["src_lo"]),
         "dst": packed(rows["dst_hi"], rows["dst_lo"]),
-        "protocol": named(rows["proto"], protocol_name),
-        "action": named(action_of(rows["verdict"]), lambda number: str(Action(number))),
-        "rule": named(rows["verdict"], names.rule),
-        "interface": named(rows["ifindex"], names.interface),
-        "direction": named(rows["direction"], lambda number: str(Direction(number))),
+        **{name: named(rows[field], call) for name, (field, call) in names.texts().items()},
         "community_id": b"".join(map(text, community_ids(rows))),
     }
     inner = inner_flows(rows["inner"], names.inners) if names.inners else ()
@@ -97,5 +84,5 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
     owners = [known[number] for number in rows["owner"].tolist()] if known else ()
     for at, name in enumerate(Owner._fields):
         made[name] = nullable([each[at] for each in owners], COLUMNS[name], count)
-    numbers = {name: rows[_RENAMED.get(name, name)] for name in COLUMNS if name not in made}
+    numbers = {name: rows[FIELDS.get(name, name)] for name in COLUMNS if name not in made}
     return block_of(COLUMNS, made, numbers, rows["last"])

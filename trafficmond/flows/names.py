@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from trafficmond.flows.owners import UNKNOWN, Owner
 from trafficmond.flows.processes import cgroup_of
-from trafficmond.verdict import Pair, is_shadowed, reason_of, reason_text, rule_of, taken_apart
+from trafficmond.model import Action, Direction
+from trafficmond.protocols import protocol_name
+from trafficmond.verdict import Pair, action_of, is_shadowed, reason_of, reason_text, rule_of, taken_apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class Names:
         """The action ("drop") and the name of the rule in shadow in a verdict, if there is one."""
         apart = taken_apart(verdict, self.pairs) if is_shadowed(verdict) else None
         return (str(apart.would), self._called(apart.rule, apart.reason)) if apart else None
+
+    def texts(self) -> dict[str, tuple[str, Callable[[int], str]]]:
+        """The columns of stored flows that are names: the field of REPORT, and the name of its number."""
+        return {
+            "protocol": ("proto", protocol_name),
+            "action": ("verdict", lambda word: str(Action(action_of(word)))),
+            "rule": ("verdict", self.rule),
+            "interface": ("ifindex", self.interface),
+            "direction": ("direction", lambda number: str(Direction(number))),
+        }
 
     def _called(self, rule: int, reason: int) -> str:
         return self.rules.get(rule) or f"rule {rule}" if rule else reason_text(reason)

@@ -40,6 +40,9 @@ REPORT = np.dtype(
     ]
 )
 
+# Columns of flows.db and ClickHouse -> fields of REPORT; all others have one name.
+FIELDS = {"first_seen": "first", "last_seen": "last", "src_port": "sport", "dst_port": "dport", "protocol_num": "proto"}
+
 _COUNTERS = ("packets", "bytes", "reply_packets", "reply_bytes")
 _REPORTED = (
     *((name, name) for name in ("id", *(name for name, *_ in ENDPOINTS), "inner", "owner", "last")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -15,11 +15,10 @@ from trafficmond.flows.canonical import MATE
 from trafficmond.flows.community_id import WITH_PORTS
 from trafficmond.flows.inner import inner_flows
 from trafficmond.flows.names import Names
-from trafficmond.flows.report import REPORT
-from trafficmond.model import Action, Direction
-from trafficmond.protocols import SERVED, protocol_name
+from trafficmond.flows.report import FIELDS, REPORT
+from trafficmond.protocols import SERVED
 from trafficmond.store.rows import columns, owner_columns
-from trafficmond.verdict import action_of
+from trafficmond.store.schema import FLOW_COLUMNS
 
 _POINTER, _U32, _I64, _U64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int64, ctypes.c_uint64
 _COLUMNS_MOST = 32
@@ -88,21 +87,18 @@ def insert(connection: sqlite3.Connection, table: str, batch: Batch, names: Name
 
 def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
     """In the order of `rows.columns`."""
-    yield _field(_IS_REAL, "first")
-    yield _field(_IS_REAL, "last")
-    yield _field(_IS_ADDRESS, "src_hi")
-    yield _field(_IS_ADDRESS, "dst_hi")
-    yield _field(_IS_INTEGER, "sport")
-    yield _field(_IS_INTEGER, "dport")
-    yield from _named(batch, "proto", protocol_name)
-    for name in ("proto", "packets", "bytes", "reply_packets", "reply_bytes", "tcp_flags", "reply_tcp_flags"):
-        yield _field(_IS_INTEGER, name)
-    yield from _named(batch, "verdict", lambda word: str(Action(int(action_of(word)))))
-    yield from _named(batch, "verdict", names.rule)
-    yield from _named(batch, "ifindex", names.interface)
-    yield from _named(batch, "direction", lambda number: str(Direction(number)))
-    yield _field(_IS_INTEGER, "vlan")
-    yield _field(_IS_COMMUNITY, "src_hi")
+    texts = names.texts()
+    for name, kind in FLOW_COLUMNS.items():
+        if name in texts:
+            field, call = texts[name]
+            numbers = np.unique(batch[field]).tolist()
+            yield from _values(field, numbers, [(call(number),) for number in numbers])
+        elif name in ("src_ip", "dst_ip"):
+            yield _field(_IS_ADDRESS, f"{name[:3]}_hi")
+        elif name == "community_id":
+            yield _field(_IS_COMMUNITY, "src_hi")
+        else:
+            yield _field(_IS_REAL if kind == "REAL" else _IS_INTEGER, FIELDS.get(name, name))
     if names.inners:
         inner = np.unique(batch["inner"])
         yield from _values("inner", inner.tolist(), inner_flows(inner, names.inners))
@@ -114,11 +110,6 @@ def _columns(batch: Batch, names: Names) -> Iterator[_Column]:
 
 def _field(kind: int, name: str) -> _Column:
     return _Column(kind, *_OFFSETS[name])
-
-
-def _named(batch: Batch, name: str, call: Callable[[int], str]) -> Iterator[_Column]:
-    numbers = np.unique(batch[name]).tolist()
-    return _values(name, numbers, [(call(number),) for number in numbers])
 
 
 def _values(name: str, numbers: Sequence[int], values: Iterable[tuple[Value, ...]]) -> Iterator[_Column]:

@@ -11,10 +11,8 @@ from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.compiled import addresses
 from trafficmond.flows.inner import inner_flows
 from trafficmond.flows.names import Names
-from trafficmond.model import Action, Direction
-from trafficmond.protocols import protocol_name
+from trafficmond.flows.report import FIELDS
 from trafficmond.store.schema import FLOW_COLUMNS, INNER_COLUMNS, OWNER_COLUMNS, PROCESS_COLUMNS
-from trafficmond.verdict import action_of
 
 Row = tuple[Any, ...]
 
@@ -44,28 +42,13 @@ def flow_rows(batch: Batch, names: Names) -> Iterable[Row]:
     inner = zip(*inner_flows(batch["inner"], names.inners), strict=True) if names.inners else ()
     owners = named(batch["owner"].tolist(), names.owner) if names.owners else []
     owner = ([each[at] for each in owners] for at in range(len(owner_columns(names))))
-    return zip(
-        batch["first"].tolist(),
-        batch["last"].tolist(),
-        addresses(batch["src_hi"], batch["src_lo"], batch["family"]),
-        addresses(batch["dst_hi"], batch["dst_lo"], batch["family"]),
-        batch["sport"].tolist(),
-        batch["dport"].tolist(),
-        named(batch["proto"].tolist(), protocol_name),
-        batch["proto"].tolist(),
-        batch["packets"].tolist(),
-        batch["bytes"].tolist(),
-        batch["reply_packets"].tolist(),
-        batch["reply_bytes"].tolist(),
-        batch["tcp_flags"].tolist(),
-        batch["reply_tcp_flags"].tolist(),
-        named(action_of(batch["verdict"]).tolist(), lambda number: str(Action(number))),
-        named(batch["verdict"].tolist(), names.rule),
-        named(batch["ifindex"].tolist(), names.interface),
-        named(batch["direction"].tolist(), lambda number: str(Direction(number))),
-        batch["vlan"].tolist(),
-        community_ids(batch),
-        *inner,
-        *owner,
-        strict=True,
-    )
+    texts, columns_of = names.texts(), []
+    for name in FLOW_COLUMNS:
+        if name in texts:
+            columns_of.append(named(batch[texts[name][0]].tolist(), texts[name][1]))
+        elif name in ("src_ip", "dst_ip"):
+            columns_of.append(addresses(batch[f"{name[:3]}_hi"], batch[f"{name[:3]}_lo"], batch["family"]))
+        else:
+            field = FIELDS.get(name, name)
+            columns_of.append(community_ids(batch) if name == "community_id" else batch[field].tolist())
+    return zip(*columns_of, *inner, *owner, strict=True)
