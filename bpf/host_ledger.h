@@ -22,20 +22,21 @@
 #define TM_SIZE_CLASSES 7 /* RFC 2819, etherStatsPkts*Octets */
 #define TM_TYPES_MAX 64	  /* EtherTypes that are counted separately */
 
-/* A row as numpy reads it; its layout is compared with the dtype when the library is loaded. */
+#define TM_FIELD(type, name) type name;
+
+/* A row as numpy reads it; its layout is compared with the dtype when the library is loaded. `inner` and `owner` are 0:
+ * captures are not looked into, and do not tell. */
+/* clang-format off */
+#define TM_ROW(F) \
+	F(__u64, src_hi) F(__u64, src_lo) F(__u64, dst_hi) F(__u64, dst_lo) F(__u16, sport) F(__u16, dport) \
+	F(__u8, proto) F(__u8, family) F(__u8, direction) F(__u16, vlan) F(__u32, ifindex) \
+	F(__u32, verdict) F(__u64, inner) F(__u64, owner) F(__u64, packets) F(__u64, bytes) \
+	F(__u64, payload_bytes) F(__u32, payload_packets) F(double, first) F(double, last) \
+	F(__u16, first_len) F(__u16, last_len) F(__u8, tcp_flags) F(__u8, first_flags) F(__u8, bits) \
+	F(__u8, ttl) F(__u8, new_record)
+/* clang-format on */
 struct tm_row {
-	__u64 src_hi, src_lo, dst_hi, dst_lo;
-	__u16 sport, dport;
-	__u8 proto, family, direction;
-	__u16 vlan;
-	__u32 ifindex, verdict;
-	__u64 inner; /* 0: captures are not looked into */
-	__u64 owner; /* 0: captures do not tell */
-	__u64 packets, bytes, payload_bytes;
-	__u32 payload_packets;
-	double first, last;
-	__u16 first_len, last_len;
-	__u8 tcp_flags, first_flags, bits, ttl, new_record;
+	TM_ROW(TM_FIELD)
 } __attribute__((packed));
 
 struct tm_entry {

@@ -13,28 +13,30 @@
 #define TM_KEY_WORDS 14
 #define TM_TYPE_UNKNOWN 256
 
+/* clang-format off */
+#define TM_FLOW_ROW(F) \
+	F(__u64, id) F(__u64, src_hi) F(__u64, src_lo) F(__u64, dst_hi) F(__u64, dst_lo) F(__u16, sport) \
+	F(__u16, dport) F(__u8, proto) F(__u8, family) F(__u8, direction) F(__u16, vlan) F(__u32, ifindex) \
+	F(__u32, verdict) F(__u64, inner) F(__u64, owner) F(double, first) F(double, last) \
+	F(double, reply_first) F(__u64, packets) F(__u64, bytes) F(__u64, payload_bytes) \
+	F(__u64, reply_packets) F(__u64, reply_bytes) F(__u64, reply_payload_bytes) \
+	F(__u32, payload_packets) F(__u32, reply_payload_packets) F(__u64, d_packets) F(__u64, d_bytes) \
+	F(__u64, d_reply_packets) F(__u64, d_reply_bytes) F(__u8, tcp_flags) F(__u8, reply_tcp_flags) \
+	F(__u8, first_flags) F(__u8, bits) F(__u8, reply_bits) F(__u8, reply_first_flags) \
+	F(__u16, first_len) F(__u8, is_new) F(__u8, ended)
+/* clang-format on */
 struct tm_flow_row {
-	__u64 id, src_hi, src_lo, dst_hi, dst_lo;
-	__u16 sport, dport;
-	__u8 proto, family, direction;
-	__u16 vlan;
-	__u32 ifindex, verdict;
-	__u64 inner, owner;
-	double first, last, reply_first;
-	__u64 packets, bytes, payload_bytes, reply_packets, reply_bytes, reply_payload_bytes;
-	__u32 payload_packets, reply_payload_packets;
-	__u64 d_packets, d_bytes, d_reply_packets, d_reply_bytes;
-	__u8 tcp_flags, reply_tcp_flags, first_flags, bits, reply_bits, reply_first_flags;
-	__u16 first_len;
-	__u8 is_new, ended;
+	TM_FLOW_ROW(TM_FIELD)
 } __attribute__((packed));
 
+/* clang-format off */
+#define TM_STATE(F) \
+	F(__u64, p_packets) F(__u64, p_bytes) F(__u64, p_reply_packets) F(__u64, p_reply_bytes) \
+	F(double, since) F(__u32, reply_verdict) F(__u8, side) F(__u8, sure) F(__u8, closed)
+/* clang-format on */
 struct tm_state {
 	struct tm_flow_row flow;
-	__u64 p_packets, p_bytes, p_reply_packets, p_reply_bytes;
-	double since;
-	__u32 reply_verdict;
-	__u8 side, sure, closed;
+	TM_STATE(TM_FIELD)
 } __attribute__((packed));
 
 #define TM_WELL_KNOWN 1 /* a service's port */
