@@ -29,23 +29,21 @@ class Basic:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Nullable:
+@dataclass(frozen=True)
+class _Of:
+    inner: Type
+
+
+class Nullable(_Of):
     """A type that may be null or left out."""
 
-    inner: Type
+
+class Array(_Of):
+    """A JSON array of one type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
-    inner: Type
-
-
-@dataclass(frozen=True, slots=True)
-class Map:
+class Map(_Of):
     """A JSON object from any string to one type."""
-
-    inner: Type
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def _load(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Descriptors of the programs and of the maps."""
     if loader == "bcc":
-        return bcc_loader.load_apart(f"{name}.bpf.c", pin_dir, kinds, set(maps))
+        return bcc_loader.compiled(f"{name}.bpf.c", kinds, maps, pin_dir)
     target = libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))
     try:
         target.load(tuple(kinds))

@@ -151,7 +151,7 @@ def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
 def _configuration(main_fd: int, size: int) -> bytes:
     """The configuration of the present dispatcher. Raises DatapathError if another libxdp made it."""
     for number in libbpf.program_map_ids(main_fd):
-        fd = extensions.map_by_id(number)
+        fd = libbpf.call("bpf_map_get_fd_by_id", ct.c_uint32(number))
         try:
             if libbpf.map_info(fd).value_size == size:
                 found = libbpf.lookup(fd, bytes(4), size)

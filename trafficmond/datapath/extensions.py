@@ -17,11 +17,6 @@ class XdpOptions(ct.Structure):
     _fields_ = (("sz", ct.c_size_t), ("old_prog_fd", ct.c_int), ("pad", ct.c_uint32))
 
 
-def map_by_id(map_id: int) -> int:
-    """A descriptor of a map by its id."""
-    return libbpf.call("bpf_map_get_fd_by_id", ct.c_uint32(map_id))
-
-
 def function_id(fd: int, name: str) -> int:
     """Number of a function of a loaded program in that program's BTF."""
     btf = libbpf.library().btf__load_from_kernel_by_id(ct.c_uint32(libbpf.program_info(fd).btf_id))

@@ -34,7 +34,7 @@ def load(sizes: Sizes, kept: Mapping[str, int], seed: int | None, pin_dir: Path,
     """Compiles and loads; `kept` are maps of the last run to reuse, `owners`: records have their owner.
     Raises DatapathError with bcc's output."""
     seed = secrets.randbits(64) if seed is None else seed
-    programs, maps = _compile("trafficmon.bpf.c", _KINDS, MAPS, kept, pin_dir, _defines(sizes, seed, owners))
+    programs, maps = compiled("trafficmon.bpf.c", _KINDS, MAPS, pin_dir, kept, _defines(sizes, seed, owners))
     loaded = Loaded("bcc", programs, maps, seed, kept.keys() == MAPS.keys(), owners)
     _check(loaded, set() if sizes.look_inside else _INSIDE)
     return loaded
@@ -59,29 +59,23 @@ def _workshop(pin_dir: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
-def load_apart(
-    source: str, pin_dir: Path, kinds: Mapping[str, str], maps: Set[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Compiles and loads what stands apart from the data path: (programs, maps) by name; `kinds` of the programs as the
-    child has them. Raises DatapathError."""
-    return _compile(source, kinds, maps, {}, pin_dir, {})
-
-
-def _compile(
+def compiled(
     source: str,
     kinds: Mapping[str, str],
     wanted: Iterable[str],
-    kept: Mapping[str, int],
     pin_dir: Path,
-    defines: Mapping[str, str],
+    kept: Mapping[str, int] | None = None,
+    defines: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Descriptors of the programs and of the maps that are wanted."""
+    """Descriptors of the programs of a source, loaded, and of the maps that are wanted, by name; `kinds` of the
+    programs as the child has them. Raises DatapathError."""
+    kept = kept or {}
     sources = _sources()
     with _workshop(pin_dir) as pins:
         old = {name: str(pins / f"kept_{name}") for name in kept}
         for name, path in old.items():
             libbpf.pin(kept[name], path)
-        defined = {"TM_BCC": "1", "TM_PINS": f'"{pins}/"', **defines}
+        defined = {"TM_BCC": "1", "TM_PINS": f'"{pins}/"', **(defines or {})}
         job = {
             "source": str(sources / source),
             "headers": str(sources / "bcc"),
