@@ -135,8 +135,7 @@ class Processes:
 
     def _ticks(self, at: Column) -> Column:
         """Epoch seconds converted to the notes' clock."""
-        ticks: Column = np.maximum((at - self._clock() + self._monotonic()) * 1e9, 0).astype(np.uint64)
-        return ticks
+        return np.asarray(np.maximum((at - self._clock() + self._monotonic()) * 1e9, 0).astype(np.uint64))
 
     def _worded(self, owners: Column, notes: Batch) -> Column:
         """Owners that name the noted processes; those without a note as they are."""
@@ -177,8 +176,7 @@ def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:
 def _each(ask: Callable[[Batch], Batch], ends: Batch) -> Batch:
     """The NOTE of each end, looked up once per distinct end."""
     distinct, which = np.unique(ends.view(f"V{END.itemsize}"), return_inverse=True)
-    notes: Batch = ask(distinct.view(END))[which]
-    return notes
+    return np.asarray(ask(distinct.view(END))[which])
 
 
 def _latest(found: list[Batch], until: Column | None = None) -> tuple[Batch, Column]:

@@ -54,8 +54,7 @@ def rule_of(words: Words) -> Words:
 
 
 def is_drop(words: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    dropped: npt.NDArray[np.bool_] = action_of(words) == Action.DROP
-    return dropped
+    return np.asarray(action_of(words) == Action.DROP)
 
 
 def reason_text(number: int) -> str:

@@ -92,8 +92,7 @@ def _once(rows: Batch) -> tuple[Batch, int]:
 
 def _moments(rows: Batch) -> Column:
     """The millisecond in which each row starts, whether its time has more digits or not."""
-    moments: Column = np.floor(rows["start"] * 1e3 + _INEXACT)
-    return moments
+    return np.asarray(np.floor(rows["start"] * 1e3 + _INEXACT))
 
 
 def _keys(rows: Batch) -> Column:
@@ -146,5 +145,4 @@ def _turn(best: Batch, groups: Column) -> None:
 
 def _answer(flags: Column) -> Column:
     """The flags of the first packet of a side that answered: SYN and ACK if it sent a SYN."""
-    syn_ack: Column = np.where(flags & SYN, SYN | ACK, flags & ACK)
-    return syn_ack
+    return np.asarray(np.where(flags & SYN, SYN | ACK, flags & ACK))

@@ -141,8 +141,7 @@ def _part(column: Column, packets: Column, total: Column) -> Column:
     """The part of a sum for the first `packets` of `total`, rounded down; in two steps, so that no product
     overflows."""
     whole, rest = np.divmod(column.astype(np.int64), np.maximum(total, 1))
-    part: Column = whole * packets + rest * packets // np.maximum(total, 1)
-    return part
+    return np.asarray(whole * packets + rest * packets // np.maximum(total, 1))
 
 
 def _turn(delta: Batch) -> None:

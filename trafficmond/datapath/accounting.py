@@ -58,8 +58,7 @@ def account(totals: npt.NDArray[Any], ledger: Ledger) -> Accounting:
 
 def words(totals: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """The same memory as numbers, with one more axis, for sums and differences of all counters."""
-    found: npt.NDArray[np.uint64] = totals.view(np.uint64).reshape(*totals.shape, -1)
-    return found
+    return np.asarray(totals.view(np.uint64).reshape(*totals.shape, -1))
 
 
 def _sums(totals: npt.NDArray[Any], name: str) -> Sums:

@@ -158,5 +158,4 @@ def _encode(rows: Batch, template: Template) -> Batch:
 def _packed(hi: Column, lo: Column) -> Column:
     words = np.empty((len(hi), 2), ">u8")
     words[:, 0], words[:, 1] = hi, lo
-    packed: Column = words.view("V16")[:, 0]
-    return packed
+    return np.asarray(words.view("V16")[:, 0])

@@ -95,8 +95,7 @@ def later_fragments(rows: Batch) -> Column:
     if "bits" not in (rows.dtype.names or ()):
         return np.zeros(len(rows), bool)
     typeless = (rows["bits"] & abi.BIT_FRAGMENT != 0) & (rows["sport"] == 0) & (rows["dport"] == 0)
-    later: Column = typeless & ((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6))
-    return later
+    return np.asarray(typeless & ((rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)))
 
 
 def as_echoes(fragments: Batch) -> tuple[Batch, Batch]:

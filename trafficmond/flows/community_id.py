@@ -93,8 +93,7 @@ def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
 
 
 def _portless(rows: Batch) -> Column:
-    portless: Column = np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0)
-    return portless
+    return np.asarray(np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0))
 
 
 def flow_hash_text(digest: bytes) -> str:

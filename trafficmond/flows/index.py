@@ -24,8 +24,7 @@ class Index:
     @property
     def keys(self) -> Column:
         """All keys, by place."""
-        keys: Column = self._keys[: self._count]
-        return keys
+        return np.asarray(self._keys[: self._count])
 
     def place(self, keys: Column) -> tuple[Column, Column]:
         """(place of each key, indexes of the new ones in the order of their places)."""

@@ -37,8 +37,7 @@ def word(cgroup: int, serial: int) -> int:
 
 def names_process(owners: Column) -> Column:
     """A mask of owners that name a process."""
-    named: Column = (owners >= np.uint64(_NAMED)) & (owners < np.uint64(_NAMED | MOST_SERIALS << _SERIAL_BITS))
-    return named
+    return np.asarray((owners >= np.uint64(_NAMED)) & (owners < np.uint64(_NAMED | MOST_SERIALS << _SERIAL_BITS)))
 
 
 def cgroup_of(owner: int) -> int:
@@ -48,21 +47,18 @@ def cgroup_of(owner: int) -> int:
 
 def may_name(owners: Column) -> Column:
     """A mask of owners that are cgroups whose processes can be named."""
-    may: Column = (owners > np.uint64(abi.OWNER_KERNEL)) & (owners <= np.uint64(_CGROUP))
-    return may
+    return np.asarray((owners > np.uint64(abi.OWNER_KERNEL)) & (owners <= np.uint64(_CGROUP)))
 
 
 def attempts(rows: Batch) -> Column:
     """A mask of records whose first packet may have opened a TCP connection from here."""
     answers = rows["first_flags"] & np.uint8(SYN | ACK) == SYN | ACK
-    opened: Column = (rows["proto"] == TCP) & ~answers
-    return opened
+    return np.asarray((rows["proto"] == TCP) & ~answers)
 
 
 def served(rows: Batch) -> Column:
     """A mask of rows of protocols whose processes can be known."""
-    known: Column = (rows["proto"] == TCP) | (rows["proto"] == UDP)
-    return known
+    return np.asarray((rows["proto"] == TCP) | (rows["proto"] == UDP))
 
 
 def both_ends(rows: Batch) -> Batch:

@@ -37,13 +37,11 @@ class Rates:
 
     def sent(self, unit: int) -> Floats:
         """Packets (0) or bytes (1) that the initiator sent."""
-        chosen: Floats = self.values[:, unit]
-        return chosen
+        return np.asarray(self.values[:, unit])
 
     def received(self, unit: int) -> Floats:
         """Packets (0) or bytes (1) that it received."""
-        chosen: Floats = self.values[:, 2 + unit]
-        return chosen
+        return np.asarray(self.values[:, 2 + unit])
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,8 +308,7 @@ class FlowTable:
         """The value of flows: last packet plus the time that their kind is kept, so unanswered ones are evicted
         first."""
         rows = take(self._rows, slots)
-        worth: Column = rows["last"] + np.where(rows["reply_packets"] > 0, self._kept(rows), 0.0)
-        return worth
+        return np.asarray(rows["last"] + np.where(rows["reply_packets"] > 0, self._kept(rows), 0.0))
 
     def _evict(self, lacking: int, keep: Column) -> None:
         """Evict the least valuable flows: a flood's own flows first."""

@@ -90,8 +90,7 @@ def begins(deltas: Batch, before: float) -> Column:
     """The earliest possible time of each delta's first packet, after a reading at `before`: a record that continues had
     none of this batch's packets before that."""
     going = np.where(deltas["packets"] == 1, deltas["last"], np.maximum(deltas["first"], before))
-    known: Column = np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"])
-    return known
+    return np.asarray(np.minimum(np.where(deltas["new"], deltas["first"], going), deltas["last"]))
 
 
 def opening(deltas: Batch) -> Column:
@@ -99,5 +98,4 @@ def opening(deltas: Batch) -> Column:
     flags = deltas["tcp_flags"]
     only = flags & (SYN | ACK | FIN | RST) == SYN
     syn = (deltas["proto"] == TCP) & (deltas["first_flags"] & (SYN | ACK) == SYN)
-    opens: Column = syn & (deltas["new"] | only)
-    return opens
+    return np.asarray(syn & (deltas["new"] | only))

@@ -41,8 +41,7 @@ class Waiting:
 
     def at(self, proto: int, port: int) -> Column:
         """The cgroups that wait on a port, on any address."""
-        found: Column = np.unique(self._cgroups[self._what & ~_SIX == np.uint32(proto << 16 | port)])
-        return found
+        return np.asarray(np.unique(self._cgroups[self._what & ~_SIX == np.uint32(proto << 16 | port)]))
 
     def places(self, proto: int, port: int) -> Batch:
         """The local ends (flows.processes.END) of sockets that wait on a port."""
@@ -55,17 +54,14 @@ class Waiting:
     def _find(self, what: Column, hi: Column, lo: Column) -> Column:
         at = np.minimum(np.searchsorted(self._keys, _keys(what, hi, lo)), len(self._keys) - 1)
         same = (self._what[at] == what) & (self._hi[at] == hi) & (self._lo[at] == lo)
-        found: Column = np.where(same, self._cgroups[at], 0)
-        return found
+        return np.asarray(np.where(same, self._cgroups[at], 0))
 
 
 def _what(family: Column, proto: Column, port: Column) -> Column:
     """Family, protocol and port in one number."""
-    what: Column = np.where(family == 6, _SIX, _FOUR) | proto.astype(np.uint32) << np.uint32(16) | port
-    return what
+    return np.asarray(np.where(family == 6, _SIX, _FOUR) | proto.astype(np.uint32) << np.uint32(16) | port)
 
 
 def _keys(what: Column, hi: Column, lo: Column) -> Column:
     """A number per row to sort by; the fields behind a match must be compared."""
-    key: Column = what * _ODD[0] ^ hi * _ODD[1] ^ lo * _ODD[2]
-    return key
+    return np.asarray(what * _ODD[0] ^ hi * _ODD[1] ^ lo * _ODD[2])

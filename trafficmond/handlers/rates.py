@@ -87,13 +87,11 @@ def _measure(rates: Rates, sort: str, window: int, total: Column) -> Floats:
     sent, received = rates.sent(unit)[window], rates.received(unit)[window]
     if sort == "total":
         return total.astype(np.float64)
-    measure: Floats = {"sent": sent, "received": received}.get(sort, sent + received)
-    return measure
+    return np.asarray({"sent": sent, "received": received}.get(sort, sent + received))
 
 
 def _total(rows: Batch) -> Column:
-    total: Column = rows["bytes"] + rows["reply_bytes"]
-    return total
+    return np.asarray(rows["bytes"] + rows["reply_bytes"])
 
 
 def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
@@ -140,11 +138,9 @@ def _matching(flows: Batch, match: str, names: Names) -> Column:
     """A mask of the flows that match a port, a protocol, an address, a prefix or a unit; all for an empty text."""
     wanted = choice.of_text(match)
     if wanted.port is not None:
-        ports: Column = (flows["sport"] == int(wanted.port)) | (flows["dport"] == int(wanted.port))
-        return ports
+        return np.asarray((flows["sport"] == int(wanted.port)) | (flows["dport"] == int(wanted.port)))
     if wanted.proto is not None:
-        proto: Column = flows["proto"] == protocol_number(wanted.proto)
-        return proto
+        return np.asarray(flows["proto"] == protocol_number(wanted.proto))
     if wanted.unit is not None:
         unit = unit_name(wanted.unit)
         return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if names.owner(int(n)).unit == unit])

@@ -86,8 +86,7 @@ def _admits(columns: RuleColumns) -> Bool:
     """A mask of rules that accept anything but lifelines."""
     action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
     guard = columns.rank == RANK[Reason.GUARD]
-    found: Bool = ~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard
-    return found
+    return np.asarray(~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard)
 
 
 def _drops(columns: RuleColumns, now: float) -> Bool:

@@ -80,8 +80,7 @@ def _covers(policy: Policy, hi: int, lo: int, family: int, plen: int) -> Bool:
 
 def _agree(words: prefixes.U64, word: int, lengths: prefixes.U8, plen: int, skip: int = 0) -> Bool:
     netmask = mask(np.arange(129) - skip)
-    agree: Bool = (words ^ np.uint64(word)) & netmask[np.minimum(lengths, plen)] == 0
-    return agree
+    return np.asarray((words ^ np.uint64(word)) & netmask[np.minimum(lengths, plen)] == 0)
 
 
 def _strength(policy: Policy, row: int) -> tuple[int, int, bool, int]:

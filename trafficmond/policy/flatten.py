@@ -78,8 +78,7 @@ def ranges(first: I64, count: I64) -> I64:
     """first[0], first[0] + 1, ... (count[0] of them), then the same for the others."""
     total = int(count.sum())
     offset = np.cumsum(count) - count
-    result: I64 = np.repeat(first - offset, count) + np.arange(total)
-    return result
+    return np.asarray(np.repeat(first - offset, count) + np.arange(total))
 
 
 def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:

@@ -74,8 +74,7 @@ class Judge:
         first = self._with_replies(rows, first, out, begins=True)
         back = self._with_replies(rows, back, out, begins=False)
         second = rows.answered & (~rows.asked | (_weight(back) > _weight(first)))
-        decided: U32 = np.where(second, back, first)
-        return decided
+        return np.asarray(np.where(second, back, first))
 
     def _of(self, rows: Conversations, *, begins: bool) -> U32:
         """The verdict on the packets of a side, not counting replies."""
@@ -133,8 +132,7 @@ def _words(policy: Policy, now: float) -> U32:
 def _weight(word: U32) -> U32:
     """Drop before limit before what passes."""
     action = action_of(word)
-    weight: U32 = np.where(action == Action.DROP, 2, (action == Action.LIMIT).astype(np.uint32)).astype(np.uint32)
-    return weight
+    return np.asarray(np.where(action == Action.DROP, 2, (action == Action.LIMIT).astype(np.uint32)).astype(np.uint32))
 
 
 def asks_for(rows: Conversations, *, begins: bool = True) -> U32:

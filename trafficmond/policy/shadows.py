@@ -136,5 +136,4 @@ def _watched_within(policy: Policy, index: int, watching: npt.NDArray[np.bool_])
 def _watching(policy: Policy, now: float) -> npt.NDArray[np.bool_]:
     """A mask of rows whose rule monitors all services."""
     rules = (rule.action is Action.MONITOR and not rule.services and _written(rule, now) for rule in policy.rules)
-    found: npt.NDArray[np.bool_] = np.fromiter(rules, np.bool_, len(policy.rules))[policy.owner]
-    return found
+    return np.asarray(np.fromiter(rules, np.bool_, len(policy.rules))[policy.owner])

@@ -230,8 +230,7 @@ def _crowded(plane: Boundaries, nodes: _Nodes, shift: int) -> npt.NDArray[np.boo
     slot = (plane.at[ranges(nodes.first, nodes.count)] - nodes.start[node]) << np.uint64(shift) >> np.uint64(56)
     new = np.ones(len(slot), np.bool_)
     new[1:] = (slot[1:] != slot[:-1]) | (node[1:] != node[:-1])
-    crowded: npt.NDArray[np.bool_] = np.bincount(node[new], minlength=len(nodes.start)) * _CROWD < nodes.count
-    return crowded
+    return np.asarray(np.bincount(node[new], minlength=len(nodes.start)) * _CROWD < nodes.count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,8 +61,7 @@ def _in_chunk(words: U32, word: npt.NDArray[np.int64], key: U64) -> U32:
         inside = (left > 0) & (keys[np.where(left > 0, word // 2 + below + half, 0)] <= key)
         below += half * inside
         left -= half
-    entry: U32 = words[word + 2 + 2 * count + below]
-    return entry
+    return np.asarray(words[word + 2 + 2 * count + below])
 
 
 def lookup(

@@ -65,5 +65,4 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
 
 
 def _called(numbers: Column, name: Callable[[int], str | None], text: str) -> Column:
-    found: Column = np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text])
-    return found
+    return np.asarray(np.isin(numbers, [number for number in np.unique(numbers).tolist() if name(number) == text]))
