@@ -140,18 +140,16 @@ class Selection:
     def _means(self, pattern: str, interface: Interface) -> bool:
         if pattern == DEFAULT_ROUTE and interface.ifindex in self.routes:
             return True
-        return pattern == interface.name or (interface.name != "lo" and _matches(pattern, interface.name))
+        if pattern == interface.name or interface.name == "lo":
+            return pattern == interface.name
+        if pattern.startswith("/"):
+            return re.fullmatch(pattern[1:-1], interface.name) is not None
+        return fnmatch.fnmatchcase(interface.name, pattern)
 
 
 def is_plain_name(pattern: str) -> bool:
     """Whether a pattern is the name of one interface, which should therefore exist."""
     return pattern != DEFAULT_ROUTE and not pattern.startswith("/") and not set(pattern) & set("*?[")
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if pattern.startswith("/"):
-        return re.fullmatch(pattern[1:-1], name) is not None
-    return fnmatch.fnmatchcase(name, pattern)
 
 
 class Watch:

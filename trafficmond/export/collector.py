@@ -123,8 +123,11 @@ class TcpCollector(_Collector):
     def send(self, part: Part) -> None:
         """Sends a message. Raises OSError; then the next call connects again and starts with templates."""
         try:
-            if self._socket is not None and self._has_closed(self._socket):
-                self._hang_up()
+            if self._socket is not None:  # a collector never sends data: anything to read means that it has closed
+                poll = select.poll()
+                poll.register(self._socket, select.POLLIN | select.POLLRDHUP)
+                if poll.poll(0):
+                    self._hang_up()
             if self._socket is None:
                 self._socket = self._connect(socket.SOCK_STREAM)
                 self._stream = Stream(self._export.observation_domain)
@@ -135,13 +138,6 @@ class TcpCollector(_Collector):
             self._hang_up()
             raise OSError(error.errno, f"{self._target}: {error.strerror or error}") from error
         self.sent += part.flows
-
-    @staticmethod
-    def _has_closed(connected: socket.socket) -> bool:
-        """Whether the collector closed the connection. It never sends data, so anything to read means that."""
-        poll = select.poll()
-        poll.register(connected, select.POLLIN | select.POLLRDHUP)
-        return bool(poll.poll(0))
 
     def _hang_up(self) -> None:
         if self._socket is not None:

@@ -73,12 +73,12 @@ class Databases:
             what = _why(error)
         else:
             before = held or self._copied(path)
-            lost = _shrunk(before, fresh) if before and before.mark != mark else ""
-            if not lost:
+            had, has = (len(each.content.networks) if each else 0 for each in (before, fresh))
+            if not before or before.mark == mark or has >= had * _LEAST:
                 self._held[path] = fresh
                 self._refused.pop(path, None)
                 return self._keep(path)
-            what = lost
+            what = f"has shrunk from {had:,} networks to {has:,}"
         self._refused[path] = mark, what
         return [self._stays(path, what)]
 
@@ -140,12 +140,6 @@ def _mark(path: Path) -> tuple[int, ...]:
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
     return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _shrunk(before: Database, fresh: Database) -> str:
-    """A text if a database has lost too many networks; else empty."""
-    had, has = len(before.content.networks), len(fresh.content.networks)
-    return f"has shrunk from {had:,} networks to {has:,}" if has < had * _LEAST else ""
 
 
 def _why(error: Exception) -> str:

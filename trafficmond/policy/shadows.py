@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -27,7 +28,9 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
         before = policy.rules[by]
         what = f"this rule never decides: {before.source} ({before.name}) comes before it on each of its prefixes"
         yield Mistake(policy.rules[index].source, what)
-    dropping = _dropping_some(policy, now)
+    stops = (Action.DROP, Action.LIMIT)
+    some = ((at, rule) for at, rule in enumerate(policy.rules) if rule.services and rule.action in stops)
+    dropping = list(islice((each for each in some if _written(each[1], now)), _MOST_LOOKED_AT))
     watching = _watching(policy, now) if dropping else np.zeros(0, np.bool_)
     for index, rule in dropping:
         watched = _watched_within(policy, index, watching)
@@ -110,15 +113,6 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
 
 def _written(rule: Rule, now: float) -> bool:
     return rule.reason in _WRITTEN and (rule.expires is None or rule.expires > now)
-
-
-def _dropping_some(policy: Policy, now: float) -> list[tuple[int, Rule]]:
-    found = [
-        (index, rule)
-        for index, rule in enumerate(policy.rules)
-        if rule.services and rule.action in (Action.DROP, Action.LIMIT) and _written(rule, now)
-    ]
-    return found[:_MOST_LOOKED_AT]
 
 
 def _watched_within(policy: Policy, index: int, watching: npt.NDArray[np.bool_]) -> list[int]:
