@@ -191,6 +191,34 @@ def passes_its_own_tests(host: Host) -> str:
     return "\n".join(line for line in said.splitlines() if line.startswith("=="))
 
 
+def starts_whatever_the_files_are(host: Host) -> str:
+    """mistakes in rules or settings and a folder for flows.db, as at a reboot: filtered as before, which comes first"""
+    rule, history = f"{RULES}/30-neighbour.toml", "/var/lib/trafficmon/flows.db"
+    host.run(f'printf \'[[rule]]\\ncidr = "{PEER}"\\naction = "drop"\\n\' >{rule} && trafficctl reload')
+    must(host.ping() == 0, "no ping answered", "some")
+    said = []
+    for breaks, mends, told in (
+        (f"sed -i s/drop/dorp/ {rule}", f"sed -i s/dorp/drop/ {rule}", f"{rule}:3"),
+        (f"cp -p {SETTINGS} {SETTINGS}.mine && echo '[[' >>{SETTINGS}", f"mv {SETTINGS}.mine {SETTINGS}", SETTINGS),
+        (
+            f"mv {history} {history}.mine && mkdir {history}",
+            f"rmdir {history} && mv {history}.mine {history}",
+            "history",
+        ),
+    ):
+        host.run("systemctl stop trafficmond")
+        soon(lambda: host.program() == 0, "nothing left in the kernel")
+        host.run(f"{breaks} && systemctl start trafficmond")
+        must(host.ping() == 0, "no ping answered", "some")
+        soon(lambda told=told: told in "".join(host.run("trafficctl status").stdout.splitlines()[:3]), f"{told} first")
+        said += host.run("trafficctl status").stdout.splitlines()[:3]
+        host.run(f"{mends} && systemctl restart trafficmond")
+        soon(lambda: not host.json("status")["warnings"], "no warning any more", 20)
+    host.run(f"rm {rule} && trafficctl reload")
+    must(host.ping() == 3, "pings answered again", "not all")
+    return "\n".join(said)
+
+
 def tells_people(host: Host) -> str:
     """trafficmon-notify: a test message, then a threat, as a user of its own that sees neither flows.db nor settings"""
     got = "/var/lib/trafficmon-notify/got"
@@ -346,6 +374,7 @@ STEPS: tuple[Callable[[Host], str], ...] = (
     survives_a_hang,
     upgrades_under_traffic,
     passes_its_own_tests,
+    starts_whatever_the_files_are,
     compiles_on_start,
     serves_metrics,
     exports_flows,
