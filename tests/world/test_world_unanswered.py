@@ -9,14 +9,17 @@ import pytest
 import world_doors as doors
 from test_one_side import GOT, SENT, told
 from world_attacks import STRANGER, text
-from world_book import HOUR, Book, host
+from world_book import HOUR, MONDAY, Book, host
 from world_house import LAPTOP, MONITOR, RESOLVER, WEB
 from world_judging import judge, of
+from world_packets import PACKET, pcap
 
 from trafficmond.analyze.run import analyze
 from trafficmond.config.load import load_settings
 from trafficmond.detect.registry import settings_classes
+from trafficmond.flows.batch import V4_MAPPED
 from trafficmond.model import Severity
+from trafficmond.protocols import ACK, SYN, TCP
 
 OUTSIDE = host("203.0.113.7")
 
@@ -58,6 +61,42 @@ def test_who_holds_many_connections_or_those_of_the_web_is_told(sources: int, po
     book = Book(1)
     book.trickle(book.rng.uniform(0, 60, 200), np.resize(book.public(sources), 200), WEB, port, 60, 20, 10.0, 240.0)
     assert [threat.severity for threat in of(judge(book.rows(), 1.0), "slow_http")] == [Severity.MEDIUM]
+
+
+# ---- readers whose window stays closed ----
+
+PERSISTS = 0.2 * (2.0 ** np.arange(1, 9) - 1)  # RFC 9293, 3.8.6.1, as Linux does it
+KEEPALIVES = np.arange(15.0, 60.0, 15.0)  # Go's default
+
+
+def bare_segments(when: np.ndarray, path: Path) -> list[tuple[str, str, str]]:
+    """What is said where 150 connections of one source ask, get two short segments, and later bare ones."""
+    begin = [(0.0, 0, SYN, 0), (0.001, 1, SYN | ACK, 0), (0.002, 0, ACK, 0), (0.003, 0, ACK, 606), (0.004, 1, ACK, 0)]
+    begin += [(0.005, 1, ACK, 576), (0.006, 0, ACK, 0), (0.007, 1, ACK, 576), (0.008, 0, ACK, 0)]
+    later = [(float(at) + side / 1e4, 1 - side, ACK, 0) for at in when for side in (0, 1)]
+    rows = np.array(begin + later, [("at", "f8"), ("reply", "?"), ("flags", "u1"), ("payload", "u4")])
+    sent = np.zeros((150, len(rows)), PACKET)
+    for name in ("flags", "payload"):
+        sent[name] = rows[name]
+    number = np.arange(150)[:, None]
+    sent["at"] = MONDAY + rows["at"] + number / 50
+    sent["family"], sent["proto"], sent["ip_bytes"] = 4, TCP, rows["payload"] + 40
+    sent["ip_bytes"] += np.where(rows["flags"] & SYN, 20, 0).astype(np.uint32)  # options
+    client, server = (np.uint64(int(V4_MAPPED) | one) for one in (STRANGER, WEB))
+    for mine, theirs, one, other in (("src_lo", "dst_lo", client, server), ("sport", "dport", 40_000 + number, 80)):
+        sent[mine] = np.where(rows["reply"], other, one)
+        sent[theirs] = np.where(rows["reply"], one, other)
+    sent["seq"] = np.where(rows["flags"] & SYN, 1000, 1001)
+    every = sent.ravel()
+    file = path / "world"
+    file.write_bytes(pcap(every[np.argsort(every["at"], kind="stable")]))
+    report = analyze([str(file)], load_settings(None, detectors=settings_classes()), 0.0)
+    return [(each["detector"], each["severity"], each["src_ip"]) for each in report["threats"]]
+
+
+def test_who_keeps_his_window_closed_is_noted_and_idle_connections_are_not(tmp_path: Path) -> None:
+    assert bare_segments(PERSISTS, tmp_path) == [("slow_http", "low", text(STRANGER))]
+    assert bare_segments(KEEPALIVES, tmp_path) == []
 
 
 # ---- a network that lets nothing through ----

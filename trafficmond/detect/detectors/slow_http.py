@@ -4,8 +4,10 @@ Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost little to send and o
 detector counts, by victim, simultaneous connections that have sent small pieces for at least ten seconds without
 getting a byte. Long polling sends its request at once and does not count.
 
-Slow reading sends one request and receives the reply through a window of a few bytes. Events that a server sends now
-and then look the same, but a browser has few such connections: if each source has many, it is a note.
+Slow reading sends one request and receives the reply through a window of a few bytes, or one that stays closed. Events
+that a server sends now and then look the same, but a browser has few such connections: if each source has many, it is
+a note. So are many sources with few connections each at a port other than the web's: devices that report over TCP and
+are never answered (syslog, Graphite).
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, 
 # packet, packets of the question and of the answer, and connections of each source: browsers open 6 to a host.
 _CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 10
 _BARE_BYTES = 70  # a segment without payload
+# A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
+# beside SYN-ACK and acknowledgement. After a minute those who keep an idle connection alive each 15 s send as many.
+_BARE, _YOUNG_S, _SEGMENT = 7, 60, 1448
 _MAP = 1024
 _ONE_SOURCE = 0.9
 _MANY = 5  # times the threshold: of high severity
@@ -76,7 +81,11 @@ class SlowHttp(GroupedDetector):
         reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
         reads &= (flows["reply_packets"] >= _ANSWER) & (flows["d_reply_bytes"] > _BARE_BYTES * flows["d_reply_packets"])
         reads &= flows["reply_payload_bytes"] <= _CRUMB_BYTES * flows["reply_packets"]
-        return flows.take(held & (writes | reads))
+        # The segments with payload must have been counted: of an estimate, the rest are not bare.
+        segments, octets = flows["reply_payload_packets"].astype(np.int64), flows["reply_payload_bytes"]
+        closed = (segments > -(-octets.astype(np.int64) // _SEGMENT)) & (flows["payload_packets"] <= _QUESTION)
+        closed &= (flows["reply_packets"] >= segments + _BARE) & (flows["last"] - flows["first"] <= _YOUNG_S)
+        return flows.take(held & (writes | reads | closed))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["dport"])
