@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,10 @@ class Ticks:
         self._loops = loops
         loaded = library()
         self._tick = loaded.tm_tick
-        self._work = np.empty(loaded.tm_tick_size(), np.uint8)
+        # Not numpy's own memory: of a large array it asks for pages of 2 MiB, and small ticks touch a little of many.
+        self._work = np.frombuffer(
+            mmap.mmap(-1, loaded.tm_tick_size(), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8
+        )
         self._flows, self._out, self._outs = _Flows(), ctypes.c_void_p(), ctypes.c_uint32()
         self._outputs = ctypes.addressof(self._out), ctypes.addressof(self._outs)
         self._begin = at_address(self._work)
