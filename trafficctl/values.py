@@ -259,5 +259,5 @@ def rate(text: str) -> int:
     """Packets a second: "100" or "100/s"."""
     number = text.removesuffix("/s")
     if not number.isdecimal() or not 1 <= int(number) <= _MAX_RATE:
-        raise ValueError(f"{text!r} is not a valid rate; write packets a second, such as 100/s")
+        raise ValueError(f"{text!r} is not a valid rate; give packets a second, such as 100/s")
     return int(number)

@@ -294,7 +294,7 @@ async def _load_rules(parts: Parts, on_disk: Settings, wrong: ConfigError | None
 async def _load_last(parts: Parts, on_disk: Settings, error: ConfigError) -> bool:
     """Puts the rules that were in force last in force in place of files with mistakes. Returns whether they are known;
     otherwise the kernel keeps what it has. Raises `error` if that is nothing."""
-    known, stays = True, "what was in force last is, all together"
+    known, stays = True, "the rules and settings that were in force last are used"
     try:
         last = await asyncio.to_thread(last_in_force, on_disk)
         parts.datapath.configure(part_options.switched(parts.datapath.options, last))
@@ -304,11 +304,11 @@ async def _load_last(parts: Parts, on_disk: Settings, error: ConfigError) -> boo
             hint = f"correct the files: nothing is filtered, since the rules in force before are unknown ({unknown})"
             raise ConfigError(error.mistakes, hint=hint) from None
         await parts.rulebook.start_empty()
-        known, stays = False, "the rules that the kernel has of the last run are"
-    parts.warnings["reload"] = f"started with files that have mistakes: they are not in force, {stays}"
+        known, stays = False, "the rules of the last run, which the kernel still has, are used"
+    parts.warnings["reload"] = f"the files had mistakes at the start, so {stays}"
     for mistake in error.mistakes[:_SHOWN_SOURCES]:
         parts.sinks.note(
-            messages.CONFIG_REJECTED, f"the files are not in force, {stays}: {mistake}", {"where": mistake.where}
+            messages.CONFIG_REJECTED, f"the files have mistakes, so {stays}: {mistake}", {"where": mistake.where}
         )
     return known
 

@@ -111,7 +111,7 @@ class Reloader:
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
             notes = [
-                *([f"it takes the place of what was on probation: {last.what}"] if last else []),
+                *([f"it replaces what was on probation: {last.what}"] if last else []),
                 *_empty(folder),
                 f"{was} -> {now}{default}",
                 *tried.policy.warnings,

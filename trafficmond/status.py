@@ -144,8 +144,8 @@ def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
         found.append(f"{parts.pipeline.suppressed_events:,} log events were suppressed: more than the logs accept")
     if parts.pipeline.forgotten_inners:
         found.append(
-            f"{parts.pipeline.forgotten_inners:,} rows of flows.db lack what their tunnel carried: more "
-            "conversations at once than are remembered"
+            f"{parts.pipeline.forgotten_inners:,} rows of flows.db do not say what their tunnel carried: "
+            "more conversations were in tunnels at once than the daemon remembers"
         )
     if parts.bans.waiting:
         found.append(

@@ -58,11 +58,11 @@ def test_mistakes_in_rules(lab: Lab, daemon: Daemon) -> None:
         assert door.Wire(lab).passes(*ALL) == YESTERDAY
         first, *rest = daemon.control("status").stdout.splitlines()
         assert first.startswith(f"not in force {daemon.cidr_dir}/one.toml:3: rule[0].action: 'dorp' is not valid")
-        assert "what was in force last is, all together" in "\n".join(rest[:8])
+        assert "the rules and settings that were in force last are used" in "\n".join(rest[:8])
         doctor = daemon.control("doctor", "-c", str(daemon.config), check=False).stdout
         assert "the files on disk are not in force" in doctor
         assert "trafficmon_config_refused 1" in daemon.control("metrics").stdout
-        assert "the files are not in force, what was in force last is" in daemon.said()
+        assert "the files have mistakes, so the rules and settings that were in force last are used" in daemon.said()
         assert "one.toml:3: rule[0].action: 'dorp'" in daemon.said()
         assert daemon.control("reload", check=False).returncode == 1
         assert door.Wire(lab).passes(*ALL) == YESTERDAY

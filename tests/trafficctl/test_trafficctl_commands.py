@@ -339,7 +339,7 @@ def test_watch_takes_ports(ctl: Ctl) -> None:
 def test_rules_say_since_when_they_count_and_that_bans_come_first(ctl: Ctl) -> None:
     told = ctl("rules").stdout
     assert "packets and bytes since 20" in told
-    assert "before rules and lists: trafficctl bans" in told
+    assert "checked before rules and lists: " in told
     assert "since" not in ctl("rules", "-o", "csv").stdout
 
 

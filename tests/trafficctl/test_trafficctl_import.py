@@ -196,7 +196,7 @@ def test_chains_that_are_called_often_are_walked_once() -> None:
             "chain in { type filter hook input priority 0; jump b; }\n}\n",
             "chain b jumps back to itself",
         ),
-        ("iptables-save", _calling(400, 1), "chain c256 is called by more than 256 others"),
+        ("iptables-save", _calling(400, 1), "chain c256 is more than 256 calls deep"),
     ],
 )
 def test_chains_without_an_end_are_refused_by_name(source: str, text: str, why: str) -> None:

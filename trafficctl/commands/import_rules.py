@@ -42,7 +42,7 @@ def run(args: Namespace) -> int:
     from trafficctl.imports import decide, firewalld, iptables, nft, write
 
     if args.output not in ("human", "toml"):
-        hint = "it prints a rules file, TOML"
+        hint = "leave -o out: import prints a rules file in TOML"
         raise UsageError(f"-o {args.output} cannot be used with import", hint)
     if args.source is None and args.files[:1] and args.files[0] in _PROGRAMS:  # import ufw
         args.source = args.files.pop(0)

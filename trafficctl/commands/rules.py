@@ -52,8 +52,7 @@ def _print_beside(args: Namespace, client: Client) -> None:
     since = figures.clock(status["started_at"])
     output.line(output.style.dim(f"(packets and bytes since {since}, the daemon's start)"))
     if bans := status["rules"].get("bans"):
-        come = "comes" if bans == 1 else "come"
-        output.line(f"{figures.many(bans, 'ban')} {come} before rules and lists: trafficctl bans")
+        output.line(f"checked before rules and lists: {figures.many(bans, 'ban')} (trafficctl bans)")
 
 
 def run(args: Namespace) -> int:

@@ -28,14 +28,14 @@ def examine(host: Host) -> Iterator[Finding]:
             "daemon",
             FAIL,
             f"the files on disk are not in force: {status['config']['error']}",
-            "run trafficctl check and mend them: until then the rules before them are in force",
+            "run trafficctl check and correct the files: until then the rules from before stay in force",
         )
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")
     for each in status["interfaces"]:
         if each["mode"] not in ("native", "generic"):
             yield Finding(
-                "daemon", WARN, f"{each['name']}: {each['mode']}", "see its journal: journalctl -u trafficmond"
+                "daemon", WARN, f"{each['name']}: {each['mode']}", "see the journal: journalctl -u trafficmond"
             )
     store = status["store"]
     if store["lost_rows"]:

@@ -240,13 +240,13 @@ class _Walker:
         if chain in self._known:
             return self._known[chain]
         if chain in above or len(above) > _DEEPEST:
-            what = "jumps back to itself" if chain in above else f"is called by more than {_DEEPEST} others"
+            what = "jumps back to itself" if chain in above else f"is more than {_DEEPEST} calls deep"
             raise UsageError(f"chain {chain.split()[-1]} {what}", "correct the file; no rules were printed")
         lines = self._chains.get(chain, [])
         fitting = self._fitting(chain)
         self._steps += len(fitting)
         if self._steps > _MOST_STEPS:
-            raise UsageError("these rules are too many for as many prefixes", "give fewer rules")
+            raise UsageError("there are too many rules with too many prefixes", "give fewer rules")
         done: list[Verdict] = []
         mask, returned = self._atoms.all, 0
         for line, fits in (lines[number] for number in fitting):

@@ -83,7 +83,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         ruleset.chains[chain] = _lines(ruleset, name, zone)
         target = zone.attributes.get("target", "default")
         if target not in _TARGETS:
-            raise UsageError(f"{name}:{zone.line}: {target} is not a target of firewalld")
+            raise UsageError(f"{name}:{zone.line}: {target!r} is not a valid target", "use ACCEPT, DROP or %%REJECT%%")
         end = Line(f"{name}:{zone.line}", zone.text().partition(">")[0] + ">", _TARGETS[target])
         if target in ("default", ""):
             ping = services.parse(["icmp", "icmpv6"])
@@ -132,7 +132,7 @@ def _parsed(name: str, text: str) -> _Element:
     except expat.ExpatError as error:
         raise UsageError(f"{name}: {error}", "give a file of /etc/firewalld/zones") from None
     if roots[0].name != "zone":
-        raise UsageError(f"{name}: it is not a zone of firewalld")
+        raise UsageError(f"{name}: it is not a zone of firewalld", "give a file of /etc/firewalld/zones")
     return roots[0]
 
 

@@ -184,7 +184,7 @@ def _priority(words: Sequence[str]) -> int:
 def _statements(name: str, text: str) -> list[Statement]:
     found, rest = _block(name, _tokens(text), text.splitlines())
     if rest:
-        raise UsageError(f"{name}: a brace too many")
+        raise UsageError(f"{name}: a }} has no {{ before it")
     return found
 
 
@@ -239,7 +239,7 @@ def _block(
                 raise UsageError(f"{name}:{start}: braces within braces")
             inner, closed = _block(name, tokens, lines, depth + 1)
             if not closed:
-                raise UsageError(f"{name}:{start}: the brace is never closed")
+                raise UsageError(f"{name}:{start}: this {{ is never closed")
             found.append(Statement(words, start, inner, lines[start - 1].strip()))
             words = []
         elif token == "{":
@@ -256,7 +256,7 @@ def _braces(name: str, tokens: deque[tuple[str, int]], start: int) -> list[str]:
     inside, depth = ["{"], 1
     while depth:
         if not tokens:
-            raise UsageError(f"{name}:{start}: the brace is never closed")
+            raise UsageError(f"{name}:{start}: this {{ is never closed")
         token, _ = tokens.popleft()
         if token != "\n":
             inside.append(token)

@@ -82,7 +82,7 @@ class Flows:
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.processes and not self.units:
-            yield "processes", "needs flows.units = true: a process is shown with its unit; else set processes = false"
+            yield "processes", "needs flows.units = true: a process is shown with its unit; or set processes = false"
         if self.idle_timeout < 2 * self.interval:
             yield "idle_timeout", "is too short for flows.interval; use at least twice the interval"
         if self.active_timeout < self.interval:
@@ -269,12 +269,12 @@ class Settings:
         if not self.interfaces:
             yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
         if self.policy.default == "drop" and self.policy.established and not self.egress:
-            what = "needs egress = true to see what this host opens; else set established = false: this drops replies"
+            what = "needs egress = true to see what this host opens; or set established = false, which drops replies"
             yield "policy.established", what
         if self.flows.processes and not self.egress:
-            yield "flows.processes", "needs egress = true to see what this host sends; else set processes = false"
+            yield "flows.processes", "needs egress = true to see what this host sends; or set processes = false"
         if self.flows.dns_names and not self.egress:
-            yield "flows.dns_names", "needs egress = true to see what this host asks; else set dns_names = false"
+            yield "flows.dns_names", "needs egress = true to see what this host asks; or set dns_names = false"
         labels: set[str] = set()
         for i, each in enumerate(self.lists):
             if each.url and each.label in labels:

@@ -110,7 +110,9 @@ class Client:
             message = None
         if not isinstance(message, dict):
             raise ControlError(
-                f"{self._path} does not speak Varlink", name=UNREACHABLE, hint="is it trafficmond's control_socket?"
+                f"{self._path} does not speak Varlink",
+                name=UNREACHABLE,
+                hint="give the daemon's control_socket: -s PATH",
             )
         return message
 
@@ -120,7 +122,7 @@ class Client:
         else:
             what = f"connection lost ({error.strerror})" if error else "the daemon closed the connection"
         return ControlError(
-            f"{self._path}: {what}", name=UNREACHABLE, hint="see its journal: journalctl -u trafficmond -n 50"
+            f"{self._path}: {what}", name=UNREACHABLE, hint="see the journal: journalctl -u trafficmond -n 50"
         )
 
 
@@ -161,5 +163,5 @@ def _cannot_connect(path: str, error: OSError) -> ControlError:
         what = "nobody listens on it"
         hint = "the daemon is not running: sudo systemctl start trafficmond"
     else:
-        what, hint = error.strerror or str(error), "is it the daemon's control_socket?"
+        what, hint = error.strerror or str(error), "give the daemon's control_socket: -s PATH"
     return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

@@ -1,4 +1,4 @@
-"""SSH: who was let in, told from refusals by the number of messages and the time they took."""
+"""SSH: who was let in, distinguished from refusals by the number of messages and the time they took."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _exports(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _counter("export_lost_threats", text, [(at, each["lost"]) for at, each in threats])
     text = "Updates of threats waiting to be sent."
     yield _gauge("export_queue_threats", text, [(at, each["queue"]) for at, each in threats])
-    text = "1 while an export works, 0 while it cannot send flows, or threats."
+    text = "1 while an export works, 0 while it cannot send flows or cannot send threats."
     working = ((at, 0 if each["error"] or (each["threats"] or each)["error"] else 1) for at, each in exports)
     yield _gauge("export_ok", text, working)
 

@@ -297,7 +297,7 @@ def _limit(table: Mapping[str, Any], wrong: Wrong) -> tuple[int, int]:
     match = _LIMIT.fullmatch(limit) if isinstance(limit, str) else None
     if match is None:
         what = "is missing" if limit is None else f"{limit!r} is not a valid rate"
-        wrong("limit", f'{what}; write packets a second for each source, such as limit = "100/s"')
+        wrong("limit", f'{what}; give the packets a second that each source may send, such as limit = "100/s"')
         return 0, 0
     rate = int(match[1])
     if burst is None:

@@ -30,7 +30,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         if mode(path) and not is_file(path):  # opening a pipe would block
-            raise StoreError(f"{path}: cannot be read: it is not a regular file", hint="move it away")
+            raise StoreError(f"{path}: is not a regular file", hint="move it away")
         try:
             self._connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro",

@@ -208,7 +208,7 @@ class Amplification(FloodDetector):
         sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
         return self.found(
             Severity.HIGH if sure else Severity.LOW,
-            f"{dst} gets {source} of {approx(hosts)} or more hosts that it did not ask",
+            f"{approx(hosts)} or more hosts send {dst} {source} that it did not ask for",
             {
                 "unit": "packets",
                 "reflectors": hosts,

@@ -73,7 +73,7 @@ class Settings:
     hosts: int = setting(15, min=3, max=1000, help="Distinct hosts that failed to answer one source at one port.")
     ping_hosts: int = setting(15, min=3, max=1000, help="Distinct hosts that one source pinged.")
     failed_share: float = setting(
-        0.75, min=0.0, max=1.0, help="At least this share of the hosts tried must have failed."
+        0.75, min=0.0, max=1.0, help="At least this share of the hosts tried must have failed to answer."
     )
     ping_failed_share: float = setting(
         0.3, min=0.0, max=1.0, help="The same for pings, which hosts that are up answer."

@@ -147,7 +147,7 @@ class Tunnel(GroupedDetector):
         severity = self._severity(self.table.rows[found.slots[[entity]]], np.array([how]))
         return self.found(
             Severity(int(severity[0])),
-            f"{src} sent {state['total']:,.0f} {what} {dst}, answered with {back:,.0f} each: they may carry data",
+            f"{src} sent {state['total']:,.0f} {what} {dst}, with answers of {back:,.0f} bytes: both may carry data",
             {
                 "unit": "pings" if how == _NOT_DNS else "questions",
                 "mean_sent_bytes": int(mean),
