@@ -77,7 +77,7 @@ def test_a_prefix_that_is_named_twice_is_one_ban_and_the_last_word_counts(tmp_pa
         async with asking(tmp_path) as ask:
             bans = [{"cidr": "203.0.113.9", "ttl_s": 60}, {"cidr": "::ffff:203.0.113.9", "ttl_s": 600}]
             done = await ask("BanMany", bans=[*bans, {"cidr": "203.0.113.10"}])
-            assert (done["banned"], done["notes"]) == (2, ["1 more repeat a prefix: its last entry is used"])
+            assert (done["banned"], done["notes"]) == (2, ["1 repeated: of each prefix, only the last entry is used"])
             (ban,) = [each for each in (await ask("Bans"))["bans"] if each["cidr"] == "203.0.113.9/32"]
             assert ban["expires"] - ban["since"] == pytest.approx(600, abs=5)
             assert (await ask("Audit"))["entries"][0]["subject"] == "203.0.113.9, 203.0.113.10"

@@ -206,7 +206,7 @@ def test_chains_without_an_end_are_refused_by_name(source: str, text: str, why: 
 
 def test_too_much_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decide, "_MOST_STEPS", 100)
-    with pytest.raises(ControlError, match="too many for as many prefixes"):
+    with pytest.raises(ControlError, match="too many rules with too many prefixes"):
         policy_of(READERS["iptables-save"]([("deep", _calling(50, 3))]))
 
 

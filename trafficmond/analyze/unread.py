@@ -91,10 +91,10 @@ _KEYS = (  # keys that are all in a JSON object or in one of its objects, what i
     (("flowStartMilliseconds", "sourceIPv4Address"), "JSON of YAF", _AS_ARGUS),
     (("_source", "layers"), "JSON of tshark", _CAPTURE),
     (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
-    (("@timestamp", "source", "destination"), "an ECS event without counts of packets or bytes", _AS_ARGUS),
+    (("@timestamp", "source", "destination"), "an Elastic Common Schema event without packets or bytes", _AS_ARGUS),
     (
         ("@timestamp", "source.ip", "destination.ip"),
-        "an ECS event without counts of packets or bytes",
+        "an Elastic Common Schema event without packets or bytes",
         _AS_ARGUS,
     ),
 )

@@ -112,7 +112,7 @@ class Client:
             raise ControlError(
                 f"{self._path} does not speak Varlink",
                 name=UNREACHABLE,
-                hint="give the daemon's control_socket: -s PATH",
+                hint="give trafficmond's socket: -s PATH",
             )
         return message
 
@@ -163,5 +163,5 @@ def _cannot_connect(path: str, error: OSError) -> ControlError:
         what = "nobody listens on it"
         hint = "the daemon is not running: sudo systemctl start trafficmond"
     else:
-        what, hint = error.strerror or str(error), "give the daemon's control_socket: -s PATH"
+        what, hint = error.strerror or str(error), "give trafficmond's socket: -s PATH"
     return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

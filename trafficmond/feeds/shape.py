@@ -17,7 +17,7 @@ from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.prefixes import Prefixes
 
 # bound: lines of a fetched list, including comments | the list is refused; the last fetched one stays
-MOST_LINES = 1_500_000  # a quarter of the prefixes that all rules together may have, and twice the largest list known
+MOST_LINES = 1_500_000  # less than half of the prefixes that all rules may have, and twice the largest list known
 _SHORTEST_4, _SHORTEST_6 = 3, 7  # lengths of prefixes for whole classes of addresses, as in lists of bogons
 _MOST_SHARE = 0.5  # of all IPv4 addresses, or of the assigned IPv6 addresses (2000::/3)
 _TOP = np.uint64(61)

@@ -121,7 +121,7 @@ class Bans(Handler):
             await asyncio.sleep(0)
         notes = [f"{so_already:,} of them had this ban already"] if so_already else []
         if every > len(wanted):
-            notes.append(f"{every - len(wanted):,} more repeat a prefix: its last entry is used")
+            notes.append(f"{every - len(wanted):,} repeated: of each prefix, only the last entry is used")
         if free:
             what = _summary([ban.cidr for ban in free])
             text = f"{caller.user} banned {what}"

@@ -14,7 +14,7 @@ COUNTED: Mapping[str, str] = {
     "dns_lost": "DNS answers lost because more came than could be read.",
     "dns_unreadable": "DNS answers ignored because they are malformed, or do not match the question.",
     "dns_evicted_names": "Addresses whose names were evicted by later ones.",
-    "process_unseen": "Records of flows without a process: the socket is older than the daemon, or outside its tree of cgroups.",
+    "process_unseen": "Records of flows without a process: the socket is older than the daemon, or in unseen cgroups.",
     "process_given_way": "Records of flows without a process: the entry of the socket was evicted by later ones.",
     "process_reused": "Records of flows without a process: another process has used the port since.",
     "process_protocols": "Records of flows without a process: they are neither TCP nor UDP.",

@@ -7,9 +7,9 @@ For the web see `detect.forms`.
 
 Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
 
-A slow guesser is an outside source whose exchanges are all small and alike, over hours. Many sources that each try a
-little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in. One source
-that tries a little at many hosts is one as well (`detect.spray`).
+A slow guesser's exchanges are all small and alike, over hours; our own hosts need ten times as many. Many sources that
+each try a little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in. One
+source that tries a little at many hosts is one as well (`detect.spray`).
 
 Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate.
 """
@@ -94,7 +94,7 @@ class Settings:
     )
     window: float = duration("60s", min="10s", max="1h", help="How long connections are remembered (they fade out).")
     slow_connections: int = setting(
-        15, min=3, max=10000, help="The same over the slow window, from outside and alike in size."
+        15, min=3, max=10000, help="The same over the slow window, alike in size; ten times as many of our own hosts."
     )
     slow_window: float = duration("2h", min="1m", max="1d", help="How long a slow guesser is remembered.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
