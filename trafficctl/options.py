@@ -21,7 +21,7 @@ _DECLARED: dict[str, dict[str, Any]] = {
     "--ttl": {"metavar": "TIME", "type": values.duration, "dest": "ttl_s", "help": "how long: 30s, 10m, 1h30m, 7d"},
     "--label": {"default": "", "help": "a name for logs, flows and statistics"},
     "--save": {"action": "store_true", "help": "keep it over restarts"},
-    "--force": {"action": "store_true", "help": "even if it cuts off lifelines of this host"},
+    "--force": {"action": "store_true", "help": "also for addresses that the guard or the allowlist protects"},
     "--dry-run": {"action": "store_true", "help": "change nothing; show what it would have done (what-if)"},
     "--interface": {"metavar": "NAME", "type": values.named, "help": "only this interface"},
     "--unit": {"metavar": "NAME", "type": values.named, "help": "only this systemd unit of this host"},

@@ -224,7 +224,7 @@ def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None
         ("[[target]]", "url: is missing; write url, a service, or command"),
         ('[[target]]\nurl = "json://x"\ncommand = ["/x"]', "are both set; remove one of them"),
         ('[[target]]\nurl = "secretword"', "url: is not a valid URL, for example"),
-        ('[[target]]\ncommand = ["told"]', "write the whole path, for example /usr/local/bin/on-threat"),
+        ('[[target]]\ncommand = ["told"]', "write the absolute path, for example /usr/local/bin/on-threat"),
         ('min_severity = "huge"\n[[target]]\nurl = "json://x"', 'notify.toml:1: min_severity: "huge" is not one of'),
         ('[[target]]\nname = "a"\nurl = "json://x"\n[[target]]\nname = "a"\nurl = "json://y"', "called a, too"),
         ("[[target]]\nurl = 'json://x'\n" * 17, "there are 17 targets; the maximum is 16"),

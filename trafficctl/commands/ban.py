@@ -1,10 +1,10 @@
 """Ban an address or a prefix for a while, or many.
 
 Bans end on time even if the daemon does not run. They come before rules and lists. An address of the guard (this
-host's own lifelines) or the allowlist cannot be banned without --force. Each ban has an owner, and several owners can
-ban one address: it is free when their last ban has ended. With --port, a ban is for some services only. If several
-owners ban different services of an address, all of these are banned. A new ban replaces its owner's old ban of that
-address.
+host, its gateways and resolvers, whoever is logged in) or the allowlist cannot be banned without --force. Each ban has
+an owner, and several owners can ban one address: it is free when their last ban has ended. With --port, a ban is for
+some services only. If several owners ban different services of an address, all of these are banned. A new ban replaces
+its owner's old ban of that address.
 
 With - instead of an address, bans are read from standard input, one on each line: address, time, reason. The output of
 fail2ban-client get JAIL banip, cscli decisions list -o raw and ipset save is accepted too. They are one change, with

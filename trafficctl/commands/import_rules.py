@@ -33,7 +33,7 @@ _UFW = ("before", "user", "after")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--from", dest="source", choices=_PROGRAMS, help="the program whose rules are converted")
+    parser.add_argument("--from", dest="source", choices=_PROGRAMS, help="the program whose rules are translated")
     parser.add_argument("files", nargs="*", metavar="FILE", help="files that hold the rules; - reads standard input")
 
 

@@ -38,7 +38,7 @@ class Policy:
     )
     guard: bool = setting(
         True,
-        help="Never drop this host's own lifelines: its addresses, gateways, resolvers, DHCP, neighbour discovery, and "
+        help="Never drop what this host needs: its own addresses, gateways, resolvers, DHCP, neighbour discovery, and "
         "hosts that somebody is logged in from when rules change.",
     )
     probation: float = duration(

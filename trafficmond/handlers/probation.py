@@ -21,7 +21,7 @@ class Probation(Handler):
         """Puts the files, or another folder or file in their place, on probation."""
         within_s = parse_probation(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
-            raise Mismatch("folder", "must be a whole path, for example /etc/trafficmon/cidr.new")
+            raise Mismatch("folder", "must be an absolute path, for example /etc/trafficmon/cidr.new")
         copy = DEFAULT_COPY.fullmatch(folder or "")
         what = f"--default {copy[1]}" if copy else folder or ""
         notes = await self._reloader.try_out(f"apply {what}".strip(), call.caller, folder or "", within_s)

@@ -52,7 +52,7 @@ class Target:
         if self.command and not Path(self.command[0]).is_absolute():
             yield (
                 "command",
-                "begins with a program without its path; write the whole path, for example /usr/local/bin/on-threat",
+                "begins with a program without its path; write the absolute path, for example /usr/local/bin/on-threat",
             )
 
     def kind(self) -> str:
