@@ -67,7 +67,7 @@ class Learned:
             learned = unpacked(await asyncio.to_thread(files.read, self._path))
             anew = self._engine.recall(learned, time.time())
             if anew:
-                await self._put_aside(f"{', '.join(anew)}: another version stored other values")
+                await self._put_aside(f"another version wrote the values of {', '.join(anew)}")
         except FileNotFoundError:
             pass
         except ValueError as error:
