@@ -52,3 +52,12 @@ def ctl_process(running: Running) -> Ctl:
         return subprocess.run(command(*arguments), env=env, capture_output=True, text=True, timeout=30)
 
     return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Settings, and a folder with a rules file, all valid."""
+    (tmp_path / "cidr.d").mkdir()
+    (tmp_path / "trafficmond.toml").write_text('interfaces = ["eth0"]\ncidr_dir = "cidr.d"\n')
+    (tmp_path / "cidr.d" / "10.toml").write_text('[[rule]]\ncidr = "192.0.2.0/24"\naction = "drop"\n')
+    return tmp_path
