@@ -190,7 +190,7 @@ def test_a_ban_for_good_as_people_and_fail2ban_write_it(ctl: Ctl, running: Runni
 )
 def test_a_change_is_named_before_its_row(ctl: Ctl, words: str, word: str) -> None:
     ctl("add-cidr", "198.51.100.0/24")
-    title, header, _ = ctl(*words.split()).stdout.splitlines()
+    title, header, *_ = ctl(*words.split()).stdout.splitlines()
     assert (title, header.split()[0]) == (f"{word}:", "PREFIX")
     ctl("add-cidr", "198.51.100.0/24")
     assert isinstance(json.loads(ctl(*words.split(), "-o", "json").stdout), list)

@@ -100,7 +100,7 @@ def _side(rows: Batch, prefix: str) -> Batch:
         for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport")):
             out[one], out[other] = rows[other], rows[one]
         icmp = rows["proto"] == ICMP
-        out["sport"][icmp], out["dport"][icmp] = MATE[rows["proto"], rows["sport"]][icmp], 0
+        out["sport"][icmp], out["dport"][icmp] = MATE[ICMP, rows["sport"][icmp]], 0
 
     # ---- payload: evenly over what is behind the handshake and before the end ----
     flags, span = rows[prefix + "tcp_flags"], rows["end"] - rows["start"]
