@@ -145,7 +145,7 @@ def test_what_was_asked_for_names_flows(lab: Lab) -> None:
         assert counted(daemon) == {"answers": 4, "unasked": 0, "lost": 0, "unreadable": 0, "evicted_names": 0}
         assert verified(daemon.pid).keys() >= LOOKERS
         daemon.stop()
-        stored = b"".join(path.read_bytes() for path in daemon.home.glob("state/*"))
+        stored = b"".join(path.read_bytes() for path in daemon.home.glob("state/**/*") if path.is_file())
         assert b"shop.example" not in stored
 
 
