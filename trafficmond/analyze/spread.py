@@ -70,10 +70,10 @@ class _Long:
                 return
             which = np.repeat(np.arange(len(start)), missing)
             number = np.arange(len(which)) - np.repeat(np.cumsum(missing) - missing, missing) + self._given[which]
-            yield _deltas(self._rows[which], number)
+            yield _deltas(take(self._rows, which), number)
             self._given = self._given + missing
             left = self._given < portions
-            self._rows, self._given = self._rows[left], self._given[left]
+            self._rows, self._given = take(self._rows, left), self._given[left]
 
 
 def _portions(rows: Batch) -> tuple[Column, Column]:
