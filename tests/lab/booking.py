@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cgrouped import Services, end
+from cgrouped import Services, end, waiting
 from tmlab import Daemon, Namespace
 
 UDP_SENDERS, TALKERS, SHORT = 10, 4, 5
@@ -93,12 +93,12 @@ def book_all(services: Services, daemon: Daemon, packets: int, octets: int, time
     with contextlib.ExitStack() as stack:
         guest = stack.enter_context(_guest(services))
         for port, count in ((ONCE, SHORT), (SCOPE, 1), (GUEST, 1), (SINKS, UDP_SENDERS)):
-            stack.enter_context(_waiting(_run(lab.outside, "sink", outside, port, count)))
-        stack.enter_context(_waiting(_run(lab.outside, "serve", outside, ECHOES, TALKERS + 1)))
+            stack.enter_context(waiting(_run(lab.outside, "sink", outside, port, count)))
+        stack.enter_context(waiting(_run(lab.outside, "serve", outside, ECHOES, TALKERS + 1)))
         later = services.top / "echoed.service"
         later.mkdir()
-        stack.enter_context(_waiting(of("web.service", "serve", host, OWN, 1)))
-        stack.enter_context(_waiting(of("echoed.socket", "serve", host, GIVEN, 1, later)))
+        stack.enter_context(waiting(of("web.service", "serve", host, OWN, 1)))
+        stack.enter_context(waiting(of("echoed.socket", "serve", host, GIVEN, 1, later)))
 
         started = [of(f"udp{n}.service", "send", outside, SINKS + n, each) for n in range(UDP_SENDERS)]
         started += [of(f"tcp{n}.service", "talk", outside, ECHOES + n, octets) for n in range(TALKERS)]
@@ -169,16 +169,6 @@ def _run(namespace: Namespace, what: str, address: str, port: int, count: int) -
     """The same as a service does, of no unit of ours."""
     command = namespace.argv(sys.executable, "-c", _PROGRAM, what, address, str(port), str(count), "")
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-@contextlib.contextmanager
-def _waiting(process: subprocess.Popen[str]) -> Iterator[None]:
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield
-    finally:
-        end(process)
 
 
 @contextlib.contextmanager

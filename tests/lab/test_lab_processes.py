@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -289,13 +288,6 @@ def test_off_nothing_is_noted(lab: Lab) -> None:
         assert set(counted(daemon).values()) == {0}
 
 
-@contextlib.contextmanager
-def outside_server(lab: Lab, address: str, port: int) -> Iterator[None]:
+def outside_server(lab: Lab, address: str, port: int) -> contextlib.AbstractContextManager[object]:
     command = lab.outside.argv(sys.executable, "-c", _SERVES, address, str(port), "1")
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield
-    finally:
-        end(process)
+    return waiting(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
