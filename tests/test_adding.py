@@ -206,9 +206,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trafficmond.analyze.run_stats import RunStats
-from trafficmond.analyze.rows import Records, address, count, counted_records, moment
+from trafficmond.analyze.rows import Records, recorded
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, moment
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import UDP
 
@@ -224,18 +225,14 @@ def lacks(sample: Sample) -> Lacks:
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one a line."""
-    records = Records()
-    for number, line in source.lines():
-        try:
-            if not line.startswith(b"#"):
-                at, src, dst, packets, octets = line.decode().split()
-                sizes = count(packets), count(octets), 0
-                records.add(address(src), address(dst), (1024, 9), UDP, (moment(at), moment(at)), sizes)
-        except (ValueError, OverflowError) as error:
-            source.parse_errors.line(source.name, number, str(error), line)
-        if records.full:
-            yield counted_records(records.take(), stats)
-    yield counted_records(records.take(), stats)
+    return recorded(source.lines(), _add, source, "no counts")
+
+
+def _add(line: bytes, records: Records) -> None:
+    if not line.startswith(b"#"):
+        at, src, dst, packets, octets = line.decode().split()
+        sizes = count(packets), count(octets), 0
+        records.add(address(src), address(dst), (1024, 9), UDP, (moment(at), moment(at)), sizes)
 '''
 
 READER_TEST = """from pathlib import Path

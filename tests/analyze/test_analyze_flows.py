@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import Reading
 
-from trafficmond.analyze.rows import address
+from trafficmond.analyze.values import address
 from trafficmond.flows.batch import Batch, address_text
 from trafficmond.model import Action
 

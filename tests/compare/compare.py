@@ -23,10 +23,10 @@ from explained import reason  # noqa: E402
 from trafficmond.analyze.formats import format_of  # noqa: E402
 from trafficmond.analyze.readers import capture  # noqa: E402
 from trafficmond.analyze.report import iso  # noqa: E402
-from trafficmond.analyze.rows import is_icmp  # noqa: E402
 from trafficmond.analyze.run import analyze  # noqa: E402
 from trafficmond.analyze.run_stats import RunStats  # noqa: E402
 from trafficmond.analyze.source import InputError, Source  # noqa: E402
+from trafficmond.analyze.values import is_icmp  # noqa: E402
 from trafficmond.config.settings import Settings  # noqa: E402
 from trafficmond.flows.batch import address_text  # noqa: E402
 from trafficmond.protocols import protocol_name  # noqa: E402

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.native import Ledger, Lines, account
-from trafficmond.analyze.rows import TIME_MAX, address, moment, port, renumber
+from trafficmond.analyze.rows import renumber
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED
 from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
+from trafficmond.analyze.values import TIME_MAX, address, moment, port
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import protocol_number
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from trafficmond.analyze import readers
 from trafficmond.analyze.duplicates import once
+from trafficmond.analyze.rows import counted_records
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.sorting import by_start
@@ -57,9 +58,11 @@ class Format:
             sources = stats.together.setdefault(self.reader.TITLE, [])
             sources.append(source)
             rows = once(by_start(self._read_all(sources, stats)), stats, source.note)
-            return _with_interval(spread(rows), source, stats)
-        rows = self.reader.read(source, stats)
-        return _with_interval(spread(by_start(rows)) if self.records else rows, source, stats)
+        elif self.records:
+            rows = by_start(counted_records(batch, stats) for batch in self.reader.read(source, stats))
+        else:
+            return _with_interval(self.reader.read(source, stats), source, stats)
+        return _with_interval(spread(rows), source, stats)
 
     def _read_all(self, sources: list[Source], stats: RunStats) -> Iterator[Batch]:
         while sources:

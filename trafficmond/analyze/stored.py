@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.analyze import database
-from trafficmond.analyze.rows import TIME_MAX, Records, address, count, counted_records, port, sent
+from trafficmond.analyze.rows import Records, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import InputError, Source
+from trafficmond.analyze.values import TIME_MAX, address, count, port
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction, Severity, Threat
 from trafficmond.protocols import ACK, SYN
@@ -31,15 +32,17 @@ _SHOWN = 80
 
 def flows(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one for each flow and reporting interval. Raises InputError if the file is not a flow store."""
-    path, before = Path(source.path).resolve(), stats.records
+    path, rows = Path(source.path).resolve(), 0
     try:
         with closing(database.opened(path)) as store:
             stats.threats += _threats(store, source, database.size(path))
             # One partition at a time: a long transaction would keep the daemon from clearing its write-ahead log.
             for number in _partitions(store, source):
-                yield from _partition(store, partition_table(number), source, stats)
+                for batch in _partition(store, partition_table(number), source, stats):
+                    rows += len(batch)
+                    yield batch
     except database.Error as error:
-        if stats.records == before:
+        if not rows:
             hint = "give the path of a trafficmon flows.db"
             raise InputError(
                 f"{source.path} cannot be read as a flow store: {database.error_text(error)}", hint=hint
@@ -102,33 +105,26 @@ def _partition(store: sqlite3.Connection, table: str, source: Source, stats: Run
             except (ValueError, TypeError) as error:
                 source.parse_errors.line(f"{source.name}, {table}", number, "no flow", str(error))
             if records.full:
-                yield counted_records(records.take(), stats)
+                yield records.take()
     except database.Error as error:
         source.parse_errors.offset(f"{source.name}, {table}", 0, _DAMAGED, database.error_text(error))
-    yield counted_records(records.take(), stats)
+    yield records.take()
 
 
 def _add(row: tuple[object, ...], records: Records, stats: RunStats) -> None:
-    src, dst, sport, dport, proto, first, last, packets, octets, replies, reply_octets, *rest = row
+    src, dst, sport, dport, number, first, last, packets, octets, replies, reply_octets, *rest = row
     flags, reply_flags, action, direction, interface, vlan = rest
-    source, target, protocol = address(_text(src)), address(_text(dst)), _below(_BYTE, proto)
+    source, target, proto = address(_text(src)), address(_text(dst)), _below(_BYTE, number)
     if source.family != target.family:
         raise ValueError(f"{src} and {dst} are not of one family (IPv4 or IPv6)")
-    both = _below(_BYTE, flags), _below(_BYTE, reply_flags)
-    records.add(
-        source,
-        target,
-        (port(sport), port(dport)),
-        protocol,
-        (_moment(first), _moment(last)),
-        sent(protocol, source.family, count(packets), count(octets), flags=both[0]),
-        sent(protocol, source.family, count(replies), count(reply_octets), flags=both[1]),
-        (both[0], both[0] & SYN, both[1], both[1] & (SYN | ACK)),
-        action=Action.parse(_text(action)),
-        direction=Direction.parse(_text(direction)),
-        ifindex=stats.ifindex(_text(interface or "")),
-        vlan=_below(_VLANS, vlan),
-    )
+    ours, theirs = _below(_BYTE, flags), _below(_BYTE, reply_flags)
+    out = sent(proto, source.family, count(packets), count(octets), flags=ours)
+    back = sent(proto, source.family, count(replies), count(reply_octets), flags=theirs)
+    more: dict[str, Any] = {"action": Action.parse(_text(action)), "direction": Direction.parse(_text(direction))}
+    more |= {"ifindex": stats.ifindex(_text(interface or "")), "vlan": _below(_VLANS, vlan)}
+    ports, span = (port(sport), port(dport)), (_moment(first), _moment(last))
+    seen = (ours, ours & SYN, theirs, theirs & (SYN | ACK))
+    records.add(source, target, ports, proto, span, out, back, seen, **more)
 
 
 def _text(value: object) -> str:

@@ -12,21 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from trafficmond.analyze.readers.argus_clock import Clock
-from trafficmond.analyze.rows import (
-    Records,
-    address,
-    count,
-    counted_records,
-    flags,
-    icmp_ends,
-    is_icmp,
-    port,
-    protocol,
-    sent,
-)  # fmt: skip
+from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import TCP, WITH_PORTS
 
@@ -44,6 +34,7 @@ _TABLE = [
 ]
 _ARROWS = frozenset("<>-?|o.")
 _WHO = "who"  # ARP's arrow
+_CUT = ("srcaddr", "sport", "dstaddr", "dport")  # the columns that the table may cut
 _DOTS = 3
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _DIGITS = 3  # of a protocol of IP; a longer number is an EtherType (`ra -nn`)
@@ -77,8 +68,11 @@ def lacks(sample: Sample) -> Lacks:
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one for each flow. Flows that are not IP are counted as such."""
-    records, clock = Records(), Clock(source)
-    open_: dict[int, None] = {}
+    return recorded(_lines(source), _Flows(source, stats).take, source, "no flow")
+
+
+def _lines(source: Source) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """(line, fields) of each flow; a header takes effect up to the next one (joined files)."""
     names: list[str] = []
     separator = ","
     for number, line in source.lines():
@@ -96,16 +90,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
             if text.strip():
                 source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             continue
-        fields = dict(zip(names, values, strict=False))
-        try:
-            _take(fields, records, clock, open_, source, stats)
-        except (ValueError, OverflowError) as error:
-            source.parse_errors.line(source.name, number, "no flow", str(error))
-            if names is _TABLE and "*" in text:
-                source.note("flows whose port or address ra had cut short (*) were skipped; `ra -n -c ,` cuts nothing")
-        if records.full:
-            yield counted_records(records.take(), stats)
-    yield counted_records(records.take(), stats)
+        yield number, dict(zip(names, values, strict=False))
 
 
 # bound: TCP connections that were open in their last record of Argus | the oldest one is forgotten
@@ -113,39 +98,86 @@ _OPEN_MAX = 16384
 _WHILE_OPEN = ("ACC", "EST", "CON")
 
 
-def _went_on(ends: int, state: str, open_: dict[int, None]) -> bool:
-    """Whether a record continues the connection of an earlier one, and so has no handshake.
+class _Flows:
+    """Adds the flows of one source to its records."""
 
-    Argus reports a connection every few seconds while it lasts; only states in letters show where it began. `ends` is a
-    hash, which takes less memory.
-    """
-    known = ends in open_
-    if state not in _WHILE_OPEN:
-        open_.pop(ends, None)
-    elif not known:
-        if len(open_) >= _OPEN_MAX:
-            del open_[next(iter(open_))]
-        open_[ends] = None
-    return known
+    def __init__(self, source: Source, stats: RunStats) -> None:
+        self._source, self._stats, self._clock = source, stats, Clock(source)
+        self._open: dict[int, None] = {}  # connections by a hash of their ends, which takes less memory
 
+    def take(self, fields: Mapping[str, str], records: Records) -> None:
+        proto = fields["proto"].lower()
+        packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
+        if proto == "man":
+            self._source.note("Argus's own records (man) were skipped")
+        elif _not_ip(proto, fields["srcaddr"]):
+            self._stats.other(packets, octets)
+            self._stats.records += 1
+        else:
+            try:
+                self._add(fields, packets, octets, records)
+            except ValueError:
+                if any(fields.get(name, "").endswith("*") for name in _CUT):
+                    what = "flows whose port or address ra had cut short (*) were skipped; `ra -n -c ,` cuts nothing"
+                    self._source.note(what)
+                raise
 
-def _take(
-    fields: Mapping[str, str],
-    records: Records,
-    clock: Clock,
-    open_: dict[int, None],
-    source: Source,
-    stats: RunStats,
-) -> None:
-    proto = fields["proto"].lower()
-    packets, octets = _total(fields, *_SUMS[0]), _total(fields, *_SUMS[1])
-    if proto == "man":
-        source.note("Argus's own records (man) were skipped")
-    elif _not_ip(proto, fields["srcaddr"]):
-        stats.other(packets, octets)
-        stats.records += 1
-    else:
-        _add(fields, packets, octets, records, clock, open_, source)
+    def _went_on(self, fields: Mapping[str, str], state: str) -> bool:
+        """Whether a record continues the connection of an earlier one, and so has no handshake.
+
+        Argus reports a connection every few seconds while it lasts; only states in letters show where it began.
+        """
+        ends = hash((fields["srcaddr"], fields.get("sport"), fields["dstaddr"], fields.get("dport")))
+        known = ends in self._open
+        if state not in _WHILE_OPEN:
+            self._open.pop(ends, None)
+        elif not known:
+            if len(self._open) >= _OPEN_MAX:
+                del self._open[next(iter(self._open))]
+            self._open[ends] = None
+        return known
+
+    def _add(self, fields: Mapping[str, str], packets: int, octets: int, records: Records) -> None:
+        start, proto = self._clock.read(fields["starttime"]), _protocol(fields["proto"])
+        end = start + float(fields["dur"]) if fields.get("dur") else start
+        if not fields.get("dur") and fields.get("lasttime"):
+            end = self._clock.read(fields["lasttime"])
+        state, arrow = fields.get("state", ""), fields.get("dir", "->")
+        ours, theirs = _flags(state, arrow, proto, more=packets > 2)
+        if proto == TCP and "_" not in state and self._went_on(fields, state):
+            ours, theirs = ours.replace("S", ""), theirs.replace("S", "")
+        to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
+        began = to_right  # the initiator; if the arrow has both ends, the direction in the file
+        seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
+        answered = (to_right and to_left) or seen_both
+        src, dst = address(fields["srcaddr"]), address(fields["dstaddr"])
+        first, octets_first = self._shares(fields, packets, octets, began=began, answered=answered and packets > 1)
+        one = sent(proto, src.family, first, octets_first)
+        other = sent(proto, src.family, packets - first, octets - octets_first)
+        ports = _ports(fields, proto, state)
+        if not began:
+            src, dst, ours, theirs = dst, src, theirs, ours
+            ports = ports if is_icmp(proto) else (ports[1], ports[0])
+        if proto != TCP:
+            ours = theirs = ""
+        seen = (flags(ours), _first_flags(ours, opened=True), flags(theirs), _first_flags(theirs, opened=False))
+        records.add(src, dst, ports, proto, (start, end), one, other, seen)
+
+    def _shares(
+        self, fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool
+    ) -> tuple[int, int]:
+        """(packets, bytes) of the initiator."""
+        sent = _share(fields, _SUMS[0][1:], packets, began=began)
+        sent_octets = _share(fields, _SUMS[1][1:], octets, began=began)
+        if answered and (sent is None or sent_octets is None):
+            self._source.note("answered flows without the counts of each side were split in half")
+        if sent is None:
+            sent = -(-packets // 2) if answered else packets
+        if sent_octets is None:
+            sent_octets = octets // 2 if answered and sent < packets else octets if sent else 0
+        if sent_octets < octets and sent == packets and packets > 1:
+            sent -= 1  # bytes of the other side were in a packet
+        return sent, sent_octets
 
 
 def _not_ip(proto: str, address: str) -> bool:
@@ -200,45 +232,6 @@ def _summed(names: Iterable[str]) -> list[str]:
     return found + [total for total, one, other in _SUMS if one in found and other in found]
 
 
-def _add(
-    fields: Mapping[str, str],
-    packets: int,
-    octets: int,
-    records: Records,
-    clock: Clock,
-    open_: dict[int, None],
-    source: Source,
-) -> None:
-    start, proto = clock.read(fields["starttime"]), _protocol(fields["proto"])
-    end = start + float(fields["dur"]) if fields.get("dur") else start
-    if not fields.get("dur") and fields.get("lasttime"):
-        end = clock.read(fields["lasttime"])
-    state, arrow = fields.get("state", ""), fields.get("dir", "->")
-    ours, theirs = _flags(state, arrow, proto, more=packets > 2)
-    if proto == TCP and "_" not in state:
-        ends = hash((fields["srcaddr"], fields.get("sport"), fields["dstaddr"], fields.get("dport")))
-        if _went_on(ends, state, open_):
-            ours, theirs = ours.replace("S", ""), theirs.replace("S", "")
-    to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
-    began = to_right  # the initiator; if the arrow has both ends, the direction in the file
-    seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
-    answered = (to_right and to_left) or seen_both
-    src, dst = address(fields["srcaddr"]), address(fields["dstaddr"])
-    first, octets_first = _shares(
-        fields, packets, octets, began=began, answered=answered and packets > 1, source=source
-    )
-    one = sent(proto, src.family, first, octets_first)
-    other = sent(proto, src.family, packets - first, octets - octets_first)
-    ports = _ports(fields, proto, state)
-    if not began:
-        src, dst, ours, theirs = dst, src, theirs, ours
-        ports = ports if is_icmp(proto) else (ports[1], ports[0])
-    if proto != TCP:
-        ours = theirs = ""
-    seen = (flags(ours), _first_flags(ours, opened=True), flags(theirs), _first_flags(theirs, opened=False))
-    records.add(src, dst, ports, proto, (start, end), one, other, seen)
-
-
 @lru_cache(maxsize=1024)
 def _protocol(name: str) -> int:
     known = _PROTOCOLS.get(name.lower())
@@ -285,23 +278,6 @@ def _icmp(sport: str, dport: str, kind: int | None) -> tuple[int, int]:
     code = _ICMP_CODES.get(dport.lower(), dport)
     number = port(code) if code[:1].isdigit() else 0
     return icmp_ends(kind, number if kind in _ICMP_WITH_CODES and number <= _ICMP_CODE_MAX else 0)
-
-
-def _shares(
-    fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool, source: Source
-) -> tuple[int, int]:
-    """(packets, bytes) of the initiator."""
-    sent = _share(fields, _SUMS[0][1:], packets, began=began)
-    sent_octets = _share(fields, _SUMS[1][1:], octets, began=began)
-    if answered and (sent is None or sent_octets is None):
-        source.note("answered flows without the counts of each side were split in half")
-    if sent is None:
-        sent = -(-packets // 2) if answered else packets
-    if sent_octets is None:
-        sent_octets = octets // 2 if answered and sent < packets else octets if sent else 0
-    if sent_octets < octets and sent == packets and packets > 1:
-        sent -= 1  # bytes of the other side were in a packet
-    return sent, sent_octets
 
 
 def _share(fields: Mapping[str, str], sides: tuple[str, ...], total: int, *, began: bool) -> int | None:

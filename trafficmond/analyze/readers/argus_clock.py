@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from trafficmond.analyze.rows import moment
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import moment
 
 _NAME = re.compile(r"[A-Z][a-z]")
 _WEEKDAY = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ")

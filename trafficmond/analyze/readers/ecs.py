@@ -7,27 +7,16 @@ events report the same connection (Packetbeat every ten seconds, Suricata with e
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.duplicates import EVENT, FLOW
 from trafficmond.analyze.jsonstream import inside, objects
-from trafficmond.analyze.rows import (
-    Records,
-    address,
-    count,
-    counted_packets,
-    icmp_ends,
-    is_icmp,
-    moment,
-    port,
-    protocol,
-    sent,
-)
+from trafficmond.analyze.rows import Records, counted_packets, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
 
@@ -52,22 +41,17 @@ def lacks(sample: Sample) -> Lacks:
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one for each event with counts; not counted yet."""
-    records = Records()
-    for line, event in objects(source):
-        if all(_of(event, name) is None for name in _COUNTED):
-            source.note("events that count no packets or bytes were skipped")
-            continue
-        if _of(event, "agent.type") == "packetbeat" and (kind := _of(event, "type")) not in (None, "flow"):
-            source.note(f"events of type {str(kind)[:40]} were skipped, because Packetbeat's flows have their packets")
-            continue
-        try:
-            _add(event, records, source)
-        except (ValueError, TypeError, OverflowError) as error:
-            source.parse_errors.line(source.name, line, "no flow", str(error))
-        if records.full:
-            yield records.take()
-    yield records.take()
+    """RECORD rows, one for each event with counts."""
+    return recorded(objects(source), lambda event, records: _take(event, records, source), source, "no flow")
+
+
+def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
+    if all(_of(event, name) is None for name in _COUNTED):
+        source.note("events that count no packets or bytes were skipped")
+    elif _of(event, "agent.type") == "packetbeat" and (kind := _of(event, "type")) not in (None, "flow"):
+        source.note(f"events of type {str(kind)[:40]} were skipped, because Packetbeat's flows have their packets")
+    else:
+        _add(event, records, source)
 
 
 def _has(event: Mapping[str, Any], name: str) -> bool:
@@ -101,32 +85,20 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
     number = _of(event, "network.iana_number")
     transport = str(_of(event, "network.transport") if number is None else number)
     proto = protocol("ipv6-icmp" if transport == "icmp" and src.family == 6 else transport)
-    ports = icmp_ends(None) if is_icmp(proto) else (_port(event, "source.port"), _port(event, "destination.port"))
+    sport, dport = _of(event, "source.port"), _of(event, "destination.port")
+    ports = icmp_ends(None) if is_icmp(proto) else (port(sport), port(dport))
     out, back = (_side(event, side, source) for side in ("source", "destination"))
     if not out[0] and not back[0]:
         out = _side(event, "network", source)
     flow_id = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
     whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
     denied = any(str(told).lower() in _DENIED for name in _TOLD for told in _values(event, name))
-    records.add(
-        src,
-        dst,
-        ports,
-        proto,
-        _span(event),
-        sent(proto, src.family, *out),
-        sent(proto, src.family, *back),
-        connection=(
-            0 if flow_id is None else zlib.crc32(str(flow_id).encode(errors="surrogatepass")) or 1,
-            FLOW if whole else EVENT,
-        ),
-        action=Action.DROP if denied else Action.MONITOR,
-        direction=Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS,
-    )
-
-
-def _port(event: Mapping[str, Any], name: str) -> int:
-    return port(_of(event, name))
+    action = Action.DROP if denied else Action.MONITOR
+    direction = Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS
+    connection = hashed(flow_id), FLOW if whole else EVENT
+    first, other = (sent(proto, src.family, *each) for each in (out, back))
+    more: dict[str, Any] = {"connection": connection, "action": action, "direction": direction}
+    records.add(src, dst, ports, proto, _span(event), first, other, **more)
 
 
 def _side(event: Mapping[str, Any], side: str, source: Source) -> tuple[int, int]:

@@ -6,20 +6,20 @@ the same connection; `repeats` combines them to one flow.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from trafficmond.analyze.duplicates import EVENT, FLOW, HALF
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.rows import Records, address, count, icmp_ends, moment, port, protocol, sent
+from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
-from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
+from trafficmond.protocols import ACK, SYN
 
 TITLE = "Suricata EVE"
 
@@ -27,7 +27,6 @@ _BACK = frozenset(("to_client", "toclient"))
 _ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
 _TURNED = ("dest_ip", "dest_port", "src_ip", "src_port")
 _NOTHING: Mapping[str, Any] = {}
-_ICMPS = frozenset((ICMP, ICMPV6))
 _NUMBERS = (1 << 64) - 1
 
 
@@ -37,16 +36,8 @@ def lacks(sample: Sample) -> Lacks:
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one for each event with a flow; not counted yet."""
-    records = Records()
-    for line, event in objects(source):
-        try:
-            _take(event, records, source)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            source.parse_errors.line(source.name, line, "no flow", _reason(error))
-        if records.full:
-            yield records.take()
-    yield records.take()
+    """RECORD rows, one for each event with a flow."""
+    return recorded(objects(source), lambda event, records: _take(event, records, source), source, "no flow")
 
 
 def _take(event: Mapping[str, Any], records: Records, source: Source) -> None:
@@ -90,20 +81,14 @@ def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     end = flow.get("end")
     ends = _ends(event, flow) if rank == EVENT or "src_ip" in flow else event
     src, dst = address(str(ends["src_ip"])), address(str(ends["dest_ip"]))
-    proto = protocol(str(event["proto"]))
-    client_flags, server_flags = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
-    records.add(
-        src,
-        dst,
-        _ports(ends, event, proto),
-        proto,
-        (start, moment(end) if end else start),
-        sent(proto, src.family, count(flow.get("pkts_toserver")), count(flow.get("bytes_toserver"))),
-        sent(proto, src.family, count(flow.get("pkts_toclient")), count(flow.get("bytes_toclient"))),
-        (client_flags, client_flags & SYN, server_flags, server_flags & (SYN | ACK)),
-        connection=(_number(event), rank),
-        action=_action(event, flow),
-    )
+    proto, span = protocol(str(event["proto"])), (start, moment(end) if end else start)
+    out = sent(proto, src.family, count(flow.get("pkts_toserver")), count(flow.get("bytes_toserver")))
+    back = sent(proto, src.family, count(flow.get("pkts_toclient")), count(flow.get("bytes_toclient")))
+    ours, theirs = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
+    flags = (ours, ours & SYN, theirs, theirs & (SYN | ACK))
+    connection, action = (_number(event), rank), _action(event, flow)
+    ports = _ports(ends, event, proto)
+    records.add(src, dst, ports, proto, span, out, back, flags, connection=connection, action=action)
 
 
 def _time(event: Mapping[str, Any]) -> Any:
@@ -123,35 +108,23 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
     begun, ended = flow.get("start") or _time(event), flow.get("end")
     start = moment(begun)
     end = moment(ended) if ended and ended != begun else start
-    src, proto = address(str(event["src_ip"])), protocol(str(event["proto"]))
-    every = _hex((event.get("tcp") or {}).get("tcp_flags"))
-    records.add(
-        src,
-        address(str(event["dest_ip"])),
-        _ports(event, event, proto),
-        proto,
-        (start, end),
-        sent(proto, src.family, count(flow["pkts"]), count(flow["bytes"])),
-        (0, 0, 0),
-        (every, SYN if every & SYN else every & ACK, 0, 0),
-        connection=(_number(event), HALF),
-    )
+    src, dst = address(str(event["src_ip"])), address(str(event["dest_ip"]))
+    proto, every = protocol(str(event["proto"])), _hex((event.get("tcp") or {}).get("tcp_flags"))
+    out, ports = sent(proto, src.family, count(flow["pkts"]), count(flow["bytes"])), _ports(event, event, proto)
+    flags, connection = (every, SYN if every & SYN else every & ACK, 0, 0), (_number(event), HALF)
+    records.add(src, dst, ports, proto, (start, end), out, flags=flags, connection=connection)
 
 
 def _number(event: Mapping[str, Any]) -> int:
     """A number that identifies the connection together with its start and ends; 0 if the event has none."""
     flow_id = event.get("flow_id")
-    if type(flow_id) is int:
-        return flow_id & _NUMBERS or 1
-    if flow_id is None:
-        return 0
-    if isinstance(flow_id, str) and flow_id.isdecimal():  # as some log shippers write it
+    if type(flow_id) is int or (isinstance(flow_id, str) and flow_id.isdecimal()):  # as some log shippers write it
         return int(flow_id) & _NUMBERS or 1
-    return zlib.crc32(str(flow_id).encode(errors="surrogatepass")) or 1
+    return hashed(flow_id)
 
 
 def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:
-    if proto not in _ICMPS:
+    if not is_icmp(proto):
         return port(ends.get("src_port")), port(ends.get("dest_port"))
     kind = event.get("icmp_type")
     if kind is None or ends["src_ip"] != event["src_ip"]:  # the type is that of a packet in the other direction
@@ -168,7 +141,3 @@ def _action(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Action:
 @lru_cache(maxsize=1024)
 def _hex(text: Any) -> int:
     return int(str(text), 16) & 0xFF if text else 0
-
-
-def _reason(error: Exception) -> str:
-    return f"{error.args[0]} missing" if isinstance(error, KeyError) else str(error)

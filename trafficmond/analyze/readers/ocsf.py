@@ -9,24 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.rows import (
-    Records,
-    address,
-    count,
-    counted_packets,
-    counted_records,
-    icmp_ends,
-    is_icmp,
-    moment,
-    one_way_flags,
-    port,
-    protocol,
-    sent,
-    unset,
-)
+from trafficmond.analyze.rows import Records, counted_packets, one_way_flags, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
 
@@ -46,23 +33,16 @@ def lacks(sample: Sample) -> Lacks:
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one for each event. Events of other classes are skipped, with a note."""
-    records = Records()
-    for line, event in objects(source):
+
+    def take(event: Mapping[str, Any], records: Records) -> None:
         if str(event.get("class_uid", _CLASS)) != _CLASS:
             source.note(f"events of class {str(event.get('class_name') or event['class_uid'])[:40]} were skipped")
-            continue
-        if str(event.get("status_code")) in _NO_RECORD:
+        elif str(event.get("status_code")) in _NO_RECORD:
             source.note("records without data (NODATA, SKIPDATA) were skipped")
-            continue
-        try:
+        else:
             _add(event, records, source, stats)
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
-            source.parse_errors.line(source.name, line, "no event", str(error))
-        except KeyError as error:
-            source.parse_errors.line(source.name, line, "no event", f"{error.args[0]} missing")
-        if records.full:
-            yield counted_records(records.take(), stats)
-    yield counted_records(records.take(), stats)
+
+    return recorded(objects(source), take, source, "no event")
 
 
 def _add(event: Mapping[str, Any], records: Records, source: Source, stats: RunStats) -> None:
@@ -73,23 +53,15 @@ def _add(event: Mapping[str, Any], records: Records, source: Source, stats: RunS
     action = event.get("action")
     denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
     outbound = connection.get("direction_id") == _OUTBOUND
-    begun = address(str(src["ip"]))
+    begun, target = address(str(src["ip"])), address(str(dst["ip"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port")))
     out, back = (sent(proto, begun.family, *each, link=0) for each in _sides(traffic, source))
+    span = start, _moment(event, "end_time", "start_time", "time")
+    flags = (*one_way_flags(all_flags, ports, proto, begun.family, out), 0, 0)
     interface = (src if outbound else dst).get("interface_uid")
-    records.add(
-        begun,
-        address(str(dst["ip"])),
-        ports,
-        proto,
-        (start, _moment(event, "end_time", "start_time", "time")),
-        out,
-        back,
-        (*one_way_flags(all_flags, ports, proto, begun.family, out), 0, 0),
-        action=Action.DROP if denied else Action.MONITOR,
-        direction=Direction.EGRESS if outbound else Direction.INGRESS,
-        ifindex=stats.ifindex(str(interface or "")),
-    )
+    more: dict[str, Any] = {"direction": Direction.EGRESS} if outbound else {}
+    more |= {"action": Action.DROP if denied else Action.MONITOR, "ifindex": stats.ifindex(str(interface or ""))}
+    records.add(begun, target, ports, proto, span, out, back, flags, **more)
 
 
 def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -14,23 +14,11 @@ from functools import lru_cache
 from typing import Any
 
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.rows import (
-    Records,
-    address,
-    count,
-    counted_records,
-    icmp_ends,
-    is_icmp,
-    moment,
-    one_way_flags,
-    port,
-    protocol,
-    sent,
-    unset,
-)
+from trafficmond.analyze.rows import Records, one_way_flags, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
 
@@ -84,20 +72,15 @@ def lacks(sample: Sample) -> Lacks:
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """RECORD rows, one for each record; records with NODATA or SKIPDATA are skipped."""
-    records = Records()
-    sample = Sample(source.head)
-    values = _of_json(source) if sample.objects else _of_text(source)
-    for number, fields in values:
+
+    def take(fields: Mapping[str, Any], records: Records) -> None:
         if fields.get("log-status") in _NO_RECORD or fields.get("srcaddr") == "-":
             source.note("records without data (NODATA, SKIPDATA) were skipped")
-            continue
-        try:
+        else:
             _add(fields, records, stats)
-        except (ValueError, OverflowError) as error:
-            source.parse_errors.line(source.name, number, "no record", str(error))
-        if records.full:
-            yield counted_records(records.take(), stats)
-    yield counted_records(records.take(), stats)
+
+    values = _of_json(source) if Sample(source.head).objects else _of_text(source)
+    return recorded(values, take, source, "no record")
 
 
 def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -202,23 +185,16 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
             raise ValueError(f"{', '.join(name for name in _NEEDED if unset(values.get(name)))} missing")
     start = moment(values["start"])
     all_flags = None if unset(values.get("tcp-flags")) else count(values["tcp-flags"]) & 0xFF
-    direction = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
-    src, proto = address(str(values["srcaddr"])), protocol(str(values["protocol"]))
+    span = start, start if unset(values.get("end")) else moment(values["end"])
+    src, dst = address(str(values["srcaddr"])), address(str(values["dstaddr"]))
+    proto = protocol(str(values["protocol"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(values.get("srcport")), port(values.get("dstport")))
     out = sent(proto, src.family, count(values["packets"]), count(values["bytes"]), link=0)
-    records.add(
-        src,
-        address(str(values["dstaddr"])),
-        ports,
-        proto,
-        (start, start if unset(values.get("end")) else moment(values["end"])),
-        out,
-        (0, 0, 0),
-        (*one_way_flags(all_flags, ports, proto, src.family, out), 0, 0),
-        action=Action.DROP if values.get("action") == "REJECT" else Action.MONITOR,
-        direction=direction,
-        ifindex=stats.ifindex(str(values.get("interface-id") or "")),
-    )
+    flags = (*one_way_flags(all_flags, ports, proto, src.family, out), 0, 0)
+    action = Action.DROP if values.get("action") == "REJECT" else Action.MONITOR
+    way = Direction.EGRESS if values.get("flow-direction") == "egress" else Direction.INGRESS
+    ifindex = stats.ifindex(str(values.get("interface-id") or ""))
+    records.add(src, dst, ports, proto, span, out, flags=flags, action=action, direction=way, ifindex=ifindex)
 
 
 def _split(text: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import re
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache, reduce
 from operator import or_
@@ -18,21 +17,11 @@ from typing import Any, NamedTuple
 from trafficmond import abi
 from trafficmond.analyze.duplicates import EVENT
 from trafficmond.analyze.jsonstream import objects
-from trafficmond.analyze.rows import (
-    Records,
-    address,
-    count,
-    estimated,
-    icmp_ends,
-    is_icmp,
-    moment,
-    port,
-    protocol,
-    unset,
-)
+from trafficmond.analyze.rows import Records, estimated, recorded
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
+from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.canonical import MATE
 from trafficmond.model import Direction
@@ -54,6 +43,9 @@ _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
 _ENDS = ("id.orig_h", "id.resp_h", "proto")
+_PARTS = ("conn-", "conn_")
+"""The beginnings of the names of logs that have connections of conn.log, or the same ones again: conn_long, Corelight's
+conn_red, or what a filter writes separately (conn-local)."""
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields by which a conn.log is recognised if nothing names it; a log shipper may have dropped some."""
 
@@ -73,29 +65,19 @@ def lacks(sample: Sample) -> Lacks:
 
 
 def read(source: Source, _stats: RunStats) -> Iterator[Batch]:
-    """RECORD rows, one for each record of a connection; not counted yet. Records of other logs are skipped, with a
-    note."""
+    """RECORD rows, one for each record of a connection. Records of other logs are skipped, with a note."""
+
+    def take(record: tuple[str, Mapping[str, Any]], records: Records) -> None:
+        path, fields = record
+        if path == "conn" or (path.startswith(_PARTS) and fields.get("uid") if path else _has_connections(fields)):
+            _add(fields, records, source)
+        else:
+            source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
+
     sample = Sample(source.head)
     tsv = _is_bare(sample) or any(line.startswith("#fields") for line in sample.lines)
-    values = _tsv(source) if tsv else ((number, *_flat(found)) for number, found in objects(source))
-    records = Records()
-    for number, path, fields in values:
-        if path != "conn" and not (_is_part(path) and fields.get("uid") if path else _has_connections(fields)):
-            source.note(f"records of Zeek's {path[:40] or 'other logs'} were skipped")
-            continue
-        try:
-            _add(fields, records, source)
-        except (ValueError, TypeError, OverflowError) as error:
-            source.parse_errors.line(source.name, number, "no connection", str(error))
-        if records.full:
-            yield records.take()
-    yield records.take()
-
-
-def _is_part(path: str) -> bool:
-    """Whether a log has connections of conn.log, or the same ones again: conn_long, Corelight's conn_red, or what a
-    filter writes separately (conn-local)."""
-    return path.startswith(("conn-", "conn_"))
+    values = _tsv(source) if tsv else ((number, _flat(found)) for number, found in objects(source))
+    return recorded(values, take, source, "no connection")
 
 
 def _has_connections(names: Collection[str]) -> bool:
@@ -103,8 +85,8 @@ def _has_connections(names: Collection[str]) -> bool:
     return not _CONN.isdisjoint(names) and all(name in names for name in _ENDS)
 
 
-def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """(line, path, fields) of each record; a header takes effect up to the next one (joined files)."""
+def _tsv(source: Source) -> Iterator[tuple[int, tuple[str, Mapping[str, Any]]]]:
+    """(line, (path, fields)) of each record; a header takes effect up to the next one (joined files)."""
     separator, path, named = "\t", "", ""
     unset, empty = "-", "(empty)"
     names: list[str] = []
@@ -144,7 +126,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, str, dict[str, Any]]]:
                 source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             else:
                 known = {name: value for at, name in used if (value := values[at]) != unset and value != empty}
-                yield number, path, known
+                yield number, (path, known)
 
 
 def _is_bare(sample: Sample) -> bool:
@@ -209,20 +191,13 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         counted = fields.get("orig_pkts") is not None
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections for which Zeek counted no packet were counted as one packet")
-    tcp, uid = proto == TCP, fields.get("uid")
-    records.add(
-        orig,
-        resp,
-        _ports(fields, proto),
-        proto,
-        (start, start + _duration(fields.get("duration"))),
-        first,
-        other,
-        seen.flags if tcp else (0, 0, 0, 0),
-        connection=(zlib.crc32(str(uid).encode(errors="surrogatepass")) or 1 if uid else 0, EVENT),
-        reply_bits=abi.BIT_SPOKE_FIRST if tcp and seen.spoke_first else 0,
-        direction=Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS,
-    )
+    span, ports = (start, start + _duration(fields.get("duration"))), _ports(fields, proto)
+    more: dict[str, Any] = {"connection": (hashed(fields.get("uid")), EVENT)}
+    if proto == TCP:
+        more |= {"flags": seen.flags, "reply_bits": abi.BIT_SPOKE_FIRST if seen.spoke_first else 0}
+    if fields.get("local_orig") in _TRUE:
+        more["direction"] = Direction.EGRESS
+    records.add(orig, resp, ports, proto, span, first, other, **more)
 
 
 def _duration(value: Any) -> float:
