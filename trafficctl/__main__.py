@@ -16,7 +16,7 @@ def run(argv: list[str]) -> int:
 
     args = parse(argv)
     try:
-        return int(args.run(args))
+        return int(args.run(args) or exits.DONE)
     except TrafficmonError as error:
         _report_error(error)
         return exits.code_of(error)

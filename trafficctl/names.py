@@ -120,9 +120,7 @@ def origin_key(name: str) -> str:
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds --names and -n."""
-    parser.add_argument(
-        "--names", action="store_true", help="show hosts by name: /etc/hosts, DNS answers seen, reverse DNS"
-    )
-    parser.add_argument(
-        "-n", "--numeric", action="store_true", help="show numbers only, for services too (:22, not :ssh)"
-    )
+    text = "show hosts by name: /etc/hosts, DNS answers seen, reverse DNS"
+    parser.add_argument("--names", action="store_true", help=text)
+    text = "show numbers only, for services too (:22, not :ssh)"
+    parser.add_argument("-n", "--numeric", action="store_true", help=text)

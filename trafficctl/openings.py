@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from trafficctl import exits, options, probation, session, values
+from trafficctl import options, probation, session, values
 from trafficctl.exits import UsageError
 
 _HINT = "write prefixes, such as 192.0.2.0/24; without 'from', every source is meant"
@@ -22,7 +22,7 @@ def arguments(parser: ArgumentParser) -> None:
     probation.argument(parser)
 
 
-def run(args: Namespace, action: str) -> int:
+def run(args: Namespace, action: str) -> None:
     from trafficctl.render.columns import RULES
 
     cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
@@ -39,7 +39,6 @@ def run(args: Namespace, action: str) -> int:
             rules.append(reply["rule"])
             notes |= dict.fromkeys(reply["notes"])  # most notes are the same for all rules
     session.show_change(args, "added", rules, RULES, "Rule", {"notes": list(notes)})
-    return exits.DONE
 
 
 def _services(text: str) -> list[str]:

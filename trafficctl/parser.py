@@ -33,7 +33,8 @@ See trafficctl COMMAND --help for each command, with examples.
 class _Command(argparse.ArgumentParser):
     """One command's parser; fills itself from `trafficctl.commands.<module>` when first used.
 
-    The module has `run(args) -> int` and, for arguments of its own, `arguments(parser)`.
+    The module has `run(args)`, which returns the exit code if that may not be 0, and, for arguments of its own,
+    `arguments(parser)`.
     """
 
     module = ""
@@ -94,9 +95,8 @@ class _Command(argparse.ArgumentParser):
         if action.dest == "command":
             raise argparse.ArgumentError(None, f"there is no command {value!r}{guess(value, list(COMMANDS))}")
         known = [str(each) for each in action.choices]
-        raise argparse.ArgumentError(
-            action, f"{str(value)!r} is not one of {', '.join(known)}{guess(str(value), known)}"
-        )
+        what = f"{str(value)!r} is not one of {', '.join(known)}{guess(str(value), known)}"
+        raise argparse.ArgumentError(action, what)
 
 
 def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.ArgumentParser:
@@ -114,14 +114,8 @@ def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.
     # The same options after the command; their defaults must not overwrite values given before the command.
     common = _Command(add_help=False)
     _add_globals(common, argparse.SUPPRESS, argparse.SUPPRESS)
-    commands = parser.add_subparsers(
-        dest="command",
-        metavar="COMMAND",
-        required=True,
-        parser_class=_Command,
-        prog="trafficctl",
-        help=argparse.SUPPRESS,
-    )
+    named: dict[str, Any] = {"dest": "command", "metavar": "COMMAND", "help": argparse.SUPPRESS}
+    commands = parser.add_subparsers(required=True, parser_class=_Command, prog="trafficctl", **named)
     for name in names:
         command = commands.add_parser(name, parents=[common], allow_abbrev=False)
         command.module = COMMANDS[name][0]
@@ -140,20 +134,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> None:
-    parser.add_argument(
-        "-s", "--socket", metavar="SOCKET", default=socket, help="the daemon's control socket ($TRAFFICMON_SOCKET)"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FORMAT",
-        choices=FORMATS,
-        default=form,
-        help="human (default), json, jsonl, csv; rules: toml",
-    )
-    parser.add_argument(
-        "--json", dest="output", action="store_const", const="json", default=form, help="the same as -o json"
-    )
+    text = "the daemon's control socket ($TRAFFICMON_SOCKET)"
+    parser.add_argument("-s", "--socket", metavar="SOCKET", default=socket, help=text)
+    text = "human (default), json, jsonl, csv; rules: toml"
+    parser.add_argument("-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help=text)
+    text = "the same as -o json"
+    parser.add_argument("--json", dest="output", action="store_const", const="json", default=form, help=text)
     if parser.add_help:
         parser.add_argument("-V", "--version", action="version", version=_version(), help="show the version and exit")
 

@@ -14,7 +14,7 @@ import pytest
 from clickhouse_server import ClickHouseServer
 from export_reports import NAMES, NOW, every_kind, reports
 
-from trafficctl.fleet import ask
+from trafficctl.fleet.ask import Fleet
 from trafficctl.fleet.flows import fleet_question
 from trafficmond.config.streams import Export
 from trafficmond.config.target import parse_target
@@ -57,7 +57,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, Cli
 
 
 def asked(server: ClickHouseServer, wanted: FlowQuery) -> list[dict[str, Any]]:
-    return list(ask.rows(parse_target(server.url), fleet_question(wanted)))
+    return list(Fleet(parse_target(server.url)).rows(fleet_question(wanted)))
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
@@ -168,7 +168,7 @@ def test_what_makes_no_sense(wanted: FlowQuery, where: str) -> None:
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(StoreError, match=r"refused.*check that ClickHouse runs"):
-        list(ask.rows(parse_target("clickhouse://127.0.0.1:1/x"), fleet_question(FlowQuery())))
+        list(Fleet(parse_target("clickhouse://127.0.0.1:1/x")).rows(fleet_question(FlowQuery())))
 
 
 def test_trafficctl(both: tuple[Reader, ClickHouseServer]) -> None:

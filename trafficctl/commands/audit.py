@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, options, session
+from trafficctl import options, session
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -17,9 +17,8 @@ def arguments(parser: ArgumentParser) -> None:
     options.add(parser, "--limit", usual=100)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import AUDIT
 
     reply = session.call(args, "Audit", **options.given(args, "since", "limit"))
     session.show_rows(args, reply["entries"], AUDIT, "AuditEntry", "no changes")
-    return exits.DONE

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from trafficctl import exits, session
+from trafficctl import session
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import BANS
 
     with session.connect(args) as client:
         rows = (row for reply in client.stream("Bans") for row in reply["bans"])
         session.show_rows(args, rows, BANS, "BanEntry", "no bans")
-    return exits.DONE

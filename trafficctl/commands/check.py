@@ -18,9 +18,8 @@ from trafficctl import exits, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "path", nargs="?", metavar="PATH", type=values.path, help="settings, a rules file, a list or a folder"
-    )
+    text = "settings, a rules file, a list or a folder"
+    parser.add_argument("path", nargs="?", metavar="PATH", type=values.path, help=text)
 
 
 def run(args: Namespace) -> int:

@@ -13,12 +13,12 @@ from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from trafficctl import exits, probation, session
+from trafficctl import probation, session
 from trafficctl.install import installed
 from trafficmond.figures import plain
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     with session.connect(args) as client, ExitStack() as stack:
         client.patient()
         trial = client.call("Status").get("probation")
@@ -33,4 +33,3 @@ def run(args: Namespace) -> int:
         reply["notes"].append(f"the previous files are kept in {kept}")
     session.output(args).report(reply, lambda *_: [f"confirmed: {plain(reply['confirmed'])}"])
     session.print_notes(reply)
-    return exits.DONE

@@ -17,5 +17,5 @@ from trafficctl import openings
 from trafficctl.openings import arguments as arguments
 
 
-def run(args: Namespace) -> int:
-    return openings.run(args, "drop")
+def run(args: Namespace) -> None:
+    openings.run(args, "drop")

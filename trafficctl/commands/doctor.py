@@ -15,7 +15,6 @@ import dataclasses
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, options, session
-from trafficctl.render.output import Output
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -27,6 +26,7 @@ def run(args: Namespace) -> int:
     from trafficctl.doctor import EXAMINATIONS
     from trafficctl.doctor.finding import FAIL
     from trafficctl.doctor.host import Host
+    from trafficctl.render.findings import render
     from trafficmond.config.load import load_settings
     from trafficmond.config.settings import Settings
     from trafficmond.detect.registry import settings_classes
@@ -38,16 +38,9 @@ def run(args: Namespace) -> int:
         settings = Settings()
     host = Host(settings, args.config, socket=args.socket)
     findings = (finding for examine in EXAMINATIONS for finding in examine(host))
-    rows = [dataclasses.asdict(finding) for finding in findings]
-    _show(session.output(args), rows)
-    return exits.NO if any(row["state"] == FAIL for row in rows) else exits.DONE
-
-
-def _show(output: Output, rows: list[dict[str, str]]) -> None:
-    if not output.human:
+    rows, output = [dataclasses.asdict(finding) for finding in findings], session.output(args)
+    if output.human:
+        output.lines(render(rows, output.style, output.width))
+    else:
         output.rows(rows, ())
-        return
-    from trafficctl.render.findings import render
-
-    for line in render(rows, output.style, output.width):
-        output.line(line)
+    return exits.NO if any(row["state"] == FAIL for row in rows) else exits.DONE

@@ -15,26 +15,20 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, names, session, values
+from trafficctl import names, session, values
 from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("address", metavar="IP", type=values.address, help="an IPv4 or IPv6 address")
-    parser.add_argument(
-        "service",
-        nargs="?",
-        metavar="SERVICE",
-        type=values.service,
-        help="only this service: tcp/443, icmp/8, gre",
-    )
-    parser.add_argument(
-        "--direction", choices=("ingress", "egress"), default="ingress", help="packets from it (default) or to it"
-    )
+    text = "only this service: tcp/443, icmp/8, gre"
+    parser.add_argument("service", nargs="?", metavar="SERVICE", type=values.service, help=text)
+    text = "packets from it (default) or to it"
+    parser.add_argument("--direction", choices=("ingress", "egress"), default="ingress", help=text)
     names.arguments(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.detail import render_explanation
 
     asked = {"address": args.address, "direction": args.direction, "service": args.service}
@@ -42,4 +36,3 @@ def run(args: Namespace) -> int:
     (explanation,) = labels.rows([session.call(args, "Explain", **asked)])
     explanation |= {name: list(labels.rows(explanation[name])) for name in ("flows", "threats")}
     session.output(args).report(explanation, render_explanation)
-    return exits.DONE

@@ -32,18 +32,18 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trafficctl import exits, names, options, session, values
 from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
+from trafficctl.fleet.ask import Fleet
 from trafficctl.names import Labels
+from trafficctl.render.table import Column, Row
 from trafficmond.control.client import Client
 from trafficmond.errors import ConfigError
-
-if TYPE_CHECKING:
-    from trafficmond.config.target import Target
 
 _FILTERS = ("since", "until", "src", "dst", "host", "port", "proto", "action", "rule", "interface", "unit", "process")
 _LIMIT = 100  # rows that are shown unless --limit says more
@@ -75,18 +75,18 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Shows the flows; the exit code is 1 if there are none."""
-    if target := ask.wanted(args):
-        return _ask_fleet(args, target)
+    if fleet := ask.wanted(args):
+        return _ask_fleet(args, fleet)
     with session.connect(args) as client:
         client.patient()
         if args.sql:
             reply = client.call("Flows", **_asked(args), sql_only=True)
             session.output(args).report({"sql": reply["sql"]}, lambda value, *_: [value["sql"]])
             return exits.DONE
-        return _show(args, client)
+        return _ask_daemon(args, client)
 
 
-def _ask_fleet(args: Namespace, target: Target) -> int:
+def _ask_fleet(args: Namespace, fleet: Fleet) -> int:
     from trafficctl.fleet.flows import fleet_question
     from trafficctl.render.columns import FLEET, grouped_columns
     from trafficmond.model import FlowQuery
@@ -99,12 +99,14 @@ def _ask_fleet(args: Namespace, target: Target) -> int:
     if args.sql:
         session.output(args).report({"sql": asked.sql}, lambda value, *_: [value["sql"]])
         return exits.DONE
-    rows = ask.rows(target, asked)
     shown = grouped_columns(asked.columns) if args.group_by else FLEET
+    return exits.DONE if _show(args, fleet.rows(asked), shown, asked.columns) else exits.NO
+
+
+def _show(args: Namespace, rows: Iterable[Row], columns: Sequence[Column], fields: Sequence[str]) -> int:
+    """Shows the rows, which have these fields, and returns how many there were."""
     labels = Labels.of(args)
-    fields = labels.fields(asked.columns)
-    found = session.output(args).rows(labels.rows(rows), shown, fields=fields, empty="no such flows")
-    return exits.DONE if found else exits.NO
+    return session.output(args).rows(labels.rows(rows), columns, fields=labels.fields(fields), empty="no such flows")
 
 
 def _query(args: Namespace) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def _asked(args: Namespace) -> dict[str, Any]:
     return {**query, "port": None, "ports": query["port"]}
 
 
-def _show(args: Namespace, client: Client) -> int:
+def _ask_daemon(args: Namespace, client: Client) -> int:
     from trafficctl.render.columns import FLOWS, grouped_columns
 
     replies = client.stream("Flows", **_asked(args))
@@ -128,8 +130,7 @@ def _show(args: Namespace, client: Client) -> int:
     fields = tuple(first["columns"])
     rows = (row for reply in chain([first], replies) for row in reply["rows"])
     shown = grouped_columns(fields) if args.group_by else FLOWS
-    labels = Labels.of(args)
-    found = session.output(args).rows(labels.rows(rows), shown, fields=labels.fields(fields), empty="no such flows")
+    found = _show(args, rows, shown, fields)
     if found == args.limit == _LIMIT:
         session.print_notes({"notes": [f"there may be more than these {_LIMIT} rows; --limit N shows up to N"]})
     return exits.DONE if found else exits.NO

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, options, session
+from trafficctl import options, session
 
 
 def arguments(parser: ArgumentParser) -> None:
     options.add(parser, "--limit", usual=20)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import CHANGES
 
     reply = session.call(args, "History", limit=min(args.limit, 1000))
     session.show_rows(args, reply["changes"], CHANGES, "RulesChange", "no changes")
-    return exits.DONE

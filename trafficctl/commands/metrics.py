@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, session, values
+from trafficctl import session, values
 from trafficmond import files
 from trafficmond.metrics.text import prometheus
 
@@ -22,10 +22,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--write", metavar="FILE", type=values.path, help="write to a file instead")
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     text = session.call(args, "Metrics")["text"]
     if args.write:
         files.write(args.write, prometheus(text), mode=0o644)
     else:
         session.output(args).report({"text": text}, lambda value, *_: value["text"].splitlines())
-    return exits.DONE

@@ -34,9 +34,8 @@ _BY_HAND = "runtime"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "label", metavar="LABEL", help="the label of a rule or list in shadow, the prefix if it has none, or default"
-    )
+    text = "the label of a rule or list in shadow, the prefix if it has none, or default"
+    parser.add_argument("label", metavar="LABEL", help=text)
     parser.add_argument("--write", action="store_true", help="edit the file that contains it")
     probation.argument(parser)
 
@@ -83,28 +82,17 @@ def _found(client: Client, label: str) -> list[dict[str, Any]]:
     if label == "default" and head.get("default_shadow"):
         return [{"kind": "default", "path": "policy.default_shadow", "line": 0}, *found.values()]
     if not found:
-        raise ControlError(
-            f"nothing in shadow has the label {label!r}", hint="see trafficctl status, which names what is in shadow"
-        )
+        hint = "see trafficctl status, which names what is in shadow"
+        raise ControlError(f"nothing in shadow has the label {label!r}", hint=hint)
     return list(found.values())
 
 
 def _put_in_force(client: Client, row: Mapping[str, Any], args: Namespace, made: dict[str, Any], *, save: bool) -> None:
-    ends = row.get("expires")
+    same = {name: row.get(name) for name in ("action", "direction", "label", "rate_per_s", "burst_packets", "ports")}
     for cidr in row["prefixes"]:
-        reply = client.call(
-            "AddCidr",
-            cidr=cidr,
-            action=row["action"],
-            direction=row["direction"],
-            label=row.get("label"),
-            ttl_s=max(1.0, ends - time.time()) if ends else None,
-            rate_per_s=row.get("rate_per_s"),
-            burst_packets=row.get("burst_packets"),
-            save=save or None,
-            ports=row.get("ports"),
-            confirm_within_s=args.confirm_within_s,
-        )
+        left = {"ttl_s": max(1.0, row["expires"] - time.time())} if row.get("expires") else {}
+        how = {"save": save or None, "confirm_within_s": args.confirm_within_s}
+        reply = client.call("AddCidr", cidr=cidr, **same, **left, **how)
         made["done"].append(f"{cidr}: {row['action']} is in force")
         made["notes"] += [note for note in reply.get("notes") or () if note not in made["notes"]]
 

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, probation, session
+from trafficctl import probation, session
 from trafficctl.render.style import Style
 from trafficmond import figures
 from trafficmond.control.client import INTERFACE
@@ -25,7 +25,7 @@ def arguments(parser: ArgumentParser) -> None:
     probation.argument(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     """Reloads; the exit code is 1 if the files have mistakes."""
     with session.connect(args) as client:
         client.patient()
@@ -36,7 +36,6 @@ def run(args: Namespace) -> int:
                 raise
             raise ControlError(str(error.args[0]), hint=error.hint) from error
     session.output(args).report(reloaded, _render)
-    return exits.DONE
 
 
 def _render(reloaded: dict[str, Any], style: Style, __: int | None) -> Iterator[str]:

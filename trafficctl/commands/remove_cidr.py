@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, options, session, values
+from trafficctl import options, session, values
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -23,9 +23,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--save", action="store_true", help="remove it from the saved rules, too")
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import RULES
 
     reply = session.call(args, "RemoveCidr", **options.given(args, "cidr", "direction", "save", "ports"))
     session.show_change(args, "removed", reply["removed"], RULES, "Rule", reply)
-    return exits.DONE

@@ -64,12 +64,5 @@ def run(args: Namespace) -> int:
 
 def _analysis(args: Namespace, part: Path) -> Namespace:
     """The arguments of `trafficctl analyze` for this report."""
-    return Namespace(
-        files=[str(part)],
-        config=args.config,
-        top=args.top,
-        report=args.write,
-        export_report=None,
-        export_format="json",
-        output=args.output,
-    )
+    given = {"config": args.config, "top": args.top, "report": args.write, "output": args.output}
+    return Namespace(files=[str(part)], **given, export_report=None, export_format="json")

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from trafficctl import exits, probation, session
+from trafficctl import probation, session
 from trafficmond.figures import plain
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     with session.connect(args) as client:
         trial = client.call("Status").get("probation")
         reply = client.call("Rollback")
     probation.forget_copy(trial)
     session.output(args).report(reply, lambda *_: [f"rolled back: {plain(reply['rolled_back'])}"])
     session.print_notes(reply)
-    return exits.DONE

@@ -28,20 +28,12 @@ from trafficmond.figures import plain
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("within", nargs="?", metavar="CIDR", type=values.prefix, help="only rules that overlap this")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--unused", metavar="TIME", type=values.duration, help="only rules that matched nothing for this long"
-    )
-    which.add_argument(
-        "--at", metavar="N", type=values.change, help="what was in force after change N; 0: before the first"
-    )
-    which.add_argument(
-        "--diff",
-        metavar="N..M",
-        nargs="?",
-        const=(),
-        type=values.changes,
-        help="the difference between two changes; N: what change N did; without a number: what the latest change did",
-    )
+    text = "only rules that matched nothing for this long"
+    which.add_argument("--unused", metavar="TIME", type=values.duration, help=text)
+    text = "what was in force after change N; 0: before the first"
+    which.add_argument("--at", metavar="N", type=values.change, help=text)
+    text = "the difference between two changes; N: what change N did; without a number: what the latest change did"
+    which.add_argument("--diff", metavar="N..M", nargs="?", const=(), type=values.changes, help=text)
 
 
 def _print_beside(args: Namespace, client: Client) -> None:
@@ -114,10 +106,7 @@ def _diff(args: Namespace) -> int:
     with session.connect(args) as client:
         before, after = (_entries(client, number) for number in args.diff or _latest(client))
     found = {"removed": without(before, after), "added": without(after, before)}
-    lines = [
-        f"{sign} {plain(rulelines.line(each))}"
-        for sign, key in (("-", "removed"), ("+", "added"))
-        for each in found[key]
-    ]
+    signs = {"removed": "-", "added": "+"}
+    lines = [f"{signs[key]} {plain(rulelines.line(each))}" for key, rules in found.items() for each in rules]
     session.output(args).report(found, lambda *_: lines or ["no difference"])
     return exits.NO if lines else exits.DONE

@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from trafficctl import exits, session
+from trafficctl import session
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.status import render
 
     session.output(args).report(session.call(args, "Status"), render)
-    return exits.DONE

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, names, session
+from trafficctl import names, session
 from trafficctl.names import Labels
 
 
@@ -20,7 +20,7 @@ def arguments(parser: ArgumentParser) -> None:
     names.arguments(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     """Shows the threat; the exit code is 1 if there is none."""
     from trafficctl.render.detail import render_threat
 
@@ -29,4 +29,3 @@ def run(args: Namespace) -> int:
     (threat,) = labels.rows([detail["threat"]])
     detail |= {"threat": threat, "flows": list(labels.rows(detail["flows"]))}
     session.output(args).report(detail, render_threat)
-    return exits.DONE

@@ -12,14 +12,11 @@ Examples:
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
 
-from trafficctl import exits, names, options, session, values
+from trafficctl import names, options, session, values
 from trafficctl.fleet import ask
+from trafficctl.fleet.ask import Fleet
 from trafficctl.names import Labels
-
-if TYPE_CHECKING:
-    from trafficmond.config.target import Target
 
 _FILTERS = ("since", "detector", "min_severity", "host", "open_only", "limit")
 
@@ -36,22 +33,21 @@ def arguments(parser: ArgumentParser) -> None:
     names.arguments(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import THREATS
 
-    if target := ask.wanted(args):
-        return _ask_fleet(args, target)
+    if fleet := ask.wanted(args):
+        _ask_fleet(args, fleet)
+        return
     reply = session.call(args, "Threats", **options.given(args, *_FILTERS))
     session.show_rows(args, reply["threats"], THREATS, "ThreatEntry", "no threats", Labels.of(args))
-    return exits.DONE
 
 
-def _ask_fleet(args: Namespace, target: Target) -> int:
+def _ask_fleet(args: Namespace, fleet: Fleet) -> None:
     from trafficctl.fleet.threats import COLUMNS, threats_question, with_evidence
     from trafficctl.render.columns import FLEET_THREATS
 
     asked = threats_question(**options.given(args, "sensor", *_FILTERS))
     labels = Labels.of(args)
-    rows = labels.rows(with_evidence(ask.rows(target, asked)))
+    rows = labels.rows(with_evidence(fleet.rows(asked)))
     session.output(args).rows(rows, FLEET_THREATS, fields=labels.fields(COLUMNS), empty="no threats")
-    return exits.DONE

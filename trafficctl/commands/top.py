@@ -21,19 +21,17 @@ import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trafficctl import exits, names, session, values
+from trafficctl import names, session, values
 from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
+from trafficctl.fleet.ask import Fleet
 from trafficctl.live.model import LISTS, Live
 from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficmond.control.client import Client
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
-
-if TYPE_CHECKING:
-    from trafficmond.config.target import Target
 
 _PLAIN_HEIGHT = 40
 _PLAIN_WIDTH = 120
@@ -42,9 +40,8 @@ _AVERAGE_S = 10
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--interval", metavar="TIME", type=values.duration, default=1.0, help="between samples (1s)")
-    parser.add_argument(
-        "--sort", choices=LIVE_SORTS, default="bytes", help="sort by this (bytes: sent and received, per second)"
-    )
+    sorts = "sort by this (bytes: sent and received, per second)"
+    parser.add_argument("--sort", choices=LIVE_SORTS, default="bytes", help=sorts)
     averages = "sort by averages over this many seconds (10)"
     parser.add_argument("--average", metavar="S", type=values.count, choices=LIVE_WINDOWS_S, help=averages)
     parser.add_argument("--match", metavar="TEXT", default="", help="only an address, prefix, port, protocol or unit")
@@ -53,22 +50,20 @@ def arguments(parser: ArgumentParser) -> None:
     names.arguments(parser)
 
 
-def run(args: Namespace) -> int:
-    if target := ask.wanted(args):
-        return _of_fleet(args, target)
-    live = Live(
-        sort=args.sort, window_s=args.average or _AVERAGE_S, match=args.match, names=args.names and not args.numeric
-    )
+def run(args: Namespace) -> None:
+    if fleet := ask.wanted(args):
+        _of_fleet(args, fleet)
+        return
+    live = Live(args.sort, args.average or _AVERAGE_S, args.match, names=args.names and not args.numeric)
     if args.output == "human" and args.count is None and _on_a_screen():
         from trafficctl.live.terminal import show
 
         show(args.socket, live, args.interval, services=not args.numeric)
     else:
         _print_samples(args, live)
-    return exits.DONE
 
 
-def _of_fleet(args: Namespace, target: Target) -> int:
+def _of_fleet(args: Namespace, fleet: Fleet) -> None:
     from trafficctl.fleet.threats import threats_question, with_evidence
     from trafficctl.fleet.top import SORTS, WINDOW_S, rated, top_questions
     from trafficctl.render.fleet import render
@@ -86,9 +81,9 @@ def _of_fleet(args: Namespace, target: Target) -> int:
         now = time.time()
         answer: dict[str, Any] = {"at": now, "window_s": WINDOW_S}
         for name, asked in top_questions(now, args.sort, args.match, args.sensor).items():
-            answer[name] = list(labels.rows(map(rated, ask.rows(target, asked))))
+            answer[name] = list(labels.rows(map(rated, fleet.rows(asked))))
         threats = threats_question(sensor=args.sensor, open_only=True)
-        answer["threats"] = list(labels.rows(with_evidence(ask.rows(target, threats))))
+        answer["threats"] = list(labels.rows(with_evidence(fleet.rows(threats))))
         if output.form == "csv":
             output.rows(answer["flows"], ())
         elif output.human:
@@ -96,7 +91,6 @@ def _of_fleet(args: Namespace, target: Target) -> int:
         else:
             output.record(answer)
         output.flush()
-    return exits.DONE
 
 
 def _on_a_screen() -> bool:

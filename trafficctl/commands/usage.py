@@ -20,14 +20,12 @@ from __future__ import annotations
 import time
 from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trafficctl import exits, options, session, values
+from trafficctl import options, session, values
 from trafficctl.exits import UsageError
 from trafficctl.fleet import ask
-
-if TYPE_CHECKING:
-    from trafficmond.config.target import Target
+from trafficctl.fleet.ask import Fleet
 
 TIMES = ("hour", "day", "month")
 KINDS = ("interface", "unit", "country", "asn", "protocol", "port")
@@ -37,13 +35,9 @@ _KEPT = ("interface", "unit", "country", "asn")  # filters for totals by time
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--by",
-        metavar="WHAT",
-        choices=(*TIMES, *KINDS, _FLEET_ONLY),
-        default="day",
-        help=f"one row for each of these (default: day): {', '.join((*TIMES, *KINDS))}; for a fleet {_FLEET_ONLY}",
-    )
+    text = f"one row for each of these (default: day): {', '.join((*TIMES, *KINDS))}; for a fleet {_FLEET_ONLY}"
+    choices = (*TIMES, *KINDS, _FLEET_ONLY)
+    parser.add_argument("--by", metavar="WHAT", choices=choices, default="day", help=text)
     options.add(parser, "--since", usual="30 days ago")
     options.add(parser, "--until")
     only = parser.add_mutually_exclusive_group()
@@ -55,12 +49,12 @@ def arguments(parser: ArgumentParser) -> None:
     ask.arguments(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     from trafficctl.render.usage import render
 
     asked = question(args, time.time())
-    if target := ask.wanted(args):
-        rows = _of_fleet(args, target, asked)
+    if fleet := ask.wanted(args):
+        rows = _of_fleet(args, fleet, asked)
     elif args.by == _FLEET_ONLY:
         raise UsageError("--by sensor works only for a fleet", "add --from clickhouse://HOST/DATABASE")
     else:
@@ -69,21 +63,19 @@ def run(args: Namespace) -> int:
         rows = reply["rows"]
     output = session.output(args)
     if output.human:
-        for line in render(rows, args.by, output.style, output.width):
-            output.line(line)
+        output.lines(render(rows, args.by, output.style, output.width))
     else:
         output.rows(rows, (), fields=session.fields_of("UsageRow") if args.output == "csv" else ())
-    return exits.DONE
 
 
-def _of_fleet(args: Namespace, target: Target, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_fleet(args: Namespace, fleet: Fleet, asked: dict[str, Any]) -> list[dict[str, Any]]:
     from trafficctl.fleet.usage import KEPT, by_key, by_period, usage_question
 
     if asked["kind"] in _PLACES:
         what = f"the fleet's totals have no {asked['kind']}: each host looks it up in its own database"
         raise UsageError(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
-    (kept,) = ask.rows(target, KEPT)
-    rows = ask.rows(target, usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
+    (kept,) = fleet.rows(KEPT)
+    rows = fleet.rows(usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
     if args.by in TIMES:
         return by_period(rows, args.by, asked["key"], args.limit)
     return by_key(rows)

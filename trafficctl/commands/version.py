@@ -11,15 +11,14 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, session
+from trafficctl import session
 from trafficctl.render.style import Style
 from trafficmond import __version__
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     daemon = session.call(args, "Version")["version"]
     session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _render)
-    return exits.DONE
 
 
 def _render(versions: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:

@@ -20,7 +20,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import exits, names, options, session, values
+from trafficctl import names, options, session, values
 from trafficctl.names import Labels
 from trafficctl.render.events import event_line, threat_line
 from trafficctl.render.output import Output
@@ -41,7 +41,7 @@ def arguments(parser: ArgumentParser) -> None:
     names.arguments(parser)
 
 
-def run(args: Namespace) -> int:
+def run(args: Namespace) -> None:
     """Shows records until --count, an interrupt, or the end of the daemon."""
     output, labels = session.output(args), Labels.of(args)
     if output.form == "csv" and not args.threats:
@@ -56,7 +56,6 @@ def run(args: Namespace) -> int:
         else:
             for topic, record in records:
                 _show(output, topic, record)
-    return exits.DONE
 
 
 def _waiting(args: Namespace) -> str:

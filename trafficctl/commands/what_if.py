@@ -25,9 +25,8 @@ from trafficctl.exits import UsageError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "path", nargs="?", metavar="PATH", type=values.path, help="a folder, a rules file or a settings file"
-    )
+    text = "a folder, a rules file or a settings file"
+    parser.add_argument("path", nargs="?", metavar="PATH", type=values.path, help=text)
     parser.add_argument("--default", choices=("allow", "monitor", "drop"), help="with this policy.default")
     options.add(parser, "--since", usual="1d")
 

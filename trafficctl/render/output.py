@@ -46,8 +46,11 @@ class Output:
     def human(self) -> bool:
         return self.form == "human"
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str) -> None:
         self.stream.write(text + "\n")
+
+    def lines(self, texts: Iterable[str]) -> None:
+        self.stream.writelines(text + "\n" for text in texts)
 
     def rows(
         self, rows: Iterable[Row], columns: Sequence[Column], *, fields: Sequence[str] = (), empty: str = ""
@@ -75,8 +78,7 @@ class Output:
     def report(self, value: Mapping[str, Any], render: Renderer) -> None:
         """Writes one value with parts: for people by `render`, else complete (csv: a line a leaf, dotted keys)."""
         if self.form == "human":
-            for line in render(value, self.style, self.width):
-                self.line(line)
+            self.lines(render(value, self.style, self.width))
         elif self.form == "json":
             self.line(json.dumps(value, indent=2, ensure_ascii=False))
         elif self.form == "jsonl":
@@ -115,11 +117,9 @@ class Output:
     def _table(self, rows: Iterator[Row], columns: Sequence[Column], empty: str) -> None:
         hidden: dict[str, int] = {}
         while page := list(islice(rows, _PAGE)):
-            for line in table.lines(page, columns, self.width, self.style, hidden):
-                self.line(line)
+            self.lines(table.lines(page, columns, self.width, self.style, hidden))
             empty = ""
-        for line in table.note(hidden, self.width, self.style) + [empty] * bool(empty):
-            self.line(line)
+        self.lines([*table.note(hidden, self.width, self.style), *filter(None, [empty])])
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
