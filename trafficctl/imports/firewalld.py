@@ -14,44 +14,16 @@ from trafficmond import services
 from trafficmond.services import Places
 
 _SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
-_KNOWN = {
-    "dhcpv6-client": "udp/546",
-    "ssh": "tcp/22",
-    "http": "tcp/80",
-    "https": "tcp/443",
-    "smtp": "tcp/25",
-    "smtps": "tcp/465",
-    "smtp-submission": "tcp/587",
-    "imap": "tcp/143",
-    "imaps": "tcp/993",
-    "pop3": "tcp/110",
-    "pop3s": "tcp/995",
-    "ldap": "tcp/389",
-    "ldaps": "tcp/636",
-    "redis": "tcp/6379",
-    "rsyncd": "873",
-    "mqtt": "tcp/1883",
-    "cockpit": "tcp/9090",
-    "http3": "udp/443",
-    "mdns": "udp/5353",
-    "dns": "53",
-    "samba": "tcp/139,tcp/445,udp/137,udp/138",
-    "samba-client": "udp/137,udp/138",
-    "nfs": "tcp/2049",
-    "mysql": "tcp/3306",
-    "postgresql": "tcp/5432",
-    "wireguard": "udp/51820",
-    "openvpn": "udp/1194",
-    "dhcp": "udp/67",
-    "ntp": "udp/123",
-    "snmp": "udp/161",
-    "syslog": "udp/514",
-    "tftp": "udp/69",
-    "kerberos": "88",
-    "ipsec": "ah,esp,udp/500,udp/4500,tcp/4500",
-    "node-exporter": "tcp/9100",
-    "prometheus": "tcp/9090",
-}  # for hosts without firewalld's own files
+_KNOWN = {  # for hosts without firewalld's own files
+    "cockpit": "tcp/9090", "dhcp": "udp/67", "dhcpv6-client": "udp/546", "dns": "53", "http": "tcp/80",
+    "http3": "udp/443", "https": "tcp/443", "imap": "tcp/143", "imaps": "tcp/993",
+    "ipsec": "ah,esp,udp/500,udp/4500,tcp/4500", "kerberos": "88", "ldap": "tcp/389", "ldaps": "tcp/636",
+    "mdns": "udp/5353", "mqtt": "tcp/1883", "mysql": "tcp/3306", "nfs": "tcp/2049", "node-exporter": "tcp/9100",
+    "ntp": "udp/123", "openvpn": "udp/1194", "pop3": "tcp/110", "pop3s": "tcp/995", "postgresql": "tcp/5432",
+    "prometheus": "tcp/9090", "redis": "tcp/6379", "rsyncd": "873", "samba": "tcp/139,tcp/445,udp/137,udp/138",
+    "samba-client": "udp/137,udp/138", "smtp": "tcp/25", "smtp-submission": "tcp/587", "smtps": "tcp/465",
+    "snmp": "udp/161", "ssh": "tcp/22", "syslog": "udp/514", "tftp": "udp/69", "wireguard": "udp/51820",
+}  # fmt: skip
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "%%REJECT%%": DROP, "REJECT": DROP, "default": DROP, "": DROP}
 _LOST = {
     "masquerade": "NAT is not supported",
@@ -87,18 +59,15 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         end = Line(f"{name}:{zone.line}", zone.text().partition(">")[0] + ">", _TARGETS[target])
         if target in ("default", ""):
             ping = services.parse(["icmp", "icmpv6"])
-            blocked = any(each.name == "icmp-block-inversion" for each in zone.inner)
-            if not blocked:
-                ruleset.chains[chain].append(
-                    Line(end.where, f"{end.text}, which lets ICMP pass", ACCEPT, services=((ping, False),))
-                )
+            if not any(each.name == "icmp-block-inversion" for each in zone.inner):
+                text = f"{end.text}, which lets ICMP pass"
+                ruleset.chains[chain].append(Line(end.where, text, ACCEPT, services=((ping, False),)))
         sources = [each for each in zone.inner if each.name == "source"]
         if sources:
             ruleset.chains[chain].append(end)
             entry += [(True, each) for each in _sources(ruleset, name, sources, chain)]
         else:
-            open_to_all += 1
-            policy = _TARGETS[target]
+            open_to_all, policy = open_to_all + 1, _TARGETS[target]
             entry.append((False, Line(end.where, end.text, chain)))
     if open_to_all > 1:
         raise UsageError(

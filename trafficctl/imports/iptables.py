@@ -125,12 +125,10 @@ def _family(name: str, text: str) -> int:
     heads = _GENERATED.findall(text.partition("*filter")[0])
     if heads:
         return 6 if heads[-1] else 4
-    for number, sign in (
-        (6, r" -[sd] [0-9a-f]*:[0-9a-f:]|ipv6-icmp|icmp6"),
-        (4, r" -[sd] [0-9]+\.[0-9.]+| -p icmp "),
-    ):
-        if re.search(sign, text):
-            return number
+    if re.search(r" -[sd] [0-9a-f]*:[0-9a-f:]|ipv6-icmp|icmp6", text):
+        return 6
+    if re.search(r" -[sd] [0-9]+\.[0-9.]+| -p icmp ", text):
+        return 4
     return 6 if re.search(r"v6|ip6|6\.rules", Path(name).name) else 4
 
 
@@ -152,11 +150,9 @@ def _read(ruleset: Ruleset, into: _Table, name: str, text: str, start: int) -> N
             used = True
             _add(into, line, where)
         elif line and not line.startswith(_NO_RULE):
-            what = f"{where} is not a line of iptables-save: {line[:60]!r}"
-            raise UsageError(what, _GIVE)
+            raise UsageError(f"{where} is not a line of iptables-save: {line[:60]!r}", _GIVE)
     if not used and not into.policies:
-        what = f"{name} has no rules of iptables"
-        raise UsageError(what, _GIVE)
+        raise UsageError(f"{name} has no rules of iptables", _GIVE)
 
 
 def _add(into: _Table, line: str, where: str) -> None:
@@ -209,13 +205,10 @@ def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bo
             try:
                 line = iptables_rule.read(context, raw.arguments)
             except Unsupported as unsupported:
-                of_ufw = "-m recent" in raw.text and raw.target.endswith("-user-limit")
-                why = (
-                    "rules cannot count new connections over time; see the detector brute_force"
-                    if of_ufw
-                    else str(unsupported)
-                )
+                why = str(unsupported)
+                if "-m recent" in raw.text and raw.target.endswith("-user-limit"):  # of ufw
+                    why = "rules cannot count new connections over time; see the detector brute_force"
                 ruleset.omit(raw.where, raw.text, why)
-                continue
-            lines += [line] if line is not None else []
+            else:
+                lines += [line] if line is not None else []
     return named

@@ -26,7 +26,10 @@ class Context(Place):
 
 
 @dataclass(slots=True)
-class _Conditions(Conditions):
+class _Rule(Conditions):
+    """A rule while it is read. The methods with `rest` and `but` read the values of one option each: `rest` has the
+    arguments after it, `but` is true after "!"."""
+
     egress: bool = False
     protocols: Places = ()
     protocol: str = ""
@@ -37,166 +40,149 @@ class _Conditions(Conditions):
     target: str = ""
     goes: bool = False
 
-
-def read(context: Context, arguments: Sequence[str]) -> Line | None:
-    """The line for a rule; None if the rule has no effect. Raises Unsupported."""
-    conditions = _Conditions(context.family, egress=context.egress)
-    _read_conditions(conditions, arguments)
-    return _line(context, conditions)
-
-
-def _line(context: Context, conditions: _Conditions) -> Line | None:
-    if conditions.loopback or (conditions.never and not conditions.many):
-        return None  # the loopback interface is not filtered
-    target = _TARGETS.get(conditions.target) or context.chains.get(conditions.target)
-    if target is None:
-        raise Unsupported(f"{conditions.target} is not an action of rules")
-    if conditions.many:
-        if target == RETURN:
-            return None
-        raise Unsupported("rules cannot match multicast or broadcast")
-    of_all = not (conditions.addresses or conditions.services or conditions.protocols)
-    if conditions.protocols:
-        conditions.services.append((conditions.protocols, conditions.but_protocol))
-    begins = context.begins(conditions.states, target, of_all=of_all)
-    if conditions.always_accepted(target):
-        return None
-    if conditions.unsupported:
-        raise conditions.unsupported
-    if conditions.source_port:
-        raise Unsupported(SOURCE_PORT)
-    return conditions.line(context, target, goes=conditions.goes) if begins else None
-
-
-def _read_conditions(conditions: _Conditions, arguments: Sequence[str]) -> None:
-    words_left = iter(arguments)
-    but = False
-    for word in words_left:
-        if word == "!":
-            but = True
-            continue
-        reader = _READERS.get(word)
-        if reader is None:
-            raise conditions.unsupported or Unsupported(f"{word} is not supported in rules")
-        try:
-            reader(conditions, words_left, but)
-        except StopIteration:
-            raise Unsupported("it ends too soon") from None
-        except Unsupported as unsupported:
-            conditions.unsupported = conditions.unsupported or unsupported
+    def read(self, arguments: Sequence[str]) -> None:
+        rest = iter(arguments)
         but = False
+        for word in rest:
+            if word == "!":
+                but = True
+                continue
+            reader = _READERS.get(word)
+            if reader is None:
+                raise self.unsupported or Unsupported(f"{word} is not supported in rules")
+            try:
+                reader(self, rest, but)
+            except StopIteration:
+                raise Unsupported("it ends too soon") from None
+            except Unsupported as unsupported:
+                self.unsupported = self.unsupported or unsupported
+            but = False
 
+    def line_in(self, context: Context) -> Line | None:
+        """The line for the rule; None if it has no effect. Raises Unsupported."""
+        if self.loopback or (self.never and not self.many):
+            return None  # the loopback interface is not filtered
+        target = _TARGETS.get(self.target) or context.chains.get(self.target)
+        if target is None:
+            raise Unsupported(f"{self.target} is not an action of rules")
+        if self.many:
+            if target == RETURN:
+                return None
+            raise Unsupported("rules cannot match multicast or broadcast")
+        of_all = not (self.addresses or self.services or self.protocols)
+        if self.protocols:
+            self.services.append((self.protocols, self.but_protocol))
+        begins = context.begins(self.states, target, of_all=of_all)
+        if self.always_accepted(target):
+            return None
+        if self.unsupported:
+            raise self.unsupported
+        if self.source_port:
+            raise Unsupported(SOURCE_PORT)
+        return self.line(context, target, goes=self.goes) if begins else None
 
-def _addresses(destination: bool) -> Callable[[_Conditions, Iterator[str], bool], None]:
-    def read_them(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
+    def _source(self, rest: Iterator[str], but: bool) -> None:
+        self._end(rest, but, own=self.egress)
+
+    def _destination(self, rest: Iterator[str], but: bool) -> None:
+        self._end(rest, but, own=not self.egress)
+
+    def _end(self, rest: Iterator[str], but: bool, *, own: bool) -> None:
         found = words.addresses(next(rest).split(","))
         if any(network.prefixlen == 0 for network in found) and not but:
             return
-        if conditions.egress != destination:
+        if own:
             raise Unsupported(OWN_ADDRESS)
-        conditions.addresses.append((found, but))
+        self.addresses.append((found, but))
 
-    return read_them
+    def _protocol(self, rest: Iterator[str], but: bool) -> None:
+        self.protocol = next(rest).lower()
+        self.protocols, self.but_protocol = words.protocol(self.protocol), but
+        if self.protocols == words.EVERYTHING:
+            self.protocols = ()
 
+    def _ports(self, rest: Iterator[str], but: bool) -> None:
+        text, name = next(rest), {"6": "tcp", "17": "udp"}.get(self.protocol, self.protocol)
+        if name not in ("tcp", "udp") or self.but_protocol:
+            raise Unsupported(NO_PORTS)
+        self.services.append((words.ports([name], text.split(",")), but))
 
-def _protocol(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    conditions.protocol = next(rest).lower()
-    conditions.protocols, conditions.but_protocol = words.protocol(conditions.protocol), but
-    if conditions.protocols == words.EVERYTHING:
-        conditions.protocols = ()
+    def _from_port(self, rest: Iterator[str], _: bool) -> None:
+        next(rest)
+        self.source_port = True
 
+    def _type(self, rest: Iterator[str], but: bool) -> None:
+        self.services.append((words.types(self.family, [next(rest)]), but))
 
-def _ports(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    text = next(rest)
-    if conditions.protocol not in ("tcp", "udp", "6", "17") or conditions.but_protocol:
-        raise Unsupported(NO_PORTS)
-    name = {"6": "tcp", "17": "udp"}.get(conditions.protocol, conditions.protocol)
-    conditions.services.append((words.ports([name], text.split(",")), but))
+    def _states(self, rest: Iterator[str], but: bool) -> None:
+        if but:
+            raise Unsupported("rules cannot match a negated connection state")
+        self.states = frozenset(next(rest).split(","))
 
+    def _interface(self, rest: Iterator[str], but: bool) -> None:
+        if next(rest) != "lo":
+            raise Unsupported(ALL_INTERFACES)
+        self.loopback = not but  # "! lo": all interfaces except loopback, which is not filtered
 
-def _from_port(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    next(rest)
-    conditions.source_port = True
+    def _jump(self, rest: Iterator[str], _: bool) -> None:
+        self.target = next(rest)
 
+    def _go(self, rest: Iterator[str], _: bool) -> None:
+        self.target, self.goes = next(rest), True
 
-def _type(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    conditions.services.append((words.types(conditions.family, [next(rest)]), but))
+    def _module(self, rest: Iterator[str], _: bool) -> None:
+        name = next(rest)
+        if name not in _MODULES:
+            raise Unsupported(f"rules have no {name}")
 
+    def _comment(self, rest: Iterator[str], _: bool) -> None:
+        self.label = next(rest)
 
-def _states(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    if but:
-        raise Unsupported("rules cannot match a negated connection state")
-    conditions.states = frozenset(next(rest).split(","))
+    def _kind(self, rest: Iterator[str], but: bool) -> None:
+        """Reads --dst-type; incoming packets that are not multicast or broadcast are LOCAL."""
+        self.many = self.never = (next(rest) != "LOCAL") != but
+        if self.egress:
+            raise Unsupported("rules cannot match address types")
 
+    def _route(self, rest: Iterator[str], but: bool) -> None:
+        """Reads --rt-type; Linux accepts no packet with a routing header of type 0 (RFC 5095)."""
+        if next(rest) != "0" or but:
+            raise Unsupported("rules cannot match routing headers")
+        self.never = True
 
-def _interface(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    name = next(rest)
-    if name != "lo" or but:
-        if name == "lo":
-            return  # all interfaces except loopback, which is not filtered
-        raise Unsupported(ALL_INTERFACES)
-    conditions.loopback = True
+    def _no_matter(self, rest: Iterator[str], _: bool) -> None:
+        next(rest)
 
-
-def _jump(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    conditions.target = next(rest)
-
-
-def _go(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    conditions.target, conditions.goes = next(rest), True
-
-
-def _module(_: _Conditions, rest: Iterator[str], __: bool) -> None:
-    name = next(rest)
-    if name not in _MODULES:
-        raise Unsupported(f"rules have no {name}")
-
-
-def _comment(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    conditions.label = next(rest)
-
-
-def _kind(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    """Reads --dst-type; incoming packets that are not multicast or broadcast are LOCAL."""
-    conditions.many = conditions.never = (next(rest) != "LOCAL") != but
-    if conditions.egress:
-        raise Unsupported("rules cannot match address types")
+    def _hops(self, rest: Iterator[str], _: bool) -> None:
+        """Reads --hl-eq. It has no effect for neighbour discovery, which is never dropped; else it is not supported."""
+        next(rest)
+        if not any(words.never_dropped(places) for places, _but in self.services):
+            raise Unsupported("rules cannot match hop limits")
 
 
-def _route(conditions: _Conditions, rest: Iterator[str], but: bool) -> None:
-    """Reads --rt-type; Linux accepts no packet with a routing header of type 0 (RFC 5095)."""
-    if next(rest) != "0" or but:
-        raise Unsupported("rules cannot match routing headers")
-    conditions.never = True
+def read(context: Context, arguments: Sequence[str]) -> Line | None:
+    """The line for a rule; None if the rule has no effect. Raises Unsupported."""
+    rule = _Rule(context.family, egress=context.egress)
+    rule.read(arguments)
+    return rule.line_in(context)
 
 
-def _no_matter(_: _Conditions, rest: Iterator[str], __: bool) -> None:
-    next(rest)
-
-
-def _hops(conditions: _Conditions, rest: Iterator[str], _: bool) -> None:
-    """Reads --hl-eq. It has no effect for neighbour discovery, which is never dropped; else it is not supported."""
-    next(rest)
-    if not any(words.never_dropped(places) for places, _but in conditions.services):
-        raise Unsupported("rules cannot match hop limits")
-
-
-_OPTIONS: tuple[tuple[Callable[[_Conditions, Iterator[str], bool], None], tuple[str, ...]], ...] = (
-    (_addresses(False), ("-s", "--source", "--src-range")),
-    (_addresses(True), ("-d", "--destination", "--dst-range")),
-    (_protocol, ("-p", "--protocol")),
-    (_ports, ("--dport", "--dports")),
-    (_from_port, ("--sport", "--sports")),
-    (_type, ("--icmp-type", "--icmpv6-type")),
-    (_states, ("--ctstate", "--state")),
-    (_interface, ("-i", "--in-interface", "-o", "--out-interface")),
-    (_jump, ("-j", "--jump")),
-    (_go, ("-g", "--goto")),
-    (_module, ("-m", "--match")),
-    (_comment, ("--comment",)),
-    (_kind, ("--dst-type",)),
-    (_hops, ("--hl-eq",)),
-    (_route, ("--rt-type",)),
-    (_no_matter, ("--reject-with",)),
+_OPTIONS: tuple[tuple[Callable[[_Rule, Iterator[str], bool], None], tuple[str, ...]], ...] = (
+    (_Rule._source, ("-s", "--source", "--src-range")),
+    (_Rule._destination, ("-d", "--destination", "--dst-range")),
+    (_Rule._protocol, ("-p", "--protocol")),
+    (_Rule._ports, ("--dport", "--dports")),
+    (_Rule._from_port, ("--sport", "--sports")),
+    (_Rule._type, ("--icmp-type", "--icmpv6-type")),
+    (_Rule._states, ("--ctstate", "--state")),
+    (_Rule._interface, ("-i", "--in-interface", "-o", "--out-interface")),
+    (_Rule._jump, ("-j", "--jump")),
+    (_Rule._go, ("-g", "--goto")),
+    (_Rule._module, ("-m", "--match")),
+    (_Rule._comment, ("--comment",)),
+    (_Rule._kind, ("--dst-type",)),
+    (_Rule._hops, ("--hl-eq",)),
+    (_Rule._route, ("--rt-type",)),
+    (_Rule._no_matter, ("--reject-with",)),
 )
 _READERS = {name: reader for reader, names in _OPTIONS for name in names}

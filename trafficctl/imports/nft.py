@@ -16,7 +16,8 @@ from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, U
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
 _DEEPEST = 8  # nested blocks
 _BASE = re.compile(r"type (\w+) hook (\w+) (?:device \S+ )?priority (.+)")
-_OBJECTS = ("helper", "timeout", "expectation")
+_OBJECTS = (["helper"], ["timeout"], ["expectation"])
+_GIVE = "give the output of: nft list ruleset"
 _FAMILIES = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
 
 
@@ -39,13 +40,12 @@ class _Table:
 
     def passed(self, first: str) -> list[str]:
         """The chains that packets pass which enter by this one."""
-        return reached([first], self._targets)
 
-    def _targets(self, chain: str) -> Iterator[str]:
-        for statement in self.chains[chain]:
-            for word, name in pairwise(statement.words):
-                if word in ("jump", "goto") and name in self.chains:
-                    yield name
+        def targets(chain: str) -> Iterator[str]:
+            pairs = (pair for statement in self.chains[chain] for pair in pairwise(statement.words))
+            return (name for word, name in pairs if word in ("jump", "goto") and name in self.chains)
+
+        return reached([first], targets)
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:
@@ -55,13 +55,9 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     for name, text in files:
         defined: dict[str, list[str]] = {}
         for table in _tables(ruleset, name, _statements(name, text), defined):
-            for chain in table.chains:
-                found = _base(ruleset, name, table, chain)
-                if found is not None:
-                    bases.append(found)
+            bases += filter(None, (_base(ruleset, name, table, chain) for chain in table.chains))
     if not bases:
-        what = f"{files[0][0]} has no chain of the hook input or output"
-        raise UsageError(what, "give the output of: nft list ruleset")
+        raise UsageError(f"{files[0][0]} has no chain of the hook input or output", _GIVE)
     ruleset.bases = [base for _, base in sorted(bases, key=lambda each: each[0])]
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
@@ -83,8 +79,7 @@ def _tables(
             if kind not in _FAMILIES:
                 ruleset.omit(where, statement.text, f"a table of the family {kind} is not supported")
                 continue
-            made = _Table(title, _FAMILIES[kind], Names(defined, {}))
-            table = tables.setdefault((kind, title), made)
+            table = tables.setdefault((kind, title), _Table(title, _FAMILIES[kind], Names(defined, {})))
             for inner in statement.block:
                 _member(ruleset, name, table, inner)
         elif words[:2] in (["flush", "ruleset"], ["delete", "table"], ["flush", "table"], ["add", "table"]):
@@ -122,8 +117,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
         if words[:1] == ["type"]:
             match = _BASE.match(" ".join(words))
             if match is None:
-                what = f"{name}:{statement.line}: the line has no type, hook and priority"
-                raise UsageError(what, "give the output of: nft list ruleset")
+                raise UsageError(f"{name}:{statement.line}: the line has no type, hook and priority", _GIVE)
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
                 _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind}, hook {hook}")
@@ -131,8 +125,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
         elif words[:1] == ["policy"]:
             policy = words[-1]
             if policy not in ("accept", "drop"):
-                what = f"{name}:{statement.line}: {policy} is not a policy"
-                raise UsageError(what, "give the output of: nft list ruleset")
+                raise UsageError(f"{name}:{statement.line}: {policy} is not a policy", _GIVE)
     if not hook:
         return None
     egress = hook == "output"
@@ -230,9 +223,7 @@ def _block(
             continue
         start = start if words else number
         if token == "{" and words[:1] and words[0] in ("table", "chain", "set", "map", "flowtable", "ct", "counter"):
-            if (words[0] == "ct" and not set(words[1:2]) & set(_OBJECTS)) or (
-                words[0] == "counter" and len(words) != 2
-            ):
+            if (words[0] == "ct" and words[1:2] not in _OBJECTS) or (words[0] == "counter" and len(words) != 2):
                 words += _braces(name, tokens, start)
                 continue
             if depth > _DEEPEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from trafficctl.imports import words
 from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place
@@ -30,14 +31,6 @@ class Context(Place):
 
     families: tuple[int, ...]
     names: Names
-
-
-@dataclass(slots=True)
-class _Conditions(Conditions):
-    protocols: list[str] = field(default_factory=list)
-    limited: bool = False
-    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
-    by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
 
 
 def expanded(texts: Sequence[str], names: Names) -> list[str]:
@@ -74,173 +67,206 @@ def _member(texts: Sequence[str]) -> str:
 
 def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
     """The lines for a rule, none if it has no effect. `chains`: the prefix of its chains' names. Raises Unsupported."""
-    conditions = _Conditions()
+    rule = _Rule(context=context)
     rest = iter(expanded(texts, context.names))
     for word in rest:
-        _one(context, conditions, word, rest)
-    if not conditions.verdicts and not conditions.by_state:
-        if _HIDDEN.search(context.text):
-            raise Unsupported("nft shows a part of this rule only as a comment")
-        return []
-    target, goes = conditions.verdicts[0] if conditions.verdicts else (ACCEPT, False)
-    if target not in (ACCEPT, DROP, RETURN):
-        target = f"{chains} {target}"
-    if conditions.loopback:
-        return []  # the loopback interface is not filtered
-    if not conditions.by_state and conditions.always_accepted(target):
-        return []
-    of_all = not (conditions.addresses or conditions.services or conditions.source_port or conditions.family)
-    begins = bool(conditions.by_state) or context.begins(conditions.states, target, of_all=of_all)
-    if conditions.source_port and begins:
-        raise Unsupported(SOURCE_PORT)
-    if conditions.limited:
-        raise Unsupported("rules have no rate for all sources together")
-    if conditions.by_state:
-        return _states_of_map(context, conditions)
-    return [conditions.line(context, target, goes=goes)] if begins else []
+        rule.read(word, rest)
+    return rule.lines(chains)
 
 
-def _states_of_map(context: Context, conditions: _Conditions) -> list[Line]:
-    found = []
-    of_all = not (conditions.services or conditions.addresses)
-    for state, verdict in conditions.by_state:
-        if state == "new":
-            found.append(conditions.line(context, verdict))
-        elif (state, verdict) in (("established", ACCEPT), ("invalid", DROP)):
-            context.begins({state}, verdict, of_all=of_all)
-        elif state not in ("related", "untracked"):
-            raise Unsupported(f"connection state {state}")
-    return found
+@dataclass(slots=True)
+class _Rule(Conditions):
+    """A rule while it is read. The methods with `rest` read one condition or statement each, of which `rest` has the
+    words after the first."""
 
+    context: Context = field(kw_only=True)
+    protocols: list[str] = field(default_factory=list)
+    limited: bool = False
+    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
+    by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
 
-def _one(context: Context, conditions: _Conditions, word: str, rest: Iterator[str]) -> None:
-    """Reads one condition or statement."""
-    if word in _VERDICTS:
-        conditions.verdicts.append((_VERDICTS[word], False))
-        if word == "reject":
-            list(rest)  # the kind of rejection has no effect here
-        return
-    if word in ("jump", "goto"):
-        conditions.verdicts.append((next(rest), word == "goto"))
-        return
-    if word == "continue":
-        return
-    reader = _READERS.get(word)
-    if reader is None:
-        raise Unsupported(f"{word} is not supported in rules")
-    reader(context, conditions, rest)
+    def lines(self, chains: str) -> list[Line]:
+        """The lines for the rule; see `read`."""
+        if not self.verdicts and not self.by_state:
+            if _HIDDEN.search(self.context.text):
+                raise Unsupported("nft shows a part of this rule only as a comment")
+            return []
+        target, goes = self.verdicts[0] if self.verdicts else (ACCEPT, False)
+        if target not in (ACCEPT, DROP, RETURN):
+            target = f"{chains} {target}"
+        if self.loopback:
+            return []  # the loopback interface is not filtered
+        if not self.by_state and self.always_accepted(target):
+            return []
+        of_all = not (self.addresses or self.services or self.source_port or self.family)
+        begins = bool(self.by_state) or self.context.begins(self.states, target, of_all=of_all)
+        if self.source_port and begins:
+            raise Unsupported(SOURCE_PORT)
+        if self.limited:
+            raise Unsupported("rules have no rate for all sources together")
+        if self.by_state:
+            return self._lines_by_state()
+        return [self.line(self.context, target, goes=goes)] if begins else []
 
+    def _lines_by_state(self) -> list[Line]:
+        found = []
+        of_all = not (self.services or self.addresses)
+        for state, verdict in self.by_state:
+            if state == "new":
+                found.append(self.line(self.context, verdict))
+            elif (state, verdict) in (("established", ACCEPT), ("invalid", DROP)):
+                self.context.begins({state}, verdict, of_all=of_all)
+            elif state not in ("related", "untracked"):
+                raise Unsupported(f"connection state {state}")
+        return found
 
-def _values(context: Context, rest: Iterator[str]) -> tuple[list[str], bool]:
-    """The values of a condition, and whether it is negated."""
-    word, but = next(rest), False
-    if word in ("!=", "=="):
-        but = word == "!="
-        word = next(rest)
-    if word.startswith("@"):
-        members = context.names.sets.get(word[1:])
-        if members is None:
-            raise Unsupported(f"the set {word} is filled by packets, or is not of this table")
-        return members, but
-    if word == "{":
-        inside, depth = ["{"], 1
-        while depth:
-            text = next(rest)
-            depth += {"{": 1, "}": -1}.get(text, 0)
-            inside.append(text)
-        if ":" in inside:
-            raise Unsupported("a map of verdicts")
-        return elements(expanded(inside, context.names)), but
-    if word in ("<", ">", "<=", ">=", "&", "and", "vmap"):
-        raise Unsupported(f"{word} is not supported in rules")
-    return [word.strip('"')], but
+    def read(self, word: str, rest: Iterator[str]) -> None:
+        """Reads one condition or statement, which begins with `word`."""
+        if word in _VERDICTS:
+            self.verdicts.append((_VERDICTS[word], False))
+            if word == "reject":
+                list(rest)  # the kind of rejection has no effect here
+        elif word in ("jump", "goto"):
+            self.verdicts.append((next(rest), word == "goto"))
+        elif word in _READERS:
+            _READERS[word](self, rest)
+        elif word != "continue":
+            raise Unsupported(f"{word} is not supported in rules")
 
+    def _values(self, rest: Iterator[str]) -> tuple[list[str], bool]:
+        """The values of a condition, and whether it is negated."""
+        word, but = next(rest), False
+        if word in ("!=", "=="):
+            but = word == "!="
+            word = next(rest)
+        if word.startswith("@"):
+            members = self.context.names.sets.get(word[1:])
+            if members is None:
+                raise Unsupported(f"the set {word} is filled by packets, or is not of this table")
+            return members, but
+        if word == "{":
+            inside, depth = ["{"], 1
+            while depth:
+                text = next(rest)
+                depth += {"{": 1, "}": -1}.get(text, 0)
+                inside.append(text)
+            if ":" in inside:
+                raise Unsupported("a map of verdicts")
+            return elements(expanded(inside, self.context.names)), but
+        if word in ("<", ">", "<=", ">=", "&", "and", "vmap"):
+            raise Unsupported(f"{word} is not supported in rules")
+        return [word.strip('"')], but
 
-def _address(family: int) -> Callable[[Context, _Conditions, Iterator[str]], None]:
-    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
+    def _address(self, rest: Iterator[str], *, family: int) -> None:
         what = next(rest)
-        conditions.family = family
+        self.family = family
         if what in ("protocol", "nexthdr"):
-            _protocols(context, conditions, rest)
+            self._protocols(rest)
             return
         if what not in ("saddr", "daddr"):
             raise Unsupported(f"{what} of IP is not supported in rules")
-        values, but = _values(context, rest)
-        if (what == "daddr") != context.egress:
+        values, but = self._values(rest)
+        if (what == "daddr") != self.context.egress:
             raise Unsupported(OWN_ADDRESS)
-        conditions.addresses.append((words.addresses(values), but))
+        self.addresses.append((words.addresses(values), but))
 
-    return read_it
+    def _protocols(self, rest: Iterator[str]) -> None:
+        values, but = self._values(rest)
+        if not but:
+            self.protocols = values
+        found: Places = tuple(sorted(place for value in values for place in words.protocol(value)))
+        self.services.append((found, but))
 
-
-def _protocols(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    values, but = _values(context, rest)
-    found: Places = ()
-    for value in values:
-        found = (*found, *words.protocol(value))
-    if not but:
-        conditions.protocols = values
-    conditions.services.append((tuple(sorted(found)), but))
-
-
-def _port(*protocols: str) -> Callable[[Context, _Conditions, Iterator[str]], None]:
-    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
+    def _port(self, rest: Iterator[str], *, of: Sequence[str] = ()) -> None:
         what = next(rest)
-        names = list(protocols) or conditions.protocols
+        names = of or self.protocols
         if what == "sport":
-            _values(context, rest)
-            conditions.source_port = True
+            self._values(rest)
+            self.source_port = True
             return
         if what != "dport":
             raise Unsupported(f"{what} is not supported in rules")
         if not names or not {"tcp", "udp"}.issuperset(names):
             raise Unsupported(NO_PORTS)
-        values, but = _values(context, rest)
+        values, but = self._values(rest)
         if but:  # all other ports of that protocol
-            conditions.services.append((words.ports(names, ["0-65535"]), False))
-        conditions.services.append((words.ports(names, values), but))
+            self.services.append((words.ports(names, ["0-65535"]), False))
+        self.services.append((words.ports(names, values), but))
 
-    return read_it
-
-
-def _type(family: int) -> Callable[[Context, _Conditions, Iterator[str]], None]:
-    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
+    def _type(self, rest: Iterator[str], *, family: int) -> None:
         what = next(rest)
         if what != "type":
             raise Unsupported(f"{what} of ICMP is not supported in rules")
-        values, but = _values(context, rest)
+        values, but = self._values(rest)
         if but:
             raise Unsupported("rules cannot match all ICMP types except some")
-        conditions.family = conditions.family or family
-        conditions.services.append((words.types(family, values), False))
+        self.family = self.family or family
+        self.services.append((words.types(family, values), False))
 
-    return read_it
+    def _state(self, rest: Iterator[str]) -> None:
+        if next(rest) != "state":
+            raise Unsupported("only the state of a connection is known")
+        word = next(rest)
+        if word == "vmap":
+            self.by_state = _verdict_map(rest)
+            return
+        found = []
+        if word == "{":
+            while (word := next(rest)) != "}":
+                found += [] if word == "," else [word]
+        else:
+            if word == "!=":
+                raise Unsupported("rules cannot match a negated connection state")
+            found.append(word)
+            self.states = frozenset(found)
+            for word in rest:
+                if word == ",":
+                    found.append(next(rest))
+                    continue
+                self.states = frozenset(found)
+                self.read(word, rest)
+                break
+        self.states = frozenset(each for text in found for each in text.split(","))
 
+    def _interface(self, rest: Iterator[str]) -> None:
+        values, but = self._values(rest)
+        if values != ["lo"]:
+            raise Unsupported(ALL_INTERFACES)
+        self.loopback = not but
 
-def _state(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    if next(rest) != "state":
-        raise Unsupported("only the state of a connection is known")
-    word = next(rest)
-    if word == "vmap":
-        conditions.by_state = _verdict_map(rest)
-        return
-    found = []
-    if word == "{":
-        while (word := next(rest)) != "}":
-            found += [] if word == "," else [word]
-    else:
-        if word == "!=":
-            raise Unsupported("rules cannot match a negated connection state")
-        found.append(word)
-        conditions.states = frozenset(found)
+    def _meta(self, rest: Iterator[str]) -> None:
+        what = next(rest)
+        if what == "l4proto":
+            self._protocols(rest)
+        elif what == "nfproto":
+            values, but = self._values(rest)
+            if but or values not in (["ipv4"], ["ipv6"]):
+                raise Unsupported("rules cannot match all families except one")
+            self.family = 4 if values == ["ipv4"] else 6
+        elif what in _INTERFACES:
+            self._interface(rest)
+        else:
+            raise Unsupported(f"meta {what} is not supported in rules")
+
+    def _with_options(self, rest: Iterator[str], *, options: Sequence[str]) -> None:
+        """Reads a statement that decides nothing: passes over these options, each with its value."""
         for word in rest:
-            if word == ",":
-                found.append(next(rest))
-                continue
-            conditions.states = frozenset(found)
-            _one(context, conditions, word, rest)
-            break
-    conditions.states = frozenset(each for text in found for each in text.split(","))
+            if word not in options:
+                self.read(word, rest)
+                return
+            next(rest)
+
+    def _limit(self, rest: Iterator[str]) -> None:
+        self.limited = True
+        for word in rest:
+            if word == "name":
+                next(rest)
+            elif word not in ("rate", "over", "burst", "packets", "bytes") and not (word[0].isdigit() or "/" in word):
+                self.read(word, rest)
+                return
+
+    def _comment(self, rest: Iterator[str]) -> None:
+        self.label = next(rest).strip('"')
 
 
 def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
@@ -258,71 +284,21 @@ def _verdict_map(rest: Iterator[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _interface(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    values, but = _values(context, rest)
-    if values != ["lo"]:
-        raise Unsupported(ALL_INTERFACES)
-    conditions.loopback = not but
-
-
-def _meta(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    what = next(rest)
-    if what == "l4proto":
-        _protocols(context, conditions, rest)
-    elif what == "nfproto":
-        values, but = _values(context, rest)
-        if but or values not in (["ipv4"], ["ipv6"]):
-            raise Unsupported("rules cannot match all families except one")
-        conditions.family = 4 if values == ["ipv4"] else 6
-    elif what in ("iif", "iifname", "oif", "oifname"):
-        _interface(context, conditions, rest)
-    else:
-        raise Unsupported(f"meta {what} is not supported in rules")
-
-
-def _with_options(*options: str) -> Callable[[Context, _Conditions, Iterator[str]], None]:
-    """The reader of a statement that decides nothing: it passes over these options, each with its value."""
-
-    def read_it(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-        for word in rest:
-            if word not in options:
-                _one(context, conditions, word, rest)
-                return
-            next(rest)
-
-    return read_it
-
-
-def _limit(context: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    conditions.limited = True
-    for word in rest:
-        if word == "name":
-            next(rest)
-        elif word not in ("rate", "over", "burst", "packets", "bytes") and not (word[0].isdigit() or "/" in word):
-            _one(context, conditions, word, rest)
-            return
-
-
-def _comment(_: Context, conditions: _Conditions, rest: Iterator[str]) -> None:
-    conditions.label = next(rest).strip('"')
-
-
-_READERS: dict[str, Callable[[Context, _Conditions, Iterator[str]], None]] = {
-    "ip": _address(4),
-    "ip6": _address(6),
-    "tcp": _port("tcp"),
-    "udp": _port("udp"),
-    "th": _port(),
-    "icmp": _type(4),
-    "icmpv6": _type(6),
-    "ct": _state,
-    "iif": _interface,
-    "iifname": _interface,
-    "oif": _interface,
-    "oifname": _interface,
-    "meta": _meta,
-    "counter": _with_options("packets", "bytes"),
-    "log": _with_options("prefix", "level", "group", "snaplen", "queue-threshold", "flags"),
-    "limit": _limit,
-    "comment": _comment,
+_INTERFACES = ("iif", "iifname", "oif", "oifname")
+_LOG_OPTIONS = ("prefix", "level", "group", "snaplen", "queue-threshold", "flags")
+_READERS: dict[str, Callable[[_Rule, Iterator[str]], None]] = {
+    "ip": partial(_Rule._address, family=4),
+    "ip6": partial(_Rule._address, family=6),
+    "tcp": partial(_Rule._port, of=["tcp"]),
+    "udp": partial(_Rule._port, of=["udp"]),
+    "th": _Rule._port,
+    "icmp": partial(_Rule._type, family=4),
+    "icmpv6": partial(_Rule._type, family=6),
+    "ct": _Rule._state,
+    **dict.fromkeys(_INTERFACES, _Rule._interface),
+    "meta": _Rule._meta,
+    "counter": partial(_Rule._with_options, options=("packets", "bytes")),
+    "log": partial(_Rule._with_options, options=_LOG_OPTIONS),
+    "limit": _Rule._limit,
+    "comment": _Rule._comment,
 }

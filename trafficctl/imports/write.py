@@ -29,10 +29,6 @@ def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str)
                 "action": _ACTIONS[rule.action],
                 "direction": "egress" if rule.egress else None,
                 "ports": services.text(rule.places) if rule.places else None,
-                "label": _label(rule.line.label) or None if rule.line else None,
+                "label": "".join(filter(str.isprintable, rule.line.label))[:_MOST_LABEL] or None if rule.line else None,
             }
         )
-
-
-def _label(text: str) -> str:
-    return "".join(each for each in text if each.isprintable())[:_MOST_LABEL]
