@@ -21,6 +21,8 @@ from trafficmond.config.streams import SHIPPED_LOG, Log
 from trafficmond.errors import ConfigError, Mistake
 
 T = TypeVar("T")
+# A message of tomllib: what, line, column; "(at end of document)" is a place too.
+_SYNTAX = re.compile(r"(.*?)(?: \(at line (\d+), column (\d+)\))?", re.DOTALL)
 
 
 def load_settings(
@@ -150,16 +152,24 @@ def _read_text(path: Path) -> str:
         raise ConfigError([Mistake(str(path), what)]) from None
 
 
+def not_toml(path: Path | str, text: str, error: tomllib.TOMLDecodeError) -> Mistake:
+    """What is wrong about a file whose content is `text`; what ends too early, in its last line."""
+    what, line, column = _SYNTAX.fullmatch(str(error)).groups()  # type: ignore[union-attr]
+    lines = [each.partition("#")[0].split("=")[0].strip() for each in text.splitlines()]  # their keys and headers
+    at = int(line or len(lines))
+    if what.startswith(("Cannot declare", "Cannot overwrite")) and (key := lines[at - 1]) not in ("]", "}"):
+        before = next((f", in line {n}" for n in range(at - 1, 0, -1) if lines[n - 1] == key), "")
+        return Mistake(f"{path}:{at}", f"{key} is here already{before}; write it once")
+    return Mistake(f"{path}:{at}", f"is not TOML: {what}" + (f" (column {column})" if column else ""))
+
+
 def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
     try:
         return loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError([Mistake(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
     except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).rpartition(" (at ")
-        line = place.removeprefix("line ").partition(",")[0]
-        where = f"{path}:{line}" if line.isdigit() else f"{path}:{text.count(chr(10)) + 1}"
-        raise ConfigError([Mistake(where, f"is not TOML: {what or error}")]) from None
+        raise ConfigError([not_toml(path, text, error)]) from None
     except RecursionError:
         raise ConfigError([Mistake(str(path), "is nested too deeply")]) from None
 

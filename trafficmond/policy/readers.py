@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from trafficmond.config.declare import guess
-from trafficmond.config.load import are_rules
+from trafficmond.config.load import are_rules, not_toml
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.geography import Geography
@@ -38,7 +37,7 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
         line = data.count(b"\n", 0, error.start) + 1
         return Rules.nothing(path, [Mistake(f"{path}:{line}", "is not UTF-8 text")])
     except tomllib.TOMLDecodeError as error:
-        return Rules.nothing(path, [_syntax_mistake(path, str(error))])
+        return Rules.nothing(path, [not_toml(path, data.decode(), error)])
     except RecursionError:
         return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
     except TypeError as error:
@@ -116,11 +115,3 @@ def _other(key: str) -> str:
     """What is wrong about a key of a rules file that is not a rule."""
     near = guess(key, ("rule",)).replace("rule", "[[rule]]")
     return "is not a known key" + (near or "; a rules file has [[rule]] only")
-
-
-def _syntax_mistake(path: str, message: str) -> Mistake:
-    """tomllib's "... (at line 3, column 5)" as file:line; errors at the end of the document have no line."""
-    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL)
-    if found is None:
-        return Mistake(path, f"is not TOML: {message}")
-    return Mistake(f"{path}:{found[2]}", f"is not TOML: {found[1]} (column {found[3]})")

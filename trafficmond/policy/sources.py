@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,7 @@ def read_policy(settings: Settings, geography: Geography) -> Policy:
     """The policy of `settings` and their files, without run-time rules. Raises ConfigError with every mistake."""
     saved = settings.state_dir / SAVED_NAME
     files = read_files(settings.cidr_dir, lists_of(settings), saved, geography=geography)
-    wrong = geography.notes  # in the daemon these are notes: it has its last good databases
-    notes = tuple(note for note in files.notes if note not in wrong)
-    return make_policy(replace(files, mistakes=(*wrong, *files.mistakes), notes=notes), **own_of(settings))
+    return make_policy(files, **own_of(settings))
 
 
 def lists_of(settings: Settings) -> list[ListSource]:
