@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from trafficctl.values import FOREVER, is_prefix, prefix, ttl
+from trafficctl.values import FOREVER, is_a, prefix, ttl
 from trafficmond import networks
 from trafficmond.errors import Mistake
 
@@ -72,7 +72,7 @@ def _line(line: str) -> Iterator[Line]:
         yield from _of_fail2ban(*timed.groups())
         return
     words = line.split()
-    if "," not in line and len(words) > 1 and all(is_prefix(word) and not word.isdigit() for word in words):
+    if "," not in line and len(words) > 1 and all(is_a(prefix, word) and not word.isdigit() for word in words):
         yield from (Line(prefix(word)) for word in words)
         return
     parts = [part.strip() for part in line.split(",", 2)] if "," in line else line.split(None, 2)

@@ -19,7 +19,9 @@ _OPTIONS = {
     **dict.fromkeys(("--hours", "--days", "--last", "--period"), ("--since",)),
     **dict.fromkeys(("--count", "--head", "--lines"), ("--limit", "--top")),
     **dict.fromkeys(("--ports", "--service", "--dport"), ("--port",)),
-    **dict.fromkeys(("--format",), ("--output",)),
+    **dict.fromkeys(("--by", "--group", "--group-by"), ("--group-by", "--by")),
+    "--once": ("--count",),
+    "--format": ("--output",),
 }
 # What a word means, in this order: how it is read, and the options that take it.
 _MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
@@ -56,7 +58,7 @@ def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown:
     if command == "what-if" and typed[0] in ("add-cidr", "ban"):
         return f"to try that: trafficctl {shlex.join([*typed, '--dry-run'])}"
     chosen = (name for name, action in options.items() if unknown in (action.choices or ()))
-    meant = (name for reads, names in _MEANINGS if _is(reads, unknown) for name in names if name in options)
+    meant = (name for reads, names in _MEANINGS if values.is_a(reads, unknown) for name in names if name in options)
     if (taken := next(chain(chosen, meant), None)) and taken not in typed:
         at = typed.index(unknown)
         return f"did you mean: trafficctl {shlex.join([command, *typed[:at], taken, *typed[at:]])}"
@@ -67,12 +69,5 @@ def _option(flag: str, options: dict[str, Action]) -> str | None:
     from difflib import get_close_matches
 
     meant = next((name for name in _OPTIONS.get(flag, ()) if name in options), None)
-    return meant or next(iter(get_close_matches(flag, options, 1)), None)
-
-
-def _is(reads: Callable[[str], object], word: str) -> bool:
-    try:
-        reads(word)
-    except (ValueError, OSError):
-        return False
-    return True
+    plain = {name.strip("-"): name for name in options}  # dashes make all of them alike
+    return meant or next((plain[near] for near in get_close_matches(flag.strip("-"), plain, 1)), None)

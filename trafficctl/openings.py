@@ -43,7 +43,7 @@ def run(args: Namespace, action: str) -> None:
 
 def _services(text: str) -> list[str]:
     """The services in `text`. Raises ValueError, which names the right order if `text` is an address or a keyword."""
-    if text in _NO_SERVICES or values.is_prefix(text):
+    if text in _NO_SERVICES or values.is_a(values.prefix, text):
         order = "the service comes first: tcp/22 from 192.0.2.0/24"
         raise ValueError(f"'{text}' is not a service; {order}; add-cidr makes rules for all services of an address")
     return values.services(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ def address(text: str) -> str:
         return str(networks.parse_address(text))
     except ValueError as error:
         what = str(error)
-        if "/" in text:
+        if is_a(prefix, text):
             what += f"; for a prefix: trafficctl rules {text}"
+        elif is_a(services, text):
+            what += f"; for a service, say whose packets: trafficctl explain 192.0.2.7 {text}"
         elif any(c.isalpha() for c in text) and ":" not in text:
             what += f"; for a name, ask for its addresses first: getent ahosts {text}"
         raise ValueError(what) from None
@@ -98,11 +101,11 @@ def prefix(text: str) -> str:
     return str(networks.parse(text))
 
 
-def is_prefix(text: str) -> bool:
-    """Whether the text is a prefix or an address."""
+def is_a(reads: Callable[[str], object], text: str) -> bool:
+    """Whether a function that raises ValueError or OSError for other texts reads this one."""
     try:
-        prefix(text)
-    except ValueError:
+        reads(text)
+    except (ValueError, OSError):
         return False
     return True
 

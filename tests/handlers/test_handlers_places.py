@@ -1,4 +1,4 @@
-"""Whoever asks for sums by countries or networks is told where no database has of them."""
+"""Whoever asks for sums by what this host does not know is told how it would."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ NETWORKS = "no database has networks"
         (["as_name", "asn"], [NETWORKS]),
         (["dst_asn", "country"], [COUNTRIES, NETWORKS]),
         (["unit"], []),
+        (["process", "country"], [COUNTRIES, "new flows have no process: set flows.processes"]),
         (None, []),
     ],
 )

@@ -132,6 +132,9 @@ def test_a_word_that_is_nearly_right_is_guessed_and_short_names_are_reported() -
     with pytest.raises(ConfigError) as caught:
         question(FlowQuery(sort="byte", group_by=("hots",)))
     group, sort = (str(mistake) for mistake in caught.value.mistakes)
+    for word, meant in (("service", "unit"), ("command", "process"), ("ip", "host")):
+        with pytest.raises(ConfigError, match=f"did you mean {meant}"):
+            question(FlowQuery(group_by=(word,)))
     assert "did you mean bytes" in sort or "bytes" in sort.partition(";")[0]
     assert "host" in group.partition("; use")[0]
     assert "for short src, dst, sport, dport" in group

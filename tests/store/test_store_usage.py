@@ -123,6 +123,10 @@ def test_units_are_summed_up_by_name_whatever_their_cgroups(
     store.flush(5)
     rows = used(path, period="", kind="unit")
     assert rows == [(None, "", 8, 0), (None, "forwarded", 4, 0), (None, "nginx.service", 3, 0)]
+    for key in ("nginx", "nginx.service"):
+        assert used(path, period="", kind="unit", key=key) == [(None, "nginx.service", 3, 0)]
+    assert used(path, period="", kind="unit", key="forwarded") == [(None, "forwarded", 4, 0)]
+    assert used(path, period="", kind="unit", key="") == [(None, "", 8, 0)]
 
 
 def test_what_makes_no_sense_is_named() -> None:

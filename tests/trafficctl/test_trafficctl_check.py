@@ -236,6 +236,12 @@ def test_room_and_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         found = states(storage.examine(made))
         assert found["clock"] == state
         assert {"state_dir", "log traffic.jsonl"} <= set(found)
+    monkeypatch.setattr(storage, "clock_status", lambda: 0x40)
+    for file, advice in (("nothing", "apt install systemd-timesyncd"), ("run/systemd/container", "there: timedatectl")):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+        (clock,) = (each for each in storage.examine(made) if each.subject == "clock")
+        assert advice in clock.advice
 
 
 def test_the_kernel_tells_about_its_clock() -> None:

@@ -188,6 +188,17 @@ def test_much_content_fills_the_screen() -> None:
     assert any("HOST" in line for line in lines)
 
 
+def test_the_rest_has_no_unit_of_its_own() -> None:
+    state = live()
+    assert state.answer is not None
+    flows = [{**LIVE_FLOW, "src_port": port, "unit": "nginx.service" if port else None} for port in range(90)]
+    state.answer |= {"flows": flows, "moving": 100}
+    lines = screen.draw(state, 160, 30, PLAIN)
+    (rest,) = (line for line in lines if " others " in line)
+    assert "(none)" not in rest
+    assert any("(none)" in line for line in lines)
+
+
 def test_before_the_first_answer_and_when_too_small() -> None:
     assert screen.draw(Live(trouble="no daemon"), 80, 24, PLAIN) == ["no daemon"]
     assert "too small" in screen.draw(live(), 39, 24, PLAIN)[0]

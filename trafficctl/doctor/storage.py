@@ -12,12 +12,13 @@ from trafficctl.doctor.host import Host
 from trafficmond import figures
 
 _STA_UNSYNC = 0x40  # linux/timex.h
+_OF_A_CONTAINER = ("/run/systemd/container", "/run/.containerenv", "/.dockerenv")
 _TIMEX_BYTES, _TIMEX_STATUS = 208, 40  # struct timex, 64-bit
 
 
 def examine(host: Host) -> Iterator[Finding]:
     yield from _room(host)
-    yield from _clock()
+    yield from _clock(host)
 
 
 def _room(host: Host) -> Iterator[Finding]:
@@ -49,15 +50,17 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _clock() -> Iterator[Finding]:
+def _clock(host: Host) -> Iterator[Finding]:
     status = clock_status()
     if status is None:
         yield Finding("clock", WARN, "cannot find out whether a time service sets it", "check with timedatectl")
     elif status & _STA_UNSYNC:
-        what = "no time service sets it: recorded times may be wrong"
-        yield Finding(
-            "clock", WARN, what, "install one and turn it on: apt install systemd-timesyncd; timedatectl set-ntp true"
-        )
+        what, hint = "no time service sets it: recorded times may be wrong", "timedatectl set-ntp true"
+        if any(host.path(each).exists() for each in _OF_A_CONTAINER):
+            hint = f"it is that of the container's host; there: {hint}"
+        else:
+            hint = f"install one and turn it on: apt install systemd-timesyncd; {hint}"
+        yield Finding("clock", WARN, what, hint)
     else:
         yield Finding("clock", OK, "a time service sets it")
 

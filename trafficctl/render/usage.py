@@ -20,7 +20,7 @@ _BEFORE = "(totals from before the last upgrade do not know UP: {} of it is what
 def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
     """The rows of Usage by hour, day or month (oldest first) or by another kind; the last line has their sum."""
     if not rows:
-        yield "there are no totals for that time; flows are counted when they are stored, up to 5 minutes later"
+        yield "there are no such totals; flows are counted when they are stored, up to 5 minutes later"
         return
     timed = rows[0]["period"] is not None
     shown = list(reversed(rows)) if timed else list(rows)

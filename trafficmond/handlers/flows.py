@@ -50,7 +50,10 @@ class Flows(Handler):
         atlas = self._parts.rulebook.atlas
         ends = [] if groups or not atlas else ENDS
         more = [name for end in ends for name in names(end)]
-        head = {"sql": asked.sql, "columns": [*asked.columns, *more], "notes": missing(atlas, groups)}
+        notes = missing(atlas, groups)
+        if (process is not None or {"process", "pid"} & {*groups}) and not self._parts.settings.flows.processes:
+            notes.append("new flows have no process: set flows.processes = true in trafficmond.toml, and restart")
+        head = {"sql": asked.sql, "columns": [*asked.columns, *more], "notes": notes}
         if sql_only:
             yield {**head, "rows": []}
             return

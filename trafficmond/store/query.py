@@ -35,6 +35,7 @@ _ALIASES = {
     "down": "down_bytes",
 }
 _SHORT = ", ".join(_ALIASES)
+_MEANT = {"service": "unit", "command": "process", "program": "process", "user": "uid", "address": "host", "ip": "host"}
 # The remote end: the initiator of incoming flows, the responder of outgoing ones.
 _PEER = "CASE WHEN direction = 'ingress' THEN src_ip ELSE dst_ip END"
 # ICMP's type and code, and the 0 of protocols without ports, are not ports.
@@ -220,7 +221,7 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
         if column in usable:
             found.append(column)
         else:
-            near = guess(name, [*usable, *_ALIASES])
+            near = guess(_MEANT.get(name, name), [*usable, *_ALIASES])
             what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or for short {_SHORT}"
             mistakes.append(Mistake("group_by", what))
     if "host" in found:

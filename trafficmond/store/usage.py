@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.flows.owners import unit_name
 from trafficmond.store.rollups import DOWN, UP
 from trafficmond.store.sql import literal
 
@@ -52,12 +53,13 @@ def usage_sql(wanted: UsageQuery) -> str:
     ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
+    key = unit_name(wanted.key) if wanted.kind == "unit" and wanted.key else wanted.key
     label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     conditions = [
         f"kind = {literal(wanted.kind)}",
         f"start > {literal(wanted.since - 3600)}",
         *([] if wanted.until is None else [f"start <= {literal(wanted.until)}"]),
-        *([] if wanted.key is None else [f"key = {literal(wanted.key)}"]),
+        *([] if key is None else [f"key = {literal(key)}"]),
         "period = 'hour'" if wanted.period == "hour" else _BY_HOURS_OR_DAYS,
     ]
     sums = (
