@@ -106,6 +106,24 @@ def told(answer: dict[str, Any]) -> list[tuple[Any, ...]]:
     return sorted(tuple(row.values()) for row in answer["rows"])
 
 
+def test_who_answers_is_seen_and_has_sent_something(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            asked = talk(time.time() - 1, 9, 1)
+            answer = asked.copy()
+            for one, other in (("src_lo", "dst_lo"), ("sport", "dport")):
+                answer[one], answer[other] = asked[other], asked[one]
+            answer["packets"], answer["bytes"], answer["direction"] = 3, 900, 1
+            ask.datapath.deltas.append(np.concatenate([asked, answer]))
+            await ask.parts.pipeline.read_ledger()
+            server, client = [await ask("Explain", address=each) for each in ("0.16.0.0", "0.0.0.9")]
+            assert (server["packets"], server["bytes"], server["dropped_packets"]) == (3, 900, 0)
+            assert (client["packets"], client["bytes"]) == (5, 69)
+            assert server["last_seen"] == client["last_seen"] is not None
+
+    asyncio.run(run())
+
+
 def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:

@@ -133,9 +133,12 @@ def _ban_decision(ban: Ban, asked: Places) -> Row:
 def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:
     flows = [row for page in reader.pages(question(about)) for row in page]
     who = literal(about.host or "")
-    sql = (
-        "SELECT sum(packets), sum(bytes), sum(CASE WHEN action = 'drop' THEN packets ELSE 0 END), "
-        f"min(first_seen), max(last_seen) FROM flows WHERE src_ip = {who}"
+    dropped = "CASE WHEN action = 'drop' THEN packets ELSE 0 END"
+    sql = (  # what it sent to begin conversations, and as an answer
+        "SELECT sum(sent), sum(bytes), sum(dropped), min(first_seen), max(last_seen) FROM ("
+        f"SELECT packets AS sent, bytes, {dropped} AS dropped, first_seen, last_seen FROM flows WHERE src_ip = {who} "
+        "UNION ALL SELECT reply_packets, reply_bytes, 0, first_seen, last_seen FROM flows "
+        f"WHERE dst_ip = {who} AND reply_packets > 0)"
     )
     packets, octets, dropped, first, last = reader.rows(sql)[0]
     return flows, {
