@@ -30,7 +30,7 @@ function usageTable(rows) {
   const max = Math.max(...rows.map(total));
   return table([
     ["When", row => row.period],
-    ["What", row => row.key || "none"],
+    ["What", row => [row.key || "none", row.as_name].filter(Boolean).join(" ")],
     ["Up", row => octets(row.up_bytes), "number"],
     ["Down", row => octets(row.down_bytes), "number"],
     ["Total", row => octets(total(row)), "number"],

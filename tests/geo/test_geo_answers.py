@@ -81,6 +81,18 @@ def test_sums_go_by_place(tmp_path: Path, groups: list[str], rows: list[tuple[An
     asked(tmp_path, work)
 
 
+def test_totals_by_system_have_its_name(tmp_path: Path) -> None:
+    async def work(ask: Asked) -> None:
+        for _ in range(3):
+            await ask.parts.pipeline.read_ledger()
+        await ask.parts.pipeline.store_rest(time.time(), 5)
+        assert ask.parts.store.flush(5)
+        rows = (await ask("Usage", kind="asn"))["rows"]
+        assert {row["key"]: row["as_name"] for row in rows} == {"64500": "Example", "": None}
+
+    asked(tmp_path, work)
+
+
 def test_what_does_not_go_together_is_said(tmp_path: Path) -> None:
     async def work(ask: Asked) -> None:
         name, said = await ask.refused("Flows", group_by=["host", "src_country"])

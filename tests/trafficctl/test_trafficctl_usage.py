@@ -39,6 +39,17 @@ def test_bars_are_in_proportion_and_nothing_has_none() -> None:
     assert 3 * up <= down <= 5 * up
 
 
+def test_a_system_has_its_name() -> None:
+    rows = [{**USAGE[0], "period": None, "key": "64500", "as_name": "Example Networks Ltd of Somewhere"}]
+    rows += [{**USAGE[1], "period": None, "key": "", "as_name": None}]
+    for width, name in ((80, "Example Netw…"), (160, "Example Networks Ltd of Somewhere")):
+        lines = list(render(rows, "asn", PLAIN, width))
+        assert "AS NAME" in lines[0]
+        assert name[:-1] in lines[1]
+        assert max(map(len, lines)) <= width
+    assert "AS NAME" not in next(render(USAGE, "day", PLAIN, 80))
+
+
 def test_what_is_not_sided_is_reported() -> None:
     rows = [{**USAGE[0], "unsided_bytes": 2048}]
     assert "2 KiB" in list(render(rows, "day", PLAIN, 80))[-1]
@@ -102,7 +113,7 @@ def test_whole_days_and_months_unless_it_is_said(monkeypatch: pytest.MonkeyPatch
 
 def test_csv_has_every_field(ctl: Ctl) -> None:
     first, *_ = csv.DictReader(io.StringIO(ctl("usage", "-o", "csv").stdout, newline=""))
-    assert first == {key: str(value) for key, value in USAGE[0].items()}
+    assert first == {key: str(value) for key, value in USAGE[0].items()} | {"as_name": ""}
 
 
 def test_what_no_database_tells_is_said_beside_the_sums(ctl: Ctl, running: Running) -> None:

@@ -27,6 +27,7 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     first = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12)
     columns = (
         first,
+        Column("as_name", "AS NAME", weight=8, shrinks_to=12),
         *(Column(key, title, figures.size, right=True, weight=9) for key, title in _SIDES),
         Column("total", "TOTAL", figures.size, right=True, weight=9),
     )

@@ -142,6 +142,11 @@ class Atlas:
         used = (each for (chosen, _), each in self._chosen.items() if chosen == kind)
         return {value for each in used for value in each.columns[kind].tolist()} - {"", 0}
 
+    def organisations(self, numbers: Collection[int]) -> dict[str, str]:
+        """The names of systems, by their numbers as text."""
+        used = (each.content.records for (chosen, _), each in self._chosen.items() if chosen == "asn")
+        return {str(each.asn): each.organisation for records in used for each in records if each.asn in numbers}
+
     def prefixes_of(self, kind: str, wanted: Collection[object]) -> Prefixes:
         """The prefixes of the wanted countries, or of systems by number."""
         parts = []

@@ -23,4 +23,8 @@ class Usage(Handler):
         """The totals of the rollups, by time or by the keys of a kind."""
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
         rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
-        return {"rows": rows, "notes": missing(self._parts.rulebook.atlas, (kind,))}
+        atlas = self._parts.rulebook.atlas
+        if kind == "asn":
+            names = atlas.organisations({int(row["key"]) for row in rows if row["key"].isdecimal()})
+            rows = [row | {"as_name": names.get(row["key"])} for row in rows]
+        return {"rows": rows, "notes": missing(atlas, (kind,))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import unit_name
@@ -79,6 +80,6 @@ def usage_sql(wanted: UsageQuery) -> str:
     )
 
 
-def rows_of(answer: Sequence[Sequence[object]]) -> list[dict[str, object]]:
+def rows_of(answer: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """The rows of the answer as dicts."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in answer]
