@@ -28,6 +28,7 @@ from trafficmond.dnsnames import DnsNames
 from trafficmond.errors import ConfigError, DatapathError, StoreError
 from trafficmond.export.exports import ExportSet
 from trafficmond.exposure import Exposure
+from trafficmond.figures import many
 from trafficmond.history import History
 from trafficmond.host import Host
 from trafficmond.learned import LEARNED_NAME, Learned
@@ -170,7 +171,7 @@ class Parts:
         in_force = self.rulebook.in_force
         rules = count(in_force.policy) if in_force else RuleCounts()
         seen = self.datapath.accounting().seen.packets
-        return f"watching {names}; {rules}; {seen:,} packets seen, {len(self.pipeline.table):,} flows"
+        return f"watching {names}; {rules}; {many(seen, 'packet')} seen, {many(len(self.pipeline.table), 'flow')}"
 
 
 @asynccontextmanager

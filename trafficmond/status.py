@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trafficmond import __version__
+from trafficmond import __version__, figures
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
@@ -141,16 +141,18 @@ def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
     for done in parts.datapath.attached.values():
         found += done.notes
     if parts.pipeline.suppressed_events:
-        found.append(f"{parts.pipeline.suppressed_events:,} log events were suppressed: more than the logs accept")
+        found.append(
+            f"{figures.many(parts.pipeline.suppressed_events, 'log event')} suppressed: more than the logs accept"
+        )
     if parts.pipeline.forgotten_inners:
         found.append(
-            f"{parts.pipeline.forgotten_inners:,} rows of flows.db do not say what their tunnel carried: "
+            f"{figures.many(parts.pipeline.forgotten_inners, 'row')} of flows.db without what their tunnel carried: "
             "more conversations were in tunnels at once than the daemon remembers"
         )
     if parts.bans.waiting:
         found.append(
-            f"{parts.bans.waiting:,} banned prefixes wait for room: bans are for more different sets of services "
-            "than the kernel holds"
+            f"{figures.many(parts.bans.waiting, 'banned prefix')} without room: bans are for more different sets of "
+            "services than the kernel holds"
         )
     found += filter(None, [parts.history.trouble, parts.rulebook.trouble])
     if parts.rulebook.in_force:

@@ -287,7 +287,7 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
             assert (entry["change"], "996 more" in entry["subject"], entry["after"]) == (
                 "ban",
                 True,
-                "1001 bans (lists)",
+                "1,001 bans (lists)",
             )
             stored = [ban async for ban in _stored(ask.parts.store)]
             assert {ban.cidr for ban in stored} == {ban["cidr"] for ban in (await ask("Bans"))["bans"]}

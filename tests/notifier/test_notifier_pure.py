@@ -110,7 +110,7 @@ def test_a_summary_counts_everything() -> None:
     assert "500 x critical port_scan" in message.text
     assert "1000 x high port_scan" in message.text
     assert message.text.count("critical port_scan: ") == MOST_LINES
-    assert "7 more were dropped" in message.text
+    assert "7 more messages dropped" in message.text
     assert message.data["count"] == 1500
     assert len(message.text) < 4000  # what chat services take
     json.dumps(message.data)

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_what_it_last_was(tmp_path: Path, break_it: Calla
         (note,) = policy.notes
         assert note.where == str(folder / name)
         assert "cannot be read" in note.what
-        assert "stays in force (1 prefixes)" in note.what
+        assert "stays in force (1 prefix)" in note.what
     with pytest.raises(ConfigError, match="cannot be read"):  # a check has nothing to fall back on
         load_policy(folder, lists)
     policy = load_policy(folder, lists, last_good=LastGood(tmp_path / "empty"))
@@ -160,7 +160,7 @@ def test_a_folder_that_is_gone_is_what_it_last_was(tmp_path: Path) -> None:
     ("content", "prefixes", "told"),
     [
         ("192.0.2.0/24\n942.180.233.122\n203.0.113.0/24\n", 2, ":2: '942.180.233.122' is not "),
-        ("", 1, "has no prefixes any more; its last good content stays in force (1 prefixes)"),
+        ("", 1, "has no prefixes any more; its last good content stays in force (1 prefix)"),
         ("# made at 02:00\n\n", 1, "has no prefixes any more"),
         ("<html>\n<body>\n203.0.113.1\n</body></html>\n", 1, ":1: '<html>' is not "),
         ("\0\0", 1, "is not plain text"),

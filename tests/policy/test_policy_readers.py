@@ -62,7 +62,7 @@ def test_rules_file() -> None:
     assert (second.name, second.source) == ("198.51.100.0/24", "10-office.toml:8")
     assert found.counts.tolist() == [1, 2]
     assert cidrs(found) == ["203.0.113.0/24", "198.51.100.0/24", "2001:db8::/32"]
-    assert "1 prefixes had host bits" in found.notes[0].what
+    assert "1 prefix with host bits set" in found.notes[0].what
 
 
 def test_every_mistake_at_once() -> None:

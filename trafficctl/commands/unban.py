@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trafficctl import exits, options, session, values
+from trafficmond import figures
 
 _AT_ONCE = 10_000  # prefixes in one call
 _SHOWN = 10  # bans shown one by one
@@ -63,7 +64,7 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
             notes |= dict.fromkeys(reply.get("notes", ()))
             bans += reply.get("bans") or ()
             stay += reply.get("stay") or ()
-    text = f"{lifted:,} lifted" + (f"; {held:,} bans of others stay" if held else "")
+    text = f"{lifted:,} lifted" + (f"; {figures.many(held, 'ban')} of others kept" if held else "")
     names = [values.host(ban["cidr"]) for ban in bans[:_SHOWN]]
     more = f" and {lifted - len(names):,} more" if lifted > len(names) else ""
     text += f": {', '.join(names)}{more}" if names else ""

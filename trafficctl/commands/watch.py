@@ -24,6 +24,7 @@ from trafficctl import names, options, session, values
 from trafficctl.names import Labels
 from trafficctl.render.events import event_line, threat_line
 from trafficctl.render.output import Output
+from trafficmond import figures
 from trafficmond.control.client import Client
 
 _FILTERS = ("action", "host", "ports", "interface")
@@ -70,7 +71,10 @@ def _records(args: Namespace, client: Client, output: Output, labels: Labels) ->
     topics = [name for name in ("events", "threats") if getattr(args, name)] or None
     for reply in client.stream("Watch", topics=topics, **options.given(args, *_FILTERS)):
         if reply["lost"]:
-            print(f"trafficctl: {reply['lost']} records lost: they came faster than they were read", file=sys.stderr)
+            print(
+                f"trafficctl: {figures.many(reply['lost'], 'record')} lost: they came faster than they were read",
+                file=sys.stderr,
+            )
         labels.learn(reply["records"])
         for record in reply["records"]:
             yield reply["topic"], record

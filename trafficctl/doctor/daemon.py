@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
 from trafficctl.doctor.host import SERVICE, Host
+from trafficmond import figures
 from trafficmond.control.client import UNREACHABLE, Client
 from trafficmond.errors import ControlError
 
@@ -39,7 +40,7 @@ def examine(host: Host) -> Iterator[Finding]:
             )
     store = status["store"]
     if store["lost_rows"]:
-        what = f"the store lost {store['lost_rows']} rows, state {store.get('state') or 'unknown'}"
+        what = f"the store lost {figures.many(store['lost_rows'], 'row')}, state {store.get('state') or 'unknown'}"
         yield Finding("daemon", WARN, what, "use a faster disk, or free some space")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from trafficctl.exits import UsageError
 from trafficctl.imports import iptables_rule
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsupported, reached
+from trafficmond import figures
 
 File = tuple[str, str]  # name, content
 _ON = ("LOG", "NFLOG", "ULOG")  # targets after which the next line is matched
@@ -189,7 +190,9 @@ def _forwarded(ruleset: Ruleset, table: _Table, name: str) -> None:
     for chain in table.passed("FORWARD"):
         if chain not in judged and table.chains[chain]:
             first = table.chains[chain][0]
-            ruleset.omit(first.where, f"chain {chain}, all {len(table.chains[chain])} rules", _FORWARDED)
+            ruleset.omit(
+                first.where, f"chain {chain}, all {figures.many(len(table.chains[chain]), 'rule')}", _FORWARDED
+            )
 
 
 def _translate(ruleset: Ruleset, table: _Table, first: Sequence[str], egress: bool) -> dict[str, str]:

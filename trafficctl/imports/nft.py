@@ -12,6 +12,7 @@ from trafficctl.exits import UsageError
 from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsupported, reached
+from trafficmond import figures
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
 _DEEPEST = 8  # nested blocks
@@ -142,7 +143,9 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
     dropping = any(each.words == ["policy", "drop"] for each in table.chains[chain])
     if lost:
         called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
-        ruleset.omit(where, f"all its {len(lost)} rules{called}", f"a chain of {what}, is not supported")
+        ruleset.omit(
+            where, f"all its {figures.many(len(lost), 'rule')}{called}", f"a chain of {what}, is not supported"
+        )
     elif dropping:
         ruleset.note(where, FORWARDED)
 

@@ -238,7 +238,7 @@ def _list(
         return [style.title(f"  {name}"), style.dim("  none")][:room]
     rest = [others(of, visible)] if of is not None else []
     for row in rest:
-        row |= {"src_ip": f"{figures.exact(row['flows'])} others", "dst_ip": "", "unit": " "}
+        row |= {"src_ip": figures.many(row["flows"], "other"), "dst_ip": "", "unit": " "}
     heading, *lines = table.lines([*visible, *rest], shown, width - 2, style)
     out = [f"  {heading}"]
     for index, line in enumerate(lines, first):

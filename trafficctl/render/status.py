@@ -71,7 +71,7 @@ def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
     """Tables that were full and evicted entries."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
-        yield Fact("evicted", f"{figures.exact(evicted)} flows early: the flow table was full", "yellow")
+        yield Fact("evicted", f"{figures.many(evicted, 'flow')} early: the flow table was full", "yellow")
     for each in status.get("detectors") or ():
         parts = [f"{figures.exact(each[key])} {key}" for key in ("evicted", "refused") if each[key]]
         if parts:
@@ -154,7 +154,7 @@ def _control(control: dict[str, int]) -> str:
     }
     parts = [f"{figures.exact(control[key])} {what}" for key, what in troubles.items() if control[key]]
     if control["lost_records"]:
-        parts.append(f"{figures.exact(control['lost_records'])} records lost to slow watchers")
+        parts.append(f"{figures.many(control['lost_records'], 'record')} lost to slow watchers")
     return ", ".join([figures.many(control["clients"], "client"), *parts])
 
 

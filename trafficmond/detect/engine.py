@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trafficmond import figures
 from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.carpet import network_of
@@ -384,5 +385,7 @@ def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
     targets = known.evidence.get("targets", [])
     if known.dst_ip is None and latest.dst_ip is not None and len(targets) > 1:
         known.summary += (
-            f", and {len(targets) - 1} more hosts" if len(targets) < _MOST_LISTED else ", and many more hosts"
+            f", and {figures.many(len(targets) - 1, 'more host')}"
+            if len(targets) < _MOST_LISTED
+            else ", and many more hosts"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from trafficmond import files
+from trafficmond import figures, files
 from trafficmond.config.filtering import PrefixList
 from trafficmond.config.settings import Settings
 from trafficmond.errors import TrafficmonError
@@ -70,8 +70,8 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
     changed = not files.is_file(path) or files.read(path) != found.data
     if changed:
         files.replace(path, found.data, mode=0o644, durable=True)
-    wrong = f", {found.wrong:,} lines are not prefixes" if found.wrong else ""
-    log.info("%s: %s prefixes%s%s", feed.label, f"{found.prefixes:,}", wrong, "" if changed else ", unchanged")
+    wrong = f", {figures.many(found.wrong, 'line')} without a prefix" if found.wrong else ""
+    log.info("%s: %s%s%s", feed.label, figures.many(found.prefixes, "prefix"), wrong, "" if changed else ", unchanged")
     validators = answer.validators
     return Fetched(
         known.source,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from trafficmond import networks
+from trafficmond import figures, networks
 from trafficmond.banlist import UNKNOWN
 from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
@@ -262,7 +262,7 @@ def _by_whom(bans: Sequence[Ban], caller: Caller) -> str:
 
 
 def _number(bans: Sequence[Ban]) -> str:
-    return "1 ban" if len(bans) == 1 else f"{len(bans)} bans"
+    return figures.many(len(bans), "ban")
 
 
 def _summary(cidrs: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from trafficmond import figures
 from trafficmond.model import Severity
 from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Record, severity_of
 
@@ -52,7 +53,7 @@ def compose(host: str, news: Sequence[News], lost: int = 0) -> Message:
     gravest = max(severity_of(each.threat) for each in found)
     text = _single(found[0]) if len(found) == 1 else _many(found)
     if lost:
-        text += f"\n{lost} more were dropped, because this target could not be reached for too long"
+        text += f"\n{figures.many(lost, 'more message')} dropped, because this target could not be reached for too long"
     over = all(each.last == ENDED for each in found)
     level = SUCCESS if over else FAILURE if gravest >= Severity.HIGH else WARNING
     title = _title(host, found, gravest)

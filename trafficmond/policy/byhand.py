@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trafficmond import files
+from trafficmond import figures, files
 from trafficmond.policy.rules import read_tables
 from trafficmond.policy.tables import Table, begun_by
 
@@ -53,7 +53,11 @@ class ByHand:
                 wrong += 1
         self._kept = {key: table for key, table in found.items() if table.get("expires", 0) > now}
         self._lines, self._whole = len(lines), not wrong
-        trouble = f"{self._path}: {wrong:,} lines cannot be read; the rules by hand in them are lost" if wrong else ""
+        trouble = (
+            f"{self._path}: {figures.many(wrong, 'line')} cannot be read; the rules by hand there are lost"
+            if wrong
+            else ""
+        )
         return [dict(table) for table in self._kept.values()], trouble
 
     def keep(self, tables: Sequence[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from trafficmond import figures
 from trafficmond.errors import Mistake
 from trafficmond.files import is_file, opened
 from trafficmond.policy.geography import Geography
@@ -170,10 +171,12 @@ class Collector:
             return
         held = self.take_last_good(path, parse, meaning)
         stays = (
-            "nothing of it is in force" if held is None else f"its last good content stays in force ({held:,} prefixes)"
+            "nothing of it is in force"
+            if held is None
+            else f"its last good content stays in force ({figures.many(held, 'prefix')})"
         )
         first, *others = mistakes
-        also = f" (and {len(others):,} more mistakes)" if others else ""
+        also = f" (and {figures.many(len(others), 'more mistake')})" if others else ""
         self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
 
     def _unfetched(self, path: Path, parse: Parse, source: ListSource) -> None:

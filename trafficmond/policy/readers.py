@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from trafficmond import figures
 from trafficmond.config.declare import guess
 from trafficmond.config.load import are_rules, not_toml
 from trafficmond.errors import Mistake
@@ -99,7 +100,7 @@ def read_list(source: ListSource, data: bytes, path: str) -> Rules:
 def _skipped(path: str, found: PrefixList) -> tuple[Mistake, ...]:
     named = tuple(Mistake(each.where, f"{each.what}; the line is skipped") for each in found.mistakes[:_NAMED])
     rest = found.wrong - len(named)
-    return (*named, Mistake(path, f"{rest:,} more lines are wrong and skipped")) if rest else named
+    return (*named, Mistake(path, f"{figures.many(rest, 'more wrong line')} skipped")) if rest else named
 
 
 def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trafficmond import npt, services
+from trafficmond import figures, npt, services
 from trafficmond.config.declare import guess
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
@@ -115,7 +115,7 @@ class Rules:
         """Only mistakes, up to a bound; the rest is counted, up to `total` if that is larger."""
         shown = tuple(mistakes[:MAX_MISTAKES])
         if rest := max(total, len(mistakes)) - len(shown):
-            shown += (Mistake(where, f"{rest:,} more mistakes"),)
+            shown += (Mistake(where, figures.many(rest, "more mistake")),)
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
 
     def first(self, count: int) -> Rules:
@@ -222,7 +222,7 @@ def _inserted(rows: Prefixes, counts: npt.NDArray[np.int64], elsewhere: Mapping[
 def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:
     if not host_bits:
         return ()
-    return (Mistake(where, f"{host_bits:,} prefixes had host bits set; they are read as their network"),)
+    return (Mistake(where, f"{figures.many(host_bits, 'prefix')} with host bits set, read without them"),)
 
 
 def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, own: bool, wrong: Wrong) -> Rule:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
+from trafficmond import figures
 from trafficmond.config.formats import BY_NAME, JOURNAL
 from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
@@ -124,7 +125,7 @@ class SinkSet:
         if more and (last or now - loss.at >= _LOSS_REPORT_SECONDS):
             loss.count, loss.at = count, now
             details = {"what": f"{more} of {name}", "lost": count, **(fields or {})}
-            self.note(messages.LOSS, f"{name} lost {more} records", details)
+            self.note(messages.LOSS, f"{name} lost {figures.many(more, 'record')}", details)
         if last:
             del self._losses[source]
 

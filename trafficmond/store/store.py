@@ -13,6 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from trafficmond import figures
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas
@@ -132,13 +133,13 @@ class Store:
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         rows = [_BAN_ROW(ban) for ban in bans]
-        return self._write(f"a list of {len(rows)} bans", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
+        return self._write(f"a list of {figures.many(len(rows), 'ban')}", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
         """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
         rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
         gone_ones = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
-        return self._write(f"a change of {len(rows) + len(keys)} bans", gone_ones, (_PUT_BAN, rows))
+        return self._write(f"a change of {figures.many(len(rows) + len(keys), 'ban')}", gone_ones, (_PUT_BAN, rows))
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""

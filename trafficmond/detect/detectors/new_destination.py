@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trafficmond import figures
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, kinds
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address
@@ -160,7 +161,7 @@ class NewDestination(GroupedDetector):
         more = f", and {len(rows) - 1} more," if len(rows) > 1 else ""
         return self.found(
             Severity.LOW,
-            f"{unit} connected to {where}{more} for the first time in {days:.0f} days of watching",
+            f"{unit} connected to {where}{more} for the first time in {figures.many(round(days), 'day')} of watching",
             {
                 "unit": "destinations",
                 "owner": unit,
