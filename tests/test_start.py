@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from trafficmond import start
+from trafficmond.config import load
+from trafficmond.config.flags import Flags
+from trafficmond.config.load import SettingsFile
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, KeptSet, LastGood
 
 ROOT = Path(__file__).resolve().parents[1]
 LATE = (
@@ -32,3 +41,34 @@ def test_packets_do_not_wait_for_what_serves_clients() -> None:
     found = imported("import trafficmond.run")
     assert "trafficmond.parts" in found
     assert not found & {"trafficmond.daemon", "trafficmond.handlers", "trafficmond.control.server"}
+
+
+@pytest.mark.parametrize("now", ["nothing", "a link to nowhere", "a pipe"])
+def test_the_usual_settings_file_that_was_in_force_and_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    """The defaults would let in what the last settings dropped, and say that all is well."""
+    usual, kept = tmp_path / "trafficmond.toml", LastGood(tmp_path / LAST_GOOD_NAME)
+    monkeypatch.setattr(load, "CONFIG_FILE", usual)
+    monkeypatch.setattr(start, "CONFIG_FILE", usual)
+    monkeypatch.setattr(SettingsFile, "state_dir", lambda _: tmp_path)
+    assert start.valid(start.given(Flags()), Flags())[0].policy.default == "monitor", "there never was one"
+    copy = kept.add(b'[policy]\ndefault = "drop"\n')
+    kept.commit(KeptSet({"policy": {}}, {str(usual): copy}))
+    if now == "a pipe":
+        os.mkfifo(usual)
+    elif now != "nothing":
+        usual.symlink_to(tmp_path / "nowhere")
+    settings, wrong = start.valid(start.given(Flags()), Flags())
+    assert settings.policy.default == "drop"
+    assert wrong
+    told = (
+        "cannot be read: it is not a regular file"
+        if now == "a pipe"
+        else "an empty one in its place means the defaults"
+    )
+    assert told in str(wrong)
+    usual.unlink(missing_ok=True)
+    usual.touch()
+    settings, wrong = start.valid(start.given(Flags()), Flags())
+    assert (settings.policy.default, wrong) == ("monitor", None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from trafficctl.exposure import shut
 from trafficctl.service import unwritable_logs
+from trafficmond import files
 from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
@@ -81,7 +82,7 @@ def check(path: Path | None) -> Checked:
 
 def _one(path: Path, source: ListSource | None) -> Checked:
     try:
-        data = path.read_bytes()
+        data = files.read(path)
     except OSError as error:
         return Checked(path, mistakes=[Mistake(str(path), f"cannot be read: {error.strerror}")])
     read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
@@ -105,7 +106,7 @@ def _is_rules_file(path: Path) -> bool:
     if path.suffix != ".toml":
         return False
     try:
-        return are_rules(tomllib.loads(path.read_text("utf-8")))
+        return are_rules(tomllib.loads(files.read(path).decode("utf-8")))
     except (OSError, ValueError, RecursionError):
         return path.parent.name == "cidr.d"
 
@@ -130,6 +131,6 @@ def _text_of(path: str, line: int) -> str | None:
 @cache
 def _lines_of(path: str) -> list[str]:
     try:
-        return Path(path).read_text("utf-8", errors="replace").splitlines()
+        return files.read(Path(path)).decode("utf-8", errors="replace").splitlines()
     except OSError:
         return []

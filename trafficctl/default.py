@@ -25,7 +25,7 @@ def write_copy(settings: Path, default: str) -> Path:
     """
     path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
     try:
-        text = settings.read_text("utf-8") if settings.exists() else ""
+        text = files.read(settings).decode("utf-8") if settings.exists() else ""
         files.replace(path, changed(text, default).encode(), mode=_mode(settings))
         if settings.exists():
             os.chown(path, -1, settings.stat().st_gid)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trafficmond import reach
+from trafficmond import files, reach
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.listeners import listeners
@@ -43,6 +43,6 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
 
 def _place(settings: Settings) -> str:
     assert settings.source is not None
-    lines = {} if settings.source.suffix == ".json" else key_lines(settings.source.read_text("utf-8"))
+    lines = {} if settings.source.suffix == ".json" else key_lines(files.read(settings.source).decode("utf-8"))
     line = line_of("policy.default", lines)
     return f"{settings.source}:{line}" if line else str(settings.source)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from trafficmond.compiled import from_wheel
 from trafficmond.config.flags import Flags, parse_flags
-from trafficmond.config.load import SettingsFile, load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 
@@ -46,13 +45,13 @@ def _lack_of_room(error: BaseException | None) -> str:
 
 
 def _run(flags: Flags) -> int:
+    from trafficmond.start import given, run, valid
+
+    file = given(flags)
     if flags.test:
         from trafficmond.detect.registry import settings_classes
 
-        return _test(load_settings(None, flags, detectors=settings_classes()))
-    from trafficmond.start import run, valid
-
-    file = SettingsFile(None, flags)
+        return _test(file.settings(settings_classes()))
     if flags.detach:
         return _detach(valid(file, flags)[0], flags)
     run(file, flags)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 from trafficmond.errors import TrafficmonError
@@ -61,9 +62,11 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> int:
     raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
-def read(path: Path) -> bytes:
-    """The content of a regular file. Raises OSError."""
+def read(path: Path, most: int = sys.maxsize) -> bytes:
+    """The content of a regular file of up to `most` bytes. Raises OSError."""
     with open(opened(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MiB", str(path))
         return file.read()
 
 
@@ -74,6 +77,17 @@ def append(path: Path, text: str) -> int:
         file.flush()
         os.fsync(file.fileno())
         return file.tell()
+
+
+def is_there(path: Path) -> bool:
+    """Whether something has this path, even a link to nowhere, or what cannot be seen."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def is_file(path: Path) -> bool:

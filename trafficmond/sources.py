@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.files import is_file, is_folder, read
+from trafficmond.files import is_folder, mode, read
 from trafficmond.geo.reading import Databases
 from trafficmond.policy.collect import Cache, is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, KeptSet, LastGood
@@ -85,7 +85,7 @@ class Sources:
         if folder and settings.source == Path(folder):
             folder = ""
         instead = Path(folder) if is_rules_file(Path(folder).name) and not is_folder(Path(folder)) else None
-        if folder and not instead and is_file(Path(folder)):
+        if folder and not instead and mode(Path(folder)) and not is_folder(Path(folder)):
             what = "is neither a folder nor a file of rules or settings (*.toml, *.json)"
             raise ConfigError([Mistake(folder, what)], hint="name the folder of the list instead")
         of = in_folder(settings, Path(folder)) if folder and not instead else settings

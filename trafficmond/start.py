@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from trafficmond import heap, part_options
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import SettingsFile
-from trafficmond.config.settings import Settings
+from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.listen import open_socket
 from trafficmond.datapath.loading import begun
 from trafficmond.errors import ConfigError
@@ -29,6 +29,17 @@ def run(file: SettingsFile, flags: Flags) -> None:
                 loading = stack.enter_context(begun(part_options.options(settings)))
             from trafficmond.run import live
         live(settings, flags, listener, loading, wrong)
+
+
+def given(flags: Flags) -> SettingsFile:
+    """The settings file of the flags, or the usual one: also if it is gone, but was in force last."""
+    file = SettingsFile(None, flags)
+    if file.path is None:
+        from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood
+
+        if LastGood(file.state_dir() / LAST_GOOD_NAME).kept_of(CONFIG_FILE):
+            return SettingsFile(CONFIG_FILE, flags)
+    return file
 
 
 def valid(file: SettingsFile, flags: Flags) -> tuple[Settings, ConfigError | None]:

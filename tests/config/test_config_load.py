@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,8 +179,13 @@ def test_what_only_the_flags_make_wrong_is_a_mistake_too(tmp_path: Path) -> None
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "cannot be read: No such file" in mistakes_of(tmp_path / "none.toml")[0]
-    assert "cannot be read: Is a directory" in mistakes_of(tmp_path)[0]
+    assert "there is no such file; an empty one in its place" in mistakes_of(tmp_path / "none.toml")[0]
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        assert mistakes_of(path) == [": cannot be read: it is not a regular file"]
+    with (tmp_path / "large.toml").open("wb") as file:
+        file.truncate(1 << 40)
+    assert mistakes_of(tmp_path / "large.toml") == [": cannot be read: it is larger than 16 MiB"]
     path = tmp_path / "latin.toml"
     path.write_bytes(b'label = "\xe9"')
     assert "byte 9 is not UTF-8" in mistakes_of(path)[0]

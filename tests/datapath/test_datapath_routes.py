@@ -102,6 +102,18 @@ def test_a_million_ipv4_routes_are_not_gone_through(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.root
+def test_a_host_that_never_had_a_route() -> None:
+    """At the first start before the network: the kernel makes the table with its first route, and refuses till then."""
+    if os.geteuid():
+        pytest.skip("needs root, for a network namespace without routes; run with sudo")
+    ask = "from trafficmond.datapath.routes import *; print(default_routes())"
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.root
 def test_default_routes_of_a_host_with_all_kinds() -> None:
     if os.geteuid():
         pytest.skip("needs root, for a network namespace with routes of its own; run with sudo")

@@ -87,6 +87,15 @@ def test_nothing_to_check(ctl: Ctl, tmp_path: Path) -> None:
     assert "name what to check" in done.stderr
 
 
+def test_what_would_be_waited_for_is_refused(ctl: Ctl, tmp_path: Path) -> None:
+    for name in ("trafficmond.toml", "a.netset", "cidr.d"):
+        os.mkfifo(tmp_path / name)
+        for path in (tmp_path / name, Path("/dev/zero")):
+            done = ctl("check", str(path))
+            assert done.returncode == 1
+            assert "it is not a regular file" in done.stdout
+
+
 def test_broken_toml_and_binary_files(ctl: Ctl, folder: Path) -> None:
     for name, content in (("trafficmond.toml", b"a = [1,\n"), ("cidr.d/10.toml", b"\xff\xfe\0"), ("x.txt", b"\0\0")):
         (folder / name).write_bytes(content)

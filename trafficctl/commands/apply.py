@@ -53,6 +53,8 @@ def run(args: Namespace) -> int:
             from trafficmond.config.settings import CONFIG_FILE
 
             named = client.call("Status")["config"].get("path")
+            if named and not Path(named).exists():  # a copy of nothing would be all of the settings
+                raise ControlError(f"there is no {named}", hint="put it back first; an empty file means the defaults")
             path = default.write_copy(Path(named) if named else CONFIG_FILE, args.default)
         folder = str(path.absolute()) if path else None
         try:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from trafficctl import exits, probation, session, values
 from trafficctl.exits import UsageError
+from trafficmond import files
 from trafficmond.errors import ControlError
 from trafficmond.figures import plain
 
@@ -101,7 +102,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     """Adds the edit of a file to `made`, or with `write` makes it."""
     from trafficctl import fileedits
 
-    text = path.read_text("utf-8")
+    text = files.read(path).decode("utf-8")
     line = _line(row, text)
     if line is None:
         what = "this command cannot edit this file as it is written; remove shadow = true at that label yourself"

@@ -16,6 +16,7 @@ from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.client import Client
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.files import read
 from trafficmond.geo.atlas import Atlas
 from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction, Reason
@@ -78,7 +79,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
         raise ConfigError([Mistake(str(path), _NO_ACTION)])
     place = now.cidr_dir / path.name
     try:
-        data = path.read_bytes()
+        data = read(path)
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")]) from None
     rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path), geography=_atlas())

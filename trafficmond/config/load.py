@@ -24,6 +24,8 @@ T = TypeVar("T")
 # A message of tomllib: what, line, column; "(at end of document)" is a place too.
 _SYNTAX = re.compile(r"(.*?)(?: \(at line (\d+), column (\d+)\))?", re.DOTALL)
 
+_MOST_BYTES = 16 << 20
+
 
 def load_settings(
     path: Path | None, flags: Flags | None = None, *, detectors: Mapping[str, type[Any]] | None = None
@@ -41,7 +43,7 @@ class SettingsFile:
 
     def __init__(self, path: Path | None, flags: Flags, text: str | None = None) -> None:
         """The parameters are those of load_settings; `text` replaces the content of the file."""
-        path = path or flags.config or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+        path = path or flags.config or (CONFIG_FILE if files.is_there(CONFIG_FILE) else None)
         self.path = path and path.absolute()
         self._flags, self._text = flags, text or ""
         self._raw: Any = {}
@@ -144,7 +146,10 @@ def _ignore(key: str, what: str) -> None:
 def _read_text(path: Path) -> str:
     hint = "give the right file with -c, or check its permissions"
     try:
-        return path.read_text("utf-8")
+        return files.read(path, _MOST_BYTES).decode("utf-8")
+    except FileNotFoundError:
+        what = "there is no such file; an empty one in its place means the defaults"
+        raise ConfigError([Mistake(str(path), what)], hint=hint) from None
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")], hint=hint) from None
     except UnicodeDecodeError as error:

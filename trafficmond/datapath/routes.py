@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import struct
@@ -27,8 +28,12 @@ class Hop:
 
 def default_routes() -> list[Hop]:
     """Every hop of the default routes of both families in the main table. Raises DatapathError."""
+    found: list[Hop] = []
     with asking("read routes"):
-        return [hop for family in (socket.AF_INET, socket.AF_INET6) for hop in _of_family(family)]
+        for family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(FileNotFoundError):  # the table exists from its first route on
+                found += _of_family(family)
+    return found
 
 
 def _of_family(family: int) -> Iterator[Hop]:

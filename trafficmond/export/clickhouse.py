@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trafficmond import files
 from trafficmond.config.streams import Export
 from trafficmond.config.target import Target
 from trafficmond.export import flow_rows, threat_rows
@@ -185,4 +186,4 @@ class ClickHouse:
 
 def _password(path: Path | None) -> str:
     """The first line of the file. Raises OSError."""
-    return (path.read_text("utf-8").splitlines() or [""])[0].strip() if path else ""
+    return (files.read(path).decode("utf-8").splitlines() or [""])[0].strip() if path else ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trafficmond import files
 from trafficmond.config.declare import duration, setting, tables
 from trafficmond.config.load import load_declared
 from trafficmond.errors import ConfigError, Mistake
@@ -97,7 +98,7 @@ class Settings:
 def load(path: Path = NOTIFY_FILE) -> Settings:
     """Loads the settings in `path`. Raises ConfigError with every mistake, PermissionError if it may not be read."""
     try:
-        text = path.read_text("utf-8")
+        text = files.read(path).decode("utf-8")
     except FileNotFoundError:
         hint = f"begin with the sample: install -m 600 /usr/share/doc/trafficmon/examples/notify.toml {path}"
         raise ConfigError([Mistake(str(path), "there is no such file")], hint=hint) from None
