@@ -305,7 +305,7 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("reasons", "told"), [(["rude"], "1 ban rude"), (["rude", "rude"], "2 bans rude"), (["rude", ""], "2 bans")]
+    ("reasons", "told"), [(["rude"], "1 ban: rude"), (["rude", "rude"], "2 bans: rude"), (["rude", ""], "2 bans")]
 )
 def test_the_audit_of_many_has_a_reason_that_is_everyones(tmp_path: Path, reasons: list[str], told: str) -> None:
     async def run() -> None:

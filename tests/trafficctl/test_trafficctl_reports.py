@@ -192,5 +192,10 @@ def test_event_lines() -> None:
     }
     told = events.event_line(event, PLAIN)
     assert told == ("22:13:20.250 drop    eth0 TCP 203.0.113.5:4711 -> [2001:db8::1]:22 60 B rule bad\\nneighbours")
+    wide = {**event, "src_ip": "2001:db8:1111:2222:3333:4444:5555:6666"}
+    lines = events.fitted(events.event_line, wide, PLAIN, 80)
+    assert [len(line) <= 80 for line in lines] == [True, True]
+    assert (lines[0][:28], lines[1][:13].strip()) == ("22:13:20.250 drop    eth0 TC", "")
+    assert events.fitted(events.event_line, wide, PLAIN, None) == [events.event_line(wide, PLAIN)]
     ping = {**event, "action": "LOG", "protocol": "ICMP", "src_port": 8, "dst_port": 0, "rule": None}
     assert "monitor eth0 ICMP 203.0.113.5 -> 2001:db8::1 60 B" in events.event_line(ping, PLAIN)

@@ -22,7 +22,7 @@ from typing import Any
 
 from trafficctl import names, options, session, values
 from trafficctl.names import Labels
-from trafficctl.render.events import event_line, threat_line
+from trafficctl.render.events import event_line, fitted, threat_line
 from trafficctl.render.output import Output
 from trafficmond import figures
 from trafficmond.control.client import Client
@@ -84,7 +84,7 @@ def _records(args: Namespace, client: Client, output: Output, labels: Labels) ->
 def _show(output: Output, topic: str, record: dict[str, Any]) -> None:
     if not output.human:
         output.record(record)
-    elif topic == "threats":
-        output.line(threat_line(record, output.style))
     else:
-        output.line(event_line(record, output.style))
+        line = threat_line if topic == "threats" else event_line
+        for each in fitted(line, record, output.style, output.width):
+            output.line(each)

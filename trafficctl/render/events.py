@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from trafficctl.names import name_key
@@ -43,6 +44,14 @@ def threat_line(threat: Record, style: Style) -> str:
         style.dim(" ".join(part for part in (state, figures.plain(threat["id"])) if part)),
     ]
     return " ".join(parts)
+
+
+def fitted(line: Callable[[Record, Style], str], record: Record, style: Style, width: int | None) -> list[str]:
+    """The line of a record; in lines without colours if it is wider than the terminal."""
+    text = line(record, Style(False))
+    if width is None or table.cells(text) <= width:
+        return [line(record, style)]
+    return table.hung(text, width, other=" " * len(_clock(0.0)) + " ")
 
 
 def _clock(then: float) -> str:

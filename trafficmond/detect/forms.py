@@ -81,7 +81,7 @@ class Forms(GroupedDetector):
         src, dst, port = address(one, "src"), address(one, "dst"), int(one["dport"])
         return self.found(
             Severity.LOW,
-            f"{src} asked port {port} of {dst} a little differently each time, {state['total']:.0f} times, "
+            f"{src} asked port {port} of {dst} a little differently each time, {state['total']:,.0f} times, "
             "and got the same answer",
             {
                 "unit": "connections",

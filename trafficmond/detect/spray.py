@@ -70,7 +70,7 @@ class Sprays(GroupedDetector):
         src, what = address(one, "src"), f"short connections to port {one['dport']}"
         return self.found(
             Severity.MEDIUM if hosts >= _MANY_HOSTS and not inside else Severity.LOW,
-            f"{src} made {state['tries']:.0f} {what} of {approx(hosts)} hosts",
+            f"{src} made {state['tries']:,.0f} {what} of {approx(hosts)} hosts",
             {
                 "unit": "connections",
                 "ports": [int(one["dport"])],

@@ -82,7 +82,7 @@ class Bans(Handler):
         notes = spare.notes(network, cidr, peers - spared.logins)
         if before and before.ports != done.ports:
             notes.append(f"it takes the place of {done.owner}'s ban for {_services(before)}")
-        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts} {_by_whom([done], caller)}".rstrip())
+        notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts}{_by_whom([done], caller)}")
         return {"ban": _row(done), "notes": notes}
 
     @method("BanMany", changes=True)
@@ -127,7 +127,7 @@ class Bans(Handler):
             text = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
             parts.sinks.note(messages.BANNED, text, fields)
-            notes += await self._audit(caller, "ban", what, None, f"{_number(free)} {_by_whom(free, caller)}".rstrip())
+            notes += await self._audit(caller, "ban", what, None, f"{_number(free)}{_by_whom(free, caller)}")
         return {"banned": len(free) + so_already, "refused": refused, "notes": notes}
 
     def _wanted(
@@ -180,7 +180,7 @@ class Bans(Handler):
             text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
             fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
             self._parts.sinks.note(messages.UNBANNED, text, fields)
-        subject, before = lifted[0].cidr, f"{_in_words(lifted[0])} {_by_whom(lifted, caller)}".rstrip()
+        subject, before = lifted[0].cidr, f"{_in_words(lifted[0])}{_by_whom(lifted, caller)}"
         if len(lifted) > 1:
             subject, before = str(network), _number(lifted)
         notes = await self._audit(caller, "unban", subject, before, None)
@@ -254,11 +254,9 @@ def _in_words(ban: Ban) -> str:
 
 
 def _by_whom(bans: Sequence[Ban], caller: Caller) -> str:
-    """The owner of the bans of one change, and the reason if it is the same for all, for the audit."""
-    owner, reasons = bans[0].owner, {ban.reason for ban in bans}
-    return " ".join(
-        filter(None, ("" if owner == caller.user else f"({owner})", *(reasons if len(reasons) == 1 else ())))
-    )
+    """ " (owner): reason" of the bans of one change, for the audit; without the caller and without several reasons."""
+    owner, (reason, *others) = bans[0].owner, {ban.reason for ban in bans}
+    return ("" if owner == caller.user else f" ({owner})") + (f": {reason}" if reason and not others else "")
 
 
 def _number(bans: Sequence[Ban]) -> str:

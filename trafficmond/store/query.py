@@ -237,7 +237,8 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
         near = guess(name, [*columns, *_ALIASES])
-        text = f"{name!r} is not a column of the answer{near}; use {', '.join(columns)}, or for short {_SHORT}"
+        others = f"use {', '.join(columns)}, or" if totals else "columns: docs/flows-db.md;"
+        text = f"{name!r} is not a column of the answer{near}; {others} for short {_SHORT}"
         mistakes.append(Mistake("sort", text))
     what = _BOTH_WAYS.get(column)
     if totals:
