@@ -80,6 +80,19 @@ def test_a_ban_once_forced_stays_so_until_it_is_lifted() -> None:
     assert restarted.forced() == set()
 
 
+def test_what_was_done_before_the_stored_bans_could_be_read_stays_done() -> None:
+    """They are read before those changes are written, if the store is slow at the start."""
+    one, two, three, four = (ipaddress.ip_network(f"192.0.2.{n}/32") for n in range(1, 5))
+    stored = [ban(str(each), NOW + 600) for each in (one, two, three, four)]
+    kernel = Trie()
+    banlist = made(kernel, ban(str(one), NOW + 60), ban(str(two), NOW + 5), ban(str(three), NOW + 60))
+    banlist.lift(one)
+    banlist.expire(NOW + 10)
+    banlist.restore(stored, NOW + 10)
+    assert {each.cidr: each.expires for each in banlist.all()} == {str(three): NOW + 60, str(four): NOW + 600}
+    assert {each.network for each in kernel} == {three, four}
+
+
 CIDRS = ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.1/32", "10.1.1.2/32", "10.2.0.0/16", "2001:db8::/32"]
 OWNERS = ["root", "fail2ban-sshd"]
 STEPS = st.lists(

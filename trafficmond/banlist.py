@@ -42,10 +42,12 @@ class BanList:
         self._forced: set[Network] = set()
         self._waiting: set[Network] = set()  # prefixes whose current entry does not fit into the kernel
         self._total = 0
+        self._gone: set[Key] = set()  # ended or lifted before `restore`
+        self.restored = False
 
     def restore(self, bans: Iterable[Ban], now: float) -> None:
         """Restores stored bans that have not ended, and bans that only the kernel has because the last daemon was
-        killed before it could store them.
+        killed before it could store them. What was made, lifted or ended since the start stays so.
 
         Bans last for a duration, not until a date. If the clock was stepped meanwhile, the ends in the kernel show by
         how much. After a reboot with a clock that is behind, a ban lasts no longer than its duration.
@@ -53,7 +55,10 @@ class BanList:
         for network, ban in sorted(
             ((networks.parse(ban.cidr), ban) for ban in bans), key=lambda each: (each[0].version, *_entry(each[0])[:2])
         ):
-            self._enter(network, replace(ban, cidr=str(network)))
+            key = str(network), ban.owner
+            if key not in self._gone and not self.of(network, ban.owner):
+                self._enter(network, replace(ban, cidr=key[0]))
+        self._gone, self.restored = set(), True
         found = list(self._kernel)
         held = {each.network: each.expires for each in found}
         named = {each.network: ",".join(services.text(services.without_unread(each.services))) for each in found}
@@ -129,7 +134,7 @@ class BanList:
             self._leave(ban)
         if lifted:
             self._put_all(networks.parse(ban.cidr) for ban in held)
-            self._changed((), [(ban.cidr, ban.owner) for ban in lifted])
+            self._drop(lifted)
         return lifted, held
 
     def expire(self, now: float) -> list[Ban]:
@@ -139,7 +144,7 @@ class BanList:
             self._leave(ban)
         if ended:
             self._put_all(inner for ban in ended for inner in self._inside(networks.parse(ban.cidr)))
-            self._changed((), [(ban.cidr, ban.owner) for ban in ended])
+            self._drop(ended)
         self._put_all(self._waiting & self._bans.keys())
         return ended
 
@@ -182,6 +187,12 @@ class BanList:
     def __len__(self) -> int:
         """The number of banned prefixes, which is that of entries in the kernel."""
         return len(self._bans)
+
+    def _drop(self, bans: Iterable[Ban]) -> None:
+        keys = [(ban.cidr, ban.owner) for ban in bans]
+        if not self.restored:
+            self._gone.update(keys)
+        self._changed((), keys)
 
     # ---- one prefix ----
 

@@ -113,7 +113,8 @@ class Daemon:
     def _check_parts(self) -> None:
         parts = self._parts
         parts.pipeline.store_threats()
-        parts.pipeline.report_store_health()
+        if parts.pipeline.report_store_health() and parts.bans.restored:
+            parts.store.save_bans(parts.bans.all())  # for after a reboot: in the kernel they are
         parts.pipeline.report_export_health()
         if parts.datapath.refused:  # the obstacle may disappear without an event, such as the MTU of a veth's peer
             parts.host.attach()

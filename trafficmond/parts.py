@@ -325,8 +325,7 @@ async def _restore_bans(parts: Parts) -> None:
             stored = await asyncio.wrap_future(parts.store.load_bans())
         except StoreError:  # the daemon stops before the store could be read
             return
-        made = {(ban.cidr, ban.owner) for ban in parts.bans.all()}  # since the start, so newer than the stored ones
-        parts.bans.restore([ban for ban in stored if (ban.cidr, ban.owner) not in made], time.time())
+        parts.bans.restore(stored, time.time())
         parts.store.save_bans(parts.bans.all())
         await parts.rulebook.force_bans(parts.bans.forced())
         if parts.warnings.pop("bans", None):

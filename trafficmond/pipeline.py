@@ -208,8 +208,9 @@ class Pipeline:
         self.exports.threat(threat, state)
         self.store.put_threat(threat, state)
 
-    def report_store_health(self) -> None:
-        """Reports when flows.db fails or works again, lost rows, and a broken file that was set aside."""
+    def report_store_health(self) -> bool:
+        """Reports when flows.db fails or works again, lost rows, and a broken file that was set aside. Returns whether
+        another file has taken its place, which then gets the open threats."""
         now, before = self.store.status(), self._store_status
         self._store_status = now
         if now.set_aside and now.set_aside != (before and before.set_aside):
@@ -221,6 +222,11 @@ class Pipeline:
             text = f"cannot write flows.db: {now.state}" if failing else "flows.db can be written again"
             self.sinks.note(message, text, {"path": now.path, "reason": now.state, "lost": now.lost_rows})
         self.sinks.loss("store", now.path, now.lost_rows, {"path": now.path})
+        if not before or now.replaced == before.replaced:
+            return False
+        self._stored_threats = {}
+        self.store_threats()
+        return True
 
     def report_export_health(self) -> None:
         """Reports exports that began to fail, work again, or lost records."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import door
 import pytest
 from tmlab import Daemon, Lab
+from tmlab.daemon import remove_pins
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -166,3 +167,37 @@ def test_what_is_no_database(lab: Lab, daemon: Daemon) -> None:
     assert "was damaged; it was renamed to" in daemon.said()
     (aside,) = daemon.database.parent.glob("flows.db.broken-*")
     assert aside.read_text() == "no database"
+
+
+def test_a_ban_lifted_before_the_stored_ones_could_be_read_stays_lifted(lab: Lab, daemon: Daemon) -> None:
+    with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        daemon.start(timeout=10)
+        refused = daemon.control("unban", BAD, check=False).stderr
+        assert "the bans stored in" in refused, "it may be among those"
+        daemon.control("ban", BAD)
+        daemon.control("unban", BAD)
+        other.execute("ROLLBACK")
+    well(daemon)
+    assert door.Wire(lab).passes(BAD) == {BAD: True}
+    daemon.kill()
+    daemon.start()
+    assert door.Wire(lab).passes(BAD) == {BAD: True}
+
+
+def test_bans_outlive_a_reboot_after_the_file_was_removed(lab: Lab, daemon: Daemon) -> None:
+    daemon.start()
+    daemon.wait(lambda: door.Wire(lab).passes(BAD) == {BAD: False}, "the stored ban")
+    daemon.database.unlink()
+
+    def stored() -> bool:
+        with contextlib.suppress(sqlite3.Error):  # until it is made
+            return (f"{BAD}/32",) in daemon.sql("SELECT cidr FROM bans")
+        return False
+
+    daemon.wait(stored, "the ban in the new file", 20)
+    daemon.kill()
+    remove_pins(daemon.pins)  # what a reboot leaves of them
+    daemon.start()
+    assert door.Wire(lab).passes(BAD) == {BAD: False}

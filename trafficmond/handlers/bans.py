@@ -173,7 +173,8 @@ class Bans(Handler):
         if not lifted:
             wider = next(iter(self._parts.bans.covering(str(network))), None)
             if wider is None:
-                raise NotFound(f"no ban lies within {shown(network)}", hint="see trafficctl bans")
+                hint = self._parts.warnings.get("bans") or "see trafficctl bans"
+                raise NotFound(f"no ban lies within {shown(network)}", hint=hint)
             what = f"no ban lies within {shown(network)}; the ban of {wider.cidr} covers it, which is {wider.owner}'s"
             raise NotFound(what, hint=f"trafficctl unban {wider.cidr} --owner '{wider.owner}' lifts that one")
         for ban in lifted:

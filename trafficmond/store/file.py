@@ -67,7 +67,8 @@ class File:
         """`reopen` opens it."""
         self.path = path
         self.set_aside: Path | None = None
-        self._identity = (-1, -1)
+        self.replaced = 0  # how often another file has taken its place, an empty one or what somebody put there
+        self._identity: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -78,6 +79,7 @@ class File:
 
     def reopen(self) -> None:
         """Open the file again, after `close`, or when it was removed."""
+        another = self._identity is not None and self._is_another()  # asked first: the new one may get the old inode
         self.close()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +97,7 @@ class File:
                     self.give_up("its first bytes are not those of a database")
             if broken:
                 self._connection = _connect(self.path)
+            self.replaced += another
             self._identity = self._identify()
         except (sqlite3.Error, OSError) as error:
             self.close()
@@ -126,8 +129,9 @@ class File:
 
     def is_lost(self) -> bool:
         """Whether it must be opened again: closed, or removed or replaced."""
-        if self._connection is None:
-            return True
+        return self._connection is None or self._is_another()
+
+    def _is_another(self) -> bool:
         try:
             return self._identify() != self._identity
         except FileNotFoundError:

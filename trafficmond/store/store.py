@@ -45,6 +45,7 @@ class Status:
     size_bytes: int  # of the file and its WAL
     state: str
     set_aside: str | None  # new name of a broken file, found at the start or later
+    replaced: int  # how often another file has taken the place of the first: removed, broken, or put there
 
 
 class Outrun(Exception):
@@ -219,6 +220,7 @@ class Store:
             size_bytes=size,
             state=writer.state,
             set_aside=str(writer.set_aside) if writer.set_aside else None,
+            replaced=writer.replaced,
         )
 
     def close(self, timeout_s: float = 10.0) -> None:

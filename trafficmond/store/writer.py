@@ -76,6 +76,11 @@ class Writer(threading.Thread):
         """The new name of the latest broken file."""
         return self._file.set_aside
 
+    @property
+    def replaced(self) -> int:
+        """How often another file has taken the place of the first."""
+        return self._file.replaced
+
     def configure(self, limits: Limits) -> None:
         """Change the limits, from the next write on."""
         self.limits, self.queue.most_rows = limits, limits.queue_rows
