@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import random
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,3 +139,12 @@ def test_of_each_kind_the_first_database_that_has_it_counts() -> None:
     assert where.values("asn") == {64500}
     assert where.sources("country") == "0.mmdb of 2026-06-17, 1.mmdb of 2026-06-17"
     assert not where.knows("organisation")
+
+
+def test_the_networks_are_held_once() -> None:
+    networks = [("192.0.2.0/24", country("XX")), ("198.51.100.0/24", country("YY")), ("2001:db8::/32", country("YY"))]
+    for chosen in (networks, networks[:2], networks[2:]):
+        database = atlas(read(mmdb(chosen))).databases[0]
+        counts = Counter(6 if ":" in each else 4 for each, _ in chosen)
+        assert {family: len(rows) for family, (rows, _) in database.table.items()} == counts
+        assert all(np.shares_memory(rows.hi, database.content.networks.hi) for rows, _ in database.table.values())

@@ -16,7 +16,7 @@ from trafficmond.geo.mmdb import Content, Record
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import U8, U64, Prefixes, mask
 
-I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
 Objects = npt.NDArray[np.object_]
 
 NOWHERE = Record()
@@ -35,11 +35,12 @@ class Database:
         return f"{self.path.name} of {time.strftime('%Y-%m-%d', time.gmtime(self.content.built))}"
 
     @cached_property
-    def table(self) -> dict[int, tuple[Prefixes, I64]]:
-        """The networks and their records by family."""
+    def table(self) -> dict[int, tuple[Prefixes, I32]]:
+        """The networks and their records by family: parts of the content, since copies would double the memory."""
         rows, record = self.content.networks, self.content.record
-        chosen = {family: np.flatnonzero(rows.family == family) for family in (4, 6)}
-        return {family: (rows.take(index), record[index]) for family, index in chosen.items() if len(index)}
+        split = int(np.searchsorted(rows.family, 6))
+        chosen = {4: slice(split), 6: slice(split, None)}
+        return {family: (rows.take(part), record[part]) for family, part in chosen.items() if len(record[part])}
 
     @cached_property
     def columns(self) -> dict[str, Objects]:
@@ -55,7 +56,7 @@ class Database:
         used[self.table[family][1]] = True  # each record is looked at once: there are far more networks
         return any(self.columns[kind][used])
 
-    def look_up(self, hi: U64, lo: U64, family: int) -> I64:
+    def look_up(self, hi: U64, lo: U64, family: int) -> I32:
         """The row in `content.records` for each address (left-aligned words), -1 for none."""
         rows, record = self.table[family]
         at, order = np.empty(len(hi), np.int64), np.argsort(hi)

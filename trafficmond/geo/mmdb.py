@@ -15,7 +15,7 @@ from trafficmond import npt
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import U64, Prefixes
 
-I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
 U32 = npt.NDArray[np.uint32]
 
 _MARKER = b"\xab\xcd\xefMaxMind.com"
@@ -45,10 +45,10 @@ class Record(NamedTuple):
 
 
 class Content(NamedTuple):
-    """`networks` are sorted by address; `record[i]` is the row in `records` for the i-th."""
+    """`networks` are sorted by family and address; `record[i]` is the row in `records` for the i-th."""
 
     networks: Prefixes
-    record: I64
+    record: I32
     records: list[Record]
     built: float  # epoch seconds
 
@@ -89,7 +89,9 @@ def _read(data: bytes) -> Content:
     offsets = np.flatnonzero(used)
     decoder = _Decoder(section, _WANTED)
     records = [_record(decoder.value(offset)) for offset in offsets.tolist()]
-    return Content(rows, np.searchsorted(offsets, place), records, float(about.get("build_epoch") or 0))
+    return Content(
+        rows, np.searchsorted(offsets, place).astype(np.int32), records, float(about.get("build_epoch") or 0)
+    )
 
 
 def _tree(data: bytes, count: int, bits: int) -> U32:
