@@ -51,6 +51,7 @@ def test_what_nobody_reaches_is_said_with_the_way_out() -> None:
         "a new connection in there (only 192.0.2.7 (open session (sshd)) can still connect); let somebody in: "
         "trafficctl allow tcp/22 from PREFIX --save"
     )
+    assert reach.nobody(NOBODY, EVERYTHING[::-1]).endswith("allow tcp/22 from PREFIX --save"), "SSH before all else"
     assert reach.nobody(NOBODY, []) == ""
 
 

@@ -29,7 +29,7 @@ def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", 
 
     `over`: the watched interfaces; `spared`: the addresses that can connect nevertheless; both as text.
     """
-    shut = closed(admitted, listeners)
+    shut = sorted(closed(admitted, listeners), key=_order)
     if not shut:
         return ""
     where = f" over {over}" if over else ""
@@ -66,12 +66,17 @@ def spared_by(guard: Iterable[tuple[str, str]]) -> str:
 def services(listeners: Iterable[Listener]) -> str:
     """ "sshd on tcp/22, nginx on tcp/80 and tcp/443, tcp/9999"."""
     by_name: dict[str, list[str]] = {}
-    for each in sorted(listeners, key=lambda one: (not one.name, one.port, one.proto)):
+    for each in sorted(listeners, key=_order):
         port = f"{protocol_name(each.proto).lower()}/{each.port}"
         ports = by_name.setdefault(each.name or port, [])
         if port not in ports:
             ports.append(port)
     return listed([_on(name, ports) for name, ports in by_name.items()], _NAMED)
+
+
+def _order(listener: Listener) -> tuple[bool, int, int]:
+    """Those with a name come first, then by port: SSH before the web."""
+    return not listener.name, listener.port, listener.proto
 
 
 def listed(texts: Sequence[str], most: int, more: int = 0) -> str:
