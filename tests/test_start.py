@@ -18,6 +18,7 @@ from trafficmond.policy.lastgood import LAST_GOOD_NAME, KeptSet, LastGood
 ROOT = Path(__file__).resolve().parents[1]
 LATE = (
     "asyncio",
+    "numpy",
     "sqlite3",
     "trafficmond.detect.registry",
     "trafficmond.parts",

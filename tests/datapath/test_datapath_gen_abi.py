@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,9 @@ def _made(folder: Path, source: str) -> Path:
 
 @needs_clang
 def test_abi_py_is_generated_from_abi_h() -> None:
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {}
     exec(gen_abi.render(_compiler(), ROOT / "bpf" / "abi.h"), made)
+    assert made["__getattr__"]("STRUCTS") == abi.STRUCTS
     for name, value in made.items():
         if name.isupper():
             assert getattr(abi, name) == value, f"abi.{name} is not what abi.h says; run: make abi"
@@ -142,6 +144,6 @@ def test_sizes_follow_the_machine() -> None:
     assert not sizes.look_inside
     inside = replace(sizes, inners=1 << 17)  # as `bpftool map show` has it, but for a page
     assert (inside.look_inside, inside.memory_bytes() - sizes.memory_bytes()) == (True, ((1 << 17) - 1) * 120)
-    literal = loader.constants(sizes, 7)[0]
+    literal = np.frombuffer(abi.packed("CONSTANTS", **loader.constants(sizes, 7)), abi.CONSTANTS)[0]
     assert (literal["set_mask"], literal["ring_mask"], literal["seed"]) == (511, 255, 7)
     assert literal["hz"] in (100, 250, 300, 1000)

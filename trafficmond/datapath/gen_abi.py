@@ -44,7 +44,7 @@ def render(clang: Sequence[str], header: Path) -> str:
         placed = (f"{field}~{at}~{_format(dtype, structs)}" for field, (dtype, at, *_) in fields.items())
         parts = (f'"{part.rstrip(",")}"'.replace("~", " ") for part in textwrap.wrap(", ".join(placed), _WIDTH))
         given = ", ".join([f'"{name}"', str(structs[name].itemsize), *parts])
-        lines.append(f"{name.removeprefix('tm_').upper()} = _struct({given})\n")
+        lines.append(f'_struct("{name.removeprefix("tm_").upper()}", {given})\n')
     return "".join(lines)
 
 

@@ -11,40 +11,37 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from trafficmond import abi, compiled, npt
+from trafficmond import abi, compiled
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
 
 XDP_PROGRAM = "tm_xdp"
 _SMALL, _LARGE = ("tm_tick",), (XDP_PROGRAM, "tm_tc")  # programs by duration of the kernel's verification
 PROGRAMS = (*_LARGE, *_SMALL)
-# Maps that a new program reuses from the last one, with the dtype of their values (None: not read from here).
-MAPS: dict[str, np.dtype[np.void] | None] = {
-    "tm_config": abi.CONFIG,
-    "tm_clock": abi.CLOCK,
-    "tm_ifslots": abi.IFSLOTS,
-    "tm_totals": abi.TOTALS,
-    "tm_sets": abi.SET,
-    "tm_taken": abi.TAKEN,
-    "tm_rings": abi.RING,
-    "tm_evicted": abi.FLOW,
+# Maps that a new program reuses from the last one, with the struct of their values (None: not read from here).
+MAPS: dict[str, str | None] = {
+    "tm_config": "tm_config",
+    "tm_clock": "tm_clock",
+    "tm_ifslots": "tm_ifslots",
+    "tm_totals": "tm_totals",
+    "tm_sets": "tm_set",
+    "tm_taken": "tm_taken",
+    "tm_rings": "tm_ring",
+    "tm_evicted": "tm_flow",
     "tm_table_small": None,
     "tm_table_large": None,
     "tm_table_huge": None,
-    "tm_bans": abi.BAN,
-    "tm_ban_services": abi.BAN_SET,
+    "tm_bans": "tm_ban",
+    "tm_ban_services": "tm_ban_set",
     "tm_conns": None,
-    "tm_buckets": abi.BUCKET,
-    "tm_inners": abi.INNER,
+    "tm_buckets": "tm_bucket",
+    "tm_inners": "tm_inner",
 }
 _HASHED_BYTES = 72  # size of an LRU hash element besides its value: 48 of its own, the key, a bucket
 _OBJECTS = {False: "trafficmon.bpf.o", True: "trafficmon-inside.bpf.o"}  # by whether tunnels are decoded
@@ -90,7 +87,7 @@ class Sizes:
 
     def memory_bytes(self) -> int:
         """Memory of the ledger's maps."""
-        sizes = {name: dtype.itemsize for name, dtype in MAPS.items() if dtype is not None}
+        sizes = {name: abi.STRUCTS[struct].itemsize for name, struct in MAPS.items() if struct is not None}
         return sum(count * sizes[name] for name, count in self.entries().items()) + self.inners * _HASHED_BYTES
 
 
@@ -127,14 +124,22 @@ def find(name: str) -> Path:
     raise DatapathError(f"{name} is not built", hint=compiled.HINT)
 
 
-def constants(sizes: Sizes, seed: int) -> npt.NDArray[np.void]:
-    """The programs' constants, as one struct tm_constants."""
-    found = np.zeros(1, abi.CONSTANTS)
-    found["seed"] = seed
-    found["set_mask"] = sizes.capacity // 2 - 1
-    found["ring_mask"] = sizes.ring - 1
-    found["hz"] = tick_hz()
-    return found
+def constants(sizes: Sizes, seed: int) -> dict[str, int]:
+    """The programs' constants: fields of struct tm_constants."""
+    masks = {"set_mask": sizes.capacity // 2 - 1, "ring_mask": sizes.ring - 1}
+    return {"seed": seed, **masks, "hz": tick_hz()}
+
+
+def check(path: Path) -> None:
+    """Raises DatapathError if the structs of an object are not those of abi.py."""
+    from trafficmond.datapath.btf import Btf
+
+    for name, dtype in Btf(path).structs(abi.STRUCTS).items():
+        if abi.STRUCTS[name] != dtype:
+            raise DatapathError(
+                f"{path} and this daemon disagree about struct {name}",
+                hint="in a checkout run make build; else install the package again",
+            )
 
 
 def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: bool) -> libbpf.Object:
@@ -143,13 +148,7 @@ def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: boo
     Raises DatapathError if it is missing, or its layout is not that of abi.py.
     """
     path = find_object(sizes.look_inside)
-    btf = Btf(path)
-    for name, dtype in btf.structs(abi.STRUCTS).items():
-        if abi.STRUCTS[name] != dtype:
-            raise DatapathError(
-                f"{path} and this daemon disagree about struct {name}",
-                hint="in a checkout run make build; else install the package again",
-            )
+    check(path)
     return _opened(path, sizes, kept, seed, owners)
 
 
@@ -158,7 +157,7 @@ def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int, owners
     try:
         for name, entries in sizes.entries().items():
             target.resize(name, entries)
-        target.set_constants(".rodata.tm", constants(sizes, seed).tobytes())
+        target.set_constants(".rodata.tm", abi.packed("CONSTANTS", **constants(sizes, seed)))
         target.set_constants(".rodata.owners", int(owners).to_bytes(4, sys.byteorder))
         for name, fd in kept.items():
             target.reuse(name, fd)
@@ -173,22 +172,28 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
     get owners.
 
     Raises DatapathError if the object is missing, its layout is not that of abi.py, or the kernel refuses it. Programs
-    with a long verification are verified in parallel.
+    with a long verification are verified in parallel; meanwhile the layout is checked, which needs numpy.
     """
     seed = secrets.randbits(64) if seed is None else seed
-    with ExitStack() as opened, closing(open_libbpf(sizes, kept, seed, owners=owners)) as first:
-        first.load_only(_SMALL, PROGRAMS)
-        first.load(_SMALL)  # and all maps, which the other loads share
+    path = find_object(sizes.look_inside)
+    with ThreadPoolExecutor(1 + len(_LARGE), "verify") as side_by_side, ExitStack() as opened:
+        checking = side_by_side.submit(check, path)
         loaded = Loaded("libbpf", {}, {}, seed, kept.keys() == MAPS.keys(), owners)
         opened.callback(loaded.close)
-        loaded.maps.update((name, first.map_fd(name)) for name in MAPS)
-        loaded.programs.update((name, first.program_fd(name)) for name in _SMALL)
-        one = partial(_load_one, find_object(sizes.look_inside), sizes, loaded.maps, seed, owners)
-        with ThreadPoolExecutor(len(_LARGE), "verify") as side_by_side:
+        try:
+            with closing(_opened(path, sizes, kept, seed, owners)) as first:
+                first.load_only(_SMALL, PROGRAMS)
+                first.load(_SMALL)  # and all maps, which the other loads share
+                loaded.maps.update((name, first.map_fd(name)) for name in MAPS)
+                loaded.programs.update((name, first.program_fd(name)) for name in _SMALL)
+            one = partial(_load_one, path, sizes, loaded.maps, seed, owners)
             loading = {name: side_by_side.submit(one, name) for name in _LARGE}
-        loaded.programs.update((name, each.result()) for name, each in loading.items() if not each.exception())
-        for each in loading.values():
-            each.result()
+            wait(loading.values())
+            loaded.programs.update((name, each.result()) for name, each in loading.items() if not each.exception())
+            for each in loading.values():
+                each.result()
+        finally:
+            checking.result()
         opened.pop_all()
     return loaded
 

@@ -1,6 +1,6 @@
 """Loading of programs and maps into the kernel, the longest part of a start.
 
-It begins before the rest of the daemon is imported, so this module imports little.
+It begins before the rest of the daemon is imported, so this module imports little, and not numpy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from pathlib import Path
 
 from trafficmond import abi
 from trafficmond.config.settings import XdpModeSetting
-from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.loader import Loaded, Sizes, load_libbpf, possible_cpus
-from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.errors import DatapathError
 
@@ -104,22 +102,30 @@ def _load_over(options: Options, sizes: Sizes, kept: dict[str, int]) -> Loaded:
     """Loads with the loader of the settings; for "auto" libbpf, and if it fails bcc, with the reason in a note."""
     seed = _kept_seed(kept)
     if options.loader == "bcc":
-        return bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
+        return _compiled(options, sizes, kept, seed)
     try:
         return load_libbpf(sizes, kept, seed, owners=options.owners)
     except DatapathError as error:
         if options.loader == "libbpf":
             raise
         try:
-            loaded = bcc_loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
+            loaded = _compiled(options, sizes, kept, seed)
         except DatapathError:
             raise error from None
         loaded.notes.append(f"loaded by bcc, because libbpf could not: {error}")
         return loaded
 
 
+def _compiled(options: Options, sizes: Sizes, kept: dict[str, int], seed: int | None) -> Loaded:
+    from trafficmond.datapath.bcc import loader
+
+    return loader.load(sizes, kept, seed, options.pin_dir, owners=options.owners)
+
+
 def _kept_seed(kept: dict[str, int]) -> int | None:
     if "tm_config" not in kept:
         return None
+    from trafficmond.datapath.mapped import Mapped
+
     with closing(Mapped(kept["tm_config"], abi.CONFIG, 1)) as config:
         return int(config.array["seed"][0])

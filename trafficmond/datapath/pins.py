@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import time
 import zlib
@@ -57,8 +58,7 @@ class Pins:
 
     def __init__(self, directory: Path, sizes: Sizes) -> None:
         self.directory = directory
-        self._maps = directory / layout_name(sizes)
-        self._inners = sizes.inners
+        self._sizes = sizes
         self._links = directory / "links"
         self._shared = directory / _SHARED
         try:
@@ -77,6 +77,10 @@ class Pins:
                 what = f"{directory} cannot hold pins: {error.strerror}"
                 hint = "mount a bpffs (mount -t bpf bpf /sys/fs/bpf), or set pin_dir to a folder on one that is yours"
             raise DatapathError(what, hint=hint) from error
+
+    @functools.cached_property
+    def _maps(self) -> Path:
+        return self.directory / layout_name(self._sizes)
 
     def _take_lock(self) -> int:
         """A lock on the directory, held as long as the descriptor: two daemons on the same pins would read each other's
@@ -116,6 +120,8 @@ class Pins:
     def maps(self) -> dict[str, int]:
         """Descriptors of the maps to reuse: all of this layout; only those that fit any size, if there is a ledger of
         other sizes or of an earlier version; or none."""
+        if not any(self.directory.glob("maps-*")):  # a first start does not wait for numpy, which names of layouts need
+            return {}
         if kept := _open(self._maps, MAPS):
             return kept
         for folder in self._others():
@@ -123,7 +129,7 @@ class Pins:
             if sizes is None:
                 continue
             fitting = _ANY_SIZE if folder.name.split("-")[1] == _structs() else _OF_EARLIER
-            inners = ("tm_inners",) if sizes.inners == self._inners else ()
+            inners = ("tm_inners",) if sizes.inners == self._sizes.inners else ()
             if kept := _open(folder, (*fitting, *inners)):
                 return kept
         return {}
@@ -249,8 +255,8 @@ def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
     try:
         for name in names:
             found[name] = libbpf.open_pin(str(folder / name))
-            dtype = MAPS[name]
-            if dtype is not None and libbpf.map_info(found[name]).value_size != dtype.itemsize:
+            struct = MAPS[name]
+            if struct and libbpf.map_info(found[name]).value_size != abi.STRUCTS[struct].itemsize:
                 raise OSError(errno.EINVAL, "another map has this name")
     except OSError:
         for fd in found.values():

@@ -94,7 +94,7 @@ def compiled(
 
 
 def _defines(sizes: Sizes, seed: int, owners: bool) -> dict[str, str]:
-    known = constants(sizes, seed)[0]
+    known = constants(sizes, seed)
     entries = sizes.entries()
     return {
         "TM_NUM_CPUS": str(sizes.cpus),
@@ -102,10 +102,10 @@ def _defines(sizes: Sizes, seed: int, owners: bool) -> dict[str, str]:
         "TM_NUM_EVICTED": str(entries["tm_evicted"]),
         "TM_NUM_INNERS": str(entries["tm_inners"]),
         "TM_LOOK_INSIDE": str(int(sizes.look_inside)),
-        "c_seed": f"{int(known['seed'])}ull",
-        "c_set_mask": f"{int(known['set_mask'])}u",
-        "c_ring_mask": f"{int(known['ring_mask'])}u",
-        "c_hz": f"{int(known['hz'])}u",
+        "c_seed": f"{known['seed']}ull",
+        "c_set_mask": f"{known['set_mask']}u",
+        "c_ring_mask": f"{known['ring_mask']}u",
+        "c_hz": f"{known['hz']}u",
         "c_owners": str(int(owners)),
     }
 
