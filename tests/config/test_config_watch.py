@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trafficmond.config import watch
+from trafficmond.config import inotify, watch
 from trafficmond.config.watch import Matters, Watcher, plan
 
 # The promise is 60 ms; what is asserted leaves room for a machine that is busy with other tests.
@@ -201,11 +201,11 @@ def test_other_targets_take_the_place_of_the_first(etc: Path, watched: Callable[
 def test_at_the_limits_of_inotify_it_polls_and_reports_it(
     etc: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Exhausted(watch.InotifyObserver):  # type: ignore[misc]
+    class Exhausted(inotify.InotifyObserver):  # type: ignore[misc]
         def schedule(self, *_args: object, **_kwargs: object) -> None:
             raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr(watch, "InotifyObserver", Exhausted)
+    monkeypatch.setattr(inotify, "InotifyObserver", Exhausted)
     monkeypatch.setattr(watch, "_POLL_SECONDS", 0.05)
     each = watched([etc / "main.toml"], [etc / "cidr.d"])
     assert "inotify instance limit reached" in each.watcher.note
@@ -221,12 +221,12 @@ def test_at_the_limits_of_inotify_it_polls_and_reports_it(
 def test_a_change_that_inotify_does_not_tell_is_found(
     etc: Path, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Deaf(watch.InotifyObserver):  # type: ignore[misc]
+    class Deaf(inotify.InotifyObserver):  # type: ignore[misc]
         def dispatch_events(self, *args: object) -> None:
             self._handlers.clear()
             super().dispatch_events(*args)
 
-    monkeypatch.setattr(watch, "InotifyObserver", Deaf)
+    monkeypatch.setattr(inotify, "InotifyObserver", Deaf)
     monkeypatch.setattr(watch, "_CHECK_SECONDS", 0.1)
     each = watched([etc / "main.toml"], [])
     (etc / "main.toml").write_text("other")

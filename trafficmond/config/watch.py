@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import importlib
 import os
 import threading
 import time
@@ -14,16 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from watchdog.observers.inotify import InotifyObserver as _InotifyObserver
-
 from trafficmond.files import is_folder
-
-# watchdog delays a file moved out of a folder by half a second, to find its new place, which is not needed here.
-# The second module is that of watchdog 7 and later.
-for _module, _name in (("inotify_buffer", "InotifyBuffer"), ("inotify_move_event_grouper", "InotifyMoveEventGrouper")):
-    with contextlib.suppress(ModuleNotFoundError):
-        getattr(importlib.import_module(f"watchdog.observers.{_module}"), _name).delay = 0.0
-InotifyObserver: Any = _InotifyObserver  # has no types
 
 _QUIET_SECONDS = 0.03  # a burst ends after this long without a change
 _PATIENCE_SECONDS = 1.0  # a burst that continues is reported this often
@@ -123,7 +113,9 @@ class Watcher:
     def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], object]) -> None:
         """Starts watching; `changed` is called in `loop`. No change after this returns is missed."""
         self._changed = partial(loop.call_soon_threadsafe, changed)
-        self._observer = InotifyObserver()
+        from trafficmond.config import inotify  # packets are judged already: they do not wait for watchdog's import
+
+        self._observer = inotify.InotifyObserver()
         self._observer.start()
         self._retargeted = False
         self._arm()

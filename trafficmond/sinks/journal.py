@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from trafficmond.config.streams import Log
@@ -13,11 +15,6 @@ from trafficmond.model import Severity, Threat
 from trafficmond.sinks import messages, record
 from trafficmond.sinks.messages import Note
 from trafficmond.sinks.writer import Writer
-
-try:
-    from systemd.journal import sendv
-except ImportError:  # optional with pip, since it needs a compiler and systemd's headers
-    sendv = None
 
 SOCKET = Path("/run/systemd/journal/socket")
 _PRIORITIES: Mapping[Severity, int] = {
@@ -30,9 +27,23 @@ _FIELDS = tuple(f"TRAFFICMON_{name.upper()}=" for name in record.FIELDS)
 _DROP_PRIORITY = messages.NOTICE
 
 
+@lru_cache
+def _installed() -> bool:
+    """Whether there is systemd-python: optional with pip, since it needs a compiler and systemd's headers."""
+    return find_spec("systemd") is not None
+
+
+def sendv(*fields: str) -> None:
+    """systemd.journal.sendv, imported when the first entry is sent. (Its `send` walks the stack for CODE_LINE at each
+    call: four times the cost of the entry.)"""
+    from systemd.journal import sendv as send
+
+    send(*fields)
+
+
 def lacking() -> str:
     """Why there is no journal, empty if there is one. Without one libsystemd silently drops entries."""
-    if sendv is None:
+    if not _installed():
         return "there is no journal for Python (pip install systemd-python)"
     return "" if SOCKET.exists() else f"there is no journal ({SOCKET} is missing)"
 
@@ -82,7 +93,6 @@ def _lines(fields: Mapping[str, object]) -> Iterable[str]:
 def _send(message_id: str, priority: int, text: str, fields: Iterable[str]) -> None:
     if not available():
         raise OSError(errno.ENOENT, lacking())
-    # sendv, since send walks the stack for CODE_LINE at each call: four times the cost of the entry.
     sendv(
         f"MESSAGE={text}", f"MESSAGE_ID={message_id}", f"PRIORITY={priority}", "SYSLOG_IDENTIFIER=trafficmond", *fields
     )
