@@ -50,13 +50,13 @@ export class Samples {
     }, []);
     const line = (run, value) => run.map(each => `${x(each).toFixed(1)},${y(each[value]).toFixed(1)}`).join(" ");
     const shapes = runs.flatMap(run => [
-      svg("polygon", { class: "received",
+      svg("polygon", {
         points: `${x(run[0])},${HEIGHT} ${line(run, "received")} ${x(run.at(-1))},${HEIGHT}` }),
-      svg("polyline", { class: "received", points: line(run, "received") }),
+      svg("polyline", { points: line(run, "received") }),
       svg("polyline", { class: "sent", points: line(run, "sent") }),
     ]);
     const drops = this.#all.filter(each => each.drops).map(each =>
-      svg("rect", { class: "drops", x: x(each) - 5, y: HEIGHT - 8, width: 6, height: 8 }));
+      svg("rect", { x: x(each) - 5, y: HEIGHT - 8, width: 6, height: 8 }));
     const grid = [0, 0.5, 1].map(part => svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT * part, y2: HEIGHT * part }));
     const now = this.latest ?? { received: 0, sent: 0, drops: 0 };
     const told = `Now ${octetRate(now.received)} received, ${octetRate(now.sent)} sent, ${rate(now.drops)} packets dropped.`;

@@ -42,17 +42,20 @@ export function card(title, content, tools = []) {
 }
 
 /** What is shown where there is nothing: what that means, and the next step. */
-export function empty(text, step) {
+export function empty(text, ...step) {
   return h("p", { class: "empty" }, h("strong", {}, text), " ", step);
 }
 
 /** A table. A column is [title, row => text or element, kind]; of kind "number" it stands on the right, of "wide" it
- * has a line of its own on a phone, where each row is a card unless the table is of another kind than "rows". */
+ * has a line of its own on a phone, where each row is a card unless the table is of another kind than "rows". A column
+ * of which no row has anything is left out. */
 export function table(columns, rows, kind = "rows") {
+  const cells = rows.map(row => columns.map(([, cell]) => cell(row) ?? ""));
+  const used = columns.map((_, at) => cells.some(line => line[at] !== "" && line[at] !== false));
   const heads = columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title));
-  const lines = rows.map(row => h("tr", {}, columns.map(([title, cell, kind]) =>
-    h("td", { class: kind, "data-title": title }, cell(row)))));
-  return h("table", { class: kind }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, lines));
+  const lines = cells.map(line => h("tr", {}, line.map((cell, at) =>
+    h("td", { class: columns[at][2], "data-title": columns[at][0] }, cell)).filter((_, at) => used[at])));
+  return h("table", { class: kind }, h("thead", {}, h("tr", {}, heads.filter((_, at) => used[at]))), h("tbody", {}, lines));
 }
 
 /** Names and values. */

@@ -25,10 +25,8 @@ import usage from "./views/usage.js";
 /** Each makes {element, top, moment, every, refresh}: what it asks of `Top` and does with the answer at every tick, and
  * what it asks itself every so many ticks. It is given the options of its address, the samples, and a way to be
  * refreshed again at once. */
-const VIEWS = { overview, live, threats, rules, history, usage, audit, explain };
-const TITLES = {
-  overview: "Overview", live: "Live", threats: "Threats", rules: "Rules", history: "History", usage: "Usage", audit: "Audit",
-};
+const TABS = { overview, live, threats, rules, history, usage, audit };
+const VIEWS = { ...TABS, explain };
 const TICK_MS = 2000, SLOWEST_MS = 10_000;
 const SHARE = 0.005; // of a CPU for what moves; the rest is little
 const PATIENCE_MS = 10_000; // the daemon answers within milliseconds
@@ -48,8 +46,8 @@ function show() {
   const made = VIEWS[name] ?? overview;
   view = made({ ...cockpit.location.options }, { samples, again: now });
   page("view").replaceChildren(view.element);
-  page("tabs").replaceChildren(...Object.entries(TITLES).map(([key, title]) =>
-    h("a", { href: link(key), "aria-current": key === name ? "page" : null }, title)));
+  page("tabs").replaceChildren(...Object.keys(TABS).map(tab =>
+    h("a", { href: link(tab), "aria-current": tab === name && "page" }, tab)));
   page("told").hidden = true;
   page("explain").elements.address.value = name === "explain" ? cockpit.location.options.address ?? "" : "";
   now();

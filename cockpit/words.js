@@ -33,22 +33,15 @@ export function span(seconds) {
   return parts.slice(0, 2).join(" ") || "0 s";
 }
 
-const two = value => String(value).padStart(2, "0");
-const date = then => `${then.getFullYear()}-${two(then.getMonth() + 1)}-${two(then.getDate())}`;
-const time = then => `${two(then.getHours())}:${two(then.getMinutes())}:${two(then.getSeconds())}`;
+const written = then => then.toLocaleString("sv"); // Swedes write "2026-01-31 16:04:15"
 
-/** A moment in full, local: "2026-01-31 16:04:15". */
-export const clock = seconds => {
-  const then = new Date(seconds * 1000);
-  return `${date(then)} ${time(then)}`;
-};
-
-/** A moment in a table: the time alone if it is today. */
+/** A moment, local: the time alone if it is today. */
 export const when = seconds => {
-  const then = new Date(seconds * 1000);
-  return date(then) === date(new Date()) ? time(then) : `${date(then)} ${time(then)}`;
+  const [today] = written(new Date()).split(" ");
+  return written(new Date(seconds * 1000)).replace(`${today} `, "");
 };
 
 export const until = seconds => seconds === null || seconds === undefined ? "for good" : when(seconds);
 export const host = cidr => cidr.replace(/^([^:]*)\/32$|^(.*)\/128$/, "$1$2");
+export const services = ports => (ports ?? ["all"]).join(", ");
 export const phrase = name => name.replaceAll("_", " ");

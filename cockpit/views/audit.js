@@ -17,8 +17,8 @@ export default function audit({ since = "604800" }) {
     async refresh() {
       const { entries } = await ask("Audit", { since: Date.now() / 1000 - since, limit: 500 });
       fill(rows, entries.length ? auditTable(entries)
-        : empty("No changes.", h("span", {}, "Changes of bans and rules are recorded here. ",
-        h("a", { href: link("rules"), "data-key": "rules" }, "See what is in force"), ".")));
+        : empty("No changes.", "Changes of bans and rules are recorded here. ",
+          h("a", { href: link("rules"), "data-key": "rules" }, "See what is in force"), "."));
     },
   };
 }
@@ -35,8 +35,8 @@ function auditTable(entries) {
     ["When", row => when(row.at)],
     ["Who", who],
     ["Change", row => row.change],
-    ["What", row => address(row.subject), "wide"],
-    ["Before", row => row.before ?? "", "wide"],
-    ["After", row => row.after ?? "", "wide"],
+    ["What", row => address(row.subject)],
+    ["Before", row => row.before, "wide"],
+    ["After", row => row.after, "wide"],
   ], entries);
 }

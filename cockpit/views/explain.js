@@ -1,11 +1,12 @@
 /** What happens to packets of one address, why, what it did, and what can be done about it. */
 
 import { address, badge, button, link } from "../cells.js";
-import { addRule, ban } from "../changes.js";
+import { addRule } from "../changes.js";
 import { ask } from "../daemon.js";
 import { card, empty, facts, fill, h, table } from "../dom.js";
 import { choice, entry, filter } from "../filter.js";
-import { exact, many, octets, until, when } from "../words.js";
+import { banButton, learnGuard } from "../guard.js";
+import { exact, many, octets, services, until, when } from "../words.js";
 import { flowTable } from "./history.js";
 import { threatTable } from "./threats.js";
 
@@ -14,8 +15,8 @@ const BECAUSE = { default: "the default: nothing else matches", guard: "the guar
 
 export default function explain({ address: asked = "", direction = "ingress", service = "" }) {
   const body = h("div", { class: "stack" });
-  const form = filter("explain", entry("Address", "address", asked),
-    choice("", "direction", "Direction", WAYS, direction),
+  const form = filter("explain", h("input", { type: "hidden", name: "address", value: asked }),
+    choice("About", "direction", "Direction", WAYS, direction),
     entry("for", "service", service, "any service, or tcp/443"));
 
   return {
@@ -23,7 +24,8 @@ export default function explain({ address: asked = "", direction = "ingress", se
     every: 10,
     async refresh() {
       if (!asked)
-        return fill(body, empty("Which address?", "Write one above, or click an address on any page."));
+        return fill(body, empty("Which address?", "Write one at the top, or click an address on any page."));
+      await learnGuard();
       const found = await ask("Explain", { address: asked, direction, ...(service && { service }) });
       fill(body, verdict(found), card("What matches, in order of precedence", decisions(found.decisions)),
         found.threats.length > 0 && card("Threats", threatTable(found.threats)),
@@ -37,7 +39,7 @@ function verdict(found) {
   const way = found.direction === "ingress" ? "Packets from" : "Packets to";
   const seen = found.last_seen && `${when(found.first_seen)} to ${when(found.last_seen)}`;
   const tools = [
-    button("Ban", () => ban(found.address), { changes: true, kind: "danger" }),
+    banButton(found.address),
     button("Allow", () => addRule(found.address, "allow"), { changes: true }),
     button("Add a rule", () => addRule(found.address), { changes: true }),
   ];
@@ -55,16 +57,15 @@ function verdict(found) {
 }
 
 function decisions(rows) {
-  const columns = [
+  return table([
     ["", row => row.wins ? "decides" : ""],
     ["Kind", row => row.kind],
     ["Prefix", row => address(row.prefix)],
     ["Action", row => badge(row.action)],
-    ["Services", row => (row.ports || ["all"]).join(", ")],
-    ["Label", row => row.label ?? ""],
+    ["Services", row => services(row.ports)],
+    ["Label", row => row.label],
     ["Until", row => row.expires ? until(row.expires) : ""],
-    ["Where", row => row.source ?? "", "where wide"],
-    ["Why not", row => row.wins ? "" : row.why ?? ""],
-  ];
-  return table(columns.filter(([, cell]) => rows.some(cell)), rows);
+    ["Where", row => row.source, "where wide"],
+    ["Why not", row => row.wins ? "" : row.why],
+  ], rows);
 }

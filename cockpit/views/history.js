@@ -43,9 +43,9 @@ export default function history({ since = "3600", host = "", ports = "", action 
 export function flowTable(rows) {
   return table([
     ["Last seen", row => when(row.last_seen)],
+    ["Protocol", row => row.protocol],
     ["From", row => end(row, "src")],
     ["To", row => end(row, "dst")],
-    ["Protocol", row => row.protocol],
     ["Action", row => badge(row.action)],
     ["Rule", row => row.rule],
     ["Sent", row => octets(row.bytes), "number"],

@@ -1,10 +1,9 @@
 /** What moves now: the busiest hosts and flows, of all or of those that match. */
 
 import { address, badge, button, end, go, link } from "../cells.js";
-import { ban } from "../changes.js";
-import { ask } from "../daemon.js";
 import { card, empty, fill, h, table } from "../dom.js";
 import { choice, entry, filter } from "../filter.js";
+import { banButton, learnGuard, role } from "../guard.js";
 import { many, octetRate, octets, rate } from "../words.js";
 
 const MOST = 20; // flows, of which each costs the daemon a tenth of a millisecond
@@ -18,8 +17,6 @@ export default function live({ match = "", sort = "bytes", window = "10" }) {
     choice("The most", "sort", "Sorted by", SORTS, sort), choice("over", "window", "Averages over", WINDOWS, window));
   const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
 
-  let guarded = new Map(); // what this host is and depends on, by address: in words
-
   return {
     element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), units, card("Flows", flows)),
     top: { limit: MOST, match, sort, window_s: +window },
@@ -27,45 +24,43 @@ export default function live({ match = "", sort = "bytes", window = "10" }) {
       const now = top.rates[at];
       fill(told, `${many(top.moving, "flow")} moved in the last 40 seconds${top.moving > MOST ? ", the busiest are below" : ""}; `
         + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
-      fill(hosts, top.hosts.length ? hostTable(top.hosts, at, guarded) : nothing(match));
+      fill(hosts, top.hosts.length ? hostTable(top.hosts, at) : nothing(match));
       fill(units, top.units?.length && card("Services of this host", unitTable(top.units, at)));
       fill(flows, top.flows.length ? flowTable(top.flows, at) : nothing(match));
     },
     every: 30,
-    async refresh() {
-      const { rules } = await ask("Rules");
-      guarded = new Map(rules.filter(rule => rule.kind === "guard").map(rule => [rule.cidr, rule.label]));
-    },
+    refresh: learnGuard,
   };
 }
 
 const nothing = match => match
   ? empty(`No traffic matches “${match}”.`,
     h("a", { href: link("live"), "data-key": "all" }, "Show everything"))
-  : empty("Nothing moves.", h("span", {}, "Traffic appears within seconds. See ",
-    h("a", { href: link("overview"), "data-key": "which" }, "which are watched"), "."));
+  : empty("Nothing moves.", "Traffic appears within seconds. See ",
+    h("a", { href: link("overview"), "data-key": "which" }, "what is watched"), ".");
 
-function hostTable(hosts, at, guarded) {
+const received = at => ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"];
+const sent = at => ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"];
+const packets = at => ["Packets",
+  row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"];
+
+function hostTable(hosts, at) {
   return table([
     ["Host", row => h("span", {}, address(row.address),
       h("span", { class: "soft" }, " ",
-        guarded.get(row.address) ?? [row.country, row.as_name].filter(each => each).join(", "))), "wide"],
-    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
-    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
-    ["Packets", row => rate(row.rates[at].received_packets_per_s + row.rates[at].sent_packets_per_s), "number"],
+        role(row.address) ?? [row.country, row.as_name].filter(each => each).join(", "))), "wide"],
+    received(at), sent(at), packets(at),
     ["Flows", row => row.flows, "number"],
     ["", row => h("span", { class: "tools" },
       button("Flows", () => go("live", { match: row.address }), { key: `only ${row.address}` }),
-      !guarded.has(row.address) && !/^(ff|22[4-9]|23\d)/.test(row.address)
-        && button("Ban", () => ban(row.address), { changes: true, key: `ban ${row.address}` })), "tools"],
+      banButton(row.address)), "tools"],
   ], hosts.slice(0, 10));
 }
 
 function unitTable(units, at) {
   return table([
     ["Service", row => row.unit, "wide"],
-    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
-    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
+    received(at), sent(at),
     ["Flows", row => row.flows, "number"],
     ["", row => button("Flows", () => go("live", { match: row.unit }), { key: `only ${row.unit}` }), "tools"],
   ], units.slice(0, 10));
@@ -75,11 +70,9 @@ function flowTable(flows, at) {
   return table([
     ["From", row => end(row, "src")],
     ["To", row => end(row, "dst")],
-    ["Protocol", row => row.protocol],
-    ["Sent", row => octetRate(row.rates[at].sent_bytes_per_s), "number"],
-    ["Received", row => octetRate(row.rates[at].received_bytes_per_s), "number"],
-    ["Packets", row => rate(row.rates[at].sent_packets_per_s + row.rates[at].received_packets_per_s), "number"],
+    sent(at), received(at), packets(at),
     ["Total", row => octets(row.bytes), "number"],
+    ["Protocol", row => row.protocol],
     ["Action", row => badge(row.action)],
     ["Interface", row => row.interface],
   ], flows);

@@ -1,10 +1,10 @@
 /** The host at a glance: rates as a picture, what is wrong, open threats, and the account of every packet. */
 
-import { badge, button, link } from "../cells.js";
-import { ban } from "../changes.js";
+import { badge, link } from "../cells.js";
 import { ask } from "../daemon.js";
 import { card, empty, facts, fill, h, table } from "../dom.js";
-import { clock, exact, many, number, octetRate, octets, phrase, rate, span } from "../words.js";
+import { banButton, learnGuard } from "../guard.js";
+import { exact, many, number, octetRate, octets, phrase, rate, span, when } from "../words.js";
 
 const MOST = 10, MOST_MISTAKES = 5;
 const SEVERITIES = ["low", "medium", "high", "critical"];
@@ -26,6 +26,7 @@ export default function overview(_, { samples }) {
     },
     async refresh() {
       status = await ask("Status");
+      await learnGuard();
       const { threats: open } = await ask("Threats", { open_only: true, limit: 50 });
       fill(threats, threatList(open, status));
       fill(wrong, troubles(status));
@@ -35,17 +36,16 @@ export default function overview(_, { samples }) {
   };
 }
 
-const tile = (value, name, href = null, kind = null) =>
-  h(href ? "a" : "div", { class: "tile", href, "data-key": href && `tile ${href}` }, h("b", { class: kind }, value),
-    h("span", {}, name));
+const tile = (value, name, href, kind) =>
+  h("a", { class: "tile", href, "data-key": `tile ${name}` }, h("b", { class: kind }, value), h("span", {}, name));
 
 function tileRow(now, top, status) {
   return [
     tile(octetRate(now.received), "received", link("live")),
     tile(octetRate(now.sent), "sent", link("live")),
-    tile(rate(now.drops), "packets dropped", link("history", { action: "drop" }), now.drops ? "bad" : null),
+    tile(rate(now.drops), "packets dropped", link("history", { action: "drop" }), now.drops && "bad"),
     tile(number(top.flow_count), "live flows", link("live")),
-    status && tile(exact(status.threats.open), "open threats", link("threats"), status.threats.open ? "bad" : null),
+    status && tile(exact(status.threats.open), "open threats", link("threats"), status.threats.open && "bad"),
     status && tile(exact(status.rules.bans ?? 0), "bans", link("rules")),
   ];
 }
@@ -70,19 +70,17 @@ function troubles({ warnings, unwatched, config }) {
 
 function threatList(threats, status) {
   if (!threats.length) {
-    return empty("None.", h("span", {}, "Scans, floods and the like appear here. ",
-      h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), status.threats.response === "off" &&
-      h("span", {}, ". No source is banned automatically; switch that on with ", h("code", {}, "[response]"),
-        " in the settings.")));
+    return empty("None.", "Scans, floods and the like appear here. ",
+      h("a", { href: link("threats"), "data-key": "past" }, "Past threats"), ...(status.threats.response === "off"
+        ? [". No source is banned automatically; switch that on with ", h("code", {}, "[response]"), " in the settings."]
+        : []));
   }
   const worstFirst = [...threats].sort((one, other) =>
     SEVERITIES.indexOf(other.severity) - SEVERITIES.indexOf(one.severity));
   return h("ul", { class: "threats" }, worstFirst.slice(0, MOST).map(threat => h("li", {},
     badge(threat.severity), " ",
     h("a", { href: link("threats", { id: threat.id }), "data-key": threat.id }, threat.summary),
-    threat.src_ip && h("span", { class: "tools" },
-      button("Ban", () => ban(threat.src_ip, threat.summary),
-        { changes: true, key: `ban ${threat.src_ip} for ${threat.id}` })))));
+    banButton(threat.src_ip, threat.summary, threat.id))));
 }
 
 const PARTS = ["in_flows", "unattributed", "not_ip", "malformed", "pending"];
@@ -113,8 +111,7 @@ function sum(account) {
 
 function interfaceTable(interfaces) {
   if (!interfaces.length)
-    return empty("No interface is watched.",
-      h("span", {}, "Name one in the settings: ", h("code", {}, "interfaces = [\"eth0\"]")));
+    return empty("No interface is watched.", "Name one in the settings: ", h("code", {}, "interfaces = [\"eth0\"]"));
   return table([
     ["Name", row => row.name],
     ["How", row => row.mode],
@@ -136,7 +133,7 @@ function daemonFacts({ version, started_at, config, loader, loader_reason, rules
     ["Rules", [many(rules.count, "rule"), rules.lists && many(rules.lists, "list"),
       rules.prefixes && many(rules.prefixes, "prefix"),
       rules.default && `else ${rules.default}`].filter(each => each).join(", ")],
-    ["Settings", `${config.path ? `${config.path}, ` : ""}in force since ${clock(config.loaded_at)}`],
+    ["Settings", `${config.path ? `${config.path}, ` : ""}in force since ${when(config.loaded_at)}`],
     ["Response", threats.response === "off" ? "off: threats are reported, not banned" : threats.response],
     ["History", `${many(store.rows, "row")}${store.size_bytes ? `, ${octets(store.size_bytes)}` : ""}${lost}`],
     ...logs.map(log => [`Log ${phrase(log.name)}`,

@@ -5,7 +5,7 @@ import { addRule, ban, isAdded, removeRule, unban } from "../changes.js";
 import { ask } from "../daemon.js";
 import { card, empty, fill, h, table } from "../dom.js";
 import { entry, filter } from "../filter.js";
-import { exact, many, number, octets, rate, until, when } from "../words.js";
+import { exact, many, number, octets, rate, services, until, when } from "../words.js";
 
 const MOST = 500;
 let unfolded = false; // whether somebody looks at the guard
@@ -34,12 +34,12 @@ export default function rules({ within = "" }) {
 function banTable(bans) {
   return table([
     ["Address", row => address(row.cidr)],
-    ["Services", row => (row.ports || ["all"]).join(", ")],
+    ["Services", row => services(row.ports)],
+    ["Since", row => when(row.since)],
     ["Until", row => until(row.expires)],
     ["By", row => row.owner && row.owner !== row.by ? `${row.by} for ${row.owner}` : row.by],
-    ["Reason", row => row.reason || ""],
-    ["Since", row => when(row.since)],
-    ["Times", row => row.count ?? "", "number"],
+    ["Times", row => row.count, "number"],
+    ["Reason", row => row.reason, "wide"],
     ["", row => h("span", { class: "tools" },
       button("Lift", () => unban(row), { changes: true, key: `lift ${row.cidr} ${row.owner}` })), "tools"],
   ], bans);
@@ -71,8 +71,8 @@ const RULE = [
   ["Kind", row => row.kind],
   ["Action", row => h("span", {}, badge(row.action), row.rate_per_s && ` ${rate(row.rate_per_s)}`)],
   ["Direction", row => row.direction],
-  ["Services", row => (row.ports || ["all"]).join(", ")],
-  ["Label", row => row.label || ""],
+  ["Services", row => services(row.ports)],
+  ["Label", row => row.label],
   ["Packets", row => number(row.packets ?? 0), "number"],
   ["Bytes", row => octets(row.bytes ?? 0), "number"],
   ["Until", row => row.expires ? when(row.expires) : ""],

@@ -1,11 +1,11 @@
 /** What the detectors found, latest first; one of them with its evidence, its flows, and what was done about it. */
 
-import { address, badge, button, link } from "../cells.js";
-import { ban } from "../changes.js";
+import { address, badge, link } from "../cells.js";
 import { ask } from "../daemon.js";
 import { card, empty, facts, fill, h, table } from "../dom.js";
 import { choice, entry, filter } from "../filter.js";
-import { clock, exact, phrase, when } from "../words.js";
+import { banButton, learnGuard } from "../guard.js";
+import { exact, phrase, when } from "../words.js";
 import { flowTable } from "./history.js";
 
 const SHOWN = [["open", "Open"], ["all", "Open and past"]];
@@ -22,6 +22,7 @@ function list({ show = "all", least = "low", host = "" }) {
   return {
     element: h("div", { class: "stack" }, form, card("Threats", found)),
     async refresh() {
+      await learnGuard();
       const { threats } = await ask("Threats",
         { open_only: show === "open", min_severity: least, limit: 200, ...(host && { host }) });
       fill(found, threats.length ? threatTable(threats) : empty("None.",
@@ -39,9 +40,7 @@ export function threatTable(threats) {
     ["To", row => address(row.dst_ip)],
     ["Times", row => exact(row.count), "number"],
     ["State", row => row.state === "closed" ? "over" : "open"],
-    ["", row => h("span", { class: "tools" }, row.src_ip &&
-      button("Ban", () => ban(row.src_ip, row.summary), { changes: true, key: `ban ${row.src_ip} for ${row.id}` })),
-        "tools"],
+    ["", row => h("span", { class: "tools" }, banButton(row.src_ip, row.summary, row.id)), "tools"],
   ], threats);
 }
 
@@ -51,6 +50,7 @@ function one(id) {
     element: h("div", { class: "stack" }, h("p", {}, h("a", { href: link("threats") }, "← All threats")), body),
     every: 10,
     async refresh() {
+      await learnGuard();
       const { threat, flows, response } = await ask("Threat", { id });
       fill(body, card(threat.summary, h("div", {},
         facts([
@@ -58,14 +58,13 @@ function one(id) {
           ["Detector", phrase(threat.detector)],
           ["From", address(threat.src_ip)],
           threat.dst_ip && ["To", address(threat.dst_ip)],
-          ["Seen", `${clock(threat.first_seen)} to ${clock(threat.last_seen)}, ${exact(threat.count)} times`],
+          ["Seen", `${when(threat.first_seen)} to ${when(threat.last_seen)}, ${exact(threat.count)} times`],
           ["State", threat.state === "closed" ? "over" : "open"],
           ["Technique", `MITRE ATT&CK ${threat.technique}`],
           ...Object.entries(threat.evidence).map(([name, value]) => [phrase(name), told(value)]),
         ]),
         response.map(line => h("p", { class: "response" }, line))),
-      threat.src_ip ? [button("Ban its source", () => ban(threat.src_ip, threat.summary),
-        { changes: true, kind: "danger" })] : []),
+      [banButton(threat.src_ip, threat.summary)]),
       card("Its flows", flows.length ? flowTable(flows)
         : empty("None is stored.", "They may be older than what the history keeps.")));
     },

@@ -1,0 +1,27 @@
+/** What this host is and depends on: who bans that bans himself. */
+
+import { button } from "./cells.js";
+import { ban } from "./changes.js";
+import { ask } from "./daemon.js";
+
+const LASTS_MS = 60_000;
+const GROUP = /^(ff|22[4-9]|23\d)/i; // nobody sends from such an address
+let guarded = new Map(), learned = -LASTS_MS;
+
+/** Learns it, unless it was learned within the last minute. */
+export async function learnGuard() {
+  if (performance.now() - learned < LASTS_MS)
+    return;
+  const { rules } = await ask("Rules");
+  learned = performance.now();
+  guarded = new Map(rules.filter(rule => rule.kind === "guard").map(rule => [rule.cidr, rule.label]));
+}
+
+/** What an address is to this host, in words; undefined: nothing. */
+export const role = address => guarded.get(address);
+
+/** A button that bans a source, if that makes sense. `about` tells it from others for the same source. */
+export function banButton(address, reason = "", about = "") {
+  return address && !guarded.has(address) && !GROUP.test(address)
+    && button("Ban", () => ban(address, reason), { changes: true, key: `ban ${address}${about && ` for ${about}`}` });
+}
