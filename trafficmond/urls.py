@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 _SECRET_CHARS = 3  # shorter parts of a URL are not secret
 
@@ -19,8 +19,9 @@ class HiddenUrl(str):
 
 
 def hidden(text: str, url: str) -> str:
-    """`text` with all parts of the URL, except its scheme, replaced by ***."""
-    secrets = [part for part in re.split(r"[/:@?&=,\s]+", url.partition("://")[2]) if len(part) >= _SECRET_CHARS]
+    """`text` with all parts of the URL, as written and decoded, except its scheme, replaced by ***."""
+    parts = re.split(r"[/:@?&=,\s]+", url.partition("://")[2])
+    secrets = {each for part in parts for each in (part, unquote_plus(part)) if len(each) >= _SECRET_CHARS}
     for secret in sorted(secrets, key=len, reverse=True):
         text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
     return text

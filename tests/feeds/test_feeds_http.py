@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from feed_server import LIST, FeedServer, drips, says
+from feed_server import LIST, FeedServer, Handler, drips, says
 
 from trafficmond.feeds import http
 from trafficmond.feeds.http import Answer, FetchError, Validators, get, is_public
 
 HERE = ("http", "private")
+
+
+def cut_short(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n198.51.100.1\n")
+    handler.close_connection = True
 
 
 @pytest.fixture
@@ -146,6 +152,15 @@ def test_certificates_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert get(server.url(host="localhost"), ["private"], Validators()).body == LIST
         with pytest.raises(FetchError, match=r"its certificate is not valid: .*mismatch"):
             get(server.url(host="127.0.0.1"), ["private"], Validators())
+        server.page = cut_short
+        with pytest.raises(FetchError, match=r"(?i)no usable answer: .*EOF "):  # anybody can end a TCP connection
+            get(server.url(host="localhost"), ["private"], Validators())
+
+
+def test_a_server_that_never_ends_its_handshake_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "DEADLINE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError, match="took longer"):
+        get(f"https://127.0.0.1:{silent.getsockname()[1]}/list", ["private"], Validators())
 
 
 @pytest.mark.parametrize(
@@ -168,6 +183,10 @@ def test_certificates_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
         ("2002:a00:1::1", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("::10.0.0.1", False),
+        ("::ffff:0:10.0.0.1", False),
     ],
 )
 def test_whose_an_address_is(address: str, public: bool) -> None:

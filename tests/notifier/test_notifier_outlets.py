@@ -211,6 +211,7 @@ def test_a_command_need_not_read(tmp_path: Path) -> None:
         ("tgram://123456:AbCdEf/-987", "bad token 123456:ABCDEF for -987", "bad token ***:*** for ***"),
         ("json://h/ab/cde?x=yz", "h ab cde yz", "h ab *** yz"),
         ("mailto://me:p%40ss@example.org", "EXAMPLE.ORG said no", "*** said no"),
+        ("mailto://me:p%40ss%2Bw%3Ard@example.org", "535 bad p@ss+w:rd (p%40ss%2Bw%3Ard)", "535 bad *** (***)"),
     ],
 )
 def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None:

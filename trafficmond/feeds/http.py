@@ -63,11 +63,14 @@ def get(url: str, allow: Collection[str], known: Validators) -> Answer:
 def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -> Answer | str:
     """The reply to one request, or the URL that it redirects to."""
     connection = _connection(url, allow)
-    # Ends also the connection to a server that sends a few bytes now and then.
-    patience = threading.Timer(max(deadline - time.monotonic(), 0), partial(connection.sock.shutdown, socket.SHUT_RDWR))
+    # Ends also the connection to a server that sends a few bytes now and then; below TLS, which is still in use.
+    end = partial(socket.socket.shutdown, connection.sock, socket.SHUT_RDWR)
+    patience = threading.Timer(max(deadline - time.monotonic(), 0), end)
     patience.start()
     try:
         try:
+            if isinstance(connection.sock, ssl.SSLSocket):
+                connection.sock.do_handshake()
             connection.request("GET", _path(url), headers=_headers(url, known))
             response = connection.getresponse()
             if response.status in _REDIRECTS and (where := response.headers.get("Location")):
@@ -84,6 +87,8 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
         except http.client.IncompleteRead:
             raise FetchError("the connection ended before the list did") from None
         except (http.client.HTTPException, OSError, UnicodeError) as error:
+            if time.monotonic() > deadline:
+                raise _too_slow() from None
             raise FetchError(f"no usable answer: {getattr(error, 'strerror', '') or type(error).__name__}") from None
     finally:
         patience.cancel()
@@ -101,10 +106,14 @@ def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
         if size > MOST_BYTES:
             raise FetchError(f"it is larger than {MOST_BYTES >> 20} MiB")
     if time.monotonic() > deadline:
-        raise FetchError(f"it took longer than {DEADLINE_S:.0f} s")
+        raise _too_slow()
     if response.length:  # less came than was announced, which read1 does not mind
         raise FetchError("the connection ended before the list did")
     return b"".join(parts)
+
+
+def _too_slow() -> FetchError:
+    return FetchError(f"it took longer than {DEADLINE_S:.0f} s")
 
 
 def _headers(url: str, known: Validators) -> dict[str, str]:
@@ -146,14 +155,16 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
     sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow)
     connection = http.client.HTTPConnection(host, port)
     if parts.scheme == "https":
+        # An end without TLS's own could be made by anybody on the way; a list without a length would be cut short.
+        context = ssl.create_default_context()
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         try:
-            sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-        except ssl.SSLCertVerificationError as error:
+            sock = context.wrap_socket(
+                sock, server_hostname=host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+        except (OSError, ValueError) as error:  # gone already, or a name that TLS cannot have
             sock.close()
-            raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
-        except OSError as error:
-            sock.close()
-            raise FetchError(f"TLS with the server failed: {error.strerror or type(error).__name__}") from None
+            raise FetchError(f"TLS with the server failed: {type(error).__name__}") from None
         connection.default_port = 443  # for the Host header
     connection.sock = sock
     return connection
@@ -192,7 +203,9 @@ def is_public(text: object) -> bool:
             return is_public(inner)
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(address.packed[-4:]))
+        return address.is_global and address in _UNICAST
     return address.is_global and not address.is_multicast
 
 
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that is given out; the rest is local, embeds IPv4 or is reserved
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
