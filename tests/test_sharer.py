@@ -89,7 +89,7 @@ def test_a_daemon_of_another_layout_is_asked_to_start_again() -> None:
 
 def test_what_is_no_map_is_refused() -> None:
     with Path("/dev/null").open() as nothing:
-        said = sharer.answer(request(do="leave"), [nothing.fileno()])
+        said = sharer.answer(request(do="leave", alone=False), [nothing.fileno()])
     assert "the kernel refused it" in said["error"]
 
 

@@ -41,15 +41,16 @@ def main() -> int:
         return 2
     with connection:
         reply = answer(request, fds)
+        link = reply.pop("link", None)
         with contextlib.suppress(OSError):  # the client has gone
-            connection.send(json.dumps(reply).encode())
+            socket.send_fds(connection, [json.dumps(reply).encode()], [] if link is None else [link])
     if "error" in reply:
         print(f"trafficmon-share: {reply['error']}", file=sys.stderr)
     return 0
 
 
 def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
-    """The reply to a request: the state of the chain, or `error` and `hint`."""
+    """The reply to a request: the state of the chain, the descriptor of a `link`, or `error` and `hint`."""
     try:
         asked = json.loads(request)
         ifindex = asked["ifindex"]
@@ -89,9 +90,9 @@ def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], li
     return opened, maps["tm_config"]
 
 
-def _leave(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
-    libxdp.leave(ifindex, _ids(fds))
-    return {}
+def _leave(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
+    fds, program = (fds[:-1], fds[-1]) if asked["alone"] else (fds, None)
+    return {"link": libxdp.leave(ifindex, _ids(fds), program)}
 
 
 def _look(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:

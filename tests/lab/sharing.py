@@ -18,7 +18,7 @@ from tmlab.daemon import PYTHON, ROOT
 from tmlab.packets import udp
 
 PORT = 5999
-A_MOMENT = 100  # packets of the traffic below, of which there are at most 20 in 10 ms
+A_MOMENT = 20  # packets of the traffic below, of which there are as many in 10 ms
 OURS, THEIRS = "tm_xdp", "xdpfilt_alw_all"
 BAD, FILTERED = "203.0.113.7", "198.51.100.44"  # dropped by a rule of ours; by xdp-filter
 

@@ -75,7 +75,7 @@ def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, place
     if placement.share:
         _join(loaded, sizes, pins, placement.mode, done)
     else:
-        _leave(interface.ifindex, pins)
+        _leave(interface.ifindex, pins, loaded.programs[XDP_PROGRAM])
     if done.shared is None:
         done._links["xdp"] = _attach_xdp(loaded, pins, interface, placement.mode, done)
     if placement.egress:
@@ -148,10 +148,13 @@ def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: 
     done.mode, done._config = done.shared.mode, config
 
 
-def _leave(ifindex: int, pins: Pins) -> None:
+def _leave(ifindex: int, pins: Pins, program: int | None = None) -> None:
     if pins.is_shared(ifindex):
         with _marks(pins.directory, ifindex) as maps:
-            share.leave(ifindex, maps)
+            link = share.leave(ifindex, maps, program)
+        if link is not None:
+            pins.keep_link("xdp", ifindex, link)
+            os.close(link)
         pins.drop_shared(ifindex)
 
 

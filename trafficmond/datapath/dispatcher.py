@@ -104,6 +104,13 @@ def begin(
             raise DatapathError(what, hint="see xdp-loader status") from error
 
 
+def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int:
+    """A link of our `program` in the place of a dispatcher without others, two system calls later. Raises OSError."""
+    with _locked():
+        extensions.xdp_replace(ifindex, -1, main_fd, FLAGS[mode])
+        return libbpf.link_create(program, ifindex, libbpf.XDP, FLAGS[mode])
+
+
 def _make(
     stack: ExitStack, dispatcher: libbpf.Object, configuration: bytes, new: libbpf.Object, fds: Sequence[int | None]
 ) -> tuple[int, list[tuple[str, int, int]]]:

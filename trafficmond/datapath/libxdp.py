@@ -11,11 +11,11 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.dispatcher import Component, begin, replace, stand_in
+from trafficmond.datapath.dispatcher import Component, begin, end, replace, stand_in
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.errors import DatapathError, ForeignProgramError
@@ -186,20 +186,26 @@ def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
         ) from error
 
 
-def leave(ifindex: int, maps: Set[int]) -> None:
+def leave(ifindex: int, maps: Set[int], program: int | None) -> int | None:
     """Removes the program that uses one of these maps from the chain of an interface; the last one ends the dispatcher.
+    `program`: attached alone in the place of the last one; returns its link, None if it is not.
 
     Raises DatapathError.
     """
+    link = None
     try:
         with chain(ifindex) as now:
-            if now is None:  # possibly pins of a removed interface
-                library().libxdp_clean_references(ifindex)
-                return
-            for each in now.of(maps):
-                _detach(now, each)
+            ours = now.of(maps) if now else []
+            if now and program is not None and len(ours) == len(now.components):
+                with suppress(OSError):  # the daemon tries again, and says why
+                    link = end(ifindex, now.main_fd, now.mode, program)
+            elif now:
+                for each in ours:
+                    _detach(now, each)
+        library().libxdp_clean_references(ifindex)  # pins of a dispatcher, or of a removed interface
     except ForeignProgramError:  # no dispatcher, so no program of ours in it
-        return
+        pass
+    return link
 
 
 def _dispatcher() -> libbpf.Object:

@@ -78,16 +78,20 @@ def join(
     return Shared(ifindex, reply["dispatcher"], XdpMode(reply["mode"]), reply["chain"])
 
 
-def leave(ifindex: int, maps: Sequence[int]) -> None:
-    """Removes the program that uses one of these maps from the chain of an interface. Raises DatapathError."""
-    _ask({"do": "leave", "ifindex": ifindex}, maps)
+def leave(ifindex: int, maps: Sequence[int], program: int | None = None) -> int | None:
+    """Removes the program that uses one of these maps from the chain of an interface. `program` is attached in the
+    place of the last one: returns its link, None if there is none. Raises DatapathError."""
+    alone = [] if program is None else [program]
+    reply = _ask({"do": "leave", "ifindex": ifindex, "alone": bool(alone)}, [*maps, *alone])
+    return reply.get("link")
 
 
 def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
+    """The reply; a descriptor that came with it is its "link"."""
     try:
         with _privileged() as connection:
             socket.send_fds(connection, [json.dumps(request).encode()], list(fds))
-            answer = connection.recv(ANSWER_BYTES)
+            answer, links, _, _ = socket.recv_fds(connection, ANSWER_BYTES, 1)
     except OSError as error:
         what = f"cannot reach trafficmon-share, which changes shared XDP programs: {error.strerror or error}"
         raise DatapathError(what, hint=_next_step()) from error
@@ -97,7 +101,7 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     if "error" in reply:
         kind = ForeignProgramError if reply.get("foreign") else DatapathError
         raise kind(reply["error"], hint=reply.get("hint", ""))
-    return reply
+    return reply | ({"link": links[0]} if links else {})
 
 
 def _next_step() -> str:
