@@ -151,7 +151,11 @@ class LosingProxy:
             threading.Thread(target=self._pass, args=(client,), daemon=True).start()
 
     def _pass(self, client: socket.socket) -> None:
-        upstream = socket.create_connection(("127.0.0.1", self._server.port))
+        try:
+            upstream = socket.create_connection(("127.0.0.1", self._server.port))
+        except OSError:  # the server is down
+            client.close()
+            return
         inserting = threading.Event()
 
         def forth() -> None:

@@ -57,6 +57,9 @@ def test_a_week_of_a_hundred_sensors(tmp_path: Path) -> None:
     with ClickHouseServer(tmp_path) as server:
         for statement in statements(SCHEMA.with_name("flows-hourly.sql").read_text()):
             server.ask(statement)
+        newest = server.schema != SCHEMA
+        for statement in told("flows_hourly MODIFY SETTING") if newest else ():
+            server.ask(statement)
         sensors = [
             Sensor(name, ExportSet([Export(to=server.url, sensor=name, batch_interval=1.0)], tmp_path / name))
             for name in (f"host-{number:03d}" for number in range(SENSORS))
@@ -99,6 +102,7 @@ def test_a_week_of_a_hundred_sensors(tmp_path: Path) -> None:
         ]
         (differs,) = told("HAVING flows != summed")
         short = server.ask(differs)
+        assert not (newest and short), "the totals too are exact"
         for day, _, _ in short:
             mend_day(server, day)
         assert server.ask(differs) == []

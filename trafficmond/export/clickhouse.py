@@ -30,8 +30,10 @@ from trafficmond.flows.names import Names
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _NAP_S = 0.5  # between checks whether it is time to end
-# Settings of newer servers: a repeated batch is recognised by its name, and a reply means that it is stored.
-_NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0}
+# Settings of newer servers: a repeated batch is recognised by its name, also by the hourly totals, and a reply means
+# that it is stored.
+_INTO_TOTALS = "deduplicate_blocks_in_dependent_materialized_views"
+_NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0, _INTO_TOTALS: 1}
 _SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # ignore columns that the server computes or does not have
 
 
@@ -144,7 +146,8 @@ class ClickHouse:
             self._spool.remove(entry)
             return
         server, insert, settings = self._connected()
-        if not ((entry.left or entry.path == self._in_doubt) and self._has(server, about)):
+        in_doubt = entry.left or entry.path == self._in_doubt
+        if not (in_doubt and self._has(server, about)) or (_INTO_TOTALS in settings and self._torn(server, entry)):
             self._in_doubt = entry.path
             name = str(about["batch"])
             # A server does not run two queries with one id, so an insert that is still running is not repeated.
@@ -182,6 +185,14 @@ class ClickHouse:
         batch = literal(str(about["batch"]))
         when = f"last_seen >= {float(about['first'])!r} AND last_seen <= {float(about['last'])!r}"
         return bool(server.ask(f"SELECT count() FROM {self._table.name} WHERE {when} AND batch = {batch}")[0][0])
+
+    def _torn(self, server: Server, entry: Entry) -> bool:
+        """Whether the server restarted since the batch was made, so that the hourly totals may lack it. The server then
+        completes them, as it drops what it has: if both tables are set to recognise repeated batches."""
+        age_s = time.time() - entry.path.stat().st_mtime
+        recognise = "name IN ('flows', 'flows_hourly') AND match(engine_full, '^Replicated|_deduplication_window')"
+        both = f"SELECT count() = 2 FROM system.tables WHERE database = currentDatabase() AND {recognise}"
+        return bool(server.ask(f"SELECT uptime() < {age_s!r} AND ({both})")[0][0])
 
 
 def _password(path: Path | None) -> str:
