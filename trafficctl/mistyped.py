@@ -10,6 +10,20 @@ from itertools import chain
 
 from trafficctl import values
 
+# What ufw, fail2ban, nft, systemctl and people call a command.
+MEANT = {
+    **dict.fromkeys(("block", "drop", "reject"), "ban, or deny for a service"),
+    **dict.fromkeys(("unblock", "unbanip"), "unban"),
+    **dict.fromkeys(("log", "logs", "tail", "monitor", "events"), "watch"),
+    **dict.fromkeys(("show", "list", "ls"), "flows, rules, bans or threats"),
+    **dict.fromkeys(("start", "stop", "restart", "enable", "disable"), "systemctl, with trafficmond"),
+    **dict.fromkeys(("quota", "quotas", "stats", "totals"), "usage"),
+    **dict.fromkeys(("delete", "remove", "del"), "remove-cidr, or unban"),
+    **dict.fromkeys(("add", "insert"), "add-cidr, allow or deny"),
+    **dict.fromkeys(("units", "services", "processes", "hosts", "talkers"), "top, or flows --group-by"),
+    **dict.fromkeys(("alerts", "alarms", "attacks"), "threats"),
+    **dict.fromkeys(("save", "commit"), "confirm"),
+}
 # An option by the name that it has in other programs, or in another command.
 _OPTIONS = {
     **dict.fromkeys(("--html", "--file", "--out", "--report"), ("--write", "--report")),
@@ -21,6 +35,7 @@ _OPTIONS = {
     **dict.fromkeys(("--ports", "--service", "--dport"), ("--port",)),
     **dict.fromkeys(("--by", "--group", "--group-by"), ("--group-by", "--by")),
     "--once": ("--count",),
+    **dict.fromkeys(("--country", "--asn"), ("--group-by",)),
     "--format": ("--output",),
 }
 # What a word means, in this order: how it is read, and the options that take it.

@@ -93,7 +93,10 @@ class _Command(argparse.ArgumentParser):
         from trafficmond.config.declare import guess
 
         if action.dest == "command":
-            raise argparse.ArgumentError(None, f"there is no command {value!r}{guess(value, list(COMMANDS))}")
+            from trafficctl.mistyped import MEANT
+
+            near = f"; did you mean {MEANT[value]}?" if value in MEANT else guess(value, list(COMMANDS))
+            raise argparse.ArgumentError(None, f"there is no command {value!r}{near}")
         known = [str(each) for each in action.choices]
         what = f"{str(value)!r} is not one of {', '.join(known)}{guess(str(value), known)}"
         raise argparse.ArgumentError(action, what)

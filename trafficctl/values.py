@@ -89,8 +89,8 @@ def address(text: str) -> str:
             what += f"; for a prefix: trafficctl rules {text}"
         elif is_a(services, text):
             what += f"; for a service, say whose packets: trafficctl explain 192.0.2.7 {text}"
-        elif any(c.isalpha() for c in text) and ":" not in text:
-            what += f"; for a name, ask for its addresses first: getent ahosts {text}"
+        elif any(c.isalpha() for c in text) and ":" not in text and networks.OF_A_NAME not in what:
+            what += f"; {networks.OF_A_NAME} {text}"
         raise ValueError(what) from None
 
 

@@ -7,6 +7,7 @@ shorter IPv6 prefix around ::ffff:0:0/96 covers IPv6 only. Leading zeros are ref
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import suppress
 from functools import lru_cache
@@ -20,6 +21,8 @@ Address = IPv4Address | IPv6Address
 MAPPED = IPv6Network("::ffff:0:0/96")  # IPv4-mapped IPv6
 _MAPPED_BYTES = MAPPED.network_address.packed[:12]
 _LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
+OF_A_NAME = "for a name, ask for its addresses first: getent ahosts"
+_NAME = re.compile(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*", re.ASCII | re.IGNORECASE)
 _SHOWN = 60
 _PARTS = 6  # prefixes of a range that are named
 
@@ -37,9 +40,8 @@ def split(text: str) -> tuple[bytes, int]:
     if (packed is None or "," in length) and (several := _several(text)):
         raise ValueError(several)
     if packed is None:
-        raise ValueError(
-            f"{quoted(text)} is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
-        )
+        what = f"{quoted(text)} is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+        raise ValueError(what + (f"; {OF_A_NAME} {text.strip()}" if _NAME.fullmatch(text.strip()) else ""))
     if slash and not length:
         raise ValueError(f"{quoted(text)} has no length after its slash")
     family = 4 if len(packed) == 4 else 6

@@ -38,6 +38,12 @@ from trafficmond.errors import ConfigError, Mistake
         (["flows", "--port", "80-22"], 2, "the first port of a range is the smaller one"),
         (["flows", "--port", "22,!80"], 2, "before all of them"),
         (["explain", "web1"], 2, "getent ahosts web1"),
+        (["flows", "--dst", "web1.example.org"], 2, "ask for its addresses first: getent ahosts web1.example.org\n"),
+        (
+            ["explain", "web1.example.org"],
+            2,
+            "2001:db8::/32; for a name, ask for its addresses first: getent ahosts web1.ex",
+        ),
         (["flows", "--port", "no-such-service"], 2, "is not the name of a service"),
         (["flows", "--since", "whenever"], 2, "is not a time; write how long ago"),
         (["flows", "--limit", "0"], 2, "not a whole number above 0"),

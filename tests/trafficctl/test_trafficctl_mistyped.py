@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from control_fake import Running
 from ctl_runs import Ctl
 
 from trafficctl.commands import COMMANDS
-from trafficctl.mistyped import _COMMANDS
+from trafficctl.mistyped import _COMMANDS, MEANT
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,27 @@ def test_it_says_what_to_type(ctl: Ctl, running: Running, typed: str, told: str)
     assert told in done.stderr
     assert done.stderr.endswith(f"  see trafficctl {typed.split()[0]} --help\n")
     assert running.canned.asked == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("block 203.0.113.5", "ban, or deny for a service?"),
+        ("log", "did you mean watch?"),
+        ("restart", "did you mean systemctl, with trafficmond?"),
+        ("quota", "did you mean usage?"),
+        ("statsu", "did you mean status?"),
+    ],
+)
+def test_commands_of_other_programs_are_known(ctl: Ctl, typed: str, told: str) -> None:
+    done = ctl(*typed.split())
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_what_is_meant_exists_and_is_not_taken() -> None:
+    assert not MEANT.keys() & COMMANDS.keys()
+    words = {word for meant in MEANT.values() for word in re.findall(r"[a-z-]{3,}", meant)}
+    assert words & COMMANDS.keys() >= {"ban", "deny", "watch", "flows", "remove-cidr", "usage", "confirm"}
 
 
 def test_what_cannot_be_guessed_is_refused_only(ctl: Ctl) -> None:

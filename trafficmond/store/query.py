@@ -36,6 +36,7 @@ _ALIASES = {
 }
 _SHORT = ", ".join(_ALIASES)
 _MEANT = {"service": "unit", "command": "process", "program": "process", "user": "uid", "address": "host", "ip": "host"}
+_MEANT |= {"size": "bytes", "total": "bytes", "volume": "bytes", "up": "bytes", "down": "bytes"}
 # The remote end: the initiator of incoming flows, the responder of outgoing ones.
 _PEER = "CASE WHEN direction = 'ingress' THEN src_ip ELSE dst_ip END"
 # ICMP's type and code, and the 0 of protocols without ports, are not ports.
@@ -236,7 +237,7 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     name = wanted.removeprefix("-")
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
-        near = guess(name, [*columns, *_ALIASES])
+        near = guess(_MEANT.get(name, name), [*columns, *(each for each, of in _ALIASES.items() if of in columns)])
         others = f"use {', '.join(columns)}, or" if totals else "columns: docs/flows-db.md;"
         text = f"{name!r} is not a column of the answer{near}; {others} for short {_SHORT}"
         mistakes.append(Mistake("sort", text))
