@@ -107,11 +107,6 @@ TM_EXPORT void tm_capture_free(struct tm_capture *c)
 	free(c);
 }
 
-TM_EXPORT __u64 tm_capture_read(struct tm_capture *c, const __u8 *data, __u64 size, int final)
-{
-	return tm_capture_feed(c, data, size, final);
-}
-
 /* Moves up to TM_NOTES_MAX notes to `out`, and stores how many more there were in *lost. */
 TM_EXPORT __u32 tm_capture_notes(struct tm_capture *c, struct tm_note *out, __u64 *lost)
 {
@@ -144,11 +139,6 @@ TM_EXPORT struct tm_lines *tm_lines_new(struct tm_ledger *ledger)
 TM_EXPORT void tm_lines_free(struct tm_lines *l)
 {
 	free(l);
-}
-
-TM_EXPORT __u64 tm_lines_feed(struct tm_lines *l, const char *data, __u64 size, int final)
-{
-	return tm_lines_read(l, data, size, final);
 }
 
 /* Moves the positions of lines that were not read to `out` (room for TM_REJECTS_MAX). */
@@ -218,13 +208,6 @@ TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8
 			return 1;
 	}
 	return 0;
-}
-
-/* Merges sorted deltas into their flows; see struct tm_merge. */
-TM_EXPORT void tm_flows_merge(struct tm_merge *work, const struct tm_row *d, const __u64 *id, const __u8 *side,
-			      const struct tm_flow_rules *r)
-{
-	tm_merge_all(work, d, id, side, r);
 }
 
 /* When each row must be examined again, and how long it is kept after its last packet. */
@@ -372,18 +355,4 @@ TM_EXPORT int sqlite3_extension_init(sqlite3 *db, char **error, const sqlite3_ap
 {
 	SQLITE_EXTENSION_INIT2(api);
 	return sqlite3_create_module(db, "tm_rows", &tm_rows_module, NULL);
-}
-
-/* ---- DNS answers ---- */
-
-TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
-{
-	return tm_dns_take_some(ring, out, room, unreadable);
-}
-
-/* Reads one answer: names into `out`, which has room for TM_DNS_MOST; -1 if it cannot be read. */
-TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u8 *message, __u32 bytes,
-				 struct tm_dns_name *out)
-{
-	return tm_dns_answered(asked, asked_bytes, message, bytes, out);
 }

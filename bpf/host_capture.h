@@ -159,13 +159,28 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 	}
 }
 
-static const struct {
+struct tm_pcap_kind {
 	__u32 magic, header, ticks;
-} tm_pcap_kinds[] = {
-	{0xa1b2c3d4, 16, 1000000},
-	{0xa1b23c4d, 16, 1000000000},
-	{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
 };
+
+/* The kind of the pcap file that begins at `p`, by its magic number, and whether its numbers are swapped; NULL: none.
+ */
+static const struct tm_pcap_kind *tm_pcap_kind(const __u8 *p, __u32 *swapped)
+{
+	static const struct tm_pcap_kind kinds[] = {
+		{0xa1b2c3d4, 16, 1000000},
+		{0xa1b23c4d, 16, 1000000000},
+		{0xa1b2cd34, 24, 1000000}, /* Kuznetzov's: eight more bytes a record */
+	};
+	__u32 i, magic;
+
+	memcpy(&magic, p, sizeof(magic));
+	for (*swapped = 0; *swapped < 2; ++*swapped, magic = __builtin_bswap32(magic))
+		for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+			if (magic == kinds[i].magic)
+				return &kinds[i];
+	return NULL;
+}
 
 static __u32 tm_pcap_captured(const struct tm_capture *c, const __u8 *p)
 {
@@ -184,27 +199,17 @@ static __u32 tm_pcap_length(const struct tm_capture *c, const __u8 *p)
 /* Recognises a pcap file by the magic number at `p`, and stores its kind; 0 if it is none. */
 static int tm_pcap_magic(struct tm_capture *c, const __u8 *p)
 {
-	struct tm_interface *in;
-	__u32 i, swapped, magic;
+	__u32 swapped;
+	const struct tm_pcap_kind *kind = tm_pcap_kind(p, &swapped);
+	struct tm_interface *in = kind ? tm_interface_at(c, 0) : NULL;
 
-	for (swapped = 0; swapped < 2; swapped++) {
-		memcpy(&magic, p, sizeof(magic));
-		if (swapped)
-			magic = __builtin_bswap32(magic);
-		for (i = 0; i < sizeof(tm_pcap_kinds) / sizeof(tm_pcap_kinds[0]); i++) {
-			if (magic != tm_pcap_kinds[i].magic)
-				continue;
-			in = tm_interface_at(c, 0);
-			if (!in)
-				return 0;
-			c->swapped = swapped;
-			c->record_header = tm_pcap_kinds[i].header;
-			in->ticks_per_s = tm_pcap_kinds[i].ticks;
-			in->per_tick = 1.0 / tm_pcap_kinds[i].ticks;
-			return 1;
-		}
-	}
-	return 0;
+	if (!in)
+		return 0;
+	c->swapped = swapped;
+	c->record_header = kind->header;
+	in->ticks_per_s = kind->ticks;
+	in->per_tick = 1.0 / kind->ticks;
+	return 1;
 }
 
 /* AIX writes version 2.2, nanoseconds, and the kinds of interfaces of RFC 1573 for link types. */
@@ -280,23 +285,13 @@ static void tm_pcap_begin(struct tm_capture *c, const __u8 *p, __u64 size)
 /* Whether 24 bytes at the place of a record are the header of another file: captures joined by cat. */
 static int tm_pcap_joined(const __u8 *p)
 {
-	__u32 i, swapped, magic;
+	__u32 swapped;
 	__u16 major;
 
 	if (p[0] != 0xa1 && p[0] != 0xd4 && p[0] != 0x4d && p[0] != 0x34) /* none of the magic numbers */
 		return 0;
-	for (swapped = 0; swapped < 2; swapped++) {
-		memcpy(&magic, p, sizeof(magic));
-		memcpy(&major, p + 4, sizeof(major));
-		if (swapped) {
-			magic = __builtin_bswap32(magic);
-			major = __builtin_bswap16(major);
-		}
-		for (i = 0; i < sizeof(tm_pcap_kinds) / sizeof(tm_pcap_kinds[0]); i++)
-			if (magic == tm_pcap_kinds[i].magic && major == 2)
-				return 1;
-	}
-	return 0;
+	memcpy(&major, p + 4, sizeof(major));
+	return tm_pcap_kind(p, &swapped) && (swapped ? __builtin_bswap16(major) : major) == 2;
 }
 
 /* Whether a record header is plausible: its length is within bounds. */

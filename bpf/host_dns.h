@@ -7,12 +7,8 @@
 #ifndef TM_HOST_DNS_H
 #define TM_HOST_DNS_H
 
-#include <stddef.h>
-#include <string.h>
-
-#include <linux/types.h>
-
 #include "dns.h"
+#include "host_layout.h"
 
 #define TM_DNS_NAME 253	   /* of a name as text */
 #define TM_DNS_MOST 128	   /* addresses of one answer; its bytes have room for 127 */
@@ -117,7 +113,8 @@ static int tm_dns_worth(const __u8 *a, int four)
 }
 
 /* Reads one answer into `out`, which has room for TM_DNS_MOST. Returns the number of names, -1 if it cannot be read. */
-static int tm_dns_answered(const __u8 *asked, __u32 asked_bytes, const __u8 *m, __u32 size, struct tm_dns_name *out)
+TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u8 *m, __u32 size,
+				 struct tm_dns_name *out)
 {
 	struct tm_dns_text wanted, current, owner;
 	__u32 at = 0, type, of, records, length, count = 0;
@@ -174,7 +171,7 @@ struct tm_dns_ring {
  * Takes answers out of the ring until it is empty or `out` is full. Returns the number of names; adds the answers that
  * could not be read to `unreadable`.
  */
-static __u32 tm_dns_take_some(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
+TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
 {
 	const __u32 front = offsetof(struct tm_dns_record, message);
 	__u64 at = *ring->consumed, end = __atomic_load_n(ring->produced, __ATOMIC_ACQUIRE);
@@ -190,7 +187,7 @@ static __u32 tm_dns_take_some(const struct tm_dns_ring *ring, struct tm_dns_name
 		at += ((length & ~TM_RING_DISCARD) + TM_RING_HEAD + 7) & ~7ull;
 		if (length > front && length <= sizeof(*r) && r->asked_bytes <= TM_DNS_ASKED &&
 		    r->bytes <= length - front) {
-			int found = tm_dns_answered(r->asked, r->asked_bytes, r->message, r->bytes, out + count);
+			int found = tm_dns_read_answer(r->asked, r->asked_bytes, r->message, r->bytes, out + count);
 
 			for (i = 0; found > 0 && i < (__u32)found; i++)
 				out[count + i].at_ns = r->at_ns;

@@ -355,8 +355,8 @@ static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, dou
 	return 0;
 }
 
-static void tm_merge_all(struct tm_merge *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
-			 const struct tm_flow_rules *r)
+TM_EXPORT void tm_flows_merge(struct tm_merge *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
+			      const struct tm_flow_rules *r)
 {
 	__u32 i;
 

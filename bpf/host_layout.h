@@ -11,8 +11,6 @@
 
 #include "host_state.h"
 
-#define TM_EXPORT __attribute__((visibility("default")))
-
 #define TM_ROW_AT(type, field) offsetof(struct tm_row, field),
 #define TM_FLOW_AT(type, field) offsetof(struct tm_state, flow.field),
 #define TM_STATE_AT(type, field) offsetof(struct tm_state, field),

@@ -13,6 +13,8 @@
 #define TM_CAPTURES 1
 #include "opening.h"
 
+#define TM_EXPORT __attribute__((visibility("default")))
+
 #define TM_LEDGER_SLOTS 32768u
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
@@ -159,25 +161,34 @@ static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
 	t->other_types++;
 }
 
+/* The row of a flow that has counted nothing. */
+static struct tm_row tm_row_of(const struct tm_key *k)
+{
+	int six = k->scope & TM_SCOPE_IPV6;
+
+	return (struct tm_row){
+		/* An IPv4 packet's upper half is zero by definition; v4-mapped already. */
+		.src_hi = six ? tm_be64(k->src) : 0,
+		.src_lo = tm_be64(k->src + 8),
+		.dst_hi = six ? tm_be64(k->dst) : 0,
+		.dst_lo = tm_be64(k->dst + 8),
+		.sport = tm_ntohs(k->sport),
+		.dport = tm_ntohs(k->dport),
+		.proto = k->proto,
+		.family = six ? 6 : 4,
+		.direction = k->scope & TM_SCOPE_EGRESS ? TM_EGRESS : TM_INGRESS,
+		.vlan = k->vlan,
+		.ifindex = k->ifindex,
+		.verdict = k->verdict,
+	};
+}
+
 /* Moves what the interval added to one record into a row. */
 static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
 {
 	struct tm_row *r = &l->row[l->rows++];
 
-	r->src_hi = tm_be64(e->key.src);
-	r->src_lo = tm_be64(e->key.src + 8);
-	r->dst_hi = tm_be64(e->key.dst);
-	r->dst_lo = tm_be64(e->key.dst + 8);
-	r->sport = tm_ntohs(e->key.sport);
-	r->dport = tm_ntohs(e->key.dport);
-	r->proto = e->key.proto;
-	r->family = e->key.scope & TM_SCOPE_IPV6 ? 6 : 4;
-	r->direction = e->key.scope & TM_SCOPE_EGRESS ? TM_EGRESS : TM_INGRESS;
-	r->vlan = e->key.vlan;
-	r->ifindex = e->key.ifindex;
-	r->verdict = e->key.verdict;
-	r->inner = 0;
-	r->owner = 0;
+	*r = tm_row_of(&e->key);
 	r->packets = e->packets;
 	r->bytes = e->bytes;
 	r->payload_bytes = e->payload_bytes;
@@ -321,41 +332,24 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 /* What a record of the kernel gained since it was last read. */
 static struct tm_row tm_gained(const struct tm_flow *f, const struct tm_taken *base)
 {
-	const struct tm_key *k = &f->key;
-	__u64 end[4];
+	struct tm_row r = tm_row_of(&f->key);
 
-	memcpy(end, k->src, sizeof(k->src));
-	memcpy(end + 2, k->dst, sizeof(k->dst));
-	return (struct tm_row){
-		/* An IPv4 packet's upper half is zero by definition; v4-mapped already. */
-		.src_hi = k->scope & TM_SCOPE_IPV6 ? __builtin_bswap64(end[0]) : 0,
-		.src_lo = __builtin_bswap64(end[1]),
-		.dst_hi = k->scope & TM_SCOPE_IPV6 ? __builtin_bswap64(end[2]) : 0,
-		.dst_lo = __builtin_bswap64(end[3]),
-		.sport = __builtin_bswap16(k->sport),
-		.dport = __builtin_bswap16(k->dport),
-		.proto = k->proto,
-		.family = k->scope & TM_SCOPE_IPV6 ? 6 : 4,
-		.direction = k->scope & TM_SCOPE_EGRESS,
-		.vlan = k->vlan,
-		.ifindex = k->ifindex,
-		.verdict = k->verdict,
-		.inner = f->inner,
-		.owner = f->owner,
-		.packets = f->packets - base->packets,
-		.bytes = f->bytes - base->bytes,
-		.payload_bytes = f->payload_bytes - base->payload_bytes,
-		.payload_packets = f->payload_packets - base->payload_packets,
-		.first = (double)f->first,
-		.last = (double)f->last,
-		.first_len = f->first_len,
-		.last_len = f->last_len,
-		.tcp_flags = f->tcp_flags,
-		.first_flags = f->first_flags,
-		.bits = f->bits,
-		.ttl = f->ttl,
-		.new_record = !base->sequence,
-	};
+	r.inner = f->inner;
+	r.owner = f->owner;
+	r.packets = f->packets - base->packets;
+	r.bytes = f->bytes - base->bytes;
+	r.payload_bytes = f->payload_bytes - base->payload_bytes;
+	r.payload_packets = f->payload_packets - base->payload_packets;
+	r.first = (double)f->first;
+	r.last = (double)f->last;
+	r.first_len = f->first_len;
+	r.last_len = f->last_len;
+	r.tcp_flags = f->tcp_flags;
+	r.first_flags = f->first_flags;
+	r.bits = f->bits;
+	r.ttl = f->ttl;
+	r.new_record = !base->sequence;
+	return r;
 }
 
 #endif

@@ -308,7 +308,7 @@ static __u32 tm_interface_number(struct tm_lines *l, struct tm_text t)
  * Reads whole lines from `data`; `final` means that the last one needs no newline. Returns the bytes used, which are
  * fewer if rows or rejects must be taken first.
  */
-static __u64 tm_lines_read(struct tm_lines *l, const char *data, __u64 size, int final)
+TM_EXPORT __u64 tm_lines_feed(struct tm_lines *l, const char *data, __u64 size, int final)
 {
 	const char *p = data, *end = data + size, *newline;
 	struct tm_event e;

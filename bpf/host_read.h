@@ -62,7 +62,7 @@ static void tm_capture_lose(struct tm_capture *c, __u32 kind, __u64 value)
  * Reads records from `data`. `final` means that nothing follows. Returns the bytes used, which are fewer if rows must
  * be taken first (ledger.rows), or if the rest is less than a record.
  */
-static __u64 tm_capture_feed(struct tm_capture *c, const __u8 *data, __u64 size, int final)
+TM_EXPORT __u64 tm_capture_read(struct tm_capture *c, const __u8 *data, __u64 size, int final)
 {
 	__u64 used = 0, base = c->offset, left;
 	__u32 length, type;

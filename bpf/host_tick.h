@@ -194,7 +194,7 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 		f.groups++;
 	}
 	w->start[f.groups] = n;
-	tm_merge_all(&f, w->row, w->id, w->side, r);
+	tm_flows_merge(&f, w->row, w->id, w->side, r);
 	for (i = 0; i < f.reopened; i++)
 		over += !w->reopened[i].closed;
 	if (over)
