@@ -15,7 +15,7 @@ from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.accounting import Accounting
 from trafficmond.datapath.attach import Attachment
-from trafficmond.datapath.attachments import FAILED, AttachmentChange
+from trafficmond.datapath.attachments import FAILED, AttachmentChange, Attachments
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.datapath.clock import Clock
 from trafficmond.datapath.datapath import Datapath
@@ -23,6 +23,7 @@ from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.loading import Options
+from trafficmond.datapath.tables import Tables
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import DatapathError
 from trafficmond.export.exports import ExportSet
@@ -94,43 +95,13 @@ class FakeBans(BanTable):
         return iter(list(self.held.values()))
 
 
-class FakeDatapath(Datapath):
-    """One attached interface, one that was refused, and round figures."""
+class FakeTables(Tables):
+    """Tables that are only counted."""
 
-    bans: FakeBans
-    clock: FakeClock
-    lost_pins = False
-
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.sizes = Sizes(2, 64, 64)
-        self.clock, self.ledger, self.bans = FakeClock(), FakeLedger(), FakeBans()
-        self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
-        self.hanging = {2: Attachment(2, "eth0", XdpMode.NATIVE, EgressHook.TCX, ["a note"])}
-        self.left = {3: AttachmentChange(FAILED, "eth1", "cannot attach to eth1")}
-        self.counted = Accounting(
-            *(Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9)),
-            {"evicted": Sums(20, 2000)},
-            {"short_ip": 5},
-        )
-        self.deltas: list[Batch] = []
+    def __init__(self) -> None:
         self.installed = 0
-        self.until: float | None = None  # of a probation
-        self.totals = np.zeros((2, 2), abi.TOTALS)
-        self.totals["seen"]["packets"] = 10
 
-    @property
-    def attached(self) -> dict[int, Attachment]:
-        return self.hanging
-
-    @property
-    def refused(self) -> dict[int, AttachmentChange]:
-        return self.left
-
-    def configure(self, options: Options) -> None:
-        self.options = options
-
-    def install(self, words: Any) -> Any:
+    def put(self, words: Any, place: int = abi.CONFIRMED) -> Any:  # noqa: ARG002
         self.installed += 1
         return words
 
@@ -139,6 +110,48 @@ class FakeDatapath(Datapath):
 
     def unstage(self) -> None:
         pass
+
+
+class FakeAttachments(Attachments):
+    """Pins that stay, and round figures."""
+
+    def __init__(self) -> None:
+        self.of_eth0 = np.zeros((2, 2), abi.TOTALS)
+        self.of_eth0["seen"]["packets"] = 10
+
+    def check_pins(self) -> bool:
+        return False
+
+    def totals(self, ifindex: int) -> Any:
+        assert ifindex == 2
+        return self.of_eth0
+
+
+class FakeDatapath(Datapath):
+    """One attached interface, one that was refused, and round figures."""
+
+    bans: FakeBans
+    clock: FakeClock
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.sizes = Sizes(2, 64, 64)
+        self.clock, self.ledger, self.bans = FakeClock(), FakeLedger(), FakeBans()
+        self.loaded = Loaded("libbpf", {}, {}, 0, reused=False)
+        self.attached = {2: Attachment(2, "eth0", XdpMode.NATIVE, EgressHook.TCX, ["a note"])}
+        self.refused = {3: AttachmentChange(FAILED, "eth1", "cannot attach to eth1")}
+        self.counted = Accounting(
+            *(Sums(40, 4000), Sums(30, 3000), Sums(1, 60), Sums(4, 400), Sums(5, 500), Sums(2, 9)),
+            {"evicted": Sums(20, 2000)},
+            {"short_ip": 5},
+        )
+        self.deltas: list[Batch] = []
+        self.tables = FakeTables()
+        self.attachments = FakeAttachments()
+        self.until: float | None = None  # of a probation
+
+    def configure(self, options: Options) -> None:
+        self.options = options
 
     @property
     def on_trial_until(self) -> float | None:
@@ -166,10 +179,6 @@ class FakeDatapath(Datapath):
 
     def accounting(self) -> Accounting:
         return self.counted
-
-    def interface_totals(self, ifindex: int) -> Any:
-        assert ifindex == 2
-        return self.totals
 
 
 class FakeProtected(Protected):

@@ -94,7 +94,7 @@ def test_it_serves_from_the_start_to_the_stop_and_reads_again_what_was_asked_in_
             assert not path.exists()
             assert len(parts.tasks) == 0
             assert said[0] == f"trafficmon {daemon.__version__} watches eth0 (libbpf)"
-            assert datapath.installed == 2
+            assert datapath.tables.installed == 2
 
     asyncio.run(run())
 
@@ -124,13 +124,13 @@ def test_other_lifelines_make_the_rules_anew(
         def refuse(_: Any) -> None:
             raise DatapathError("no memory")
 
-        monkeypatch.setattr(datapath, "install", refuse)
+        monkeypatch.setattr(datapath.tables, "put", refuse)
         monkeypatch.setattr("trafficmond.ruleset.patched", lambda *_: None)  # all is compiled
         parts.host.changed()
         assert bool(parts.tasks) is refreshed
         await parts.tasks.close(10)
         assert len(said) == refreshed, "what goes wrong is said, and ends nothing"
-        assert datapath.installed == 1
+        assert datapath.tables.installed == 1
         close(parts)
 
     asyncio.run(run())

@@ -23,17 +23,17 @@ def test_what_a_running_data_path_cannot_change_waits() -> None:
     new = replace(new, xdp_mode="skb")
     late = ["xdp_mode", "loader", "egress", "pin_dir", "flows.capacity", "flows.look_inside"]
     assert part_options.at_restart(OLD, new) == late
-    running = part_options.options_while_running(OLD, new)
+    running = part_options.switched(part_options.options(OLD), new)
     assert running == part_options.options(OLD)
 
 
 def test_switches_of_the_programs_change_at_once() -> None:
     new = replace(OLD, policy=replace(Policy(), default="drop", drop_malformed=True))
-    running = part_options.options_while_running(OLD, new)
+    running = part_options.switched(part_options.options(OLD), new)
     assert (running.drop_malformed, running.established) == (True, new.policy.established)
     assert running.drop_unparsed
     passing = replace(new, policy=replace(new.policy, unparsed="pass"))
-    assert not part_options.options_while_running(new, passing).drop_unparsed
+    assert not part_options.switched(part_options.options(new), passing).drop_unparsed
     assert not part_options.options(OLD).drop_unparsed  # where all may pass, what cannot be judged may as well
     assert not part_options.options(OLD).established  # replies need no following where all may pass
 

@@ -60,7 +60,7 @@ def test_a_reload_that_is_refused_is_said_and_over(
             (tmp_path / "cidr.d" / "a.toml").write_text(RULE.replace("drop", "lose") if broken else RULE)
             with (tmp_path / "trafficmond.toml").open("a") as file:
                 file.write("[policy]\ndrop_malformed = true\n")
-            monkeypatch.setattr(datapath, "install", full)
+            monkeypatch.setattr(datapath.tables, "put", full)
             subject.schedule("asked")
             await parts.tasks.close(10)
             why = str(parts.rulebook.error) if broken else parts.warnings["reload"]

@@ -89,7 +89,7 @@ class Host:
 
     def check_pins(self) -> None:
         """Logs, once, that the pins have been removed."""
-        if self._datapath.lost_pins and "pins" not in self._warnings:
+        if self._datapath.attachments.check_pins() and "pins" not in self._warnings:
             path = self._settings.pin_dir
             self._warnings["pins"] = _LOST_PINS.format(path)
             self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": path})

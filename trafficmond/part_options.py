@@ -56,13 +56,8 @@ def options(settings: Settings) -> Options:
     )
 
 
-def options_while_running(old: Settings, new: Settings) -> Options:
-    """`options`, but for what a running data path cannot change."""
-    return switched(options(old), new)
-
-
 def switched(now: Options, settings: Settings) -> Options:
-    """The present options of a data path, with the switches of `settings`."""
+    """The present options of a data path, with the switches of `settings`: the rest takes effect at the next start."""
     new = options(settings)
     return replace(now, established=new.established, drop_malformed=new.drop_malformed, drop_unparsed=new.drop_unparsed)
 
@@ -105,4 +100,4 @@ def in_words(value: Any) -> str:
 def _setting_in_words(spec: declare.Spec | declare.TableSpec, value: Any) -> str:
     if isinstance(spec, declare.TableSpec) or isinstance(value, HiddenUrl):
         return in_words(value)
-    return spec.show(value)
+    return spec.kind.show(value)

@@ -15,17 +15,7 @@ import numpy as np
 
 from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.flows.batch import Batch, Column, take
-from trafficmond.flows.processes import (
-    END,
-    MOST_SERIALS,
-    NOTE,
-    attempts,
-    both_ends,
-    local_ends,
-    may_name,
-    served,
-    word,
-)
+from trafficmond.flows.processes import END, MOST_SERIALS, NOTE, attempts, both_ends, local_ends, may_name, served, word
 from trafficmond.model import Direction
 from trafficmond.protocols import SYN, UDP
 
@@ -66,7 +56,7 @@ class Processes:
 
     def counters(self) -> dict[str, int]:
         """The counters, as `metrics.counted` names them."""
-        counted = {**self._counted, "lost": self.source.lost() if self.source else 0}
+        counted = {**self._counted, "lost": self.source.counts().lost if self.source else 0}
         return {f"process_{name}": count for name, count in counted.items()}
 
     def of(self, owner: int) -> Process | None:

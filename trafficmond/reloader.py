@@ -199,7 +199,7 @@ class Reloader:
         datapath, rulebook = self._parts.datapath, self._parts.rulebook
         before = datapath.options
         # First, so that open connections are known before a new default of drop applies to them.
-        datapath.configure(part_options.options_while_running(self._parts.settings, settings))
+        datapath.configure(part_options.switched(before, settings))
         try:
             loaded = await rulebook.load(settings, begin)
         except TrafficmonError:

@@ -22,7 +22,6 @@ from trafficmond.geo.atlas import Atlas
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.explain import exactly
-from trafficmond.policy.ids import Numbered
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
@@ -133,7 +132,7 @@ class Rulebook(Changes):
         now, files, in_force = self._inputs, inputs.files, self.in_force
         if self.standing.base or not in_force or not in_force.generation or in_force.any_ended(time.time()):
             return None
-        if not self._same(inputs) or self.standing.guarded(inputs.settings) != now.guard:
+        if not self._same(inputs) or self.standing.guard(inputs.settings) != now.guard:
             return None
         if files.notes != now.files.notes:
             notes = (*files.notes, *in_force.policy.notes[len(now.files.notes) :])  # its own, and those of the files
@@ -186,7 +185,7 @@ class Rulebook(Changes):
         """Starts without a policy, for a daemon whose files are broken: the kernel keeps its rules."""
         await self._recall()
         policy = make_policy(Files(), default=Action.parse(self._inputs.settings.policy.default))
-        numbered = self.standing.maker.ids.number(policy.rules, Numbered(), time.time())
+        numbered = self.standing.maker.ids.number(policy.rules, time.time())
         table = compile_table(policy, numbered.numbers, time.time(), self._clock.to_jiffies)
         columns = RuleColumns.of(policy.rules, numbered.numbers)
         self.standing.put(Side(self._inputs, InForce(policy, table, 0, time.time(), numbered, columns)))

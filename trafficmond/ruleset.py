@@ -31,13 +31,8 @@ class InForce:
     table: VerdictTable
     generation: int
     loaded_at: float
-    numbered: Numbered
+    numbered: Numbered  # the policy's rules
     columns: RuleColumns
-
-    @property
-    def rule_ids(self) -> npt.NDArray[np.uint32]:
-        """The number of each of the policy's rules."""
-        return self.numbered.numbers
 
     @property
     def source(self) -> Source:
@@ -110,7 +105,7 @@ class Maker:
         if not drafting:
             self.pairs.forget(now, lambda: set().union(*(each.table.pairs() for each in sets)))
         judges = sets[-1]
-        there = {*judges.rule_ids[judges.columns.shadow].tolist()}
+        there = {*judges.numbered.numbers[judges.columns.shadow].tolist()}
         there |= {0} if judges.policy.default_shadow is not None else set()
         self.watching = {number: self.watching.get(number, now) for number in there}
 
@@ -123,7 +118,7 @@ class Maker:
 
     def _numbered(self, policy: Policy, before: InForce | None, now: float) -> tuple[Numbered, RuleColumns]:
         known = policy.begins_as(before.policy) if before else 0
-        numbered = self.ids.number(policy.rules, before.numbered if before else Numbered(), now, known)
+        numbered = self.ids.number(policy.rules, now, before.numbered if before else None, known)
         return numbered, _columns_of(policy, numbered.numbers, before)
 
     def _runtime_rules(self, tables: Sequence[Table]) -> Rules:
@@ -156,6 +151,6 @@ def _columns_of(policy: Policy, ids: npt.NDArray[np.uint32], in_force: InForce |
         return RuleColumns.of(policy.rules, ids)
     before = in_force.policy
     same = common_beginning(before.rules, policy.rules, policy.begins_as(before))
-    if not np.array_equal(in_force.rule_ids[:same], ids[:same]):
+    if not np.array_equal(in_force.numbered.numbers[:same], ids[:same]):
         same = 0
     return in_force.columns.followed_by(same, RuleColumns.of(policy.rules[same:], ids[same:]))

@@ -17,17 +17,11 @@ from trafficmond.signals import Signals
 from trafficmond.standing import recalled
 
 
-def live(
+async def live(
     settings: Settings, flags: Flags, listener: Listener, loading: Future[Load], wrong: ConfigError | None = None
 ) -> None:
     """Runs the daemon with the result of `loading` until it is stopped. `wrong`: the mistakes of the settings file, in
     place of which `settings` are those that were in force last. Raises TrafficmonError if it cannot start."""
-    asyncio.run(_live(settings, flags, listener, loading, wrong))
-
-
-async def _live(
-    settings: Settings, flags: Flags, listener: Listener, loading: Future[Load], wrong: ConfigError | None
-) -> None:
     signals = Signals()
     begun = recalled(settings)
     options = part_options.options(begun[0])

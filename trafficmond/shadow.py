@@ -52,7 +52,7 @@ def shadows(parts: Parts) -> list[dict[str, object]]:
         return []
     policy, rules = in_force.policy, in_force.policy.rules
     watching = [
-        (int(in_force.rule_ids[index]), rules[index].name, str(rules[index].reason), rules[index].action)
+        (int(in_force.numbered.numbers[index]), rules[index].name, str(rules[index].reason), rules[index].action)
         for index in in_force.columns.shadow.nonzero()[0].tolist()
     ]
     if policy.default_shadow is not None:

@@ -90,7 +90,7 @@ class Standing:
         self._written = Kept()
         self._path = settings.state_dir / TRIAL_NAME
         self._datapath = datapath
-        self._guard = guard
+        self.guard = guard
 
     @property
     def confirmed(self) -> Side:
@@ -105,9 +105,6 @@ class Standing:
             return None
         return replace(self.kept.trial or Trial("", _UNKNOWN, 0.0, until), until=until)
 
-    def guarded(self, settings: Settings) -> Guard:
-        return self._guard(settings)
-
     def put(self, now: Side, base: Side | None = None) -> None:
         """Records the rules in force: the kernel uses `now`."""
         self.now, self.base = now, base
@@ -118,7 +115,7 @@ class Standing:
         """Compiles an altered side, from a draft if there is one. Raises ConfigError."""
         jump, now = self.jump, time.time()
         inputs = await asyncio.to_thread(alter, side.inputs)
-        inputs = inputs.at(now, jump, self._guard(inputs.settings))
+        inputs = inputs.at(now, jump, self.guard(inputs.settings))
         generation = self._next_generation()
         if draft and draft.inputs == inputs and draft.in_force.generation == generation and not jump:
             return draft
@@ -145,18 +142,18 @@ class Standing:
         self._drafting = True
         try:
             inputs = await asyncio.to_thread(alter, before.inputs)
-            inputs = inputs.at(now, jump, self._guard(inputs.settings))
+            inputs = inputs.at(now, jump, self.guard(inputs.settings))
             made, args = None, (inputs, before.in_force)
             if not await asyncio.to_thread(self.maker.is_near, *args, now):
                 # Compiled as a whole, since the table in force may be changed in place meanwhile.
                 made = await asyncio.to_thread(self.maker.make, *args, self._next_generation(), now, whole=True)
             if made and staged:
-                words = await asyncio.to_thread(self._datapath.stage, made.table.words)
+                words = await asyncio.to_thread(self._datapath.tables.stage, made.table.words)
                 made = replace(made, table=replace(made.table, words=words, live=True))
             yield Made(inputs, made) if made else None
         finally:
             self._drafting = False
-            self._datapath.unstage()
+            self._datapath.tables.unstage()
             self.put(self.now, self.base)
 
     async def change(self, alter: Alter, draft: Made | None = None) -> InForce:
@@ -191,7 +188,7 @@ class Standing:
             table.edit.apply(table.words)
             if before and before.table.words is table.words:  # otherwise they are staged
                 return new
-        return replace(new, table=replace(table, words=self._datapath.install(table.words), live=True))
+        return replace(new, table=replace(table, words=self._datapath.tables.put(table.words), live=True))
 
     async def try_out(
         self, alter: Alter, begin: Begin, draft: Made | None, *, files: bool, folder: str, place: str

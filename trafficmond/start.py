@@ -27,8 +27,10 @@ def run(file: SettingsFile, flags: Flags) -> None:
             if wrong and part_options.options(settings) != part_options.options(own):
                 stack.close()
                 loading = stack.enter_context(begun(part_options.options(settings)))
+            import asyncio
+
             from trafficmond.run import live
-        live(settings, flags, listener, loading, wrong)
+        asyncio.run(live(settings, flags, listener, loading, wrong))
 
 
 def given(flags: Flags) -> SettingsFile:

@@ -181,7 +181,7 @@ def _traffic(parts: Parts) -> list[Traffic]:
 
     found = []
     for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
-        totals = parts.datapath.interface_totals(done.ifindex).T
+        totals = parts.datapath.attachments.totals(done.ifindex).T
         for direction, cpus in zip((Direction.INGRESS, Direction.EGRESS), totals, strict=True):
             sums = [int(cpus[name][unit].sum()) for name in ("seen", "dropped") for unit in ("packets", "bytes")]
             found.append(Traffic(done.name, str(direction), *sums))
@@ -192,7 +192,7 @@ def interface_rows(parts: Parts) -> list[Row]:
     """`Interface` rows for interfaces that are attached, refused or missing."""
     rows = []
     for done in sorted(parts.datapath.attached.values(), key=lambda each: each.name):
-        totals = parts.datapath.interface_totals(done.ifindex)
+        totals = parts.datapath.attachments.totals(done.ifindex)
         row = {
             "name": done.name,
             "ifindex": done.ifindex,

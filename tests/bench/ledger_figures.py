@@ -82,7 +82,7 @@ def _table(full_table: Path) -> Iterator[Figure]:
             started = time.perf_counter()
             policy = load_policy(None, lists)
             parsing.append(time.perf_counter() - started)
-            ids = RuleIds().assign(policy.rules, 0.0)
+            ids = RuleIds().number(policy.rules, 0.0).numbers
             started = time.perf_counter()
             table = compile_table(policy, ids, 0.0, lambda epoch: int(epoch))
             building.append((time.perf_counter() - started) * 1000)
@@ -102,7 +102,7 @@ def _swaps(words: npt.NDArray[np.uint32]) -> Iterator[float]:
     try:
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            datapath.install(words)
+            datapath.tables.put(words)
             yield (time.perf_counter() - started) * 1000
     finally:
         datapath.close(detach=True)

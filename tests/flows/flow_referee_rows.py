@@ -7,12 +7,13 @@ import numpy as np
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import MATE, REPLY, TYPE_UNKNOWN, later_fragments
 from trafficmond.flows.owners import FORWARDED, KERNEL
-from trafficmond.flows.processes import names_process
+from trafficmond.flows.processes import MOST_SERIALS, word
 from trafficmond.flows.services import KNOWN
 from trafficmond.flows.state import ANSWERED_S, CLOSE_LINGER_S, ESTABLISHED_S
 from trafficmond.protocols import ACK, FIN, RST, TCP
 
 _NO_MATE = -1
+_FIRST, _PAST = np.uint64(word(0, 0)), np.uint64(word(0, MOST_SERIALS))  # owners that name a process
 _CGROUP = (1 << 32) - 1
 
 
@@ -55,7 +56,7 @@ def rank(owners: Column) -> Column:
 def says_more(had: Column, current: Column) -> Column:
     """Where an owner that a flow had names a process of the cgroup that it is in now."""
     same = had & np.uint64(_CGROUP) == current
-    more: Column = names_process(had) & same
+    more: Column = (had >= _FIRST) & (had < _PAST) & same
     return more
 
 

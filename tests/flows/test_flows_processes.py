@@ -9,7 +9,7 @@ from flow_rows import make
 
 from trafficmond.flows.batch import DELTA
 from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY
-from trafficmond.flows.processes import END, MOST_SERIALS, NOTE, cgroup_of, may_name, names_process, word
+from trafficmond.flows.processes import END, MOST_SERIALS, NOTE, cgroup_of, may_name, word
 from trafficmond.flows.table import FlowTable
 from trafficmond.protocols import UDP
 
@@ -19,7 +19,6 @@ CURL, WGET, ELSEWHERE = word(UNIT, 1), word(UNIT, MOST_SERIALS - 1), word(OTHER,
 
 def test_words_cgroups_and_processes_are_apart() -> None:
     numbers = np.array([0, KERNEL, UNIT, 1 << 33, CURL, WGET, NOBODY, FORWARDED], np.uint64)
-    assert names_process(numbers).tolist() == [False] * 4 + [True] * 2 + [False] * 2
     assert may_name(numbers).tolist() == [False, False, True, *[False] * 5]
     assert [cgroup_of(number) for number in numbers.tolist()] == [0, 1, UNIT, 1 << 33, UNIT, UNIT, NOBODY, FORWARDED]
 

@@ -61,7 +61,7 @@ def policy_of(tmp_path: Path, atlas: Atlas, *rules: str, default: Action = Actio
 
 def decided(policy: Policy, address: str) -> tuple[str, str]:
     """What the compiled table and the explanation both say of an address: the rule's name and the action."""
-    ids = RuleIds().assign(policy.rules, NOW)
+    ids = RuleIds().number(policy.rules, NOW).numbers
     table = compile_table(policy, ids, NOW, int)
     hi, lo, family = parse_address(address)
     words = np.array([hi], np.uint64), np.array([lo], np.uint64)

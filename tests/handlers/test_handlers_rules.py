@@ -234,7 +234,7 @@ def test_counts_are_those_of_the_rule(tmp_path: Path) -> None:
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.0/24")
-            number = int(ask.parts.rulebook.in_force.rule_ids[0])
+            number = int(ask.parts.rulebook.in_force.numbered.numbers[0])
             for action in (Action.DROP, Action.ALLOW):
                 ask.parts.pipeline.by_verdict[verdict_word(action, Reason.RULE, number)] = (2, 200)
             await ask.parts.pipeline.read_ledger()

@@ -175,8 +175,8 @@ def test_every_packet_gets_the_same_from_both(source: str) -> None:
         passed = noted(lab.host, "passed")
     with Rig() as rig:
         rig.datapath.clock.calibrate()
-        ids = RuleIds().assign(policy.rules, 0.0)
-        rig.datapath.install(compile_table(policy, ids, 0.0, int).words)
+        ids = RuleIds().number(policy.rules, 0.0).numbers
+        rig.datapath.tables.put(compile_table(policy, ids, 0.0, int).words)
         verdicts = rig.run(frames)
     assert set(verdicts) == {1, 2}
     wrong = [

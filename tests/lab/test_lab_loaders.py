@@ -78,8 +78,8 @@ def test_verdicts(rig: Rig) -> None:
     datapath, now = rig.datapath, time.time()
     ending = {"cidr": "203.0.113.64/26", "action": "allow", "expires": now + 1.0}
     policy = make_policy(Files(), runtime=[*RULES, ending], guard=[(GUARDED, "own")], allowlist=["192.0.2.9"])
-    ids = RuleIds().assign(policy.rules, now)
-    datapath.install(compile_table(policy, ids, now, datapath.clock.to_jiffies).words)
+    ids = RuleIds().number(policy.rules, now).numbers
+    datapath.tables.put(compile_table(policy, ids, now, datapath.clock.to_jiffies).words)
     banned = [ipaddress.ip_network(cidr) for cidr in ("192.0.2.0/28", "203.0.113.9", "2001:db8:bad:1::7")]
     for network in banned:
         datapath.bans.put(KernelBan(network, now + 1.0))
@@ -123,11 +123,11 @@ def test_a_table_of_any_size(rig: Rig) -> None:
     for dropped, pages in zip(sources, sizes, strict=True):
         of_both = [{"cidr": dropped, "action": "drop"}, {"cidr": f"2001:db8::{dropped}", "action": "drop"}]
         policy = make_policy(Files(), runtime=of_both)
-        ids = RuleIds().assign(policy.rules, 0.0)
+        ids = RuleIds().number(policy.rules, 0.0).numbers
         words = compile_table(policy, ids, 0.0, datapath.clock.to_jiffies).words
         larger = np.zeros(max(len(words), pages * abi.PAGE_WORDS), np.uint32)
         larger[: len(words)] = words
-        datapath.install(datapath.stage(larger) if pages % 2 else larger)
+        datapath.tables.put(datapath.tables.stage(larger) if pages % 2 else larger)
         for source in sources:
             for packet in (udp(source, B), udp(f"2001:db8::{source}", B6)):
                 assert rig.run([packet]) == [XDP_DROP if source == dropped else XDP_PASS]
@@ -181,7 +181,7 @@ def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> No
 
     def table(*dropped: str, pages: int = 0) -> npt.NDArray[np.uint32]:
         policy = make_policy(Files(), runtime=[{"cidr": cidr, "action": "drop"} for cidr in dropped])
-        ids = RuleIds().assign(policy.rules, 0.0)
+        ids = RuleIds().number(policy.rules, 0.0).numbers
         words = compile_table(policy, ids, 0.0, datapath.clock.to_jiffies).words
         return np.concatenate([words, np.zeros(max(0, pages * abi.PAGE_WORDS - len(words)), np.uint32)])
 
@@ -190,7 +190,7 @@ def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> No
         verdicts = [rig.run([udp(source, B6 if ":" in source else B)]) for source in sources]
         return [source for source, verdict in zip(sources, verdicts, strict=True) if verdict == [XDP_DROP]]
 
-    datapath.install(table(A, A6))
+    datapath.tables.put(table(A, A6))
     before = [A, A6]
     assert (dropped(), datapath.on_trial_until) == (before, None)
     for pages in (0, abi.SMALL_PAGES + 1, 0):  # the second takes the place of the first, whatever its size
@@ -199,7 +199,7 @@ def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> No
         assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
         assert rig.run([UDP4[:-1]]) == [XDP_DROP], "the switches go with the table"
         assert datapath.on_trial_until == pytest.approx(end, abs=0.1)
-    datapath.install(table(A))  # what is confirmed may change meanwhile
+    datapath.tables.put(table(A))  # what is confirmed may change meanwhile
     assert dropped() == ["203.0.113.1", "2001:db8:bad::1"]
     while time.time() < end + 0.02:
         time.sleep(0.01)
@@ -220,7 +220,7 @@ def test_a_table_on_probation_is_taken_back_by_the_kernel_itself(rig: Rig) -> No
     datapath.try_out(on_trial, options, time.time() + 60)
     datapath.confirm(on_trial, options)
     assert (dropped(), datapath.on_trial_until) == (["203.0.113.1", "2001:db8:bad::1"], None)
-    datapath.install(table())
+    datapath.tables.put(table())
     rig.forget()
 
 

@@ -49,8 +49,9 @@ def strict() -> Iterator[Rig]:
     """A data path that drops by default."""
     with Rig() as rig:
         now, policy = time.time(), make_policy(Files(), default=Action.DROP)
-        words = compile_table(policy, RuleIds().assign(policy.rules, now), now, rig.datapath.clock.to_jiffies).words
-        rig.datapath.install(words)
+        ids = RuleIds().number(policy.rules, now).numbers
+        words = compile_table(policy, ids, now, rig.datapath.clock.to_jiffies).words
+        rig.datapath.tables.put(words)
         rig.datapath.configure(replace(rig.datapath.options, established=True))
         yield rig
 

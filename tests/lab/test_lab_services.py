@@ -36,11 +36,11 @@ def test_every_packet_is_judged_as_the_rules_say(loader: str) -> None:
     ended, lasting = now - 50, now + 10_000
     tables = random_tables(rng, 500, ended, lasting)
     policy = make_policy(Files(), default=Action.DROP, runtime=tables)
-    ids = RuleIds().assign(policy.rules, now)
+    ids = RuleIds().number(policy.rules, now).numbers
     with Rig(loader, capacity=65536) as rig:
         rig.datapath.clock.calibrate()
         compiled = compile_table(policy, ids, now - 100, rig.datapath.clock.to_jiffies)
-        rig.datapath.install(compiled.words)
+        rig.datapath.tables.put(compiled.words)
         decided: Counter[int | None] = Counter()
         done = 0
         while done < (PACKETS if loader == "libbpf" else PACKETS // 4):

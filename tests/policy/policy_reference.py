@@ -33,7 +33,7 @@ def jiffies(moment: float) -> int:
 
 def compiled(policy: Policy, now: float = NOW) -> tuple[VerdictTable, U32]:
     """The table, and the rules' numbers."""
-    ids = RuleIds().assign(policy.rules, now)
+    ids = RuleIds().number(policy.rules, now).numbers
     return compile_table(policy, ids, now, jiffies, 7), ids
 
 

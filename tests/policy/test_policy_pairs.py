@@ -24,7 +24,7 @@ from trafficmond.verdict import Pair, taken_apart, verdict_word
 
 def compiled(tables: list[dict[str, Any]], pairs: Pairs, **more: Any) -> tuple[Policy, VerdictTable, Any]:
     policy = make_policy(Files(), runtime=tables, **more)
-    ids = RuleIds().assign(policy.rules, NOW)
+    ids = RuleIds().number(policy.rules, NOW).numbers
     return policy, compile_table(policy, ids, NOW, jiffies, 7, pairs), ids
 
 
@@ -55,7 +55,7 @@ def test_a_change_of_one_rule_is_as_if_all_were_compiled() -> None:
 
     def source(rules: list[dict[str, Any]]) -> tuple[Source, Any]:
         policy = make_policy(Files(), runtime=rules)
-        numbers = ids.assign(policy.rules, NOW)
+        numbers = ids.number(policy.rules, NOW).numbers
         return Source(policy, RuleColumns.of(policy.rules, numbers)), numbers
 
     before, numbers = source(tables)

@@ -42,7 +42,7 @@ class World:
 
     def _source(self, tables: Tables) -> Source:
         policy = load_policy(None, runtime=tables, **self._more)
-        return Source(policy, RuleColumns.of(policy.rules, self._ids.assign(policy.rules, NOW)))
+        return Source(policy, RuleColumns.of(policy.rules, self._ids.number(policy.rules, NOW).numbers))
 
     def whole(self, now: float = NOW) -> VerdictTable:
         policy = self.source.policy

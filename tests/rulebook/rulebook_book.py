@@ -34,7 +34,7 @@ class Book:
         self.cidr_dir.mkdir()
         (folder / "state").mkdir()
         self.settings = Settings(cidr_dir=self.cidr_dir, state_dir=folder / "state")
-        self.options, self.clock = options(self.settings), self
+        self.options, self.clock, self.tables = options(self.settings), self, self
         self.installed: list[Any] = []
         self.staged: Any = None
         self.tried: list[Any] = []
@@ -63,7 +63,7 @@ class Book:
         records = words[at:].view(abi.RECORD)[: int(words[abi.HDR_RECORD_COUNT])]
         return {int(each["verdict"]) & MAX_ID: int(each["expires"]) / 250 for each in records}
 
-    def install(self, words: Any) -> Any:
+    def put(self, words: Any, _place: int = abi.CONFIRMED) -> Any:
         if self.refuses:
             raise self.refuses
         self.installed.append(words)
@@ -83,7 +83,7 @@ class Book:
         self.on_trial_until = self.on_trial_until if until is None else until
 
     def confirm(self, words: Any, _options: Options) -> None:
-        self.install(words)
+        self.put(words)
         self.on_trial_until = None
 
     def roll_back(self) -> None:

@@ -23,7 +23,7 @@ def test_files_are_put_in_force_and_installed_once(book: Book) -> None:
     assert book.action("198.51.100.7") == "rule drop"
     assert book.rules.in_force is not None
     assert (book.rules.in_force.generation, book.rules.error) == (1, None)
-    number = int(book.rules.in_force.rule_ids[0])
+    number = int(book.rules.in_force.numbered.numbers[0])
     assert book.rules.names()[number] == "198.51.100.0/24"
 
 

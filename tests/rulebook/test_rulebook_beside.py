@@ -88,7 +88,7 @@ def test_a_change_waits_for_neither_and_is_not_lost(book: Book, held: Held) -> N
         assert book.action("11.0.0.7") == "default monitor", "the files are not in force yet"
         judged(book)
         laid_ready: list[Any] = []
-        install, book.install = book.install, lambda words: laid_ready.append(words is book.staged) or install(words)  # type: ignore[method-assign]
+        put, book.put = book.put, lambda words: laid_ready.append(words is book.staged) or put(words)  # type: ignore[method-assign]
         held.let_go()
         loaded = await reload
         assert loaded is not None
@@ -178,7 +178,7 @@ def test_numbers_of_what_is_being_made_are_not_forgotten(
         held.let_go()
         loaded = await reload
         assert loaded is not None
-        named = [book.rules.names()[each] for each in loaded.in_force.rule_ids.tolist()]
+        named = [book.rules.names()[each] for each in loaded.in_force.numbered.numbers.tolist()]
         assert named == [rule.name for rule in loaded.in_force.policy.rules]
         assert len(book.rules.names()) == len(named), "and what nobody uses is, once that is in force"
 

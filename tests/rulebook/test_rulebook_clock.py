@@ -42,7 +42,8 @@ def test_a_stepped_clock_ends_no_rule_by_hand_and_prolongs_none(
     book.run(book.rules.add(timed, keep=False))
     book.run(book.rules.add({**timed, "cidr": "203.0.113.0/24"}, keep=True))
     numbers = {
-        rule.name: int(book.rules.in_force.rule_ids[at]) for at, rule in enumerate(book.rules.in_force.policy.rules)
+        rule.name: int(book.rules.in_force.numbered.numbers[at])
+        for at, rule in enumerate(book.rules.in_force.policy.rules)
     }
     before = book.ends()
 

@@ -258,8 +258,8 @@ def life(pins: Path, interface: str, said: int) -> NoReturn:
         options = Options("libbpf", "auto", True, pins, CAPACITY, established=False, drop_malformed=False)
         datapath = Datapath(options)
         policy = make_policy(Files(), runtime=[{"cidr": SOURCES, "action": "drop"}])
-        ids = RuleIds().assign(policy.rules, time.time())
-        datapath.install(compile_table(policy, ids, time.time(), datapath.clock.to_jiffies).words)
+        ids = RuleIds().number(policy.rules, time.time()).numbers
+        datapath.tables.put(compile_table(policy, ids, time.time(), datapath.clock.to_jiffies).words)
         datapath.attach(interfaces.list_interfaces(), interfaces.Selection((interface,)))
         os.write(said, b"u")
         while True:

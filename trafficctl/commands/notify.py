@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -74,7 +75,6 @@ def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
     from trafficmond.notifier.command import Undelivered
     from trafficmond.notifier.message import trial_message
     from trafficmond.notifier.outlets import outlets
-    from trafficmond.notifier.service import host_name
     from trafficmond.notifier.settings import NOTIFY_FILE, load
 
     path = config or NOTIFY_FILE
@@ -83,7 +83,7 @@ def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
     for name, outlet in outlets(settings, str(path)).items():
         began, error = time.monotonic(), ""
         try:
-            outlet.deliver(trial_message(host_name()))
+            outlet.deliver(trial_message(socket.gethostname()))
         except Undelivered as failure:
             error = str(failure)
         yield {"name": name, "delivered": not error, "took_s": round(time.monotonic() - began, 3), "error": error}

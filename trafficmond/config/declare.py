@@ -148,9 +148,6 @@ class Spec:
             raise ValueError(f"{self.kind.show(value)} is too high; the maximum is {self.kind.show(self.max)}")
         return self.check(value) if self.check else value
 
-    def show(self, value: Any) -> str:
-        return self.kind.show(value)
-
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:

@@ -27,7 +27,7 @@ def allowed(spec: Spec) -> str:
     """The allowed values as text: "one of a, b", "1 to 10", "at least 1m"; empty: all values of the kind."""
     if spec.choices:
         return ("some of " if spec.kind is TEXTS else "one of ") + ", ".join(spec.choices)
-    low, high = (None if bound is None else spec.show(bound).strip('"') for bound in (spec.min, spec.max))
+    low, high = (None if bound is None else spec.kind.show(bound).strip('"') for bound in (spec.min, spec.max))
     if low is not None and high is not None:
         return f"{low} to {high}"
     if low is not None:
@@ -54,7 +54,7 @@ def _sample(cls: type[Any], header: str, prefix: str) -> Iterator[str]:
         yield commented + header
     for key, spec in own:
         yield from _comment(spec.help + _bounds(spec))
-        yield f"#{key} = {spec.example or spec.show(spec.default)}"
+        yield f"#{key} = {spec.example or spec.kind.show(spec.default)}"
         if not header:
             yield ""
     for table in below:
@@ -101,7 +101,7 @@ def _default(spec: Spec) -> str:
         return "*required*"
     if spec.kind is PATH and spec.default is None:
         return "none"
-    return f"`{_cell(spec.show(spec.default))}`"
+    return f"`{_cell(spec.kind.show(spec.default))}`"
 
 
 def _cell(text: str) -> str:

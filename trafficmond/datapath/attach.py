@@ -29,15 +29,6 @@ _ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
 MAX_XDP_MTU = 3498
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """How to attach to an interface: by the settings xdp_mode, egress and xdp_share."""
-
-    mode: XdpModeSetting
-    egress: bool
-    share: bool = False  # share the XDP hook with other programs, through libxdp
-
-
 @dataclass(slots=True)
 class Attachment:
     """The programs attached to one interface. `notes` say what was not possible, and why."""
@@ -66,19 +57,29 @@ class Attachment:
         self._links.clear()
 
 
-def attach(loaded: Loaded, sizes: Sizes, pins: Pins, interface: Interface, placement: Placement) -> Attachment:
-    """Attaches to `interface`, or updates in place the pinned attachment of an earlier daemon.
+def attach(
+    loaded: Loaded,
+    sizes: Sizes,
+    pins: Pins,
+    interface: Interface,
+    mode: XdpModeSetting,
+    *,
+    egress: bool,
+    share_it: bool,
+) -> Attachment:
+    """Attaches to `interface`, or updates in place the pinned attachment of an earlier daemon. `mode` and `egress` are
+    the settings; `share_it`: the XDP hook is shared with other programs, through libxdp.
 
     Raises ForeignProgramError if another XDP program is there, DatapathError if the kernel refuses.
     """
     done = Attachment(interface.ifindex, interface.name, XdpMode.NONE, EgressHook.NONE, mtu=interface.mtu)
-    if placement.share:
-        _join(loaded, sizes, pins, placement.mode, done)
+    if share_it:
+        _join(loaded, sizes, pins, mode, done)
     else:
         _leave(interface.ifindex, pins, loaded.programs[XDP_PROGRAM])
     if done.shared is None:
-        done._links["xdp"] = _attach_xdp(loaded, pins, interface, placement.mode, done)
-    if placement.egress:
+        done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
+    if egress:
         try:
             _attach_egress(loaded, pins, interface, done)
         except OSError as error:

@@ -182,8 +182,9 @@ class Attachments:
             slot = self._free_slot(interface, used)
             self._slot_base[slot] = self._totals[:, slot].copy()
         slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
-        placement = attach.Placement(self._mode, self._egress, shared)
-        self.attached[interface.ifindex] = attach.attach(self._loaded, self._sizes, self._pins, interface, placement)
+        self.attached[interface.ifindex] = attach.attach(
+            self._loaded, self._sizes, self._pins, interface, self._mode, egress=self._egress, share_it=shared
+        )
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, an unused one if there is any left."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import Any
 
 import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.datapath import ledger, libbpf, loader
 from trafficmond.datapath.accounting import Accounting, account
-from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import AttachmentChange, Attachments
 from trafficmond.datapath.bans import BanTable
 from trafficmond.datapath.clock import Clock
@@ -56,14 +54,15 @@ class Datapath:
             totals = self._totals.array.reshape(self.sizes.cpus, abi.MAX_INTERFACES, 2)
             where = self.loaded, self.sizes, self.pins, totals, slots.array
             how = options.xdp_mode, options.egress, Selection(options.shared)
-            self._interfaces = Attachments(*where, *how)
+            self.attachments = Attachments(*where, *how)
+            self.attached, self.refused = self.attachments.attached, self.attachments.refused
             self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
             if self.names_seen:
                 enter(closing(self.names_seen))
             self.processes_seen, self.processes_unseen = _processes_seen(options, self.loaded)
             if self.processes_seen:
                 enter(closing(self.processes_seen))
-            self._tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
+            self.tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
 
@@ -100,23 +99,6 @@ class Datapath:
             key["kind"] = abi.CONN_FRAGMENTS
             libbpf.update(self.loaded.maps["tm_conns"], key.tobytes(), now)
 
-    def install(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Swaps in a compiled verdict table: every packet sees the old one or the new one, never a mixture. Returns the
-        words that the kernel reads, with some room behind them.
-
-        Raises DatapathError if the kernel has no memory for it; then the old one stays.
-        """
-        return self._tables.put(words, abi.CONFIRMED)
-
-    def stage(self, words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """Prepares a compiled verdict table; thread-safe. `install` puts the returned words, even if changed since, in
-        force at once. Raises DatapathError if the kernel has no memory for it."""
-        return self._tables.stage(words)
-
-    def unstage(self) -> None:
-        """Discards a prepared table that was not installed."""
-        self._tables.unstage()
-
     def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float | None) -> None:
         """Puts a table and its switches on probation until `until` (epoch s): from then on, even without this daemon,
         the kernel uses the confirmed ones. Bans are not touched. A second probation replaces the first; with None it
@@ -125,7 +107,7 @@ class Datapath:
         Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """
         self._enter_connections(options)
-        self._tables.put(words, abi.TRIAL)
+        self.tables.put(words, abi.TRIAL)
         self._config.array["flags"][0, abi.TRIAL] = self._flags(options)
         if until is not None:
             self._config.array["until"] = self.clock.to_jiffies(until)
@@ -135,14 +117,14 @@ class Datapath:
 
         Raises DatapathError if the kernel has no memory for it; then the probation continues.
         """
-        self._tables.put(words, abi.CONFIRMED)
+        self.tables.put(words)
         self.configure(options)
         self.roll_back()
 
     def roll_back(self) -> None:
         """Ends a probation: the confirmed table is in force."""
         self._config.array["until"] = 0
-        self._tables.clear(abi.TRIAL)
+        self.tables.clear(abi.TRIAL)
 
     @property
     def on_trial_until(self) -> float | None:
@@ -150,37 +132,18 @@ class Datapath:
         until = self._config.array["until"]
         return float(self.clock.to_epoch(until)[0]) if until[0] else None
 
-    @property
-    def attached(self) -> Mapping[int, Attachment]:
-        """The attachments by ifindex."""
-        return self._interfaces.attached
-
-    @property
-    def refused(self) -> Mapping[int, AttachmentChange]:
-        """The reasons why chosen interfaces are not attached, by ifindex."""
-        return self._interfaces.refused
-
-    @property
-    def lost_pins(self) -> bool:
-        """Whether pins were removed, so that filtering ends with this daemon."""
-        return self._interfaces.check_pins()
-
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to the present interfaces that are chosen (Attachments.update)."""
-        changes = self._interfaces.update(present, selection)
+        changes = self.attachments.update(present, selection)
         if self.names_seen:
             self.names_seen.follow(self.attached)
         if self.processes_seen:
             self.processes_seen.follow(self.attached)
         return changes
 
-    def interface_totals(self, ifindex: int) -> npt.NDArray[Any]:
-        """The totals of one attached interface (Attachments.totals)."""
-        return self._interfaces.totals(ifindex)
-
     def read_ledger(self) -> Batch:
         """Reads what every flow record gained since the last call (a DELTA batch)."""
-        older = self._predecessors.read_ledgers() if self._interfaces.ever else []
+        older = self._predecessors.read_ledgers() if self.attachments.ever else []
         return join([*older, self.ledger.read()])
 
     def inners(self, names: Column) -> dict[int, bytes]:
@@ -194,7 +157,7 @@ class Datapath:
 
     def close(self, detach: bool) -> None:
         """Closes everything; attachments and maps stay pinned unless `detach`."""
-        self._interfaces.release(detach)
+        self.attachments.release(detach)
         if detach:
             self.pins.remove_all()
         self._opened.close()
@@ -213,15 +176,9 @@ def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesS
     if not options.processes:
         return None, ""
     if not loaded.owners:
-        return (
-            None,
-            "flows have no processes: they need units, which this kernel does not report",
-        )
+        return None, "flows have no processes: they need units, which this kernel does not report"
     try:
         seen = ProcessesSeen(loaded.loader, options.pin_dir)
     except DatapathError as error:
         return None, f"flows have no processes: {error}"
-    return (
-        seen,
-        "" if seen.netns else "incoming flows have no process: that needs Linux 5.14",
-    )
+    return seen, "" if seen.netns else "incoming flows have no process: that needs Linux 5.14"

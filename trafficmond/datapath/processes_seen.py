@@ -99,10 +99,6 @@ class ProcessesSeen(Beside):
         """Whether there were so many notes that some may have been evicted."""
         return self.counts().noted > self._capacity * _FULL
 
-    def lost(self) -> int:
-        """Notes that did not fit into the kernel's table."""
-        return self.counts().lost
-
     def _renew(self, ends: Batch, notes: Batch) -> None:
         """Renews the notes in use, since the kernel evicts the oldest."""
         now = time.monotonic()

@@ -86,7 +86,7 @@ class Tables:
             self._staged.close()
             self._staged = None
 
-    def put(self, words: npt.NDArray[np.uint32], place: int) -> npt.NDArray[np.uint32]:
+    def put(self, words: npt.NDArray[np.uint32], place: int = abi.CONFIRMED) -> npt.NDArray[np.uint32]:
         """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
         one, never a mixture. Returns the words that the kernel reads, followed by some room; they may be those staged
         last.

@@ -35,11 +35,6 @@ def word(cgroup: int, serial: int) -> int:
     return _NAMED | serial << _SERIAL_BITS | cgroup
 
 
-def names_process(owners: Column) -> Column:
-    """A mask of owners that name a process."""
-    return np.asarray((owners >= np.uint64(_NAMED)) & (owners < np.uint64(_NAMED | MOST_SERIALS << _SERIAL_BITS)))
-
-
 def cgroup_of(owner: int) -> int:
     """An owner without the process that it names."""
     return owner & _CGROUP if _NAMED <= owner < _NAMED | MOST_SERIALS << _SERIAL_BITS else owner

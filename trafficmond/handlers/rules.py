@@ -114,7 +114,7 @@ class Rules(Handler):
 
     def _rule_row(self, in_force: InForce, index: int, counted: Sums) -> Row:
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
-        number = int(in_force.rule_ids[index])
+        number = int(in_force.numbered.numbers[index])
         packets, octets = (counted.watched if rule.shadow else counted.decided).get(number, (0, 0))
         return {
             "cidr": _about(rule, prefixes),

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 
 from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
 
@@ -134,24 +135,12 @@ class MetricsServer:
         return self._text
 
 
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-    505: "HTTP Version Not Supported",
-}
-
-
 def _reply(
     status: int, text: str, kind: str = "text/plain; charset=utf-8", head: bool = False, more: str = ""
 ) -> bytes:
     body = text.encode()
     lines = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
         f"{more}Connection: close\r\n\r\n"
     )
     return lines.encode("latin-1") + (b"" if head else body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trafficmond.model import THREAT_FIELDS, Severity
+from trafficmond.model import Severity
 
 OPENED, WORSE, AGAIN, ENDED = "opened", "worse", "again", "ended"
 AT_ONCE = (OPENED, AGAIN)  # sent without waiting for more
@@ -55,8 +55,3 @@ def reported_after(record: Record, reported: Reported | None) -> Reported:
 def severity_of(record: Record) -> Severity:
     """The severity of a threat's record. Raises ValueError for an unknown one."""
     return Severity.parse(record["severity"])
-
-
-def kept_of(record: Record) -> Record:
-    """The part of a record that a message needs."""
-    return {name: record.get(name) for name in THREAT_FIELDS}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.errors import TrafficmonError
-from trafficmond.model import Severity
-from trafficmond.notifier.news import News, Record, Reported, kept_of, news_of, reported_after
+from trafficmond.model import THREAT_FIELDS, Severity
+from trafficmond.notifier.news import News, Record, Reported, news_of, reported_after
 from trafficmond.notifier.schedule import HOUR_S
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def _note(db: sqlite3.Connection, record: Record, least: Severity, now: float) -
     reported = Reported(Severity(row[0]), bool(row[1]), row[2]) if row else None
     kind = news_of(record, reported, least)
     if kind is not None:
-        threat = json.dumps(kept_of(record))
+        threat = json.dumps({name: record.get(name) for name in THREAT_FIELDS})
         db.execute("INSERT INTO news (at, kind, threat) VALUES (?, ?, ?)", (now, kind, threat))
     if kind is not None or (reported is not None and reported.open and record.get("state") != "closed"):
         known = reported_after(record, reported)

@@ -26,7 +26,7 @@ _FINISH_S = 15.0  # for messages that are being sent at the end
 
 def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
     """Runs until SIGTERM or SIGINT. Raises TrafficmonError if the outbox cannot be written."""
-    manager, outbox, host = ServiceManager(), Outbox(folder), host_name()
+    manager, outbox, host = ServiceManager(), Outbox(folder), socket.gethostname()
     broken: list[Exception] = []
 
     def give_up(error: Exception) -> None:
@@ -61,10 +61,6 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
         sender.join(max(deadline - time.monotonic(), 0.0))
     if broken:
         raise TrafficmonError(str(broken[0])) from broken[0]
-
-
-def host_name() -> str:
-    return socket.gethostname()
 
 
 def _signals() -> int:

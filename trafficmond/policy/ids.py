@@ -50,18 +50,12 @@ class RuleIds:
         self._used = np.zeros(0, np.uint32)  # numbers of the rules in force
         self._shown: Mapping[int, str] | None = MappingProxyType({})  # a copy of the names; None: outdated
 
-    def assign(self, rules: Sequence[Rule], now: float) -> npt.NDArray[np.uint32]:
-        """The number of each of `rules`, which become the rules in force at `now` (epoch s)."""
-        numbered = self.number(rules, Numbered(), now)
-        self.use([numbered], now)
-        return numbered.numbers
-
-    def number(self, rules: Sequence[Rule], before: Numbered, now: float, known: int = 0) -> Numbered:
-        """The number of each of `rules`, a set that may come in force.
+    def number(self, rules: Sequence[Rule], now: float, before: Numbered | None = None, known: int = 0) -> Numbered:
+        """The number of each of `rules`, a set that may come in force, at `now` (epoch s).
 
         The common beginning with `before`, at least `known` rules, is not processed again.
         """
-        order = tuple(rules)
+        order, before = tuple(rules), before or Numbered()
         same = common_beginning(before.rules, order, known)
         counts = dict(before.counts)
         for rule in before.rules[same:]:

@@ -123,11 +123,6 @@ def parse_one(text: str) -> Prefixes:
     return masked(_columns([hi], [lo], [plen], [family]))[0]
 
 
-def canonical(text: str) -> str:
-    """The prefix as `Prefixes.text` writes it, host bits cleared. Raises ValueError naming valid forms."""
-    return parse_one(text).text(0)
-
-
 def parse(texts: Sequence[str]) -> Parsed:
     """Parses prefixes and addresses, one per text, without surrounding space, of both families."""
     try:

@@ -72,29 +72,24 @@ class Builder:
         """`units` of a table exist already, header included, and additions follow them. 0: a new table."""
         self._palette = palette
         self._before = units
-        self._units = units or HEADER_UNITS
-        self._words = np.zeros((self._units - units) * UNIT_WORDS, np.uint32)
-
-    @property
-    def units(self) -> int:
-        """The units used so far."""
-        return self._units
+        self.units = units or HEADER_UNITS  # used so far
+        self._words = np.zeros((self.units - units) * UNIT_WORDS, np.uint32)
 
     def words(self) -> U32:
         """A new table with everything added, a whole number of pages; the builder is empty then."""
         words, self._words = self._words, self._words[:0]
-        words.resize(-(-self._units // abi.PAGE_UNITS) * abi.PAGE_WORDS, refcheck=False)
+        words.resize(-(-self.units // abi.PAGE_UNITS) * abi.PAGE_WORDS, refcheck=False)
         words[abi.HDR_PALETTE : abi.HDR_PALETTE + len(self._palette)] = self._palette
         return words
 
     def added(self) -> tuple[int, U32]:
         """Everything added so far: first word and content."""
-        return self._before * UNIT_WORDS, self._words[: (self._units - self._before) * UNIT_WORDS]
+        return self._before * UNIT_WORDS, self._words[: (self.units - self._before) * UNIT_WORDS]
 
     def add(self, content: U32) -> int:
         """Appends `content` as it is; returns its first unit."""
-        unit = self._units
-        self._units += -(-len(content) // UNIT_WORDS)
+        unit = self.units
+        self.units += -(-len(content) // UNIT_WORDS)
         self._write(unit, content)
         return unit
 
@@ -105,14 +100,14 @@ class Builder:
 
     def _grow(self) -> None:
         """Makes room for the used units; the kernel moves pages instead of copying."""
-        needed = (self._units - self._before) * UNIT_WORDS
+        needed = (self.units - self._before) * UNIT_WORDS
         if needed > len(self._words):
             self._words.resize(max(needed, min(2 * len(self._words), len(self._words) + _STEP_WORDS)), refcheck=False)
 
     def add_trie(self, pieces: Iterable[tuple[slice, Flat]]) -> int:
         """Appends a trie; returns its root's unit. `pieces`: slots of its root, and the boundaries for `add_slots`."""
-        root = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
-        self._units = root + (1 << abi.ROOT_BITS) // UNIT_WORDS
+        root = -(-self.units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
+        self.units = root + (1 << abi.ROOT_BITS) // UNIT_WORDS
         for slots, flat in pieces:
             self._write(root + slots.start // UNIT_WORDS, self.add_slots(flat, np.arange(slots.start, slots.stop)))
         return root
@@ -169,15 +164,15 @@ class Builder:
     def _add_bytes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """Appends a block of bytes for each node; returns the pointers."""
         content = compiled.blocks_of_bytes(plane.at, plane.code, nodes.columns, shift)
-        unit = -(-self._units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
-        self._units = unit + len(nodes.start) * BYTES_UNITS
+        unit = -(-self.units // BYTES_UNITS) * BYTES_UNITS  # then none straddles a page
+        self.units = unit + len(nodes.start) * BYTES_UNITS
         self._write(unit, content.view(np.uint32))
         return POINTER | BYTES | (unit + np.arange(len(nodes.start)) * BYTES_UNITS).astype(np.uint32)
 
     def _add_inner(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
         """Appends a block for each node, and all below; returns the pointers."""
-        unit = -(-self._units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
-        self._units = unit + len(nodes.start) * BLOCK_UNITS
+        unit = -(-self.units // BLOCK_UNITS) * BLOCK_UNITS  # then none straddles a page
+        self.units = unit + len(nodes.start) * BLOCK_UNITS
         slots = _Slots.of(plane, nodes, BLOCK_BITS, shift + BLOCK_BITS)
         entry = plane.entry[slots.base]
         inner = np.flatnonzero(slots.count)
@@ -211,16 +206,16 @@ class Builder:
 
     def _take_chunks(self, count: int, units: int) -> I64:
         """Reserves `count` pieces of `units` units, in the current page, then in whole pages; returns first units."""
-        here = min((-self._units % abi.PAGE_UNITS) // units, count)
-        head = self._units + np.arange(here) * units
+        here = min((-self.units % abi.PAGE_UNITS) // units, count)
+        head = self.units + np.arange(here) * units
         if here == count:
-            self._units += here * units
+            self.units += here * units
             return head
-        page = -(-self._units // abi.PAGE_UNITS)
+        page = -(-self.units // abi.PAGE_UNITS)
         each = abi.PAGE_UNITS // units
         number = np.arange(count - here)
         tail = (page + number // each) * abi.PAGE_UNITS + number % each * units
-        self._units = int(tail[-1]) + units
+        self.units = int(tail[-1]) + units
         return np.concatenate([head, tail])
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Store:
     def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Store:
         """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
         writer = Writer(path, limits, clock)
-        writer.open()
+        writer.open_if_lost()
         writer.start()
         return cls(writer)
 
@@ -147,9 +147,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
             rows = connection.execute(f"SELECT {_BAN_COLUMNS} FROM bans ORDER BY cidr, owner")
-            names = [field.name for field in fields(Ban)]
-            found = [dict(zip(names, row, strict=True)) for row in rows]
-            return [Ban(**{**each, "forced": bool(each["forced"])}) for each in found]
+            return [replace(ban, forced=bool(ban.forced)) for ban in (Ban(*row) for row in rows)]
 
         return self._writer.queue.submit(work)
 

@@ -101,7 +101,7 @@ class Writer(threading.Thread):
         checked = False
         while self.queue.wait(_HOUSEKEEPING_S):
             try:
-                self._reopen_if_lost()
+                self.open_if_lost()
                 if not checked:
                     self._check()
                     checked = True
@@ -117,11 +117,8 @@ class Writer(threading.Thread):
                 failures = 0
                 self.state = "ok"
 
-    def open(self) -> None:
-        """Open the file now; otherwise the thread does, when it can. Raises StoreError."""
-        self._reopen_if_lost()
-
-    def _reopen_if_lost(self) -> None:
+    def open_if_lost(self) -> None:
+        """Open the file, which the thread does when it can, or again after it was lost. Raises StoreError."""
         if self._damage:
             self._file.give_up(self._damage)
             self._damage = ""
