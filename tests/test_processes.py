@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trafficmond import processes
+from trafficmond.datapath.processes_seen import ProcessCounts
 from trafficmond.flows.batch import DELTA, Batch, split_address
 from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY
 from trafficmond.flows.processes import END, NOTE, cgroup_of
@@ -40,8 +41,8 @@ class Noted:
     def may_lack(self) -> bool:
         return self.full
 
-    def lost(self) -> int:
-        return 0
+    def counts(self) -> ProcessCounts:
+        return ProcessCounts(lost=0)
 
     def _of(self, table: dict[bytes, tuple[float, int, bytes]], ends: Batch) -> Batch:
         self.asked += len(ends)

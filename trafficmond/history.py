@@ -10,8 +10,9 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -187,17 +188,12 @@ class History:
 
     @staticmethod
     def _together(recorded: list[Recorded]) -> Iterator[Recorded]:
-        held: Recorded | None = None
-        for each in recorded:
-            if held and held.number == each.number:
+        """The changes, those with one number as one."""
+        for _, (held, *others) in groupby(recorded, attrgetter("number")):
+            for each in others:
                 subject = held.subject if held.subject == each.subject else f"{held.subject}, {each.subject}"
                 removed, added = [*held.removed, *each.removed], [*held.added, *each.added]
-                held = Recorded(held.number, held.at, held.user, held.change, subject, removed, added, held.pid)
-                continue
-            if held:
-                yield held
-            held = each
-        if held:
+                held = replace(held, subject=subject, removed=removed, added=added)
             yield held
 
 

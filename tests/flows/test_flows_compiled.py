@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import hashlib
 import shutil
@@ -15,10 +16,10 @@ from flow_rows import Row, make
 
 from trafficmond import abi
 from trafficmond.errors import TrafficmonError
-from trafficmond.flows import batch, compiled
+from trafficmond.flows import batch, community_id, compiled
 from trafficmond.flows.batch import DELTA, FLOW, V4_MAPPED, Batch
 from trafficmond.flows.canonical import TYPE_UNKNOWN
-from trafficmond.flows.community_id import community_ids, community_texts, digests
+from trafficmond.flows.community_id import flow_hashes
 from trafficmond.flows.owners import FORWARDED, KERNEL
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Action
@@ -226,7 +227,12 @@ def test_addresses_and_community_ids_are_those_of_python() -> None:
         for side in ("src", "dst"):
             ends = part[f"{side}_hi"], part[f"{side}_lo"], part["family"]
             assert compiled.addresses(*ends) == batch.addresses(*ends)
-        assert community_ids(part) == community_texts(part, digests(part))
+        texts = community_id._texts(part).tolist()
+        for chosen, text, length in community_id._hashed(part):
+            for row, hashed in zip(chosen.tolist(), text, strict=True):
+                digest = hashlib.sha1(hashed.tobytes()[:length]).digest()
+                assert texts[row] == "1:" + base64.b64encode(digest).decode()
+                assert flow_hashes(part[row : row + 1]) == [digest[:4].hex()]
 
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="needs clang; run: make deps")

@@ -71,7 +71,6 @@ class Beside:
         return sums
 
     def close(self) -> None:
-        """Detaches the programs."""
         for ifindex in list(self._links):
             self._leave(ifindex)
         self._opened.close()

@@ -63,7 +63,6 @@ def _number(text: str) -> str:
 
 
 def _format(dtype: np.dtype[Any], structs: Mapping[str, np.dtype[np.void]]) -> str:
-    """A dtype in the generated text."""
     if dtype.subdtype is not None:
         base, (count,) = dtype.subdtype
         return f"{_format(base, structs)}:{count}"

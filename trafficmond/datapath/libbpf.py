@@ -220,7 +220,6 @@ class Object:
         return self._object.value or 0
 
     def programs(self) -> list[str]:
-        """Names of its programs."""
         names, at = [], library().bpf_object__next_program(self._object, None)
         while at:
             names.append(library().bpf_program__name(ct.c_void_p(at)).decode())

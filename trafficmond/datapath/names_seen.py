@@ -65,6 +65,5 @@ class NamesSeen(Beside):
         return self._reader.take()
 
     def counts(self) -> NameCounts:
-        """The counts so far."""
         answers, unasked, lost = self.sums(_COUNTS, 3)
         return NameCounts(answers, unasked, lost, self._reader.unreadable)

@@ -135,7 +135,6 @@ class Pins:
         return {}
 
     def keep_maps(self, loaded: Loaded) -> None:
-        """Pins the maps of a new load."""
         if not loaded.reused:
             remove_tree(self._maps)
             self._maps.mkdir()
@@ -204,7 +203,6 @@ class Pins:
             libbpf.pin(map_fd, str(self._shared / str(ifindex)))
 
     def drop_shared(self, ifindex: int) -> None:
-        """Removes that pin."""
         (self._shared / str(ifindex)).unlink(missing_ok=True)
 
     def attached(self) -> set[int]:

@@ -92,7 +92,6 @@ class ProcessesSeen(Beside):
         return notes
 
     def counts(self) -> ProcessCounts:
-        """The counts so far."""
         return ProcessCounts(*self.sums(_COUNTS, 2))
 
     def may_lack(self) -> bool:

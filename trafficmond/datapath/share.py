@@ -112,7 +112,6 @@ def _next_step() -> str:
 
 @contextmanager
 def _privileged() -> Iterator[socket.socket]:
-    """A connection to the privileged step."""
     if os.geteuid():
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
             ours.settimeout(_SERVICE_S)

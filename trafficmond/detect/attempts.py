@@ -39,8 +39,6 @@ _PENDING = 16384
 
 
 class Kind(enum.IntEnum):
-    """The kind of an attempt."""
-
     NONE = 0  # no attempt
     SYN = 1
     STEALTH = 2  # NULL, FIN, Xmas...: no connection begins so
@@ -51,8 +49,6 @@ class Kind(enum.IntEnum):
 
 
 class Outcome(enum.IntEnum):
-    """The outcome of an attempt."""
-
     SILENT = 1
     REFUSED = 2  # reset
     HALF_OPEN = 3  # the initiator did not respond to the SYN-ACK
@@ -219,7 +215,9 @@ class Attempts:
 
     def feed(self, flows: Columns, now: float) -> Batch:
         """Process FLOW rows; return the judged ATTEMPT rows, unordered."""
-        self._follow(flows)
+        stays = self._updated(self._pending, flows)
+        if not stays.all():
+            self._pending = take(self._pending, stays)
         fresh = self._of_flows(*_new_attempts(flows))
         # Attempts must not wait longer after the clock was set back.
         waits, fresh_waits = (np.abs(attempts["at"] - now) < GRACE_S for attempts in (self._pending, fresh))
@@ -267,16 +265,18 @@ class Attempts:
         return judged, judged_at
 
     @staticmethod
-    def _updated(attempts: Batch, flows: Columns, since: Column, until: Column) -> Column:
-        """Update attempts, sorted by id, with their flows of the ticks after `since` and up to `until`; return a mask
-        of those that remain attempts."""
+    def _updated(attempts: Batch, flows: Columns, since: Column | None = None, until: Column | None = None) -> Column:
+        """Update attempts, sorted by id, with their flows, if given of the ticks after `since` and up to `until`;
+        return a mask of those that remain attempts."""
         stays: Column = np.ones(len(attempts), bool)
         if not len(attempts):
             return stays
         young = flows.take(~flows["new"] & (flows["first"] >= attempts["at"].min()))
-        ids, tick = _connection(young), young["tick"]
+        ids = _connection(young)
         at = np.minimum(np.searchsorted(attempts["id"], ids), len(attempts) - 1)
-        known = (attempts["id"][at] == ids) & (tick > since[at]) & (tick <= until[at])
+        known = attempts["id"][at] == ids
+        if since is not None and until is not None:
+            known &= (young["tick"] > since[at]) & (young["tick"] <= until[at])
         at, young = at[known], young.take(known)
         for name in _CHANGING:
             attempts[name][at] = young[name]  # of several rows the last, which is the latest
@@ -294,23 +294,3 @@ class Attempts:
             attempts[name] = rows[column]
         attempts["kind"] = kind
         return attempts
-
-    def _follow(self, flows: Columns) -> None:
-        """Update the waiting attempts with their flows."""
-        if not len(self._pending):
-            return
-        young = flows.take(~flows["new"] & (flows["first"] >= self._pending["at"].min()))
-        if not len(young):
-            return
-        ids = _connection(young)
-        at = np.minimum(np.searchsorted(self._pending["id"], ids), len(self._pending) - 1)
-        known = self._pending["id"][at] == ids
-        at, young = at[known], young.take(known)
-        for name in _CHANGING:
-            self._pending[name][at] = young[name]
-        # A flow whose direction was swapped began with a reply.
-        turned = (young["src_lo"] != self._pending["src_lo"][at]) | (young["sport"] != self._pending["sport"][at])
-        if turned.any():
-            keep = np.ones(len(self._pending), bool)
-            keep[at[turned]] = False
-            self._pending = take(self._pending, keep)

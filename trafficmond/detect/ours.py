@@ -27,13 +27,11 @@ class Prefixes:
         self.set(prefixes)
 
     def set(self, prefixes: Iterable[Network]) -> None:
-        """Replace the prefixes."""
         self._ranges.clear()
         for prefix in prefixes:
             self.add(prefix)
 
     def add(self, prefix: Network) -> None:
-        """Add a prefix."""
         hi, lo = split_address(prefix.network_address.packed)
         mask = (1 << 128) - (1 << (prefix.max_prefixlen - prefix.prefixlen))
         words = (hi, lo, mask >> 64, mask & (1 << 64) - 1)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trafficmond.export.native import DAY_S, Block, block_of, named, nullable, packed, text
-from trafficmond.flows.batch import Batch, take
+from trafficmond.export.native import DAY_S, Block, block_of, named, nullable, text
+from trafficmond.flows.batch import Batch, octets, take
 from trafficmond.flows.community_id import community_ids
 from trafficmond.flows.inner import Inner, inner_flows
 from trafficmond.flows.names import Names
@@ -72,8 +72,8 @@ def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:
         "sensor": text(sensor) * count,
         "batch": text(batch) * count,
         "row": np.arange(count, dtype="<u4").tobytes(),
-        "src": packed(rows["src_hi"], rows["src_lo"]),
-        "dst": packed(rows["dst_hi"], rows["dst_lo"]),
+        "src": octets(rows["src_hi"], rows["src_lo"]).tobytes(),
+        "dst": octets(rows["dst_hi"], rows["dst_lo"]).tobytes(),
         **{name: named(rows[field], call) for name, (field, call) in names.texts().items()},
         "community_id": b"".join(map(text, community_ids(rows))),
     }

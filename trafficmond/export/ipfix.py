@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trafficmond.export.templates import TEMPLATES, Template, template_sets
-from trafficmond.flows.batch import Batch, Column, take
+from trafficmond.flows.batch import Batch, Column, octets, take
 from trafficmond.flows.canonical import turned_ports
 from trafficmond.flows.report import End
 from trafficmond.model import Direction
@@ -126,8 +126,8 @@ def _encode(rows: Batch, template: Template) -> Batch:
         records["sourceIPv4Address"] = rows["src_lo"] & 0xFFFFFFFF
         records["destinationIPv4Address"] = rows["dst_lo"] & 0xFFFFFFFF
     else:
-        records["sourceIPv6Address"] = _packed(rows["src_hi"], rows["src_lo"])
-        records["destinationIPv6Address"] = _packed(rows["dst_hi"], rows["dst_lo"])
+        records["sourceIPv6Address"] = octets(rows["src_hi"], rows["src_lo"]).view("V16")[:, 0]
+        records["destinationIPv6Address"] = octets(rows["dst_hi"], rows["dst_lo"]).view("V16")[:, 0]
     if template.icmp:
         records[f"icmpTypeCodeIPv{template.family}"] = (rows["sport"] & 0xFF) << 8 | (rows["dport"] & 0xFF)
     else:
@@ -153,9 +153,3 @@ def _encode(rows: Batch, template: Template) -> Batch:
         if not template.icmp:
             records["reverseTcpControlBits"] = rows["reply_tcp_flags"]
     return records
-
-
-def _packed(hi: Column, lo: Column) -> Column:
-    words = np.empty((len(hi), 2), ">u8")
-    words[:, 0], words[:, 1] = hi, lo
-    return np.asarray(words.view("V16")[:, 0])

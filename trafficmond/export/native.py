@@ -61,13 +61,6 @@ def named(column: Column, name: Callable[[int], str]) -> bytes:
     return b"".join(batch.named(column.tolist(), lambda number: text(name(number))))
 
 
-def packed(hi: Column, lo: Column) -> bytes:
-    """Addresses as 16 bytes each."""
-    words = np.empty((len(hi), 2), ">u8")
-    words[:, 0], words[:, 1] = hi, lo
-    return words.tobytes()
-
-
 def text(value: str) -> bytes:
     data = value.encode("utf-8", "replace")
     return _count(len(data)) + data

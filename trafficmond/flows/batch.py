@@ -186,6 +186,13 @@ def address_text(hi: int, lo: int, family: int) -> str:
     return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))
 
 
+def octets(hi: Column, lo: Column) -> Column:
+    """Addresses as 16 bytes each, shape (rows, 16)."""
+    words = np.empty((len(hi), 2), ">u8")
+    words[:, 0], words[:, 1] = hi, lo
+    return words.view(np.uint8)
+
+
 def left_aligned(hi: Column, lo: Column, family: Column) -> tuple[Column, Column]:
     """The words of addresses in the form of `policy.prefixes` and databases: IPv4 in the upper half of `hi`."""
     four = family == 4
@@ -199,9 +206,7 @@ def addresses(hi: Column, lo: Column, family: Column) -> list[str]:
         packed = lo.astype(">u4").tobytes()
         ntoa = socket.inet_ntoa
         return [ntoa(packed[at : at + 4]) for at in range(0, len(packed), 4)]
-    words = np.empty((len(lo), 2), ">u8")
-    words[:, 0], words[:, 1] = hi, lo
-    packed = words.tobytes()
+    packed = octets(hi, lo).tobytes()
     ntop, inet, inet6 = socket.inet_ntop, socket.AF_INET, socket.AF_INET6
     return [
         ntop(inet, packed[at + 12 : at + 16]) if is_v4 else ntop(inet6, packed[at : at + 16])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator
-from hashlib import sha1
 
 import numpy as np
 
@@ -38,15 +37,6 @@ _V6 = np.dtype(
 _PORT_BYTES = 4
 
 
-def digests(rows: Batch) -> list[bytes]:
-    """The 20-byte SHA-1 of each row with `batch.ENDPOINTS`; the same for both directions of a flow."""
-    found: list[bytes] = [b""] * len(rows)
-    for chosen, text, length in _hashed(rows):
-        for row, digest in zip(chosen.tolist(), _sha1_each(text, length), strict=True):
-            found[row] = digest
-    return found
-
-
 def _hashed(rows: Batch) -> Iterator[tuple[Column, Batch, int]]:
     """(rows, the hashed bytes of each, their length)."""
     key = canonical(rows)
@@ -68,34 +58,22 @@ def _hashed(rows: Batch) -> Iterator[tuple[Column, Batch, int]]:
             yield chosen, text, layout.itemsize - (0 if with_ports else _PORT_BYTES)
 
 
-def _sha1_each(text: Batch, length: int) -> list[bytes]:
-    size, data = text.dtype.itemsize, text.tobytes()
-    return [sha1(data[at : at + length]).digest() for at in range(0, len(data), size)]
-
-
-def community_ids(rows: Batch) -> list[str]:
-    """The Community ID of each row."""
+def _texts(rows: Batch) -> Column:
     found = np.zeros(len(rows), "U30")
     for chosen, text, length in _hashed(rows):
         found[chosen] = compiled.community_texts(text, length)
-    found[_portless(rows)] = ""
+    return found
+
+
+def community_ids(rows: Batch) -> list[str]:
+    """ "1:" and the base64 of the hash of each row with `batch.ENDPOINTS`; empty, as the specification proposes, if
+    ports are needed and unknown: in later fragments."""
+    found = _texts(rows)
+    found[np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0)] = ""
     texts: list[str] = found.tolist()
     return texts
 
 
-def community_texts(rows: Batch, digests_of_rows: list[bytes]) -> list[str]:
-    """ "1:" and the base64 of each row's digest; empty, as the specification proposes, if ports are needed and unknown:
-    in later fragments."""
-    return [
-        "" if portless else "1:" + binascii.b2a_base64(digest, newline=False).decode("ascii")
-        for digest, portless in zip(digests_of_rows, _portless(rows).tolist(), strict=True)
-    ]
-
-
-def _portless(rows: Batch) -> Column:
-    return np.asarray(np.isin(rows["proto"], SERVED) & (rows["sport"] == 0) & (rows["dport"] == 0))
-
-
-def flow_hash_text(digest: bytes) -> str:
-    """Eight hex digits, the same in both directions: the first four bytes of the Community ID's digest."""
-    return digest[:4].hex()
+def flow_hashes(rows: Batch) -> list[str]:
+    """Eight hex digits for each row, the same for both directions of a flow: the first four bytes of that hash."""
+    return [binascii.a2b_base64(text[2:10])[:4].hex() for text in _texts(rows).tolist()]

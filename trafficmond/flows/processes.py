@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from trafficmond import abi
-from trafficmond.flows.batch import Batch, Column
+from trafficmond.flows.batch import Batch, Column, octets
 from trafficmond.protocols import ACK, SYN, TCP, UDP
 
 # struct tm_process_end and struct tm_process of bpf/process.h.
@@ -72,10 +72,3 @@ def local_ends(rows: Batch, side: str) -> Batch:
         rows["proto"],
     )
     return ends
-
-
-def octets(hi: Column, lo: Column) -> Column:
-    """Addresses as 16 bytes each."""
-    words = np.empty((len(hi), 2), ">u8")
-    words[:, 0], words[:, 1] = hi, lo
-    return words.view(np.uint8).reshape(-1, 16)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, Column
-from trafficmond.flows.processes import END, octets
+from trafficmond.flows.batch import Batch, Column, octets
+from trafficmond.flows.processes import END
 from trafficmond.protocols import TCP, UDP
 
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9))

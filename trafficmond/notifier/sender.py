@@ -47,7 +47,6 @@ class Sender(threading.Thread):
         self._wake.set()
 
     def run(self) -> None:
-        """Until `end`."""
         try:
             while not self._ended:
                 self._wake.wait(self.step())

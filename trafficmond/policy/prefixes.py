@@ -15,6 +15,7 @@ from itertools import repeat
 import numpy as np
 
 from trafficmond import networks, npt
+from trafficmond.flows.batch import address_text
 
 U64 = npt.NDArray[np.uint64]
 U8 = npt.NDArray[np.uint8]
@@ -88,9 +89,7 @@ def zeroed(rows: int) -> Prefixes:
 
 def key_text(hi: int, lo: int, family: int) -> str:
     """A left-aligned address as people write it."""
-    if family == 4:
-        return socket.inet_ntop(socket.AF_INET, (hi >> 32).to_bytes(4, "big"))
-    return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))
+    return address_text(hi, hi >> 32 if family == 4 else lo, family)
 
 
 def mask(length: npt.NDArray[np.int64]) -> U64:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.flows.batch import Batch, address_text, named
-from trafficmond.flows.community_id import community_texts, digests, flow_hash_text
+from trafficmond.flows.batch import Batch, named
+from trafficmond.flows.community_id import community_ids, flow_hashes
+from trafficmond.flows.compiled import addresses
 from trafficmond.flows.events import Kind
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import OF_UNITS, Owner
@@ -52,7 +53,6 @@ FIELDS = (
 NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packet_size", "vlan"))
 
 _ACTIONS = {Action.MONITOR: "LOG", Action.DROP: "DROP", Action.ALLOW: "ALLOW", Action.LIMIT: "LIMIT"}
-_address = functools.lru_cache(4096)(address_text)
 
 
 def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> list[Sequence[Any]]:
@@ -67,13 +67,11 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         return named(owners, functools.partial(_owner_field, names, at, quote, nothing))
 
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
-    found = digests(batch)
     protocols = batch["proto"].tolist()
     return [
         (milliseconds // 1000).tolist(),
         np.datetime_as_string(milliseconds.astype("M8[ms]"), timezone="UTC").tolist(),
-        _addresses(batch, "src"),
-        _addresses(batch, "dst"),
+        *(addresses(batch[f"{side}_hi"], batch[f"{side}_lo"], batch["family"]) for side in ("src", "dst")),
         batch["sport"].tolist(),
         batch["dport"].tolist(),
         named(protocols, protocol_name),
@@ -81,13 +79,13 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         batch["packet_size"].tolist(),
         named(action_of(batch["verdict"]).tolist(), lambda action: _ACTIONS[Action(action)]),
         named(batch["ifindex"].tolist(), lambda ifindex: quote(_encodable(names.interface(ifindex)))),
-        list(map(flow_hash_text, found)),
+        flow_hashes(batch),
         named(batch["kind"].tolist(), lambda kind: str(Kind(kind))),
         named(batch["direction"].tolist(), lambda direction: str(Direction(direction))),
         named(batch["verdict"].tolist(), lambda verdict: quote(_encodable(names.rule(verdict)))),
         named(reason_of(batch["verdict"]).tolist(), reason_text),
         batch["vlan"].tolist(),
-        community_texts(batch, found),
+        community_ids(batch),
         *(of_owner(at) for at in range(len(OF_UNITS))),
         *_would(batch, names, quote),
         *(of_owner(at) for at in range(len(OF_UNITS), len(Owner._fields))),
@@ -129,10 +127,6 @@ def iso_time(seconds: float) -> str:
     """Epoch seconds as UTC with milliseconds: 2024-11-29T10:00:00.000Z."""
     whole = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
     return whole.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _addresses(batch: Batch, side: str) -> list[str]:
-    return list(map(_address, batch[side + "_hi"].tolist(), batch[side + "_lo"].tolist(), batch["family"].tolist()))
 
 
 def _owner_field(names: Names, at: int, quote: Callable[[str], str], nothing: str, owner: int) -> str:

@@ -47,8 +47,6 @@ _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-s
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.amplification]"""
-
     enabled: bool = setting(True, help="Look for reflected answers.")
     reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
     packets: int = setting(100, min=10, max=1 << 30, help="Packets from all these hosts within `window`.")

@@ -63,8 +63,6 @@ def _ignored(text: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.beacon]"""
-
     enabled: bool = setting(True, help="Look for beacons.")
     beats: int = setting(20, min=5, max=_RING, help="Attempts before their regularity is checked.")
     variation: float = setting(

@@ -19,8 +19,6 @@ from trafficmond.verdict import is_drop, reason_of
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.blocklisted]"""
-
     enabled: bool = setting(True, help="Report conversations with listed addresses.")
     packets: int = setting(1, min=1, max=1 << 30, help="Packets of such a conversation before it is reported.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs watched at once; 40 bytes each.")

@@ -86,8 +86,6 @@ _OFFICE, _MAILBOXES = 10, members(110, 143, 465, 587, 993, 995)
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.brute_force]"""
-
     enabled: bool = setting(True, help="Look for password guessing.")
     connections: int = setting(
         20, min=3, max=10000, help="Finished short connections of one host to one service in a window."

@@ -27,8 +27,6 @@ _PLACES = 128
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.exfiltration]"""
-
     enabled: bool = setting(True, help="Look for unusual uploads.")
     bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, minus what it received.")
     window: float = duration("10m", min="1m", max="1d", help="How long bytes are remembered (they fade out).")

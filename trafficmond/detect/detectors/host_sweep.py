@@ -67,8 +67,6 @@ _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.host_sweep]"""
-
     enabled: bool = setting(True, help="Look for sweeps over many hosts.")
     hosts: int = setting(15, min=3, max=1000, help="Distinct hosts that failed to answer one source at one port.")
     ping_hosts: int = setting(15, min=3, max=1000, help="Distinct hosts that one source pinged.")

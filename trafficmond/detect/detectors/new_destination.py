@@ -37,8 +37,6 @@ _MOST_STEP_S = 3600.0  # a clock that is set, and a time when nobody watched, ar
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.new_destination]"""
-
     enabled: bool = setting(True, help="Report when a unit connects to a destination for the first time.")
     learning: float = duration(
         "1w", min="1h", max="30d", help="How long a unit's destinations are learned, and counted."

@@ -44,8 +44,6 @@ _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than fail
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.port_scan]"""
-
     enabled: bool = setting(True, help="Look for port scans.")
     ports: int = setting(15, min=3, max=1000, help="Distinct ports of one host that failed to answer one source.")
     window: float = duration("30m", min="10s", max="1d", help="A scan that takes longer has low severity.")

@@ -12,8 +12,6 @@ from trafficmond.model import Severity, Threat
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.quota]"""
-
     enabled: bool = setting(True, help="Report when a [[quota]] is used up to its share, and when it is used up.")
 
 

@@ -20,8 +20,6 @@ _AT_LEAST_S = 60.0  # attempts in a shorter time are something else
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.repeated_flow]"""
-
     enabled: bool = setting(True, help="Report services that a host tries again and again without success.")
     dials: int = setting(
         50, min=3, max=1 << 20, help="Failed connection attempts of one host to one service in a window."

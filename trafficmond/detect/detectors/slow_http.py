@@ -42,8 +42,6 @@ _MANY = 5  # times the threshold: of high severity
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.slow_http]"""
-
     enabled: bool = setting(True, help="Look for connections held open by unfinished requests.")
     connections: int = setting(100, min=10, max=500, help="Held open at one service at the same time.")
     memory: float = duration("5m", min="1m", max="1h", help="After this long without one, the count starts again.")

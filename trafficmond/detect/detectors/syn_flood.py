@@ -34,8 +34,6 @@ _ONE_SOURCE = 0.9
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.syn_flood]"""
-
     enabled: bool = setting(True, help="Look for SYN floods.")
     unfinished: int = setting(
         256, min=16, max=1 << 20, help="Unfinished connections to one port of one host in a window."

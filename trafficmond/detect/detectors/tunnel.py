@@ -50,8 +50,6 @@ _FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "o
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.tunnel]"""
-
     enabled: bool = setting(True, help="Look for data carried in DNS questions and pings.")
     questions: int = setting(200, min=20, max=1 << 20, help="Long questions of one host to one resolver in a window.")
     pings: int = setting(100, min=20, max=1 << 20, help="Pings of one host to another in a window that may carry data.")

@@ -55,8 +55,6 @@ _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of abo
 
 @dataclass(frozen=True)
 class Settings:
-    """[detect.volume]"""
-
     enabled: bool = setting(True, help="Look for floods of unanswered packets.")
     packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
     factor: float = setting(4.0, min=1.0, max=1000.0, help="... and this many times the host's usual rate.")
