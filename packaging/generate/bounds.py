@@ -68,7 +68,7 @@ def _key(holder: type[Any]) -> str:
 
 def _shown(spec: Spec | TableSpec) -> str:
     assert isinstance(spec, Spec)
-    return f"{spec.default:,}" if spec.kind.name == "integer" else spec.show(spec.default).strip('"')
+    return f"{spec.default:,}" if spec.kind.name == "integer" else spec.kind.show(spec.default).strip('"')
 
 
 def _number(name: str, value: int) -> str:

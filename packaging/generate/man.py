@@ -84,7 +84,7 @@ def _settings(cls: type[Any], name: str) -> Iterator[str]:
         default = (
             "required"
             if spec.required
-            else f"default {spec.show(spec.default) if spec.default is not None else 'none'}"
+            else f"default {spec.kind.show(spec.default) if spec.default is not None else 'none'}"
         )
         kind = ": ".join(filter(None, (spec.kind.name, allowed(spec))))
         yield f".TP\n\\fB{plain(key)}\\fR ({plain(kind)}; {plain(default)})\n{plain(spec.help)}\n"
