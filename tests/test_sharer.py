@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from trafficctl.doctor import interfaces as doctor
-from trafficctl.doctor.finding import FAIL, OK
+from trafficctl.doctor.examination import FAIL, OK
 from trafficctl.doctor.nic import Nic
 from trafficmond import __version__, part_options, sharer
 from trafficmond.config.settings import PerInterface, Settings

@@ -14,8 +14,7 @@ from ctl_runs import Ctl
 
 from trafficctl.doctor import EXAMINATIONS, daemon, interfaces, kernel, nic, permissions, programs, storage
 from trafficctl.doctor import settings as settings_room
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficctl.doctor.nic import Nic
 from trafficmond.config.settings import Settings
 from trafficmond.config.streams import Log

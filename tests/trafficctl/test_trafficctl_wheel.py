@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from trafficctl.doctor import wheel
-from trafficctl.doctor.finding import OK, WARN
-from trafficctl.doctor.host import SERVICE, Host
+from trafficctl.doctor.examination import OK, SERVICE, WARN, Host
 
 
 def found(root: Path) -> dict[str, str]:

@@ -22,10 +22,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Examines this host; the exit code is 1 if anything fails."""
     from trafficctl.doctor import EXAMINATIONS
-    from trafficctl.doctor.finding import FAIL
-    from trafficctl.doctor.host import Host
+    from trafficctl.doctor.examination import FAIL, Host
     from trafficctl.render.findings import render
     from trafficmond.config.load import load_settings
     from trafficmond.config.settings import Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage, wheel
-from trafficctl.doctor.finding import Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import Finding, Host
 
 EXAMINATIONS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
     settings.examine,

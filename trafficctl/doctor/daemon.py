@@ -6,38 +6,31 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import SERVICE, Host
+from trafficctl.doctor.examination import FAIL, OK, SERVICE, WARN, Finding, Host
 from trafficmond import figures
 from trafficmond.control.client import UNREACHABLE, Client
 from trafficmond.errors import ControlError
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Findings from its status, or why it does not answer."""
     try:
         with Client(host.socket, timeout_s=5) as client:
             status = client.call("Status")
     except ControlError as error:
         yield _silent(host, error)
         return
-    yield Finding(
-        "daemon", OK, f"version {status['version']} runs as process {status['pid']}, loader {status['loader']}"
-    )
+    runs = f"version {status['version']} runs as process {status['pid']}, loader {status['loader']}"
+    yield Finding("daemon", OK, runs)
     if status["config"].get("error"):
-        yield Finding(
-            "daemon",
-            FAIL,
-            f"the files on disk are not in force: {status['config']['error']}",
-            "run trafficctl check and correct the files: until then the rules from before stay in force",
-        )
+        what = f"the files on disk are not in force: {status['config']['error']}"
+        advice = "run trafficctl check and correct the files: until then the rules from before stay in force"
+        yield Finding("daemon", FAIL, what, advice)
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")
     for each in status["interfaces"]:
         if each["mode"] not in ("native", "generic"):
-            yield Finding(
-                "daemon", WARN, f"{each['name']}: {each['mode']}", "see the journal: journalctl -u trafficmond"
-            )
+            advice = "see the journal: journalctl -u trafficmond"
+            yield Finding("daemon", WARN, f"{each['name']}: {each['mode']}", advice)
     store = status["store"]
     if store["lost_rows"]:
         what = f"the store lost {figures.many(store['lost_rows'], 'row')}, state {store.get('state') or 'unknown'}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trafficctl.doctor import nic
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficctl.doctor.nic import Nic
 from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.config.settings import CONFIG_FILE, Settings
@@ -21,7 +20,6 @@ from trafficmond.part_options import shared_interfaces
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Findings about every interface that the settings select."""
     try:
         present, selection = list_interfaces(), Selection.now(host.settings.interfaces)
     except DatapathError as error:
@@ -83,12 +81,9 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
         what = f"a dispatcher of libxdp is attached, which trafficmon joins: {', '.join(each.xdp_chain)}"
         yield Finding(name, OK, what)
     elif each.xdp_program == XDP_PROGRAM:
-        remark = (
-            " (slower)"
-            if each.xdp_mode == "generic"
-            else f" (while it is attached, the driver may refuse an MTU above {MAX_XDP_MTU})"
-        )
-        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode}{remark}")
+        refuses = f"while it is attached, the driver may refuse an MTU above {MAX_XDP_MTU}"
+        remark = "slower" if each.xdp_mode == "generic" else refuses
+        yield Finding(name, OK, f"trafficmon is attached, {each.xdp_mode} ({remark})")
     elif not each.xdp_program:
         what = "an XDP program is attached; its owner is unknown"
         yield Finding(name, WARN, what, "run as root: sudo trafficctl doctor")

@@ -6,8 +6,7 @@ import gzip
 import re
 from collections.abc import Iterator
 
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 
 # option -> its purpose; the first two are required
 _NEEDED = {"CONFIG_BPF_SYSCALL": "BPF", "CONFIG_NET": "networking"}
@@ -15,7 +14,6 @@ _EGRESS = {"CONFIG_NET_CLS_ACT": "egress on kernels without tcx", "CONFIG_NET_SC
 
 
 def examine(host: Host) -> Iterator[Finding]:
-    """Findings about BTF, JIT, lockdown and build options."""
     release = host.text("/proc/sys/kernel/osrelease") or "unknown"
     yield Finding("kernel", OK, f"Linux {release}")
     present = host.path("/sys/kernel/btf/vmlinux").exists()
@@ -55,9 +53,8 @@ def _options(host: Host, release: str) -> Iterator[Finding]:
         return
     missing = [option for option in _NEEDED if option not in config]
     for option in missing:
-        yield Finding(
-            "kernel options", FAIL, f"{option} is not set, so there is no {_NEEDED[option]}", "use a kernel that has it"
-        )
+        what = f"{option} is not set, so there is no {_NEEDED[option]}"
+        yield Finding("kernel options", FAIL, what, "use a kernel that has it")
     lacking = [option for option in _EGRESS if option not in config] if host.settings.egress else []
     for option in lacking:
         advice = "use a kernel that has it, or set egress = false"

@@ -52,18 +52,9 @@ def read(wanted: Iterable[Interface]) -> Iterator[Nic]:
         except OSError:
             continue
         flags = _ethtool_flags(octets)
-        yield Nic(
-            each.name,
-            _driver(octets),
-            each.up,
-            each.mtu,
-            native.get(each.ifindex),
-            None if flags is None else bool(flags & _FLAG_LRO),
-            None if flags is None else bool(flags & _FLAG_RXVLAN),
-            each.xdp_mode or None,
-            _program(each.xdp_prog_id),
-            _chain(each),
-        )
+        lro, rx_vlan = (None if flags is None else bool(flags & bit) for bit in (_FLAG_LRO, _FLAG_RXVLAN))
+        program = each.xdp_mode or None, _program(each.xdp_prog_id), _chain(each)
+        yield Nic(each.name, _driver(octets), each.up, each.mtu, native.get(each.ifindex), lro, rx_vlan, *program)
 
 
 class _Netdev(genlmsg):  # type: ignore[misc]  # pyroute2 has no types

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficmond.control.peers import ADMIN_GROUP, READ_GROUP
 
 _USER = "trafficmon"  # of the unit

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from trafficctl.doctor.daemon import unit_state
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import SERVICE, Host
+from trafficctl.doctor.examination import FAIL, OK, SERVICE, WARN, Finding, Host
 from trafficmond.errors import TrafficmonError
 
 _SMALL = 1024  # records of each map, enough for a test

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 
 from trafficctl.checking import check
-from trafficctl.doctor.finding import FAIL, OK, WARN, Finding
-from trafficctl.doctor.host import Host
+from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.errors import TrafficmonError
 

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from trafficctl.doctor.finding import OK, WARN, Finding
-from trafficctl.doctor.host import SERVICE, Host
+from trafficctl.doctor.examination import OK, SERVICE, WARN, Finding, Host
 from trafficmond.compiled import from_wheel
 
 

@@ -1,4 +1,5 @@
-"""This host as the examinations read it: all files are under one root, so that a test can use another."""
+"""What an examination gets, this host (its files are all under one root, so that a test can use another), and what it
+yields, findings."""
 
 from __future__ import annotations
 
@@ -10,6 +11,17 @@ from trafficmond.config.settings import Settings
 from trafficmond.control.client import DEFAULT_SOCKET
 
 SERVICE = "trafficmond.service"
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One result. `advice` says what to do, in the imperative; empty if nothing need be done."""
+
+    subject: str
+    state: str  # ok, warn (works, but less well or not always) or fail (does not work)
+    what: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
