@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from trafficctl.render import style
 from trafficctl.render.columns import FLOWS
-from trafficctl.render.output import Output, flatten
+from trafficctl.render.output import Output
+from trafficmond.analyze.render import data
 
 ROWS: list[dict[str, Any]] = [FLOW, {**FLOW, "rule": 'a "label", with\nall', "packets": 2**63}]
 
@@ -99,7 +100,7 @@ def test_flattening_loses_no_leaf(value: Any) -> None:
             each = list(each.values())
         return [leaf for inner in each for leaf in leaves(inner)] if isinstance(each, list) else [each]
 
-    assert [leaf for _, leaf in flatten(value)] == leaves(value)
+    assert [leaf for _, leaf in data.leaves(value)] == leaves(value)
 
 
 class Terminal(io.StringIO):

@@ -84,7 +84,9 @@ class Output:
         elif self.form == "jsonl":
             self.record(value)
         else:
-            self._csv(({"key": key, "value": leaf} for key, leaf in flatten(value)), ("key", "value"))
+            from trafficmond.analyze.render.data import leaves
+
+            self._csv(({"key": key, "value": leaf} for key, leaf in leaves(value)), ("key", "value"))
 
     def record(self, value: Mapping[str, Any]) -> None:
         """Writes one compact JSON line."""
@@ -122,21 +124,7 @@ class Output:
         self.lines([*table.note(hidden, self.width, self.style), *filter(None, [empty])])
 
 
-def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, leaf) pairs of nested JSON: "interfaces.0.name"."""
-    items: Iterable[tuple[Any, Any]]
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        yield path, value
-        return
-    for key, inner in items:
-        yield from flatten(inner, f"{path}.{key}" if path else str(key))
-
-
 def _csv_value(value: Any) -> Any:
     if isinstance(value, list | dict):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
+    return str(value).lower() if isinstance(value, bool) else value

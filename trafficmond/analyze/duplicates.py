@@ -70,13 +70,8 @@ def _once(rows: Batch) -> tuple[Batch, int]:
     found = np.sort(keys)
     if not (found[1:] == found[:-1]).any():
         return rows, 0
-    order = np.lexsort(
-        (
-            -(rows["packets"] + rows["reply_packets"]).astype(np.int64) * (rows["rank"] == EVENT),
-            -rows["rank"].astype(np.int8),
-            keys,
-        )
-    )
+    sizes = (rows["packets"] + rows["reply_packets"]).astype(np.int64) * (rows["rank"] == EVENT)
+    order = np.lexsort((-sizes, -rows["rank"].astype(np.int8), keys))
     rows, keys = take(rows, order), keys[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))

@@ -55,9 +55,8 @@ class EventReader:
                 going = self._ledger.full or bool(rejects)
                 yield from self.rows()
             if len(data) > LINE_MAX:
-                self._source.parse_errors.offset(
-                    self._source.name, self._source.read_bytes - len(data), "line too long"
-                )
+                at = self._source.read_bytes - len(data)
+                self._source.parse_errors.offset(self._source.name, at, "line too long")
                 data = b""
             self._ledger.set_interval(self._stats.batching.interval)
         yield from self.finish()

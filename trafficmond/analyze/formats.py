@@ -26,7 +26,8 @@ class Reader(Protocol):
 
     TITLE: str
 
-    def lacks(self, sample: Sample) -> Lacks: ...
+    def lacks(self, sample: Sample) -> Lacks:
+        """The reasons why a file that begins like this is not in the format; see `Sample`."""
 
     def read(self, source: Source, stats: RunStats, /) -> Iterator[Batch]: ...
 
@@ -124,22 +125,17 @@ def format_of(source: Source) -> Format:
             return found
         looked = source.look()
     if not source.head.strip() and source.compressed == "journal":
-        raise InputError(
-            f"{source.name} has no entry that journalctl can read", hint=f"see what it says: journalctl --file {path}"
-        )
+        hint = f"see what it says: journalctl --file {path}"
+        raise InputError(f"{source.name} has no entry that journalctl can read", hint=hint)
     if not source.head.strip() and source.trouble:
-        raise InputError(
-            f"nothing can be unpacked of {source.name}: {source.trouble}",
-            hint=f"see what its own program says: {source.compressed} -t {path}",
-        )
+        hint = f"see what its own program says: {source.compressed} -t {path}"
+        raise InputError(f"nothing can be unpacked of {source.name}: {source.trouble}", hint=hint)
     if not source.head.strip():
         raise EmptyInput(f"{source.name} is empty", hint="there is nothing to analyse in it")
     if named := unread(sample, path):
         what, hint = named
         raise InputError(f"{source.name} is {what}, which cannot be read here", hint=hint)
-    near = min(
-        ((len(lack), known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: it[0]
-    )
-    likeness = f"; it looks like {near[1]}, but lacks {', '.join(near[2])}" if near else ""
+    near = min(((known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: len(it[1]))
+    likeness = f"; it looks like {near[0]}, but lacks {', '.join(near[1])}" if near else ""
     names = ", ".join(known.reader.TITLE for known in FORMATS)
     raise InputError(f"{source.name} has an unknown format{likeness}", hint=f"give one of: {names}")

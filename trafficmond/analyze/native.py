@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -48,10 +49,8 @@ class Note(ctypes.Structure):
     """struct tm_note: a problem found in a capture."""
 
     _fields_ = (
-        ("offset", ctypes.c_uint64),
-        ("value", ctypes.c_uint64),
-        ("kind", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        *((name, ctypes.c_uint64) for name in ("offset", "value")),
+        *((name, ctypes.c_uint32) for name in ("kind", "pad")),
     )
 
 
@@ -61,26 +60,21 @@ class Reject(ctypes.Structure):
     _fields_ = (("at", ctypes.c_uint64), ("length", ctypes.c_uint64), ("line", ctypes.c_uint64))
 
 
+_HANDLE, _BYTES, _SIZE, _FINAL = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
 _SIGNATURES: compiled.Signatures = {
-    "tm_ledger_new": (ctypes.c_void_p, [ctypes.c_double]),
-    "tm_ledger_free": (None, [ctypes.c_void_p]),
-    "tm_ledger_pace": (None, [ctypes.c_void_p, ctypes.c_double]),
-    "tm_ledger_take": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]),
-    "tm_ledger_waiting": (ctypes.c_uint32, [ctypes.c_void_p]),
-    "tm_ledger_totals": (None, [ctypes.c_void_p, ctypes.POINTER(Totals)]),
-    "tm_capture_new": (ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int]),
-    "tm_capture_free": (None, [ctypes.c_void_p]),
-    "tm_capture_read": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]),
-    "tm_capture_notes": (
-        ctypes.c_uint32,
-        [ctypes.c_void_p, ctypes.POINTER(Note), ctypes.POINTER(ctypes.c_uint64)],
-    ),
-    "tm_capture_name": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
-    "tm_lines_new": (ctypes.c_void_p, [ctypes.c_void_p]),
-    "tm_lines_free": (None, [ctypes.c_void_p]),
-    "tm_lines_feed": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int]),
-    "tm_lines_rejects": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.POINTER(Reject)]),
-    "tm_lines_name": (ctypes.c_char_p, [ctypes.c_void_p, ctypes.c_uint32]),
+    "tm_ledger_new": (_HANDLE, [ctypes.c_double]),
+    "tm_ledger_pace": (None, [_HANDLE, ctypes.c_double]),
+    "tm_ledger_take": (ctypes.c_uint32, [_HANDLE, _BYTES, ctypes.c_int]),
+    "tm_ledger_waiting": (ctypes.c_uint32, [_HANDLE]),
+    "tm_ledger_totals": (None, [_HANDLE, ctypes.POINTER(Totals)]),
+    "tm_capture_new": (_HANDLE, [_HANDLE, ctypes.c_int]),
+    "tm_capture_read": (_SIZE, [_HANDLE, _BYTES, _SIZE, _FINAL]),
+    "tm_capture_notes": (ctypes.c_uint32, [_HANDLE, ctypes.POINTER(Note), ctypes.POINTER(ctypes.c_uint64)]),
+    "tm_lines_new": (_HANDLE, [_HANDLE]),
+    "tm_lines_feed": (_SIZE, [_HANDLE, _BYTES, _SIZE, _FINAL]),
+    "tm_lines_rejects": (ctypes.c_uint32, [_HANDLE, ctypes.POINTER(Reject)]),
+    **{f"tm_{what}_free": (None, [_HANDLE]) for what in ("ledger", "capture", "lines")},
+    **{f"tm_{what}_name": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]) for what in ("capture", "lines")},
 }
 
 
@@ -92,15 +86,30 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-class Ledger:
-    """Merges packets into flows for each interval (seconds), as the kernel's ledger does live; owns memory of the C
-    library."""
+class _Owner:
+    """Owns memory of the C library: what tm_WHAT_new made of these arguments, until tm_WHAT_free."""
 
-    def __init__(self, interval: float) -> None:
+    what = ""
+
+    def __init__(self, *arguments: object) -> None:
         self.lib = library()
-        self.handle = self.lib.tm_ledger_new(interval)
+        self.handle = self._function("new")(*arguments)
         if not self.handle:
             raise MemoryError
+
+    def _function(self, does: str) -> Any:
+        return getattr(self.lib, f"tm_{self.what}_{does}")
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            self._function("free")(self.handle)
+            self.handle = None
+
+
+class Ledger(_Owner):
+    """Merges packets into flows for each interval (seconds), as the kernel's ledger does live."""
+
+    what = "ledger"
 
     def set_interval(self, interval: float) -> None:
         """Sets the length of the intervals from now on, in seconds."""
@@ -128,72 +137,57 @@ class Ledger:
         self.lib.tm_ledger_totals(self.handle, ctypes.byref(totals))
         return totals
 
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self.lib.tm_ledger_free(self.handle)
-            self.handle = None
+
+class _Input(_Owner):
+    """Reads an input into a ledger."""
+
+    def __init__(self, ledger: Ledger, *arguments: object) -> None:
+        super().__init__(ledger.handle, *arguments)
+        self._ledger = ledger  # its memory is used, too
+
+    def name(self, ifindex: int) -> str:
+        """The name of an interface by its number in the rows; empty if it has none."""
+        text: bytes = self._function("name")(self.handle, ifindex)
+        return text.decode("utf-8", "replace")
 
 
-class Capture:
+class Capture(_Input):
     """Reads a pcap or pcapng stream into a ledger; `strict` reads only what the kernel program can read."""
 
+    what = "capture"
+
     def __init__(self, ledger: Ledger, *, strict: bool = False) -> None:
-        self.ledger = ledger
-        self.handle = ledger.lib.tm_capture_new(ledger.handle, strict)
-        if not self.handle:
-            raise MemoryError
+        super().__init__(ledger, strict)
 
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[Note]]:
         """Reads `data` and returns (bytes used, problems). Pass the unused bytes again, before the next ones."""
-        used = self.ledger.lib.tm_capture_read(self.handle, data, len(data), final)
+        used = self.lib.tm_capture_read(self.handle, data, len(data), final)
         return int(used), list(self._notes())
-
-    def name(self, ifindex: int) -> str:
-        """The name of an interface in the capture; empty if it has none."""
-        text: bytes = self.ledger.lib.tm_capture_name(self.handle, ifindex)
-        return text.decode("utf-8", "replace")
 
     def _notes(self) -> Iterator[Note]:
         notes = (Note * NOTES_MAX)()
         lost = ctypes.c_uint64()
-        count = self.ledger.lib.tm_capture_notes(self.handle, notes, ctypes.byref(lost))
+        count = self.lib.tm_capture_notes(self.handle, notes, ctypes.byref(lost))
         yield from notes[:count]
         if lost.value:
             yield Note(0, lost.value, 0, 0)
 
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self.ledger.lib.tm_capture_free(self.handle)
-            self.handle = None
 
-
-class Lines:
+class Lines(_Input):
     """Reads JSON log lines into a ledger."""
 
+    what = "lines"
+
     def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.handle = ledger.lib.tm_lines_new(ledger.handle)
-        if not self.handle:
-            raise MemoryError
+        super().__init__(ledger)
         self._rejects = (Reject * REJECTS_MAX)()
 
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[tuple[int, bytes]]]:
         """Reads `data` and returns (bytes used, lines not in the plain form with their numbers); otherwise like
         Capture.feed."""
-        used = self.ledger.lib.tm_lines_feed(self.handle, data, len(data), final)
-        count = self.ledger.lib.tm_lines_rejects(self.handle, self._rejects)
-        rejects = [(r.line, data[r.at : r.at + r.length]) for r in self._rejects[:count]]
-        return int(used), rejects
-
-    def name(self, ifindex: int) -> str:
-        """The interface name for a number in the rows."""
-        text: bytes = self.ledger.lib.tm_lines_name(self.handle, ifindex)
-        return text.decode("utf-8", "replace")
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            self.ledger.lib.tm_lines_free(self.handle)
-            self.handle = None
+        used = self.lib.tm_lines_feed(self.handle, data, len(data), final)
+        count = self.lib.tm_lines_rejects(self.handle, self._rejects)
+        return int(used), [(r.line, data[r.at : r.at + r.length]) for r in self._rejects[:count]]
 
 
 def account(totals: Totals, stats: RunStats) -> None:

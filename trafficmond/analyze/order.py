@@ -58,7 +58,7 @@ def intervals(
         order, times = in_time(rows["last"])
         # All intervals in the older half of the rows; at least the first one, however large it is.
         interval = batching.interval
-        edge = _end(max(times[count // 2] - interval, times[0]), interval)
+        edge = (math.floor(max(times[count // 2] - interval, times[0]) / interval) + 1) * interval
         ready = int(np.searchsorted(times, edge))
         for part in _cut(rows, order[:ready], times[:ready], interval, given, late):
             given = part.now
@@ -112,10 +112,6 @@ def bundles(stream: Iterable[Interval]) -> Iterator[list[Interval]]:
             held, rows = [], 0
     if held:
         yield held
-
-
-def _end(at: float, interval: float) -> float:
-    return (math.floor(at / interval) + 1) * interval
 
 
 def _together(parts: list[Interval]) -> Interval:

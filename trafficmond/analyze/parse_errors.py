@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SHOWN = 20
@@ -17,9 +17,6 @@ class ParseError:
     source: str
     where: str  # "line 17", "offset 4096"
     what: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.where}: {self.what}"
 
 
 @dataclass
@@ -49,7 +46,7 @@ class ParseErrors:
         return {
             "total": self.total,
             "by_kind": dict(self.kinds.most_common()),
-            "places": [{"source": p.source, "where": p.where, "what": p.what} for p in self.places],
+            "places": list(map(asdict, self.places)),
         }
 
     def _add(self, source: str, where: str, kind: str, detail: str) -> None:

@@ -39,8 +39,7 @@ _MOVED = np.dtype(
         ("id", "u8"),
         ("first", "f8"),
         ("new", "?"),
-        ("moved_packets", "i8"),
-        ("moved_bytes", "i8"),
+        *((name, "i8") for name in ("moved_packets", "moved_bytes")),
         *((name, FLOW[name]) for name in _FLOW),
     ]
 )
@@ -81,6 +80,7 @@ class Gatherer:
         self._count()
         listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
         temporal = self._temporal(stats)
+        interfaces = {stats.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
         return {
             "generated_at": iso(now),
             "summary": self._summary(stats, len(listed), sources, temporal),
@@ -89,9 +89,7 @@ class Gatherer:
             "protocol_distribution": _distribution({protocol_name(k): v for k, v in self._protocols.items()}),
             "temporal_analysis": temporal,
             "action_distribution": _distribution({_ACTION_NAMES[Action(k)]: v for k, v in self._actions.items()}),
-            "interface_distribution": _distribution(
-                {stats.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
-            ),
+            "interface_distribution": _distribution(interfaces),
             "packet_sizes": _sizes(stats),
             "threat_analysis": _threat_analysis(listed),
             "flow_analysis": self._flow_analysis(),
@@ -226,12 +224,8 @@ def _moved(flows: Batch) -> Batch:
 
 
 def threat_dict(threat: Threat) -> dict[str, Any]:
-    return {
-        **threat.row(),
-        "first_seen": iso(threat.first_seen),
-        "last_seen": iso(threat.last_seen),
-        "evidence": dict(threat.evidence),
-    }
+    times = {"first_seen": iso(threat.first_seen), "last_seen": iso(threat.last_seen)}
+    return {**threat.row(), **times, "evidence": dict(threat.evidence)}
 
 
 def iso(seconds: float) -> str:

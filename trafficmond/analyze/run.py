@@ -15,13 +15,15 @@ from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
-from trafficmond.analyze.source import EmptyInput, InputError, Source
+from trafficmond.analyze.source import EmptyInput, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import PART_ROWS, Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
 from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
+
+Input = tuple[Source, Format]
 
 _SEED = 1  # makes flow ids the same in every run
 _REST_S = 5.0
@@ -66,7 +68,7 @@ def analyze(
     stats = RunStats()
     progress = Progress()
     with contextlib.ExitStack() as stack:
-        inputs: list[tuple[Source, Format]] = []
+        inputs: list[Input] = []
         for path in paths:
             source = Source(path, stats.parse_errors)
             stack.callback(source.close)
@@ -81,12 +83,7 @@ def analyze(
 
 
 def _observe(
-    inputs: list[tuple[Source, Format]],
-    settings: Settings,
-    stats: RunStats,
-    now: float,
-    top: int,
-    tick: Callable[[], None],
+    inputs: Sequence[Input], settings: Settings, stats: RunStats, now: float, top: int, tick: Callable[[], None]
 ) -> Report:
     stats.batching = _batch_interval(inputs, settings.flows.interval)
     if _is_bulk(inputs):
@@ -161,12 +158,12 @@ def _same(one: Threat, other: Threat) -> bool:
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
 
 
-def _batch_interval(inputs: list[tuple[Source, Format]], interval: float) -> BatchInterval:
+def _batch_interval(inputs: Sequence[Input], interval: float) -> BatchInterval:
     logs = all(known.log for _, known in inputs)
     return BatchInterval(interval, _BATCHES_BULK if logs and _is_bulk(inputs) else _BATCHES)
 
 
-def _is_bulk(inputs: list[tuple[Source, Format]]) -> bool:
+def _is_bulk(inputs: Sequence[Input]) -> bool:
     return sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
 
 
@@ -184,7 +181,7 @@ def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]
         yield Interval(before + _REST_S, empty(DELTA), _REST_S)
 
 
-def _described(inputs: list[tuple[Source, Format]], empty: list[Source]) -> list[dict[str, Any]]:
+def _described(inputs: Sequence[Input], empty: list[Source]) -> list[dict[str, Any]]:
     titles = [*((source, known.reader.TITLE) for source, known in inputs), *((source, "empty") for source in empty)]
     return [
         {
@@ -196,6 +193,3 @@ def _described(inputs: list[tuple[Source, Format]], empty: list[Source]) -> list
         }
         for source, title in titles
     ]
-
-
-__all__ = ["InputError", "Progress", "analyze"]

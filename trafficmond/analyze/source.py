@@ -109,9 +109,8 @@ class Source:
             self.compressed = "zstd"
             if not (unpacked := programs.zstd(file)):
                 hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
-                raise InputError(
-                    f"{self.path} is compressed with zstd, and the program zstd is not installed", hint=hint
-                )
+                what = f"{self.path} is compressed with zstd, and the program zstd is not installed"
+                raise InputError(what, hint=hint)
             return unpacked
         if entries := programs.journal(self.path):
             self.compressed = "journal"

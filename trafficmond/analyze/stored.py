@@ -44,9 +44,8 @@ def flows(source: Source, stats: RunStats) -> Iterator[Batch]:
     except database.Error as error:
         if not rows:
             hint = "give the path of a trafficmon flows.db"
-            raise InputError(
-                f"{source.path} cannot be read as a flow store: {database.error_text(error)}", hint=hint
-            ) from error
+            what = f"{source.path} cannot be read as a flow store: {database.error_text(error)}"
+            raise InputError(what, hint=hint) from error
         source.parse_errors.offset(source.name, 0, _DAMAGED, database.error_text(error))
 
 

@@ -9,7 +9,22 @@ from trafficmond.analyze.unpack import GZIP, ZSTD
 
 _CONVERTED = "tshark -w FILE.pcap -r"
 _QUERIED = "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"
-_STARTS = (  # the first bytes of a file, what it is, and how to convert it
+_CAPTURES = {  # by the program
+    "snoop": (b"snoop\0\0\0",),
+    "Ixia": (b"\x1c\0\x01\xac", b"\xac\x01\0\x1c", b"\x1c\0\x01\xab", b"\xab\x01\0\x1c"),
+    "Microsoft Network Monitor": (b"GMBU", b"RTSS"),
+    "Sniffer": (b"XCP\0", b"TRSNIFF data    \x1a"),
+    "Visual Networks": (b"\x05VNF",),
+    "InfoVista 5View": (b"\xaa\xaa\xaa\xaa",),
+    "OmniPeek": (b"\x7fver",),
+    "AIX's iptrace": (b"iptrace ",),
+    "HP-UX's nettl": (b"\x54\x52\0\x64\0",),
+    "LANalyzer": (b"\x01\x10L\0",),
+    "Observer": (b"ObserverPktBuf",),
+    "Tektronix' K12 as text": (b"+---------+---------------+----------+",),
+}
+# The first bytes of a file, what it is, and how to convert it.
+_STARTS: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
     (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
     (b"BZh", "compressed with bzip2", "bzip2 -dc"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
@@ -22,22 +37,7 @@ _STARTS = (  # the first bytes of a file, what it is, and how to convert it
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", _QUERIED),
     (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
-    (b"snoop\0\0\0", "a capture of snoop", _CONVERTED),
-    (b"\x1c\0\x01\xac", "a capture of Ixia", _CONVERTED),
-    (b"\xac\x01\0\x1c", "a capture of Ixia", _CONVERTED),
-    (b"\x1c\0\x01\xab", "a capture of Ixia", _CONVERTED),
-    (b"\xab\x01\0\x1c", "a capture of Ixia", _CONVERTED),
-    (b"GMBU", "a capture of Microsoft Network Monitor", _CONVERTED),
-    (b"RTSS", "a capture of Microsoft Network Monitor", _CONVERTED),
-    (b"XCP\0", "a capture of Sniffer", _CONVERTED),
-    (b"TRSNIFF data    \x1a", "a capture of Sniffer", _CONVERTED),
-    (b"\x05VNF", "a capture of Visual Networks", _CONVERTED),
-    (b"\xaa\xaa\xaa\xaa", "a capture of InfoVista 5View", _CONVERTED),
-    (b"\x7fver", "a capture of OmniPeek", _CONVERTED),
-    (b"iptrace ", "a capture of AIX's iptrace", _CONVERTED),
-    (b"\x54\x52\0\x64\0", "a capture of HP-UX's nettl", _CONVERTED),
-    (b"\x01\x10L\0", "a capture of LANalyzer", _CONVERTED),
-    (b"ObserverPktBuf", "a capture of Observer", _CONVERTED),
+    *((start, f"a capture of {program}", _CONVERTED) for program, starts in _CAPTURES.items() for start in starts),
     (b"btsnoop\0", "a capture of Bluetooth", "tshark -r"),
     (b"\x0c\xa5\x01\0", "a binary file of nfdump", "nfdump -o csv -r"),
     (b"\x0c\xa5\x02\0", "a binary file of nfdump", "nfdump -o csv -r"),
@@ -54,7 +54,6 @@ _STARTS = (  # the first bytes of a file, what it is, and how to convert it
     (b"ARROW1", "an Arrow file", _QUERIED),
     (b"ElfFile\0", "a log of Windows' events", "evtx_dump -o jsonl"),
     (b"LOGG", "a log of Vector (BLF)", _CONVERTED),
-    (b"+---------+---------------+----------+", "a capture of Tektronix' K12 as text", _CONVERTED),
     (b"version https://git-lfs", "Git LFS's pointer to a large file", "git lfs pull --include"),
 )
 
@@ -72,6 +71,7 @@ _AS_JSON = "have journalctl write JSON: journalctl -u trafficmond -o json | traf
 _AS_RA = "write it with commas: ra -n -c , -s +dur,spkts,dpkts,sbytes,dbytes -r FILE"
 _CAPTURE = "give the capture that it was made from"
 _NAMED = "give only the lines, below a header line with the names of their fields in the flow log's format"
+_UNCOUNTED = "an Elastic Common Schema event without packets or bytes"
 
 _KEYS = (  # keys that are all in a JSON object or in one of its objects, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
@@ -91,13 +91,10 @@ _KEYS = (  # keys that are all in a JSON object or in one of its objects, what i
     (("flowStartMilliseconds", "sourceIPv4Address"), "JSON of YAF", _AS_ARGUS),
     (("_source", "layers"), "JSON of tshark", _CAPTURE),
     (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
-    (("@timestamp", "source", "destination"), "an Elastic Common Schema event without packets or bytes", _AS_ARGUS),
-    (
-        ("@timestamp", "source.ip", "destination.ip"),
-        "an Elastic Common Schema event without packets or bytes",
-        _AS_ARGUS,
-    ),
+    (("@timestamp", "source", "destination"), _UNCOUNTED, _AS_ARGUS),
+    (("@timestamp", "source.ip", "destination.ip"), _UNCOUNTED, _AS_ARGUS),
 )
+_TCPDUMP = "text of tcpdump"
 _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"ts,te,td,sa,da,", "CSV of nfdump", _AS_VPC),
     (r"firstSeen,duration,proto,", "CSV of nfdump", _AS_VPC),
@@ -108,30 +105,16 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"Flow ID, ?S(rc|ource) IP,", "CSV of CICFlowMeter", _CAPTURE),
     (r"\d{9,}(\.\d+)?\tC\w{9,19}\t", "rows of Zeek without the names of their columns", "keep them: zeek-cut -C"),
     (r"\{_path: *\"", "records of Zed", "have it write JSON or Zeek's own form: zq -f zeek"),
-    (
-        r"(\d\S* ){0,2}(\S+ +(In|Out|P|M|B) +)?IP6? (\S+ > \S+: |\((tos|class|flowlabel|hlim) )",
-        "text of tcpdump",
-        _CAPTURE,
-    ),
-    (r"(\d\S* ){0,2}[0-9a-f:]{17} (\(.{1,40}\) )?> [0-9a-f:]{17}[, ]", "text of tcpdump", _CAPTURE),
+    (r"(\d\S* ){0,2}(\S+ +(In|Out|P|M|B) +)?IP6? (\S+ > \S+: |\((tos|class|flowlabel|hlim) )", _TCPDUMP, _CAPTURE),
+    (r"(\d\S* ){0,2}[0-9a-f:]{17} (\(.{1,40}\) )?> [0-9a-f:]{17}[, ]", _TCPDUMP, _CAPTURE),
     (r'"?No\."?,"?Time"?,"?Source"?,', "CSV of Wireshark", _CAPTURE),
     (r"(Ethernet|IPv[46]|TCP|UDP) (Conversations|Endpoints)", "conversations of tshark", _CAPTURE),
-    (
-        r" *(Start|Last)Time +.*\bSrcAddr +|<ArgusDataStream|<!--Generated by ra\(",
-        "text of ra in another format",
-        _AS_RA,
-    ),
-    (
-        r".{0,70}\btrafficmond\[\d+\]: |.{0,50}\[s=[0-9a-f]{4,};i=|-- (Logs|Journal) begin",
-        "a journal as text",
-        _AS_JSON,
-    ),
+    (r" *(Start|Last)Time +.*\bSrcAddr +", "text of ra in another format", _AS_RA),
+    (r"<ArgusDataStream|<!--Generated by ra\(", "text of ra in another format", _AS_RA),
+    (r".{0,70}\btrafficmond\[\d+\]: |-- (Logs|Journal) begin", "a journal as text", _AS_JSON),
+    (r".{0,50}\[s=[0-9a-f]{4,};i=", "a journal as text", _AS_JSON),
     (r"(COLUMNINFO|ROWS|DATA)(\t|$)", "an answer of Athena as text", "ask for JSON: --output json"),
-    (
-        r"(.*,)?\"\{(\"\"|\\\")\w+(\"\"|\\\"):",
-        "CSV with JSON in its cells",
-        "write only the records, one on each line",
-    ),
+    (r"(.*,)?\"\{(\"\"|\\\")\w+(\"\"|\\\"):", "CSV with JSON in its cells", "write only the records, one on each line"),
     (r"<[pw]s?d?ml ", "XML of tshark", _CAPTURE),
     (r"Frame \d+: \d+ bytes on wire| *\d+\s+[\d:.-]+\s+\S+\s+→\s+\S+\s", "text of tshark", _CAPTURE),
     (r"0000 +([0-9a-f]{2} +){4}", "a hex dump of packets", "make a capture of it: text2pcap FILE FILE.pcap"),

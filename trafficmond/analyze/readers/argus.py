@@ -62,7 +62,6 @@ _TCP_STATES = {  # flags of each side, for states that are written as a name
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not an Argus file."""
     return sample.header_lacks(_NEEDED, lambda line: _summed((_table(line) or _separated(line))[1]))
 
 

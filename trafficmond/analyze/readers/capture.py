@@ -19,28 +19,29 @@ _MAGIC = frozenset(
     for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
 )
 
-_NOTES = {  # enum tm_note_kind
-    0: "more damaged places",
-    1: "impossible record length",
-    2: "impossible block length",
-    3: "truncated",
-    4: "packet of an undescribed interface",
-    5: "unsupported link type",
-    6: "reading resumed",
-    7: "unknown file version",
-    8: "too many interfaces",
-    9: "impossible time",
-    10: "impossible time",
-    11: "nanoseconds in a file of microseconds",
-    12: "packets without a time",
-    13: "impossible length on the wire",
+_NOTES = {  # enum tm_note_kind: the kind, and what its value means
+    0: ("more damaged places", "{}"),
+    1: ("impossible record length", "{}"),
+    2: ("impossible block length", "{}"),
+    3: ("truncated", "{} bytes missing or left over"),
+    4: ("packet of an undescribed interface", "interface {}"),
+    5: ("unsupported link type", "number {}; its packets are counted as not IP; tshark may read them"),
+    6: ("reading resumed", "after {} bytes"),
+    7: ("unknown file version", "{}, read like a usual one"),
+    8: ("too many interfaces", "{}"),
+    9: ("impossible time", "interface {}; the time of the packet before it is used"),
+    10: ("impossible time", "a fraction of a second of {} ticks, which is more than a second"),
+    11: (
+        "nanoseconds in a file of microseconds",
+        "a fraction of {} microseconds; this file is read in nanoseconds from here on",
+    ),
+    12: ("packets without a time", "a simple packet block before any time; the next time is used, if there is one"),
+    13: ("impossible length on the wire", "{} bytes; the captured length is used"),
 }
-_LOST, _TRUNCATED, _NO_INTERFACE, _LINK_TYPE, _RESUMED, _VERSION, _TIME = 0, 3, 4, 5, 6, 7, 9
-_FRACTION, _NANOSECONDS, _UNTIMED, _WIRE_LENGTH = 10, 11, 12, 13
+_LOST, _LINK_TYPE, _VERSION = 0, 5, 7
 
 
 def lacks(sample: Sample) -> Lacks:
-    """Whether a file that begins like this is a capture."""
     return [] if sample.head[:4] in _MAGIC else None
 
 
@@ -69,20 +70,11 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _report(note: Note, source: Source) -> None:
-    kind = _NOTES[note.kind]
+    kind, detail = _NOTES[note.kind]
     if note.kind == _LOST:
         source.parse_errors.uncounted(kind, note.value)
         return
-    detail = {
-        _TRUNCATED: f"{note.value} bytes missing or left over",
-        _NO_INTERFACE: f"interface {note.value}",
-        _TIME: f"interface {note.value}; the time of the packet before it is used",
-        _FRACTION: f"a fraction of a second of {note.value} ticks, which is more than a second",
-        _NANOSECONDS: f"a fraction of {note.value} microseconds; this file is read in nanoseconds from here on",
-        _UNTIMED: "a simple packet block before any time; the next time is used, if there is one",
-        _WIRE_LENGTH: f"{note.value} bytes; the captured length is used",
-        _LINK_TYPE: f"number {named(note.value)}; its packets are counted as not IP; tshark may read them",
-        _RESUMED: f"after {note.value} bytes",
-        _VERSION: f"{note.value >> 16}.{note.value & 0xFFFF}, read like a usual one",
-    }.get(note.kind, f"{note.value}")
-    source.parse_errors.offset(source.name, note.offset, kind, detail)
+    value = named(note.value) if note.kind == _LINK_TYPE else str(note.value)
+    if note.kind == _VERSION:
+        value = f"{note.value >> 16}.{note.value & 0xFFFF}"
+    source.parse_errors.offset(source.name, note.offset, kind, detail.format(value))

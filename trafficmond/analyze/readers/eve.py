@@ -31,7 +31,6 @@ _NUMBERS = (1 << 64) - 1
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not an EVE log."""
     return sample.object_lacks(("event_type", "timestamp"), lambda found: with_time(_nested(found)))
 
 

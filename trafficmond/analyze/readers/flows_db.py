@@ -13,7 +13,6 @@ TITLE = "flow store (flows.db)"
 
 
 def lacks(sample: Sample) -> Lacks:
-    """Whether a file that begins like this is an SQLite database."""
     return [] if sample.head.startswith(b"SQLite format 3\0") else None
 
 
@@ -22,7 +21,6 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     from trafficmond.analyze import stored  # SQLite is imported only for such files
 
     if source.compressed or source.path == "-":
-        raise InputError(
-            f"{source.name} is a database, which cannot be read from a pipe", hint="write it to a file first, unpacked"
-        )
+        hint = "write it to a file first, unpacked"
+        raise InputError(f"{source.name} is a database, which cannot be read from a pipe", hint=hint)
     yield from stored.flows(source, stats)

@@ -31,7 +31,6 @@ _WHOLE = "the journal holds events (the first packet of a flow, and samples of i
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not a journal in JSON."""
     if any(map(_is_event, sample.objects)):
         return []
     if any(_OF_OTHERS.intersection(inside(found) or found) for found in sample.objects):  # records of others in MESSAGE

@@ -27,7 +27,6 @@ _OUTBOUND = 2
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this has no OCSF network activity."""
     return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"))
 
 

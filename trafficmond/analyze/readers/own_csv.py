@@ -17,7 +17,6 @@ _NEEDED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not such a log."""
     return sample.header_lacks(_NEEDED, lambda line: _fields(line.encode()))
 
 

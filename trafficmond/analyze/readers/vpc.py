@@ -61,7 +61,6 @@ _BESIDE = re.compile(r"SEARCHEDLOGSTREAMS\s|[bf]/\d+\s|\(\d+ rows?\)")  # lines 
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not a VPC flow log."""
     if any(_RECORD.search(line) or _TGW_RECORD.search(line) for line in sample.lines):
         return []
     if sample.objects:

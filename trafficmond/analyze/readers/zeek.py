@@ -49,13 +49,11 @@ conn_red, or what a filter writes separately (conn-local)."""
 _CONN = frozenset(("conn_state", "history", "orig_pkts", "orig_bytes", "orig_ip_bytes", "resp_bytes", "duration"))
 """Fields by which a conn.log is recognised if nothing names it; a log shipper may have dropped some."""
 
-_USED = _CONN.union(
-    *(("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "uid", "ip_proto", "local_orig"), _NEEDED),
-)
+_BESIDE = ("resp_pkts", "resp_ip_bytes", "id.orig_p", "id.resp_p", "uid", "ip_proto", "local_orig")
+_USED = _CONN.union(_BESIDE, _NEEDED)
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this is not a Zeek log with connections."""
     headers = [line for line in sample.lines if line.startswith("#fields")]
     if headers:
         return sample.header_lacks(_ID, lambda line: _header(line, line[7:8]) if line in headers else ())
@@ -278,10 +276,8 @@ class _History(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _parsed(history: str) -> _History:
-    orig, resp = (
-        [letter.lower() for letter in history if letter.isupper() == upper and letter != "^"] for upper in (True, False)
-    )
     text = history.replace("^", "")
+    orig, resp = ([letter.lower() for letter in text if letter.isupper() == upper] for upper in (True, False))
     return _History(
         (*_flags(orig), *_flags(resp)),
         len(orig) - orig.count("d"),

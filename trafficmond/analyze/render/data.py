@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trafficmond import figures as f
@@ -31,28 +31,27 @@ def to_csv(report: dict[str, Any]) -> str:
 
 def _leaves(value: Any) -> Iterator[tuple[str, str, Any]]:
     """(key, field, value): the key is a position in a list or a name in a mapping, the field is a path below it."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if isinstance(item, dict | list):
-                yield from ((str(name), field, leaf) for field, leaf in _paths(item, ""))
-            else:
-                yield str(name), "", item
-    elif isinstance(value, list):
-        for number, item in enumerate(value, 1):
-            yield from ((str(number), field, leaf) for field, leaf in _paths(item, ""))
-    else:
+    parts = _parts(value, 1)
+    if parts is None:
         yield "", "", value
+    for key, part in parts or ():
+        yield from ((str(key), field, leaf) for field, leaf in leaves(part, first=1))
 
 
-def _paths(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _paths(item, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list):
-        for number, item in enumerate(value, 1):
-            yield from _paths(item, f"{path}.{number}" if path else str(number))
-    else:
+def leaves(value: Any, path: str = "", first: int = 0) -> Iterator[tuple[str, Any]]:
+    """(dotted path, leaf) of nested data: "interfaces.0.name". `first` is the number of the first element of a list."""
+    parts = _parts(value, first)
+    if parts is None:
         yield path, value
+    for key, part in parts or ():
+        yield from leaves(part, f"{path}.{key}" if path else str(key), first)
+
+
+def _parts(value: Any, first: int) -> Iterable[tuple[Any, Any]] | None:
+    """The parts of a mapping or a list with their keys; None for anything else."""
+    if isinstance(value, Mapping):
+        return value.items()
+    return enumerate(value, first) if isinstance(value, list) else None
 
 
 def _safe(value: Any) -> str:

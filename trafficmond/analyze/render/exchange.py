@@ -46,7 +46,10 @@ def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
     slot = _HEIGHT * _WORDS / tall
     scale = min(_scale(list(side.values()), slot) for side in sides)
     ends = [_placed(side, scale, slot) for side in sides]
-    labels = "".join(_labels(each, side) for each, side in zip(ends, ("left", "right"), strict=True))
+    labels = "".join(
+        f'<ul class="{side}">{"".join(map(_label, each.values()))}</ul>'
+        for each, side in zip(ends, ("left", "right"), strict=True)
+    )
     bands = "".join(_bands(pairs, ends, scale))
     bars = "".join(_bar(end, side, at) for side in (0, 1) for at, end in enumerate(ends[side].values()))
     what = escape(f"Bytes between {left} on the left and {right} on the right")
@@ -146,10 +149,6 @@ def _bar(end: _End, side: int, at: int) -> str:
 
 def _colour(at: int, name: str) -> str:
     return "x" if name == _OTHERS else str(at % _COLOURS)
-
-
-def _labels(ends: Mapping[str, _End], side: str) -> str:
-    return f'<ul class="{side}">{"".join(_label(end) for end in ends.values())}</ul>'
 
 
 def _label(end: _End) -> str:

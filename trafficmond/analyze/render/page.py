@@ -12,7 +12,7 @@ from trafficmond import __version__
 from trafficmond import figures as f
 from trafficmond.analyze.render import charts, times
 from trafficmond.analyze.render.style import CSS
-from trafficmond.analyze.render.usage import pictures
+from trafficmond.analyze.render.usage import bars, pictures
 from trafficmond.model import SEVERITIES
 from trafficmond.protocols import endpoint
 
@@ -183,19 +183,12 @@ def _distributions(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _listed(title: str, what: str, items: Any, *, mono: bool = False) -> Iterator[str]:
-    rows = list(items)
-    if not rows:
-        return
-    yield f'<section class="card"><h2>{title}</h2>'
-    yield f'<div class="head"><span>{what}</span><span>packets</span><span>bytes</span></div><ul class="rows">'
-    for name, share in rows:
-        kind = "name mono" if mono else "name"
+    rows = []
+    for name, share in items:
         about = f'<br><span class="soft about">{_text(share["about"])}</span>' if share.get("about") else ""
-        yield f'<li title="{_text(f.share(share["percent"], 100))}">'
-        yield f'<span class="{kind}">{_text(name) or "(none)"}{about}</span>'
-        yield f'<span class="number">{f.exact(share["packets"])}</span>'
-        yield f'<span class="number">{f.size(share["bytes"])}</span>{charts.share(share["percent"])}</li>'
-    yield "</ul></section>"
+        shown = f'<span class="mono">{_text(name)}</span>' if mono else _text(name) or "(none)"
+        rows.append((shown + about, f.exact(share["packets"]), f.size(share["bytes"]), share["percent"]))
+    yield from bars(title, (what, "packets", "bytes"), rows, whole=True)
 
 
 def _sizes(report: dict[str, Any]) -> Iterator[str]:
@@ -204,46 +197,32 @@ def _sizes(report: dict[str, Any]) -> Iterator[str]:
     if not whole:
         return
     about = "" if sizes["exact"] else ", by the mean of each flow"
-    yield '<section class="card"><h2>Packet sizes</h2>'
-    yield f'<p class="legend">{f.exact(sizes["min"])} to {f.exact(sizes["max"])} bytes, '
-    yield f"{f.exact(round(sizes['average']))} on average{about}</p>"
-    yield '<div class="head"><span>bytes</span><span>packets</span><span>share</span></div><ul class="rows">'
-    for name, count in sizes["distribution"].items():
-        part = 100 * count / whole
-        yield f'<li><span class="name">{_text(name)}</span><span class="number">{f.exact(count)}</span>'
-        yield f'<span class="number">{f.share(part, 100)}</span>{charts.share(part)}</li>'
-    yield "</ul></section>"
+    span = f"{f.exact(sizes['min'])} to {f.exact(sizes['max'])} bytes, {f.exact(round(sizes['average']))} on average"
+    parts = ((name, count, 100 * count / whole) for name, count in sizes["distribution"].items())
+    rows = [(_text(name), f.exact(count), f.share(part, 100), part) for name, count, part in parts]
+    yield from bars("Packet sizes", ("bytes", "packets", "share"), rows, span + about)
 
 
 def _flows(report: dict[str, Any]) -> Iterator[str]:
     flows = report["flow_analysis"]["top_flows"]
-    if not flows:
-        return
-    most = max(flow["bytes"] for flow in flows) or 1
-    yield '<section class="card"><h2>Largest flows</h2><div class="head"><span>initiator and responder</span>'
-    yield '<span>packets</span><span>bytes</span></div><ul class="rows">'
+    most = max((flow["bytes"] for flow in flows), default=0) or 1
+    rows = []
     for flow in flows:
-        ends = [endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst")]
-        yield f'<li><span class="name"><span class="soft">{_text(flow["protocol"])}</span> '
-        yield f'<span class="mono">{_text(ends[0])}</span> <span class="arrow">&rarr;</span>'
-        yield f'<span class="mono">{_text(ends[1])}</span></span>'
-        yield f'<span class="number">{f.exact(flow["packets"])}</span>'
-        yield f'<span class="number">{f.size(flow["bytes"])}</span>{charts.share(100 * flow["bytes"] / most)}</li>'
-    yield "</ul></section>"
+        ends = (endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst"))
+        way = ' <span class="arrow">&rarr;</span>'.join(f'<span class="mono">{_text(end)}</span>' for end in ends)
+        name = f'<span class="soft">{_text(flow["protocol"])}</span> {way}'
+        rows.append((name, f.exact(flow["packets"]), f.size(flow["bytes"]), 100 * flow["bytes"] / most))
+    yield from bars("Largest flows", ("initiator and responder", "packets", "bytes"), rows)
 
 
 def _services(report: dict[str, Any]) -> Iterator[str]:
     services = report["flow_analysis"]["top_services"]
-    if not services:
-        return
-    most = max(service["flows"] for service in services)
-    yield '<section class="card"><h2>Most used services</h2><div class="head"><span>responder&rsquo;s port</span>'
-    yield '<span></span><span>flows</span></div><ul class="rows">'
-    for service in services:
-        yield f'<li><span class="name">{_text(service["protocol"])} {service["port"]}</span><span></span>'
-        part = 100 * service["flows"] / most
-        yield f'<span class="number">{f.exact(service["flows"])}</span>{charts.share(part)}</li>'
-    yield "</ul></section>"
+    most = max((service["flows"] for service in services), default=0)
+    rows = [
+        (f"{_text(each['protocol'])} {each['port']}", "", f.exact(each["flows"]), 100 * each["flows"] / most)
+        for each in services
+    ]
+    yield from bars("Most used services", ("responder\u2019s port", "", "flows"), rows)
 
 
 def _reading(report: dict[str, Any]) -> Iterator[str]:

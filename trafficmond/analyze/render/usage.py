@@ -29,15 +29,35 @@ def pictures(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _sums(title: str, what: str, sums: Sequence[tuple[str, int, int]]) -> Iterator[str]:
     """Bytes up and down of each, largest first."""
-    if not sums:
+    most = max((up + down for _, up, down in sums), default=0) or 1
+    rows = [
+        (escape(f.plain(name or "")) or "(none)", f.size(up), f.size(down), 100 * (up + down) / most)
+        for name, up, down in sums
+    ]
+    yield from bars(title, (what, "up", "down"), rows)
+
+
+def bars(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[tuple[str, str, str, float]],
+    legend: str = "",
+    *,
+    whole: bool = False,
+) -> Iterator[str]:
+    """A card with a row for each of these: (name as HTML, two figures, percent for a bar); nothing without rows.
+
+    `whole`: the percents are parts of a whole, and shown as such.
+    """
+    if not rows:
         return
-    most = max(up + down for _, up, down in sums) or 1
-    yield f'<section class="card"><h2>{escape(title)}</h2><div class="head"><span>{escape(what)}</span>'
-    yield '<span>up</span><span>down</span></div><ul class="rows">'
-    for name, up, down in sums:
-        yield f'<li><span class="name">{escape(f.plain(name or "")) or "(none)"}</span>'
-        yield f'<span class="number">{f.size(up)}</span><span class="number">{f.size(down)}</span>'
-        yield f"{charts.share(100 * (up + down) / most)}</li>"
+    yield f'<section class="card"><h2>{escape(title)}</h2>' + (f'<p class="legend">{legend}</p>' if legend else "")
+    yield f'<div class="head">{"".join(f"<span>{escape(head)}</span>" for head in heads)}</div><ul class="rows">'
+    for name, one, other, percent in rows:
+        tip = f' title="{f.share(percent, 100)}"' if whole else ""
+        first = f'<span class="number">{one}</span>' if one else "<span></span>"
+        yield f'<li{tip}><span class="name">{name}</span>{first}<span class="number">{other}</span>'
+        yield f"{charts.share(percent)}</li>"
     yield "</ul></section>"
 
 
