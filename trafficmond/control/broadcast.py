@@ -60,15 +60,12 @@ class Plain:
         return len(self._records)
 
     def chosen(self, wanted: EventFilter) -> Rows:  # noqa: ARG002 - the filter is for events
-        """All rows."""
         return np.arange(len(self._records))
 
     def take(self, rows: Rows) -> Plain:
-        """The records in these rows."""
         return Plain([self._records[row] for row in rows.tolist()])
 
     def texts(self, rows: Rows) -> list[str]:
-        """The records in these rows, each as a JSON object."""
         return [json.dumps(self._records[row], separators=(",", ":")) for row in rows.tolist()]
 
 

@@ -24,6 +24,7 @@ class Call:
 
 Answer = Callable[..., Coroutine[Any, Any, Reply] | AsyncGenerator[Reply, None]]
 F = TypeVar("F", bound=Answer)
+Shield = Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,9 @@ class Service:
 
     version: str
     methods: Mapping[str, Method]
-    shielded: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]]  # runs work even if the caller is cancelled
+    shielded: Shield  # runs work even if the caller is cancelled
 
     @classmethod
-    def of(
-        cls,
-        version: str,
-        handlers: Iterable[object],
-        shielded: Callable[[Coroutine[Any, Any, Reply]], Awaitable[Reply]],
-    ) -> Service:
+    def of(cls, version: str, handlers: Iterable[object], shielded: Shield) -> Service:
         """The service with the methods of these objects."""
         return cls(version, {name: each for one in handlers for name, each in methods_of(one).items()}, shielded)

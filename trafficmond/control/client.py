@@ -17,6 +17,7 @@ UNREACHABLE = "unreachable"  # ControlError.name if the daemon cannot be reached
 FORBIDDEN = "forbidden"  # ... and if this user may not open the socket
 
 _CHUNK = 1 << 16
+_GIVE = "give trafficmond's socket: -s PATH"
 
 
 class Client:
@@ -109,11 +110,7 @@ class Client:
         except ValueError:
             message = None
         if not isinstance(message, dict):
-            raise ControlError(
-                f"{self._path} does not speak Varlink",
-                name=UNREACHABLE,
-                hint="give trafficmond's socket: -s PATH",
-            )
+            raise ControlError(f"{self._path} does not speak Varlink", name=UNREACHABLE, hint=_GIVE)
         return message
 
     def _lost(self, error: OSError | None) -> ControlError:
@@ -121,9 +118,8 @@ class Client:
             what = f"no answer within {self._socket.gettimeout():.0f} s"
         else:
             what = f"connection lost ({error.strerror})" if error else "the daemon closed the connection"
-        return ControlError(
-            f"{self._path}: {what}", name=UNREACHABLE, hint="see the journal: journalctl -u trafficmond -n 50"
-        )
+        hint = "see the journal: journalctl -u trafficmond -n 50"
+        return ControlError(f"{self._path}: {what}", name=UNREACHABLE, hint=hint)
 
 
 def _parameters(message: dict[str, Any]) -> dict[str, Any]:
@@ -149,19 +145,12 @@ def _plain(name: str, parameters: dict[str, Any]) -> str:
 def _cannot_connect(path: str, error: OSError) -> ControlError:
     if isinstance(error, PermissionError):
         user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "YOU"
-        return ControlError(
-            f"not permitted to open {path}",
-            name=FORBIDDEN,
-            hint=f"use sudo, or join the group: sudo usermod -aG trafficmon {user}, and log in again",
-        )
+        hint = f"use sudo, or join the group: sudo usermod -aG trafficmon {user}, and log in again"
+        return ControlError(f"not permitted to open {path}", name=FORBIDDEN, hint=hint)
+    what, hint = error.strerror or str(error), _GIVE
     if isinstance(error, FileNotFoundError):
-        what, hint = (
-            "there is no such socket",
-            "start the daemon: sudo systemctl start trafficmond; or name its socket: -s",
-        )
+        what = "there is no such socket"
+        hint = "start the daemon: sudo systemctl start trafficmond; or name its socket: -s"
     elif isinstance(error, ConnectionRefusedError):
-        what = "nobody listens on it"
-        hint = "the daemon is not running: sudo systemctl start trafficmond"
-    else:
-        what, hint = error.strerror or str(error), "give trafficmond's socket: -s PATH"
+        what, hint = "nobody listens on it", "the daemon is not running: sudo systemctl start trafficmond"
     return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

@@ -81,11 +81,8 @@ class Clients:
 
     def _evict_idle(self, uid: int | None) -> bool:
         """Disconnects the client that is idle longest (of that user, if given); False if none is idle."""
-        idle = [
-            (each.idle_since, each)
-            for each in self._clients
-            if each.idle_since is not None and uid in (None, each.peer.caller.uid)
-        ]
+        mine = (each for each in self._clients if uid in (None, each.peer.caller.uid))
+        idle = [(each.idle_since, each) for each in mine if each.idle_since is not None]
         if not idle:
             return False
         client = min(idle, key=lambda pair: pair[0])[1]

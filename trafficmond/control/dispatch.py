@@ -140,14 +140,8 @@ async def _run(method: Method, request: Request, service: Service, call: Call) -
 
 def _introspect(name: str, parameters: dict[str, Any], service: Service) -> Message:
     if name == "GetInfo":
-        info = {
-            "vendor": "trafficmon",
-            "product": "trafficmond",
-            "version": service.version,
-            "url": "https://varlink.org/",
-            "interfaces": list(INTERFACES),
-        }
-        return {"parameters": info}
+        info = {"vendor": "trafficmon", "product": "trafficmond", "version": service.version}
+        return {"parameters": {**info, "url": "https://varlink.org/", "interfaces": list(INTERFACES)}}
     wanted = parameters["interface"]
     if wanted not in INTERFACES:
         return error(f"{SERVICE}.InterfaceNotFound", interface=wanted)

@@ -97,7 +97,8 @@ class Interface:
             case Enum(names):
                 _expect(value in names, where, f"one of {', '.join(names)}", value)
             case Basic(name) if name in _BASIC:
-                _expect(_BASIC[name](value), where, _ARTICLES[name], value)
+                is_one, wanted = _BASIC[name]
+                _expect(is_one(value), where, wanted, value)
             case Basic(name):
                 self.check(self.types[name], value, where)
 
@@ -118,30 +119,19 @@ def _expect(holds: bool, where: str, wanted: str, value: Any) -> None:
         raise Mismatch(where or "parameters", f"must be {wanted}, not {value!r:.80}")
 
 
-def _is_text(value: Any) -> bool:
-    # JSON can have half of a surrogate pair, which files, databases and terminals do not accept.
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**64
 
 
-_BASIC: dict[str, Callable[[Any], bool]] = {
-    "bool": lambda value: isinstance(value, bool),
-    "int": _is_int,
-    "float": lambda value: _is_int(value) or (isinstance(value, float) and math.isfinite(value)),
-    "string": _is_text,
-    "object": lambda value: value is not None,
+# JSON can have half of a surrogate pair, which files, databases and terminals do not accept.
+_HALF = re.compile("[\ud800-\udfff]")
+_BASIC: dict[str, tuple[Callable[[Any], bool], str]] = {  # what is of the type, and what to write
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (_is_int, "a 64-bit integer"),
+    "float": (lambda value: _is_int(value) or (isinstance(value, float) and math.isfinite(value)), "a finite number"),
+    "string": (lambda value: isinstance(value, str) and not _HALF.search(value), "text"),
+    "object": (lambda value: value is not None, "a value"),
 }
-_ARTICLES = {
-    "bool": "true or false",
-    "int": "a 64-bit integer",
-    "float": "a finite number",
-    "string": "text",
-    "object": "a value",
-}
-
 _TOKEN = re.compile(r"[ \t\r\n]+|#[^\n]*|(->|\[\]|\[string\]|[():,?]|[A-Za-z][A-Za-z0-9._-]*)")
 
 

@@ -79,10 +79,8 @@ def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> 
         return Listener(sock, path)
     except OSError as error:
         sock.close()
-        raise ControlError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            hint="run as root (or: sudo systemctl start trafficmond), or choose another control_socket",
-        ) from error
+        hint = "run as root (or: sudo systemctl start trafficmond), or choose another control_socket"
+        raise ControlError(f"cannot listen on {path}: {error.strerror or error}", hint=hint) from error
     except ControlError:
         sock.close()
         raise
@@ -110,6 +108,5 @@ def _clear_stale(path: Path) -> None:
 
 
 def _in_use(path: Path, by: str) -> ControlError:
-    return ControlError(
-        f"{path}: socket already in use{by}", hint="stop the other daemon, or give this one another control_socket"
-    )
+    hint = "stop the other daemon, or give this one another control_socket"
+    return ControlError(f"{path}: socket already in use{by}", hint=hint)

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from trafficmond import figures, networks
+from trafficmond import networks
 from trafficmond.banlist import UNKNOWN
 from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
@@ -17,6 +17,7 @@ from trafficmond.control.paging import paged
 from trafficmond.control.peers import Caller
 from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
+from trafficmond.figures import many
 from trafficmond.handlers import spare
 from trafficmond.handlers.handler import Handler, named_ports, parse_network, parse_ttl
 from trafficmond.networks import Network, shown
@@ -61,9 +62,10 @@ class Bans(Handler):
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         note("reason", reason)
-        wanted, network = self._wanted(
-            caller, owner, cidr, ttl_s, reason, forever, named_ports(ports, force) if ports else ()
-        )
+        if ports:
+            ports = named_ports(ports, force)
+        asked = {"cidr": cidr, "ttl_s": ttl_s, "reason": reason, "forever": forever, "ports": ports}
+        wanted, network = self._wanted(caller, owner, asked)
         before = parts.bans.of(network, wanted.owner)
         spared = self._spared()
         if force:
@@ -92,10 +94,8 @@ class Bans(Handler):
         await parts.follow_clock()
         wanted, mistakes = [], []
         for number, each in enumerate(bans):
-            lasts = each.get("ttl_s"), each.get("reason") or "", bool(each.get("forever"))
             try:
-                ports = named_ports(each.get("ports") or ())
-                wanted.append(self._wanted(caller, owner, each["cidr"], *lasts, ports))
+                wanted.append(self._wanted(caller, owner, each))
             except ConfigError as error:
                 mistakes += [Mistake(f"bans[{number}].{one.where}", one.what) for one in error.mistakes]
             if number % _AT_ONCE == _AT_ONCE - 1:
@@ -127,28 +127,20 @@ class Bans(Handler):
             text = f"{caller.user} banned {what}"
             fields = {"prefix": free[0].cidr, "by": caller.user, "owner": free[0].owner, "bans": len(free)}
             parts.sinks.note(messages.BANNED, text, fields)
-            notes += await self._audit(caller, "ban", what, None, f"{_number(free)}{_by_whom(free, caller)}")
+            notes += await self._audit(caller, "ban", what, None, many(len(free), "ban") + _by_whom(free, caller))
         return {"banned": len(free) + so_already, "refused": refused, "notes": notes}
 
-    def _wanted(
-        self,
-        caller: Caller,
-        owner: str | None,
-        cidr: str,
-        ttl_s: float | None,
-        reason: str,
-        forever: bool,
-        ports: Sequence[str],
-    ) -> tuple[Ban, Network]:
-        """The requested ban and its prefix. Raises ConfigError."""
-        now, network = time.time(), parse_network(cidr)
-        if forever and ttl_s is not None:
+    def _wanted(self, caller: Caller, owner: str | None, asked: Row) -> tuple[Ban, Network]:
+        """The ban of a `BanRequest`, and its prefix. Raises ConfigError."""
+        ports = ",".join(named_ports(asked.get("ports") or ()))
+        now, network, ttl_s = time.time(), parse_network(asked["cidr"]), asked.get("ttl_s")
+        if asked.get("forever") and ttl_s is not None:
             raise ConfigError([Mistake("forever", "cannot be used with ttl_s: a ban either ends or lasts")])
         expires = None
-        if not forever:
+        if not asked.get("forever"):
             expires = now + parse_ttl(self._parts.settings.response.ban_time if ttl_s is None else ttl_s)
-        whose = _owner(owner, caller)
-        return Ban(str(network), caller.user, _clean(reason), now, expires, owner=whose, ports=",".join(ports)), network
+        whose, reason = _owner(owner, caller), _clean(asked.get("reason") or "")
+        return Ban(str(network), caller.user, reason, now, expires, owner=whose, ports=ports), network
 
     async def _ban_by_force(self, ban: Ban) -> Ban:
         """Takes the prefix from guard and allowlist and bans it: both or neither."""
@@ -183,7 +175,7 @@ class Bans(Handler):
             self._parts.sinks.note(messages.UNBANNED, text, fields)
         subject, before = lifted[0].cidr, f"{_in_words(lifted[0])}{_by_whom(lifted, caller)}"
         if len(lifted) > 1:
-            subject, before = str(network), _number(lifted)
+            subject, before = str(network), many(len(lifted), "ban")
         notes = await self._audit(caller, "unban", subject, before, None)
         return {"lifted": [_row(ban) for ban in lifted], "held": [_row(ban) for ban in held], "notes": notes}
 
@@ -258,10 +250,6 @@ def _by_whom(bans: Sequence[Ban], caller: Caller) -> str:
     """ " (owner): reason" of the bans of one change, for the audit; without the caller and without several reasons."""
     owner, (reason, *others) = bans[0].owner, {ban.reason for ban in bans}
     return ("" if owner == caller.user else f" ({owner})") + (f": {reason}" if reason and not others else "")
-
-
-def _number(bans: Sequence[Ban]) -> str:
-    return figures.many(len(bans), "ban")
 
 
 def _summary(cidrs: Sequence[str]) -> str:

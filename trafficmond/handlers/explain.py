@@ -46,7 +46,9 @@ class Explain(Handler):
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
             rows[strong:strong] = [_ban_decision(ban, asked) for ban in parts.bans.covering(host)]
-        winner = _winner(rows, asked)
+        winner, processes = _winner(rows, asked), None
+        if port and units.processes.on:
+            processes = [{"process": each.name, "pid": each.pid} for each in units.listening_processes(*port)]
         about = FlowQuery(host=host, limit=_FLOWS)
         flows, sums = await self._stored.read_all(replace(about, limit=MAX_LIMIT), lambda reader: _about(reader, about))
         return {
@@ -61,9 +63,7 @@ class Explain(Handler):
             "advice": _advice(winner, host),
             "service": services.text(asked)[0] if asked else None,
             "listeners": units.listeners(*port) if port else None,
-            "processes": [{"process": each.name, "pid": each.pid} for each in units.listening_processes(*port)]
-            if port and units.processes.on
-            else None,
+            "processes": processes,
             **place_of(atlas, host),
         }
 
@@ -115,9 +115,8 @@ def _why_not(decision: Decision) -> str | None:
 
 def _for_these(named: Sequence[str], asked_for: bool | None) -> str:
     """Why a rule for some services does not decide; `asked_for` is None if the question has no service."""
-    return f"{'it is for' if asked_for is False else 'it decides for'} {', '.join(named)}" + (
-        " alone" if asked_for is None else ""
-    )
+    begin, end = ("it is for", "") if asked_for is False else ("it decides for", "" if asked_for else " alone")
+    return f"{begin} {', '.join(named)}{end}"
 
 
 def _ban_decision(ban: Ban, asked: Places) -> Row:
@@ -141,13 +140,8 @@ def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:
         f"WHERE dst_ip = {who} AND reply_packets > 0)"
     )
     packets, octets, dropped, first, last = reader.rows(sql)[0]
-    return flows, {
-        "packets": packets or 0,
-        "bytes": octets or 0,
-        "dropped_packets": dropped or 0,
-        "first_seen": first,
-        "last_seen": last,
-    }
+    sums = {"packets": packets or 0, "bytes": octets or 0, "dropped_packets": dropped or 0}
+    return flows, {**sums, "first_seen": first, "last_seen": last}
 
 
 def _advice(winner: Row, host: str) -> list[str]:
@@ -157,7 +151,5 @@ def _advice(winner: Row, host: str) -> list[str]:
         return [f"trafficctl unban {shown(winner['prefix'])} --all lifts the ban"]
     if winner["action"] == "drop":
         return [f"trafficctl add-cidr {host} --action allow lets it pass"]
-    return [
-        f"trafficctl add-cidr {host} --action drop drops it",
-        f"trafficctl ban {host} --ttl 1h drops it for an hour",
-    ]
+    drop = f"trafficctl add-cidr {host} --action drop drops it"
+    return [drop, f"trafficctl ban {host} --ttl 1h drops it for an hour"]

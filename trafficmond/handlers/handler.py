@@ -41,9 +41,8 @@ class Handler:
         self, caller: Caller, change: str, subject: str, before: str | None, after: str | None
     ) -> list[str]:
         """Records a change by a client; returns notes for the client."""
-        entry = AuditEntry(
-            time.time(), caller.uid, caller.user, caller.pid, change, subject, before, after, caller.login
-        )
+        who = caller.uid, caller.user, caller.pid
+        entry = AuditEntry(time.time(), *who, change, subject, before, after, caller.login)
         return [] if await self._parts.audit(entry) else [_NOT_AUDITED]
 
     async def _audited(

@@ -176,15 +176,9 @@ async def _each(pages: Sequence[list[Entry]]) -> AsyncGenerator[list[Entry], Non
 
 
 def _row(change: Recorded) -> Row:
-    return {
-        "number": change.number,
-        "at": change.at,
-        "user": change.user or None,
-        "change": change.change,
-        "subject": change.subject or None,
-        "removed": len(change.removed),
-        "added": len(change.added),
-    }
+    row = {"number": change.number, "at": change.at, "user": change.user or None, "change": change.change}
+    sizes = {"removed": len(change.removed), "added": len(change.added)}
+    return {**row, "subject": change.subject or None, **sizes}
 
 
 def _ended(entry: Entry) -> bool:

@@ -35,7 +35,7 @@ def busiest(
     chosen = np.flatnonzero(_matching(rows, match, names))
     rows, rates = rows[chosen], Rates(rates.values[:, :, chosen])
     window = 1 + LIVE_WINDOWS_S.index(window_s)
-    order = np.argsort(-_measure(rates, sort, window, _total(rows)), kind="stable")
+    order = np.argsort(-_measure(rates, sort, window, rows["bytes"] + rows["reply_bytes"]), kind="stable")
     hosts, counts, host_rates = by_host(rows, rates)
     host_order = np.argsort(-_measure(host_rates, sort, window, counts), kind="stable")
     return {
@@ -55,12 +55,7 @@ def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> l
     units, counts, sums = by_label(rows, rates, owners.astype(str))
     order = np.argsort(-_measure(sums, sort, window, counts), kind="stable").tolist()
     return [
-        {
-            "unit": str(units[at]),
-            "flows": int(counts[at]),
-            **_at_present(sums, at),
-            "rates": rate_rows(sums, at),
-        }
+        {"unit": str(units[at]), "flows": int(counts[at]), **_at_present(sums, at), "rates": rate_rows(sums, at)}
         for at in order
         if units[at]
     ]
@@ -90,10 +85,6 @@ def _measure(rates: Rates, sort: str, window: int, total: Column) -> Floats:
     return np.asarray({"sent": sent, "received": received}.get(sort, sent + received))
 
 
-def _total(rows: Batch) -> Column:
-    return np.asarray(rows["bytes"] + rows["reply_bytes"])
-
-
 def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
     owner = names.owner(int(row["owner"]))
     return {
@@ -118,12 +109,8 @@ def _flow(row: Any, rates: Rates, at: int, now: float, names: Names) -> Row:
 
 
 def _host(host: Any, flows: int, rates: Rates, at: int) -> Row:
-    return {
-        "address": address_text(int(host["hi"]), int(host["lo"]), int(host["family"])),
-        "flows": flows,
-        **_at_present(rates, at),
-        "rates": rate_rows(rates, at),
-    }
+    named = address_text(int(host["hi"]), int(host["lo"]), int(host["family"]))
+    return {"address": named, "flows": flows, **_at_present(rates, at), "rates": rate_rows(rates, at)}
 
 
 def _at_present(rates: Rates, at: int) -> Row:

@@ -116,6 +116,7 @@ class Rules(Handler):
         rule, prefixes = in_force.policy.rules[index], in_force.policy.prefixes_of(index)
         number = int(in_force.numbered.numbers[index])
         packets, octets = (counted.watched if rule.shadow else counted.decided).get(number, (0, 0))
+        would_drop = counted.would_drop.get(number, (0, 0))
         return {
             "cidr": _about(rule, prefixes),
             "kind": rule.kind,
@@ -131,7 +132,7 @@ class Rules(Handler):
             "bytes": octets,
             "ports": services.text(rule.services) or None,
             "shadow": rule.shadow or None,
-            "would_drop": _count(counted.would_drop.get(number, (0, 0))) if rule.shadow else None,
+            "would_drop": dict(zip(("packets", "bytes"), would_drop, strict=True)) if rule.shadow else None,
         }
 
     @method("AddCidr", changes=True)
@@ -196,22 +197,14 @@ class Rules(Handler):
             ports = table.get("ports", [])
             for index in exactly(policy, table["cidr"]):
                 found = policy.rules[index]
-                if (
-                    found.path in ((path,) if path else own)
-                    and found.direction is way
-                    and services.text(found.services) == ports
-                ):
+                same = found.direction is way and services.text(found.services) == ports
+                if same and found.path in ((path,) if path else own):
                     return self._rule_row(in_force, index, self._counted())
         return _table_row(table)
 
     @method("RemoveCidr", changes=True)
     async def remove_cidr(
-        self,
-        call: Call,
-        cidr: str,
-        direction: str | None = None,
-        save: bool = False,
-        ports: list[str] | None = None,
+        self, call: Call, cidr: str, direction: str | None = None, save: bool = False, ports: list[str] | None = None
     ) -> Reply:
         """Removes the rules by hand on exactly this prefix."""
         parts, cidr = self._parts, parse_prefix(cidr)
@@ -318,10 +311,6 @@ def _table_row(table: Table, source: str = "runtime") -> Row:
     }
 
 
-def _count(pair: tuple[int, int]) -> Row:
-    return {"packets": pair[0], "bytes": pair[1]}
-
-
 def _in_words(rule: Row) -> str:
     """The rule in words, for the audit."""
     words = [rule["action"], rule["direction"]]
@@ -337,7 +326,5 @@ async def _writing(work: Awaitable[T], what: str) -> T:
     try:
         return await work
     except OSError as error:
-        raise TrafficmonError(
-            f"cannot {what}: {error.strerror or error}",
-            hint="check that state_dir is writable and its disk is not full",
-        ) from error
+        hint = "check that state_dir is writable and its disk is not full"
+        raise TrafficmonError(f"cannot {what}: {error.strerror or error}", hint=hint) from error

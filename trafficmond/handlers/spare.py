@@ -33,21 +33,14 @@ class Spared:
         administrator needs."""
         for address, host in self._hosts:
             if networks.within(host, network):
-                raise Refused(
-                    f"somebody is logged in from {address}"
-                    if host == network
-                    else f"{shown(network)} holds {address}; somebody is logged in from there",
-                    hint=hint or "use --force to do it anyway",
-                )
+                among = f"{shown(network)} holds {address}; somebody is logged in from there"
+                who = f"somebody is logged in from {address}" if host == network else among
+                raise Refused(who, hint=hint or "use --force to do it anyway")
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
-                alone = network == inner
-                raise Refused(
-                    f"{shown(network)} is guarded ({rule.name} of this host)"
-                    if alone
-                    else f"{shown(network)} holds {inner.network_address}, which is guarded ({rule.name} of this host)",
-                    hint=hint or f"its packets pass in any case; use --force for a {what} that drops them too",
-                )
+                holds = "is guarded" if network == inner else f"holds {inner.network_address}, which is guarded"
+                passes = f"its packets pass in any case; use --force for a {what} that drops them too"
+                raise Refused(f"{shown(network)} {holds} ({rule.name} of this host)", hint=hint or passes)
             if rule.reason is Reason.ALLOWLIST and networks.within(network, inner):
                 raise Refused(
                     f"{shown(network)} lies in {shown(inner)} of the allowlist, which a {what} does not touch",

@@ -59,13 +59,8 @@ class Threats(Handler):
             ids = ", ".join(row["id"] for row in found[:5])
             raise NotFound(f"{id} begins the ids of several threats: {ids}", hint="write more of the id")
         threat = found[0]
-        wanted = FlowQuery(
-            since=threat["first_seen"] - 1,
-            until=threat["last_seen"] + 1,
-            src=threat["src_ip"],
-            dst=threat["dst_ip"],
-            limit=50,
-        )
+        since, until = threat["first_seen"] - 1, threat["last_seen"] + 1
+        wanted = FlowQuery(since=since, until=until, src=threat["src_ip"], dst=threat["dst_ip"], limit=50)
         asked, atlas = question(wanted), self._parts.rulebook.atlas
         pages = await self._stored.read_all(wanted, lambda reader: list(reader.pages(asked)))
         return {
@@ -83,9 +78,8 @@ class Threats(Handler):
             network = networks.parse(threat["src_ip"])
             by = f"subject = {literal(str(network))} AND user = {literal(threat['detector'])}"
             when = f'"at" BETWEEN {literal(threat["first_seen"])} AND {literal(threat["last_seen"] + _AFTER_S)}'
-            done = await self._stored.rows(
-                ("after",), f"FROM audit WHERE change = 'ban' AND {by} AND {when} ORDER BY \"at\""
-            )
+            rest = f"FROM audit WHERE change = 'ban' AND {by} AND {when} ORDER BY \"at\""
+            done = await self._stored.rows(("after",), rest)
             if done:
                 return [f"banned {row['after']}; that ban has ended" for row in done]
         why = threat.get("not_banned") or self._parts.responder.why_not(Threat.of(threat))
