@@ -87,12 +87,8 @@ def _one(path: Path, source: ListSource | None) -> Checked:
         return Checked(path, mistakes=[Mistake(str(path), f"cannot be read: {error.strerror}")])
     read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
     lists = 1 if source else 0
-    return Checked(
-        path,
-        RuleCounts(len(read.rules) - lists, lists, len(read.prefixes)),
-        read.mistakes,
-        [*read.notes, *_ended(read.rules)],
-    )
+    counts = RuleCounts(len(read.rules) - lists, lists, len(read.prefixes))
+    return Checked(path, counts, read.mistakes, [*read.notes, *_ended(read.rules)])
 
 
 def _ended(rules: Sequence[Rule]) -> list[Mistake]:
@@ -120,12 +116,8 @@ def _placed(mistake: Mistake) -> dict[str, Any]:
     path = found["path"] if found else mistake.where
     line = int(found["line"]) if found and found["line"] else None
     what = f"{found['key']}: {mistake.what}" if found and found["key"] else mistake.what
-    return {"path": path, "line": line, "what": what, "text": _text_of(path, line) if line else None}
-
-
-def _text_of(path: str, line: int) -> str | None:
-    lines = _lines_of(path)
-    return lines[line - 1] if line <= len(lines) else None
+    text = dict(enumerate(_lines_of(path), 1)).get(line) if line else None
+    return {"path": path, "line": line, "what": what, "text": text}
 
 
 @cache

@@ -26,9 +26,11 @@ def write_copy(settings: Path, default: str) -> Path:
     path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
     try:
         text = files.read(settings).decode("utf-8") if settings.exists() else ""
-        files.replace(path, changed(text, default).encode(), mode=_mode(settings))
-        if settings.exists():
-            os.chown(path, -1, settings.stat().st_gid)
+        status = settings.stat() if settings.exists() else None
+        mode = stat.S_IMODE(status.st_mode) if status else 0o644
+        files.replace(path, changed(text, default).encode(), mode=mode)
+        if status:
+            os.chown(path, -1, status.st_gid)
     except UnicodeDecodeError:
         raise ControlError(f"{settings} is not UTF-8", hint="see trafficctl check") from None
     except ValueError as error:
@@ -70,7 +72,3 @@ def _set_default(lines: list[str], first: int, end: int, default: str) -> None:
             return
     shown = next((at for at in range(first, end) if _SHOWN.match(lines[at])), first - 1)
     lines.insert(shown + 1, f'default = "{default}"')
-
-
-def _mode(settings: Path) -> int:
-    return stat.S_IMODE(settings.stat().st_mode) if settings.exists() else 0o644

@@ -89,10 +89,6 @@ def _place(path: Path, text: str, edit: Mapping[str, Any]) -> tuple[int, int]:
         raise gone
     start = found.headers[index] - 1
     end = found.headers[index + 1] - 1 if index + 1 < len(found.headers) else len(found.lines)
-    while end < len(found.lines) and end > start + 1 and not _is_of_rule(found.lines[end - 1]):
+    while start + 1 < end < len(found.lines) and found.lines[end - 1].lstrip()[:1] in ("", "#"):
         end -= 1  # comments above the next rule belong to that rule
     return start, end
-
-
-def _is_of_rule(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith("#")

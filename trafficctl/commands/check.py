@@ -23,7 +23,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Checks and shows the result; the exit code is 1 if there are mistakes."""
     from trafficctl.checking import check
     from trafficctl.render.mistakes import render
 

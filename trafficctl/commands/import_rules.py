@@ -38,7 +38,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Translates and prints the rules; the exit code is 1 if something was left out."""
     from trafficctl.imports import decide, firewalld, iptables, nft, write
 
     if args.output not in ("human", "toml"):

@@ -20,7 +20,7 @@ from typing import Any
 from trafficctl import exits, session
 from trafficctl.render.table import Column
 from trafficmond import figures
-from trafficmond.feeds.state import Fetched, read
+from trafficmond.feeds.state import read
 
 _LISTS = (
     Column("label", "LIST", weight=9, shrinks_to=12),
@@ -57,12 +57,9 @@ def _row(rule: Mapping[str, Any]) -> dict[str, Any]:
     except OSError as error:
         row["state"] = f"its file: {error.strerror}"
     if known is not None:
-        row |= {"changed": known.changed or None, "state": _state(known)}
+        state = f"since {figures.when(known.failing_since)}: {known.error}" if known.error else "ok"
+        row |= {"changed": known.changed or None, "state": state}
     return row | {"fetched": (known.checked or None) if known is not None else None}
-
-
-def _state(known: Fetched) -> str:
-    return f"since {figures.when(known.failing_since)}: {known.error}" if known.error else "ok"
 
 
 _fetched_in = cache(read)

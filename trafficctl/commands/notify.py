@@ -51,7 +51,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Shows the targets or tests them; the exit code is 1 if one does not accept messages."""
     try:
         rows = list(_tried(args.config) if args.test else _known())
     except PermissionError as error:

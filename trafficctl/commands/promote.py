@@ -42,7 +42,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Promotes; the exit code is 1 if an edit remains to be made."""
     with session.connect(args) as client:
         found = _found(client, args.label)
         status = client.call("Status")

@@ -26,7 +26,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
-    """Reloads; the exit code is 1 if the files have mistakes."""
     with session.connect(args) as client:
         client.patient()
         try:

@@ -143,13 +143,8 @@ def _csv_fields() -> tuple[str, ...]:
 
 def _in_columns(flow: dict[str, Any]) -> dict[str, Any]:
     """A flow with one field for each average, such as "sent_bytes_per_s_10s"."""
-    averages = {
-        f"{name}_{rate['window_s']}s": value
-        for rate in flow.get("rates") or ()
-        for name, value in rate.items()
-        if name != "window_s"
-    }
-    return flow | averages
+    rates = ((rate["window_s"], *each) for rate in flow.get("rates") or () for each in rate.items())
+    return flow | {f"{name}_{seconds}s": value for seconds, name, value in rates if name != "window_s"}
 
 
 def _show(live: Live, output: Output) -> None:

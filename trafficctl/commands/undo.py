@@ -28,7 +28,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Undoes the change and shows the edits that remain to be made; the exit code is 1 if there are any."""
     from trafficctl import fileedits
 
     reply = session.call(args, "Undo", number=args.number)

@@ -70,12 +70,14 @@ def run(args: Namespace) -> None:
 
 def _of_fleet(args: Namespace, fleet: Fleet, asked: dict[str, Any]) -> list[dict[str, Any]]:
     from trafficctl.fleet.usage import KEPT, by_key, by_period, usage_question
+    from trafficmond.store.usage import UsageQuery
 
     if asked["kind"] in _PLACES:
         what = f"the fleet's totals have no {asked['kind']}: each host looks it up in its own database"
         raise UsageError(what, f"ask a host: trafficctl usage --by {asked['kind']}, without --from")
     (kept,) = fleet.rows(KEPT)
-    rows = fleet.rows(usage_question(hourly=kept["n"] > 0, sensor=args.sensor, **asked))
+    wanted = UsageQuery(**{"period": "", **asked})
+    rows = fleet.rows(usage_question(wanted, hourly=kept["n"] > 0, sensor=args.sensor))
     if args.by in TIMES:
         return by_period(rows, args.by, asked["key"], args.limit)
     return by_key(rows)

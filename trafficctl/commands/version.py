@@ -8,19 +8,12 @@ Examples:
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
-from typing import Any
 
 from trafficctl import session
-from trafficctl.render.style import Style
 from trafficmond import __version__
 
 
 def run(args: Namespace) -> None:
     daemon = session.call(args, "Version")["version"]
-    session.output(args).report({"trafficctl": __version__, "trafficmond": daemon}, _render)
-
-
-def _render(versions: dict[str, Any], _: Style, __: int | None) -> Iterator[str]:
-    for name, version in versions.items():
-        yield f"{name} {version}"
+    versions = {"trafficctl": __version__, "trafficmond": daemon}
+    session.output(args).report(versions, lambda *_: map(" ".join, versions.items()))

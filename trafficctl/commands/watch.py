@@ -56,7 +56,11 @@ def run(args: Namespace) -> None:
             output.rows((record for _, record in records), ())
         else:
             for topic, record in records:
-                _show(output, topic, record)
+                if output.human:
+                    line = threat_line if topic == "threats" else event_line
+                    output.lines(fitted(line, record, output.style, output.width))
+                else:
+                    output.record(record)
 
 
 def _waiting(args: Namespace) -> str:
@@ -79,12 +83,3 @@ def _records(args: Namespace, client: Client, output: Output, labels: Labels) ->
         for record in reply["records"]:
             yield reply["topic"], record
         output.flush()  # before waiting for more
-
-
-def _show(output: Output, topic: str, record: dict[str, Any]) -> None:
-    if not output.human:
-        output.record(record)
-    else:
-        line = threat_line if topic == "threats" else event_line
-        for each in fitted(line, record, output.style, output.width):
-            output.line(each)

@@ -32,7 +32,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Judges the flows twice; the exit code is 1 if anything differs."""
     from trafficctl.whatif import ask, rules
     from trafficmond.model import Action
 

@@ -12,7 +12,7 @@ from trafficctl.fleet.where import of_sensor, where
 from trafficmond.export.clickhouse_http import literal
 from trafficmond.protocols import SERVED
 from trafficmond.store.query import Question
-from trafficmond.store.usage import COLUMNS, PERIODS
+from trafficmond.store.usage import COLUMNS, PERIODS, UsageQuery
 
 HOURLY = "flows_hourly"
 KEPT = Question(f"SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = '{HOURLY}'", ("n",))
@@ -34,29 +34,20 @@ _SUMS = (
 )
 
 
-def usage_question(
-    *,
-    hourly: bool,
-    period: str = "",
-    kind: str = "total",
-    key: str | None = None,
-    sensor: str | None = None,
-    since: float = 0.0,
-    until: float | None = None,
-    limit: int = 1000,
-) -> Question:
-    """The question for the totals of each hour, if there is a `period`, or of each key. `hourly`: the server has hourly
+def usage_question(wanted: UsageQuery, *, hourly: bool, sensor: str | None = None) -> Question:
+    """The question for the totals of each hour, if there is a period, or of each key. `hourly`: the server has hourly
     totals. Hours that begin between the times count, as in the totals of one host."""
+    kind, period = wanted.kind, wanted.period
     hour = "toUnixTimestamp(hour)" if hourly else f"intDiv(toUInt32(last_seen), {_HOUR_S}) * {_HOUR_S}"
     moment = "hour" if hourly else "last_seen"
-    first = int(since - _HOUR_S) // _HOUR_S * _HOUR_S + _HOUR_S
+    first = int(wanted.since - _HOUR_S) // _HOUR_S * _HOUR_S + _HOUR_S
     conditions = [f"{moment} >= {max(0, first)}", *of_sensor(sensor)]
-    if until is not None:
-        conditions.append(f"{moment} < {int(until) // _HOUR_S * _HOUR_S + _HOUR_S}")
+    if wanted.until is not None:
+        conditions.append(f"{moment} < {int(wanted.until) // _HOUR_S * _HOUR_S + _HOUR_S}")
     if kind == "port":
         conditions.append(f"protocol_num IN ({', '.join(map(str, SERVED))})")
-    if key is not None:
-        conditions.append(f"{_KEYS[kind]} = {literal(key)}")
+    if wanted.key is not None:
+        conditions.append(f"{_KEYS[kind]} = {literal(wanted.key)}")
     flows = "sum(flows)" if hourly else "count()"
     source = HOURLY if hourly else "flows FINAL"
     by, order = (hour, "start DESC") if period else (_KEYS[kind], "up_bytes + down_bytes DESC")
@@ -68,7 +59,7 @@ def usage_question(
         f"ORDER BY {order}",
     ]
     if not period:
-        lines.append(f"LIMIT {limit}")
+        lines.append(f"LIMIT {wanted.limit}")
     return Question("\n".join(lines), ("start" if period else "key", *COLUMNS[2:6]))
 
 

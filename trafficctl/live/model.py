@@ -69,18 +69,15 @@ class Live:
         present = {row["name"] for row in answer["interfaces"]}
         self.meters = {name: meter for name, meter in self.meters.items() if name in present}
         self.answer = answer
-        self._listen(answer.get("probation"))
+        if probation := answer.get("probation"):
+            now = probation["begun_at"], probation["left_s"] <= _SOON_S
+            self.bell |= now > self.rung
+            self.rung = max(now, self.rung)
         names = [_name(row) for row in self.rows()]
         if self.chosen in names:
             self.selected = names.index(self.chosen)
         else:
             self.move(0)
-
-    def _listen(self, probation: dict[str, Any] | None) -> None:
-        if probation:
-            now = probation["begun_at"], probation["left_s"] <= _SOON_S
-            self.bell |= now > self.rung
-            self.rung = max(now, self.rung)
 
     @property
     def unit(self) -> str:

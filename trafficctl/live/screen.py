@@ -16,18 +16,10 @@ from trafficmond.model import LIVE_WINDOWS_S
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
 LEAST_WIDTH, LEAST_HEIGHT = 40, 10
-
 _UNITS: Mapping[str, Callable[[float], str]] = {"bytes": figures.octet_rate, "packets": figures.rate}
 _TOTALS: Mapping[str, Callable[[float], str]] = {"bytes": figures.size, "packets": figures.number}
-
-
-_THREATS = (
-    *(
-        column._replace(below=False)
-        for column in columns.THREATS
-        if column.key in ("last_seen", "severity", "detector", "summary", "id")
-    ),
-)
+_THREAT = ("last_seen", "severity", "detector", "summary", "id")
+_THREATS = tuple(column._replace(below=False) for column in columns.THREATS if column.key in _THREAT)
 
 _UNIT = columns.UNIT._replace(weight=9, shrinks_to=15)
 
@@ -151,10 +143,6 @@ def _of_flows(live: Live) -> tuple[Column, ...]:
     )
 
 
-def _of_hosts(live: Live) -> tuple[Column, ...]:
-    return _of_ends(live, columns.HOST)
-
-
 def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:
     return (
         named,
@@ -182,15 +170,9 @@ def _meter_row(meter: Meter) -> dict[str, Any]:
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
     """The lists of flows, hosts, units and threats, which share the room. The one with the focus is always shown."""
     assert live.answer is not None
-    kinds = [
-        (name, live.answer.get(name) or [], shown)
-        for name, shown in (
-            ("threats", _THREATS),
-            ("flows", _of_flows(live)),
-            ("hosts", _of_hosts(live)),
-            ("units", _of_ends(live, _UNIT)),
-        )
-    ]
+    hosts, units = _of_ends(live, columns.HOST), _of_ends(live, _UNIT)
+    tables = {"threats": _THREATS, "flows": _of_flows(live), "hosts": hosts, "units": units}
+    kinds = [(name, live.answer.get(name) or [], shown) for name, shown in tables.items()]
     shares = _shares(room, {name: len(rows) for name, rows, _ in kinds}, live.focus)
     out: list[str] = []
     for name, rows, shown in kinds:

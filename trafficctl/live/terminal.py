@@ -24,16 +24,13 @@ from trafficmond.errors import ControlError
 ROWS = 200  # rows requested from the daemon; more than any terminal shows
 _RETRY_S = 1.0
 _ANSI = re.compile(r"\x1b\[(\d+)m")
+_ATTRIBUTES = {1: curses.A_BOLD, 2: curses.A_DIM, 7: curses.A_REVERSE}
 _COLOURS = {31: 1, 32: 2, 33: 3, 34: 4, 36: 6}
-_NAMES = {
-    "\n": keys.ENTER,
-    "\r": keys.ENTER,
+_NAMES: dict[str | int, str] = {
+    **dict.fromkeys(("\n", "\r", curses.KEY_ENTER), keys.ENTER),
+    **dict.fromkeys(("\x7f", "\b", curses.KEY_BACKSPACE), keys.BACKSPACE),
     "\x1b": keys.ESCAPE,
-    "\x7f": keys.BACKSPACE,
-    "\b": keys.BACKSPACE,
     "\t": keys.TAB,
-    curses.KEY_ENTER: keys.ENTER,
-    curses.KEY_BACKSPACE: keys.BACKSPACE,
     curses.KEY_UP: keys.UP,
     curses.KEY_DOWN: keys.DOWN,
     curses.KEY_PPAGE: keys.PAGE_UP,
@@ -157,9 +154,4 @@ def _paint(window: curses.window, lines: list[str]) -> None:
 def _attribute(code: int, current: int) -> int:
     if code in _COLOURS:
         return current | curses.color_pair(_COLOURS[code])
-    return {
-        0: curses.A_NORMAL,
-        1: current | curses.A_BOLD,
-        2: current | curses.A_DIM,
-        7: current | curses.A_REVERSE,
-    }.get(code, current)
+    return current | _ATTRIBUTES.get(code, 0) if code else curses.A_NORMAL

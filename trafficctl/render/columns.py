@@ -29,11 +29,6 @@ def named_services(row: Row) -> str:
     return ", ".join(row.get("ports") or ())
 
 
-def _until(ban: Row) -> str:
-    """The end of a ban, or "forever"."""
-    return "forever" if ban["expires"] is None else figures.when(ban["expires"])
-
-
 def _prefixes(rule: Row) -> str:
     """The name of a list, or the first prefix of a rule and how many more it has."""
     if rule["kind"] == "list":
@@ -82,7 +77,7 @@ BANS = (
     Column("by", "BY", weight=3, shrinks_to=8),
     Column("reason", "REASON", weight=5, shrinks_to=10, below=True),
     Column("since", "SINCE", figures.when, weight=4),
-    Column("expires", "UNTIL", weight=8, of=_until),
+    Column("expires", "UNTIL", weight=8, of=lambda ban: figures.when(ban["expires"]) or "forever"),
     Column("count", "TIMES", figures.exact, right=True, weight=3),
     Column("threat", "THREAT", weight=2),
 )
@@ -141,11 +136,6 @@ def _brief_from(row: Row) -> str:
     return endpoint(address_of(row, "src_ip"), None if (port or 0) >= EPHEMERAL else port, str(row.get("protocol")))
 
 
-def _brief_action(row: Row) -> str | None:
-    """The action if it is drop, else nothing."""
-    return "drop" if row.get("action") == "drop" else None
-
-
 HOST = Column("address", "HOST", weight=9, shrinks_to=15, of=_address("address"))
 PROTOCOL = Column("protocol", "PROTO", weight=6)
 UNIT = Column("unit", "UNIT", weight=8, shrinks_to=8, unknown="(none)", brief=_brief_unit)
@@ -189,7 +179,9 @@ FLOWS = (
     FROM,
     TO,
     PROTOCOL,
-    Column("action", "ACTION", weight=7, meaningful=True, brief=_brief_action),
+    Column(
+        "action", "ACTION", weight=7, meaningful=True, brief=lambda row: "drop" if row.get("action") == "drop" else ""
+    ),
     Column("sent", "SENT", figures.size, right=True, weight=5, of=itemgetter("bytes")),
     Column("received", "RECEIVED", figures.size, right=True, weight=5, of=itemgetter("reply_bytes")),
     _TOTAL,
@@ -233,10 +225,8 @@ _BY_FIELD = {
     "process": Column("process", "PROCESS", weight=9),
     "flows": Column("flows", "FLOWS", figures.number, right=True, weight=7),
     **{end: Column(end, end.upper().replace("_", " "), weight=9, keep_end=True, of=_address(end)) for end in ENDS},
-    **{
-        f"{side}_port": Column(f"{side}_port", f"{side.upper()} PORT", weight=9, of=_port(side))
-        for side in ("src", "dst")
-    },
+    "src_port": Column("src_port", "SRC PORT", weight=9, of=_port("src")),
+    "dst_port": Column("dst_port", "DST PORT", weight=9, of=_port("dst")),
 }
 
 

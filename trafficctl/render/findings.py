@@ -15,11 +15,9 @@ def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> I
     margin = min(24, max((len(row["subject"]) for row in rows), default=0)) + 8
     room = max(24, (width or 1000) - margin)
     for row in rows:
-        head = style.word(row["state"].ljust(6)) + table.pad(
-            table.clip(figures.plain(row["subject"]), margin - 8), margin - 6
-        )
+        subject = table.clip(figures.plain(row["subject"]), margin - 8)
         what, *more = table.hung(row["what"], room)
-        yield head + what
+        yield style.word(row["state"].ljust(6)) + table.pad(subject, margin - 6) + what
         more += [style.dim(line) for line in table.hung(row["advice"], room, "-> ", "   ") if row["advice"]]
         yield from (" " * margin + line for line in more)
     states = Counter(row["state"] for row in rows)

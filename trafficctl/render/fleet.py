@@ -21,12 +21,9 @@ def _rates(sent: str, received: str) -> tuple[Column, ...]:
 
 
 _FLOWS = Column("flows", "FLOWS", figures.number, right=True, weight=6)
+_NOT_OF_THREATS = ("state", "technique", "dst_ip")
 _LISTS = {
-    "threats": tuple(
-        column._replace(below=False)
-        for column in columns.FLEET_THREATS
-        if column.key not in ("state", "technique", "dst_ip")
-    ),
+    "threats": tuple(each._replace(below=False) for each in columns.FLEET_THREATS if each.key not in _NOT_OF_THREATS),
     "sensors": (columns.SENSOR, *_rates("OUT", "IN"), _FLOWS),
     "flows": (
         columns.SENSOR,

@@ -8,17 +8,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 _PAINT = re.compile(r"\x1b\[\d+m")
-_CODES = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "blue": "34",
-    "cyan": "36",
-    "reverse": "7",
-}
-
+_CODES = {"bold": 1, "dim": 2, "reverse": 7, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 _MEANING = {
     **dict.fromkeys(("drop", "critical", "high", "fail", "closed by error"), "red"),
     **dict.fromkeys(("limit", "medium", "warn", "ban"), "yellow"),

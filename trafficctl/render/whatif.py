@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trafficctl.render import table
 from trafficctl.render.columns import FROM, TO
 from trafficctl.render.style import Style
-from trafficctl.render.table import Column
+from trafficctl.render.table import Column, Row
 from trafficmond import figures
 
 _SHOWN = 10
-_TITLES = {
-    "dropped": "WOULD NEWLY BE DROPPED",
-    "limited": "WOULD NEWLY BE LIMITED",
-    "passed": "WOULD NEWLY PASS",
-}
+_TITLES = {"dropped": "WOULD NEWLY BE DROPPED", "limited": "WOULD NEWLY BE LIMITED", "passed": "WOULD NEWLY PASS"}
 _SUMS = (
     Column("flows", "FLOWS", figures.exact, right=True, weight=9),
     Column("packets", "PACKETS", figures.number, right=True, weight=7),
@@ -70,10 +66,8 @@ def _change(title: str, change: Mapping[str, Any], style: Style, width: int | No
     answered = f"{figures.exact(change['answered'])} answered"
     yield style.title(title) + f": {sums}, {figures.size(change['bytes'])}; {answered}"
     yield from _part("by rule", change["rules"], _RULES, style, width)
-    more = change["more_sources"]
-    others = change["flows_of_others"]
-    yield from _part("by peer", change["sources"], _SOURCES, style, width, more)
-    if others:
+    yield from _part("by peer", change["sources"], _SOURCES, style, width, change["more_sources"])
+    if others := change["flows_of_others"]:
         yield style.dim(f"(and {figures.many(others, 'flow')} of other peers)")
     yield from _part("by service", change["services"], _SERVICES, style, width)
     yield from _part("the largest", change["largest"], _FLOWS, style, width)
@@ -81,17 +75,11 @@ def _change(title: str, change: Mapping[str, Any], style: Style, width: int | No
 
 
 def _part(
-    title: str,
-    rows: list[dict[str, Any]],
-    columns: Iterable[Column],
-    style: Style,
-    width: int | None,
-    more: int = 0,
+    title: str, rows: list[Row], columns: Sequence[Column], style: Style, width: int | None, more: int = 0
 ) -> Iterator[str]:
     yield style.dim(f"  {title}")
     inner = None if width is None else max(20, width - 2)
-    for line in table.lines(rows[:_SHOWN], tuple(columns), inner, style):
-        yield f"  {line}"
+    yield from (f"  {line}" for line in table.lines(rows[:_SHOWN], columns, inner, style))
     more += max(0, len(rows) - _SHOWN)
     if more:
         yield style.dim(f"  (and {figures.exact(more)} more; -o json has the largest)")

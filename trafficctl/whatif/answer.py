@@ -28,16 +28,8 @@ def answer(
     before: Before, tally: Tally, reader: Reader, live: Sequence[Mapping[str, Any]], since: float
 ) -> dict[str, Any]:
     """The complete result."""
-    flows, packets, octets, answered = tally.judged.tolist()
-    return {
-        "differs": tally.differs,
-        "since": since,
-        "flows": flows,
-        "packets": packets,
-        "bytes": octets,
-        "answered": answered,
-        **{name: _change(before, change, reader, live) for name, change in tally.changes.items()},
-    }
+    changes = {name: _change(before, change, reader, live) for name, change in tally.changes.items()}
+    return {"differs": tally.differs, "since": since, **_sums(tally.judged), **changes}
 
 
 def _change(before: Before, change: Change, reader: Reader, live: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,10 +68,7 @@ def _service(place: int) -> str:
 
 def _decided(before: Before, was: int, then: int) -> dict[str, Any]:
     """The rules that decide before and after."""
-    return {
-        **_rule(before.then.policy, then, ""),
-        **_rule(before.now.policy, was, "before_"),
-    }
+    return _rule(before.then.policy, then, "") | _rule(before.now.policy, was, "before_")
 
 
 def _rule(policy: Policy, word: int, prefix: str) -> dict[str, Any]:

@@ -92,10 +92,8 @@ class Reader:
     def edge(self) -> Edge:
         with self._errors_reported():
             numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
-            return Edge({number: self._greatest(partition_table(number)) for number in numbers})
-
-    def _greatest(self, table: str) -> int:
-        return int(self._connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])
+            last, ask = "SELECT coalesce(max(rowid), 0) FROM", self._connection.execute
+            return Edge({number: ask(f"{last} {partition_table(number)}").fetchone()[0] for number in numbers})
 
     def ended(self, number: int) -> float:
         """The time of a partition's latest flow in epoch seconds; 0 if the partition is gone or empty."""

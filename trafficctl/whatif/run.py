@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Any
 from trafficctl.whatif.flows import Edge, Flows, Piece, Reader, of_rows
 from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.tally import Tally
+from trafficmond.analyze.progress import Bar
 from trafficmond.policy.judge import Judge
 
 LIVE = "live"  # in place of a partition's name: flows that are not stored yet
@@ -49,67 +48,47 @@ def judge_all(before: Before, store: Path, edge: Edge, since: float, live: Seque
     before.report(tally, LIVE, of_rows(live))
     pieces = list(edge.pieces(since, Reader(store)))
     many = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    progress = _Progress(sum(piece.rows for piece in pieces))
     if len(pieces) <= _ALONE or many == 1:
-        tally.merge([_work(before, store, pieces, since, progress.done)])
+        tally.merge([_work(before, store, pieces, since)])
     else:
-        tally.merge(_on_all(before, store, [pieces[each::many] for each in range(many)], since, progress))
-    progress.end()
+        tally.merge(_on_all(before, store, [pieces[each::many] for each in range(many)], since))
     return tally
 
 
-def _on_all(
-    before: Before, store: Path, shares: Sequence[Sequence[Piece]], since: float, progress: _Progress
-) -> Iterable[Tally]:
+def _on_all(before: Before, store: Path, shares: Sequence[Sequence[Piece]], since: float) -> Iterable[Tally]:
     """Judges in forked processes, which share the tables."""
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(len(shares), context, _inherit, (before, progress.done)) as pool:
+    context, bar = multiprocessing.get_context("fork"), Bar("judging")
+    judged, whole = multiprocessing.Value("q", 0), sum(piece.rows for share in shares for piece in share)
+    with ProcessPoolExecutor(len(shares), context, _inherit, (before, judged)) as pool:
         waiting = {pool.submit(_share, store, share, since) for share in shares}
         while waiting:
             done, waiting = wait(waiting, _PROGRESS_S, "FIRST_COMPLETED")
-            progress.report()
+            bar.show(judged.value, whole)
             for each in done:
                 yield each.result()
+    bar.clear()
 
 
 _inherited: tuple[Before, Synchronized[int]]
 
 
-def _inherit(before: Before, done: Synchronized[int]) -> None:
+def _inherit(before: Before, judged: Synchronized[int]) -> None:
     global _inherited
-    _inherited = before, done
+    _inherited = before, judged
 
 
 def _share(store: Path, pieces: Sequence[Piece], since: float) -> Tally:
-    before, done = _inherited
-    return _work(before, store, pieces, since, done)
+    return _work(_inherited[0], store, pieces, since, _inherited[1])
 
 
-def _work(before: Before, store: Path, pieces: Sequence[Piece], since: float, done: Synchronized[int]) -> Tally:
+def _work(
+    before: Before, store: Path, pieces: Sequence[Piece], since: float, judged: Synchronized[int] | None = None
+) -> Tally:
+    """Judges the pieces, and adds their rows to `judged`."""
     tally, reader = Tally(), Reader(store)
     for piece in pieces:
         before.report(tally, piece.table, reader.read(piece, since))
-        with done.get_lock():
-            done.value += piece.rows
+        if judged:
+            with judged.get_lock():
+                judged.value += piece.rows
     return tally
-
-
-class _Progress:
-    """Progress on standard error, if that is a terminal."""
-
-    def __init__(self, rows: int) -> None:
-        self.done: Synchronized[int] = multiprocessing.Value("q", 0)
-        self._rows = rows
-        self._began = time.monotonic()
-        self._shown = False
-
-    def report(self) -> None:
-        if sys.stderr.isatty() and self._rows:
-            share = 100 * self.done.value // self._rows
-            took = time.monotonic() - self._began
-            print(f"\r{self.done.value:,} of {self._rows:,} flows, {share} %, {took:.0f} s", end="", file=sys.stderr)
-            self._shown = True
-
-    def end(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr)
