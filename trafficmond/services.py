@@ -183,6 +183,12 @@ def meet(places: Places, other: Places) -> bool:
     return some or any(first <= high and low <= last for first, last in places for low, high in other)
 
 
+def common(places: Places, other: Places) -> Places:
+    """The services that both have; () has every service."""
+    both = tuple((max(low, first), min(high, last)) for first, last in places for low, high in other)
+    return tuple(each for each in both if each[0] <= each[1]) if places and other else places or other
+
+
 def contains(places: Places, other: Places) -> bool:
     """Whether all of `other` is among `places`; () has every service."""
     return not places or all(any(first <= low and high <= last for first, last in places) for low, high in other)

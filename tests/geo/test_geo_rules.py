@@ -220,3 +220,30 @@ def test_what_if_knows_the_level_of_a_rule(tmp_path: Path, atlas: Atlas, monkeyp
     (tmp_path / "2.toml").write_text('[[rule]]\ncountry = "YY"\naction = "drop"\nlabel = "tried"\n')
     tried = whatif.with_path(whatif.Rulings((), Action.MONITOR, True, (), tmp_path), tmp_path / "2.toml")
     assert decided(tried.policy(), "203.0.113.5") == ("tried", "drop")
+
+
+def test_a_rule_for_every_address_keeps_rules_by_country_from_deciding(tmp_path: Path, atlas: Atlas) -> None:
+    web = 'cidr = ["0.0.0.0/0", "::/0"]\nports = ["tcp/80", "tcp/443"]\naction = "allow"\nlabel = "web"'
+    ssh = 'cidr = "0.0.0.0/0"\nports = ["ssh"]\naction = "allow"'
+    for ports, named in (
+        ("", "tcp/22, tcp/80, tcp/443"),
+        ('ports = ["tcp/80-90"]\n', "tcp/80"),
+        ('ports = ["53"]\n', ""),
+    ):
+        policy = policy_of(tmp_path, atlas, web, ssh, f'country = ["XX"]\n{ports}action = "drop"')
+        notes = [each.what for each in shadows(policy, NOW)]
+        assert len(notes) == bool(named)
+        assert all(
+            note.startswith(f"does not drop {named}: ") and "(web) is for every address" in note for note in notes
+        )
+    both = policy_of(tmp_path, atlas, 'cidr = "0.0.0.0/0"\naction = "monitor"', 'asn = [64500]\naction = "drop"')
+    assert "does not drop anything" in next(shadows(both, NOW)).what
+    for harmless in (
+        'cidr = "0.0.0.0/1"\naction = "allow"',
+        'cidr = "0.0.0.0/0"\naction = "drop"',
+        'cidr = "0.0.0.0/0"\naction = "allow"\ndirection = "egress"',
+        'cidr = "0.0.0.0/0"\naction = "allow"\nexpires = 2099-01-01T00:00:00Z',
+    ):
+        assert not list(shadows(policy_of(tmp_path, atlas, harmless, 'country = ["XX"]\naction = "drop"'), NOW)), (
+            harmless
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from trafficmond import npt, services
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import overlapping
+from trafficmond.policy.geography import By
 from trafficmond.policy.leaves import rank
 from trafficmond.policy.load import Policy
 from trafficmond.policy.rules import Rule
@@ -28,6 +29,7 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
         before = policy.rules[by]
         what = f"this rule never decides: {before.source} ({before.name}) comes before it on each of its prefixes"
         yield Mistake(policy.rules[index].source, what)
+    yield from _beneath(policy, now)
     stops = (Action.DROP, Action.LIMIT)
     some = ((at, rule) for at, rule in enumerate(policy.rules) if rule.services and rule.action in stops)
     dropping = list(islice((each for each in some if _written(each[1], now)), _MOST_LOOKED_AT))
@@ -109,6 +111,26 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
         return False
     wanted = services.with_unread(weak.services, weak.action is not Action.DROP, False)
     return bool(weak.services or not strong.services) and services.contains(strong.judged, wanted)
+
+
+def _beneath(policy: Policy, now: float) -> Iterator[Mistake]:
+    """A note on each rule by country or system that rules for every address keep from deciding, about some services."""
+    owners = np.unique(policy.owner[policy.prefixes.plen == 0]).tolist()
+    above = [policy.rules[owner] for owner in owners]
+    above = [each for each in above if _written(each, now) and each.expires is None and not each.shadow]
+    for rule in policy.rules:
+        if rule.by is By.CIDR or not _written(rule, now):
+            continue
+        ways = (rule.direction, Direction.BOTH)
+        over = [each for each in above if each.direction in ways and each.action is not rule.action]
+        over = [each for each in over if services.meet(each.services, rule.services)]
+        if over:
+            shared = services.merged(
+                chain.from_iterable(services.common(each.services, rule.services) for each in over)
+            )
+            named = "anything" if any(not each.services for each in over) else ", ".join(services.text(shared))
+            what = f"does not {rule.action} {named}: {over[0].source} ({over[0].name}) is for every address"
+            yield Mistake(rule.source, f"{what}, and comes before rules by country or asn")
 
 
 def _written(rule: Rule, now: float) -> bool:
