@@ -67,7 +67,7 @@ class Rulebook(Changes):
 
     def pairs(self) -> Mapping[int, Pair]:
         """The pairs of a shadow rule and the deciding rule, by their number in verdict words."""
-        return self.standing.maker.pairs.known()
+        return self.standing.maker.pairs.known
 
     def names(self) -> Mapping[int, str]:
         """Rule id -> name, for all rules in force now or recently."""

@@ -91,7 +91,7 @@ def test_a_number_tells_who_judged_and_what_would_have_been() -> None:
     assert pairs.number(Pair(drop, (5, 0)), NOW) == first == Pairs().number(Pair(drop, (5, 0)), NOW)
 
     def told(number: int, action: Action, reason: Reason) -> tuple[int, int, str]:
-        apart = taken_apart(abi.SHADOWED | verdict_word(action, reason, number), pairs.known())
+        apart = taken_apart(abi.SHADOWED | verdict_word(action, reason, number), pairs.known)
         assert apart is not None
         return apart.judge, apart.rule, str(apart.would)
 
@@ -101,9 +101,9 @@ def test_a_number_tells_who_judged_and_what_would_have_been() -> None:
     assert told(first, Action.ALLOW, Reason.ESTABLISHED) == (0, 11, "drop"), "a reply, whatever rule lies there"
     assert told(second, Action.MONITOR, Reason.DEFAULT) == (0, 12, "drop"), "over its rate"
     assert told(second + 1, Action.MONITOR, Reason.DEFAULT) == (0, 12, "allow")
-    assert taken_apart(abi.SHADOWED | verdict_word(Action.DROP, Reason.RULE, first + 4), pairs.known()) is None
+    assert taken_apart(abi.SHADOWED | verdict_word(Action.DROP, Reason.RULE, first + 4), pairs.known) is None
     pairs.forget(NOW + 7200)
-    assert not pairs.known()
+    assert not pairs.known
 
 
 def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [{"cidr": f"10.0.{at}.0/24", "action": "drop", "shadow": True, "label": f"r{at}"} for at in range(5)]
     pairs = Pairs()
     policy, table, _ = compiled(tables, pairs)
-    assert len(pairs.known()) == 3
+    assert len(pairs.known) == 3
     _, hi, lo = columns([policy.prefixes.text(row).partition("/")[0] for row in range(5)], 4)
     assert sum(would != 0 for would, _ in _noted(table.words, hi, lo)) == 3, "the rest is what it would be without"
 

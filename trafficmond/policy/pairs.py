@@ -30,7 +30,7 @@ class Pairs:
         self._numbers: dict[Pair, int] = {}
         self._pairs: dict[int, Pair] = {}
         self._used: dict[int, float] = {}
-        self._known: Mapping[int, Pair] = MappingProxyType({})
+        self.known: Mapping[int, Pair] = MappingProxyType({})  # first number -> pair; an immutable copy
 
     def number(self, pair: Pair, now: float) -> int | None:
         """The first number of its block, the same one in every process unless there are collisions; None: too many."""
@@ -43,7 +43,7 @@ class Pairs:
                 while number in self._pairs:
                     number = (number + _BLOCK) & abi.RULE_MASK
                 self._numbers[pair], self._pairs[number] = number, pair
-                self._known = MappingProxyType(self._pairs.copy())
+                self.known = MappingProxyType(self._pairs.copy())
             self._used[number] = now
             return number
 
@@ -59,8 +59,4 @@ class Pairs:
                     self._used[number] = now
                 else:
                     del self._used[number], self._numbers[self._pairs.pop(number)]
-            self._known = MappingProxyType(self._pairs.copy())
-
-    def known(self) -> Mapping[int, Pair]:
-        """First number -> pair; an immutable copy."""
-        return self._known
+            self.known = MappingProxyType(self._pairs.copy())

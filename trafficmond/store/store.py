@@ -55,9 +55,10 @@ class Outrun(Exception):
 _THREAT_FIELDS = tuple(field.name for field in fields(Threat))
 
 
-def _threat(row: Sequence[Any]) -> Threat:
-    values = dict(zip(_THREAT_FIELDS, row, strict=True))
-    return Threat.of({**values, "evidence": json.loads(values["evidence"])})
+def _threats(connection: sqlite3.Connection, where: str, *values: float) -> list[Threat]:
+    rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE {where}", values)
+    found = (dict(zip(_THREAT_FIELDS, row, strict=True)) for row in rows)
+    return [Threat.of({**each, "evidence": json.loads(each["evidence"])}) for each in found]
 
 
 class Store:
@@ -110,23 +111,15 @@ class Store:
             connection.execute(
                 f"UPDATE threats SET state = 'closed' WHERE state != 'closed' AND id NOT IN ({of_latest})", (most,)
             )
-            rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE state != 'closed'")
-            return [_threat(row) for row in rows]
+            return _threats(connection, "state != 'closed'")
 
         return self._writer.queue.submit(work, writes="the end of old threats")
 
     def ended_threats(self, since: float, most: int) -> Future[list[Threat]]:
         """The latest closed threats that were last seen after `since` (epoch s)."""
 
-        def work(connection: sqlite3.Connection) -> list[Threat]:
-            rows = connection.execute(
-                f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE state = 'closed' AND last_seen >= ? "
-                "ORDER BY last_seen DESC LIMIT ?",
-                (since, most),
-            )
-            return [_threat(row) for row in rows]
-
-        return self._writer.queue.submit(work)
+        latest = "state = 'closed' AND last_seen >= ? ORDER BY last_seen DESC LIMIT ?"
+        return self._writer.queue.submit(lambda connection: _threats(connection, latest, since, most))
 
     def audit(self, change: AuditEntry) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
@@ -203,7 +196,7 @@ class Store:
     def status(self) -> Status:
         """Counters; cheap enough for every second."""
         writer = self._writer
-        size = 0
+        size, set_aside = 0, writer.file.set_aside
         for side in ("", "-wal"):
             try:
                 size += self.path.with_name(self.path.name + side).stat().st_size
@@ -217,7 +210,7 @@ class Store:
             written_rows=writer.written_rows,
             size_bytes=size,
             state=writer.state,
-            set_aside=str(writer.set_aside) if writer.set_aside else None,
+            set_aside=str(set_aside) if set_aside else None,
             replaced=writer.replaced,
         )
 

@@ -68,18 +68,13 @@ class Writer(threading.Thread):
         self._pruned_at = 0.0
         self._damage = ""
         self.rows = 0
-        self._file = File(path)
+        self.file = File(path)
         self._partitions: Partitions  # since the file was opened
-
-    @property
-    def set_aside(self) -> Path | None:
-        """The new name of the latest broken file."""
-        return self._file.set_aside
 
     @property
     def replaced(self) -> int:
         """How often another file has taken the place of the first."""
-        return self._file.replaced
+        return self.file.replaced
 
     def configure(self, limits: Limits) -> None:
         """Change the limits, from the next write on."""
@@ -94,7 +89,7 @@ class Writer(threading.Thread):
             if self.state != "closed":
                 self.state = "the writer ended unexpectedly; see the journal for the reason"
             self.queue.close(self.state)
-            self._file.close()
+            self.file.close()
 
     def _outlast(self) -> None:
         failures = 0
@@ -120,26 +115,26 @@ class Writer(threading.Thread):
     def open_if_lost(self) -> None:
         """Open the file, which the thread does when it can, or again after it was lost. Raises StoreError."""
         if self._damage:
-            self._file.give_up(self._damage)
+            self.file.give_up(self._damage)
             self._damage = ""
-        if self._file.is_lost():
-            self._file.reopen()
-            self._partitions = Partitions(self._file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
+        if self.file.is_lost():
+            self.file.reopen()
+            self._partitions = Partitions(self.file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
             self.rows = self._partitions.rows
 
     def _check(self) -> None:
         """Check for damage at the start, before a query finds it: newest partitions first, within the time allowed."""
         newest_first = (partition_table(part.number) for part in reversed(self._partitions.all))
-        self._file.check(("partitions", "threats", "bans", "audit", "rollups", *newest_first), _CHECK_S)
+        self.file.check(("partitions", "threats", "bans", "audit", "rollups", *newest_first), _CHECK_S)
 
     def _run_tasks(self) -> None:
         while (task := self.queue.task) is not None:
             try:
                 if task.what:
-                    with self._file.durable(task.durable), self._transaction() as connection:
+                    with self.file.durable(task.durable), self._transaction() as connection:
                         result = task.work(connection)
                 else:  # readers do not wait for writers
-                    result = task.work(self._file.connection)
+                    result = task.work(self.file.connection)
             except (*_UNFIT, sqlite3.Error) as error:
                 if isinstance(error, sqlite3.Error) and (is_passing(error) or is_broken(error)):
                     raise
@@ -176,7 +171,7 @@ class Writer(threading.Thread):
 
     def _insert(self, batch: Batch, names: Names) -> bool:
         """Add a batch to the transaction; False, and nothing added, if SQLite cannot store one of its values."""
-        connection = self._file.connection
+        connection = self.file.connection
         connection.execute("SAVEPOINT batch")
         try:
             self._partitions.insert(batch, names)
@@ -192,9 +187,9 @@ class Writer(threading.Thread):
 
     def _bound_wal(self) -> None:
         """Pause storing while a reader's transaction keeps the write-ahead log from being copied back."""
-        if self._file.wal_bytes() <= self.limits.wal_bytes:
+        if self.file.wal_bytes() <= self.limits.wal_bytes:
             return
-        if not self._file.truncate_wal():
+        if not self.file.truncate_wal():
             raise StoreError(
                 f"{self.path}: a reader has held a transaction for long; its write-ahead log is at the limit of "
                 f"{self.limits.wal_bytes >> 20} MiB",
@@ -222,7 +217,7 @@ class Writer(threading.Thread):
     def _transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
         """A transaction; `committed` is called before any reader can see it, so that no row is seen both in file and
         queue."""
-        connection = self._file.connection
+        connection = self.file.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -244,5 +239,5 @@ class Writer(threading.Thread):
         elif not failures:
             log.error("%s: cannot store (%s); flows wait in memory; will try again", self.path, error)
         elif not isinstance(error, StoreError):
-            self._file.close()
+            self.file.close()
         self.queue.pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)], _RETRY_S[0])
