@@ -119,29 +119,24 @@ static struct tm_interface *tm_interface_at(struct tm_capture *c, __u32 number)
 	return &c->interface[at];
 }
 
-/* One packet, captured in part or whole. tm_ledger_begin() has made room. */
-static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *in, __u32 ifindex, double at,
-			      const __u8 *data, __u32 captured, __u32 length)
+/* Counts one packet of a frame. Returns its size if others, sent together with it, follow; otherwise 0. */
+static __u32 tm_capture_one(struct tm_capture *c, __u32 link, __u32 ifindex, double at, const __u8 *data,
+			    __u32 captured, __u32 length)
 {
 	struct tm_host_totals *totals = &c->ledger->totals;
+	const __u8 *end = data + captured;
 	struct tm_packet p;
 	struct tm_seen seen;
+	__u32 more;
 	int kind;
 
-	if (length > TM_WIRE_LENGTH_MAX || (length < TM_WIRE_LENGTH_MIN && length < captured)) {
-		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
-		length = captured;
-	}
-	if (captured > length) /* a frame is not longer than on the wire: the rest is padding by the writer */
-		captured = length;
 	memset(&p, 0, sizeof(p));
 	p.wire_len = length;
+	kind = tm_parse_frame(data, &end, &p, link, (int)c->strict);
+	more = end - data < captured ? (__u32)(end - data) : 0;
+	if (more)
+		length = more;
 	tm_note_seen(totals, length, at);
-	if (captured < length)
-		totals->snapped++;
-	c->last = at;
-	c->timed = 1;
-	kind = tm_parse_frame(data, data + captured, &p, in->link, (int)c->strict);
 	if (kind == TM_IS_MALFORMED) {
 		tm_count_add(&totals->malformed, length);
 		totals->malformed_by[p.malformed]++;
@@ -156,6 +151,36 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 			totals->unknown_link++;
 		else
 			tm_count_type(totals, p.ethertype);
+	}
+	return more;
+}
+
+/* One frame, captured in part or whole. tm_ledger_begin() has made room. */
+static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *in, __u32 ifindex, double at,
+			      const __u8 *data, __u32 captured, __u32 length)
+{
+	__u32 size;
+	int others;
+
+	if (length > TM_WIRE_LENGTH_MAX || (length < TM_WIRE_LENGTH_MIN && length < captured)) {
+		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
+		length = captured;
+	}
+	if (captured > length) /* a frame is not longer than on the wire: the rest is padding by the writer */
+		captured = length;
+	if (captured < length)
+		c->ledger->totals.snapped++;
+	c->last = at;
+	c->timed = 1;
+	size = tm_capture_one(c, in->link, ifindex, at, data, captured, length);
+	for (others = 1; size; others++) {
+		data += size;
+		captured -= size;
+		length -= size;
+		size = tm_msdu_size(data, data + captured);
+		if (size + 14 > captured || others == TM_TOGETHER_MAX) /* the last one, perhaps with a checksum */
+			size = 0;
+		tm_capture_one(c, TM_LINK_ETHERNET, ifindex, at, data, size ? size : captured, size ? size : length);
 	}
 }
 

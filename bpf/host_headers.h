@@ -183,9 +183,16 @@ static int tm_radiotap_padded(const __u8 *head, __u32 size)
 	return first & 2 && at < size && head[at] & 0x20;
 }
 
+/* The size of one of several packets that are sent together; each but the last is filled up to four bytes. */
+static __u32 tm_msdu_size(const __u8 *at, const __u8 *end)
+{
+	return end - at < 14 ? (__u32)(end - at) : (14 + tm_wire16(at + 12) + 3u) & ~3u;
+}
+
 /*
- * Unencrypted IEEE 802.11 data frames; management and encrypted frames are not IP. Of frames that are sent together
- * (A-MSDU, 9.3.2.2.2), only the first is read.
+ * Unencrypted IEEE 802.11 data frames; management and encrypted frames are not IP. Of packets that are sent together
+ * (A-MSDU, 9.3.2.2.2), the first is read; the cursor's end is then that of this one, and the others are like frames of
+ * Ethernet with a length.
  */
 static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before, int padded)
 {
@@ -201,13 +208,17 @@ static int tm_behind_wifi(struct tm_cursor *c, struct tm_packet *p, __u32 before
 	if ((control & 0x0300) == 0x0300)
 		more += 6; /* a fourth address */
 	if (control & 0x0080) {
-		if (c->end - c->pos > more && c->pos[more] & 0x80)
-			together = 14;		  /* addresses and length */
+		together = c->end - c->pos > more && c->pos[more] & 0x80;
 		more += control & 0x8000 ? 6 : 2; /* quality of service, and perhaps HT control */
 	}
 	if (padded)
 		more = (more + 3) & ~3u;
-	return tm_behind_llc(c, p, more + together);
+	if (together && tm_take(c, more)) {
+		if (c->end - c->pos > tm_msdu_size(c->pos, c->end))
+			c->end = c->pos + tm_msdu_size(c->pos, c->end);
+		more = 14; /* addresses and length */
+	}
+	return tm_behind_llc(c, p, more);
 }
 
 static int tm_behind_radiotap(struct tm_cursor *c, struct tm_packet *p)

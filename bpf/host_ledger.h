@@ -244,10 +244,12 @@ static void tm_ledger_forget(struct tm_ledger *l, double now)
 		*tm_ledger_place(l, &l->entry[i].key) = i + 1;
 }
 
-/* Whether another packet may be added: a full interval always fits after the waiting rows. */
+#define TM_TOGETHER_MAX 512 /* packets of one frame */
+
+/* Whether another frame may be added: a full interval always fits after the waiting rows. */
 static int tm_ledger_room(const struct tm_ledger *l)
 {
-	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS;
+	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS - TM_TOGETHER_MAX;
 }
 
 /*

@@ -189,17 +189,20 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 /*
  * Reads one frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would see is read by
  * its own parser. Only if that finds nothing, and not if `strict`, the code for captures is used. Returns enum tm_kind
- * or TM_LINK_UNREAD.
+ * or TM_LINK_UNREAD, and in `end` where other packets begin that were sent together with this one.
  */
-static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p, __u32 link, int strict)
+static int tm_parse_frame(const __u8 *data, const __u8 **end, struct tm_packet *p, __u32 link, int strict)
 {
-	struct tm_cursor cursor = {.start = data, .pos = data, .end = end, .left = p->wire_len};
+	struct tm_cursor cursor = {.start = data, .pos = data, .end = *end, .left = p->wire_len};
 	struct tm_packet first;
 	int kind, more;
 
-	if (link != TM_LINK_ETHERNET && link != TM_LINK_RAW)
-		return tm_parse_link_of(&cursor, p, link, 0);
-	kind = tm_parse(data, end, p, link == TM_LINK_RAW);
+	if (link != TM_LINK_ETHERNET && link != TM_LINK_RAW) {
+		kind = tm_parse_link_of(&cursor, p, link, 0);
+		*end = cursor.end;
+		return kind;
+	}
+	kind = tm_parse(data, *end, p, link == TM_LINK_RAW);
 	if (kind == TM_IS_IP || strict)
 		return kind;
 	first = *p;
@@ -215,10 +218,11 @@ static int tm_parse_frame(const __u8 *data, const __u8 *end, struct tm_packet *p
 static int tm_link_known(__u32 link)
 {
 	static const __u8 nothing[1];
+	const __u8 *end = nothing;
 	struct tm_packet p;
 
 	memset(&p, 0, sizeof(p));
-	return tm_parse_frame(nothing, nothing, &p, link, 0) != TM_LINK_UNREAD;
+	return tm_parse_frame(nothing, &end, &p, link, 0) != TM_LINK_UNREAD;
 }
 
 #endif

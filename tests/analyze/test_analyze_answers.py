@@ -130,6 +130,16 @@ def test_a_transit_gateway_without_the_names_of_its_fields(text: str, reading: R
     assert stats.ifindex("tgw-attach-1") == rows[0]["ifindex"]
 
 
+def test_the_fields_that_a_subscription_found_are_read_if_they_have_awss_names(reading: Reading) -> None:
+    named = {"dstaddr": "198.51.100.7", "srcaddr": "192.0.2.10", "srcport": "40000", "dstport": "443", "bytes": "420"}
+    named |= {"protocol": "6", "packets": "6", "start": "1700000000", "tcp_flags": "2"}
+    own = {"source": "192.0.2.10", "destination": "198.51.100.7"}
+    events = [{"id": "1", "message": "a format of its own", "extractedFields": named}]
+    events += [{"id": "2", "message": LINE, "extractedFields": own}]
+    _, stats = reading(json.dumps({"messageType": "DATA_MESSAGE", "logEvents": events}).encode())
+    assert (stats.records, stats.parse_errors.kinds) == (2, {})
+
+
 def test_cloudwatch_trying_the_way_is_no_damage(reading: Reading) -> None:
     trial = {"messageType": "CONTROL_MESSAGE", "logEvents": [{"id": "", "message": "CWL CONTROL MESSAGE: Checking."}]}
     real = {"messageType": "DATA_MESSAGE", "logEvents": [{"id": "1", "message": LINE}]}

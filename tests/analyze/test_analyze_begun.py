@@ -196,6 +196,21 @@ def test_halves_of_netflow_in_either_order(port: int, flags: tuple[str, str], tu
     assert {source["ip"]: source["bytes"] for source in found["top_sources"]} == {CLIENT: 420, SERVER: 4600}
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_server_opens_ftps_data_connections(turned: bool, report: Reports) -> None:
+    """RFC 959, 5.2: from port 20."""
+    forth = {"src_ip": SERVER, "src_port": 20, "dest_ip": CLIENT, "dest_port": 40000}
+    back = {"src_ip": CLIENT, "src_port": 40000, "dest_ip": SERVER, "dest_port": 20}
+    pair = [_half(forth, 6, 420, "1b"), _half(back, 5, 4600, "1b")]
+    assert flows(report(lines(*(pair[::-1] if turned else pair)))) == [(SERVER, 20, CLIENT, 40000, 11)]
+    vpc = [
+        "srcaddr dstaddr srcport dstport protocol packets bytes start end tcp-flags",
+        f"{SERVER} {CLIENT} 20 40000 6 6 420 1700000000 1700000001 27",
+        f"{CLIENT} {SERVER} 40000 20 6 5 4600 1700000000 1700000001 27",
+    ]
+    assert flows(report("\n".join([vpc[0], *(vpc[:0:-1] if turned else vpc[1:])]))) == [(SERVER, 20, CLIENT, 40000, 11)]
+
+
 def test_halves_that_do_not_tell_stand_as_the_file_has_them(report: Reports) -> None:
     """Suricata writes the one to the server first."""
     forth = {"src_ip": CLIENT, "src_port": 53, "dest_ip": SERVER, "dest_port": 123}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import tarfile
@@ -41,6 +42,14 @@ def _listed(record: dict[str, Any], before: str = "") -> dict[str, list[Any]]:
     return found
 
 
+def _csv(**row: Any) -> str:
+    out = io.StringIO()
+    table = csv.DictWriter(out, row, quoting=csv.QUOTE_ALL)
+    table.writeheader()
+    table.writerow(row)
+    return out.getvalue()
+
+
 SHAPES = {
     "Filebeat": lambda text: json.dumps({"@timestamp": AT, "log": {"file": {"path": "x"}}, "message": text}),
     "Docker": lambda text: json.dumps({"log": text + "\n", "stream": "stdout", "time": AT}),
@@ -54,6 +63,21 @@ SHAPES = {
         {"_id": "x", "fields": {"@timestamp": [AT], "event.dataset": ["x"], "message": [text]}}
     ),
     "Kibana's fields": lambda text: json.dumps({"_id": "x", "fields": _listed(json.loads(text))}),
+    "Kafka's REST": lambda text: json.dumps({"topic": "x", "offset": 1, "value": json.loads(text)}),
+    "Kafka's text": lambda text: json.dumps({"topic": "x", "offset": 1, "value": text}),
+    "NXLog": lambda text: json.dumps({"EventReceivedTime": AT, "raw_event": text}),
+    "Fluent Bit": lambda text: json.dumps([[1700000011.0, {}], {"log": text}]),
+    "OpenTelemetry": lambda text: json.dumps(
+        {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "1", "body": {"stringValue": text}}]}]}]}
+    ),
+    "Datadog": lambda text: json.dumps({"id": "x", "content": {"message": text, "attributes": {}}}),
+    "ClickHouse": lambda text: json.dumps({"meta": [{"name": "x"}], "data": [json.loads(text)], "rows": 1}),
+    "Azure": lambda text: json.dumps({"value": [{"TimeGenerated": AT, "RawData": text}]}),
+    "Splunk's CSV": lambda text: _csv(_raw=text, _time=AT),
+    "Graylog's CSV": lambda text: _csv(timestamp=AT, source="x", message=text),
+    "CSV with backslashes": lambda text: '"at","message"\n"x","' + text.replace('"', '\\"') + '"',
+    "fields as CSV": lambda text: _csv(**{name: value for name, (value,) in _listed(json.loads(text)).items()}),
+    "names with points": lambda text: json.dumps({name: one for name, (one,) in _listed(json.loads(text)).items()}),
     "syslog": lambda text: "Nov 14 22:13:31 host suricata[77]: " + text,
     "CEE": lambda text: "<142>Nov 14 22:13:31 host suricata: @cee: " + text,
 }
@@ -67,6 +91,41 @@ def test_a_record_is_taken_out_of_its_envelope(record: dict[str, Any], shape: An
     assert stats.parse_errors.total == 0
     assert len(plain)
     assert rows.tolist() == plain.tolist()
+
+
+def test_every_record_of_a_list_is_taken_out(reading: Reading) -> None:
+    streams = {
+        "streams": [{"labels": {}, "entries": [{"line": json.dumps({**EVE, "flow_id": at})} for at in (1, 2, 3)]}]
+    }
+    rows, stats = reading(json.dumps(streams).encode())
+    assert (int(rows["packets"].sum()), stats.parse_errors.total) == (33, 0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param({f"suricata.eve.{name}": one for name, (one,) in _listed(EVE).items()} | {"a": 1}, id="Filebeat"),
+        pytest.param({name.replace(".", "_"): one for name, (one,) in _listed(EVE).items()}, id="Graylog"),
+        pytest.param({**EVE, "flow": {**EVE["flow"], "start": {"$date": "2023-11-14T22:13:20.250Z"},
+                                      "bytes_toserver": {"$numberLong": "420"}}}, id="MongoDB"),
+        pytest.param({**ZEEK, "ts": {"$date": 1700000000250}, "duration": {"$numberDouble": "1.75"},
+                      "orig_pkts": {"$numberLong": "6"}}, id="MongoDB, Zeek"),
+    ],
+)  # fmt: skip
+def test_programs_that_store_records_change_their_form(event: dict[str, Any], reading: Reading) -> None:
+    plain, _ = reading(json.dumps(ZEEK if "ts" in event else EVE).encode())
+    rows, stats = reading(json.dumps(event).encode())
+    assert (rows.tolist(), stats.parse_errors.total) == (plain.tolist(), 0)
+
+
+def test_a_table_of_kibana_has_numbers_and_times_as_it_shows_them(reading: Reading) -> None:
+    rows, stats = reading(
+        b'"@timestamp","source.ip","source.port","source.bytes","source.packets","destination.ip","destination.port",'
+        b'"network.transport"\n"Nov 14, 2023 @ 22:13:20.250","192.0.2.10","40,000","1,420",6,"198.51.100.7",443,tcp\n'
+        b'"Nov 14, 2023 @ 22:13:20.250","192.0.2.10"\n'
+    )
+    assert [(row["sport"], row["bytes"], row["first"]) for row in rows] == [(40000, 1420, 1700000000.25)]
+    assert stats.parse_errors.kinds == {"2 cells instead of 8": 1}
 
 
 def test_lines_without_a_record_among_those_with_one_are_damage(reading: Reading) -> None:

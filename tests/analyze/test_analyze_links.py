@@ -30,7 +30,8 @@ def radiotap(present: int, fields: bytes, frame: bytes) -> bytes:
 
 
 def subframe(packet: bytes) -> bytes:
-    return bytes(12) + struct.pack(">H", len(packet) + 8) + SNAP + packet
+    sent = bytes(12) + struct.pack(">H", len(packet) + 8) + SNAP + packet
+    return sent + bytes(-len(sent) % 4)
 
 
 def cooked(device: int, protocol: int, behind: bytes) -> bytes:
@@ -49,7 +50,6 @@ def cooked(device: int, protocol: int, behind: bytes) -> bytes:
         pytest.param(100, b"\xaa\xaa\x03\0\x80\xc2\0\x07\0\0" + FRAME, id="RFC 2684, bridged"),
         pytest.param(106, SNAP + FOUR, id="classical IP over ATM"),
         pytest.param(106, FOUR, id="classical IP over ATM, bare"),
-        pytest.param(105, wifi(0x0088, b"\x80\0", subframe(FOUR) + subframe(FOUR)), id="Wi-Fi, sent together"),
         pytest.param(113, cooked(801, 0, wifi(8)), id="Wi-Fi, cooked"),
         pytest.param(113, cooked(803, 4, radiotap(0, b"", wifi(8))), id="radiotap, cooked"),
         pytest.param(113, cooked(1, 4, SNAP + FOUR), id="LLC, cooked"),
@@ -74,6 +74,25 @@ def test_ip_is_found_behind_each_link_header(link: int, frame: bytes, reading: R
     rows, stats = reading(pcap([(AT, frame)], link=link))
     assert stats.parse_errors.kinds == {}
     assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(frame))]
+
+
+def test_each_packet_of_those_sent_together_counts(reading: Reading) -> None:
+    packets = [subframe(ipv4(tcp(sport=port, payload=bytes(port % 7)))) for port in (1001, 1002, 1003)]
+    frame = wifi(0x0088, b"\x80\0", b"".join(packets) + b"\1\2\3\4")
+    rows, stats = reading(pcap([(AT, frame)], link=105))
+    assert sorted((row["sport"], row["packets"], row["bytes"]) for row in rows) == [
+        (1001, 1, 26 + len(packets[0])), (1002, 1, len(packets[1])), (1003, 1, len(packets[2]) + 4)
+    ]  # fmt: skip
+    assert (stats.seen.packets, stats.seen.bytes) == (3, len(frame))
+
+
+def test_packets_sent_together_that_are_cut_are_counted_as_far_as_they_are_there(reading: Reading) -> None:
+    frame = wifi(0x0088, b"\x80\0", subframe(FOUR) * 300)
+    for size in range(26, 200):
+        _, stats = reading(pcap([(AT, frame)], link=105, snap=size))
+        assert stats.seen.bytes == len(frame)
+    rows, stats = reading(pcap([(AT, frame)], link=105))
+    assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (300, len(frame))
 
 
 @pytest.mark.parametrize("link", [284, 285])

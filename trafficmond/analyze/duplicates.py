@@ -17,7 +17,7 @@ from trafficmond.analyze.rows import BATCH, RECORD, counted_records
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.detect.windows import mix
 from trafficmond.flows.batch import Batch, Column, empty, join, take
-from trafficmond.flows.services import KNOWN
+from trafficmond.flows.services import FTP_DATA, KNOWN
 from trafficmond.model import Action
 from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN
 from trafficmond.verdict import action_of
@@ -128,7 +128,8 @@ def _turn(best: Batch, groups: Column) -> None:
     rows = best[groups]
     asked, answered = rows["tcp_flags"] & SYN != 0, rows["reply_tcp_flags"] & SYN != 0
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
-    served = KNOWN[np.where(icmp, 0, rows["sport"])] & ~KNOWN[np.where(icmp, 0, rows["dport"])]
+    sport, dport = (np.where(icmp, 0, rows[port]) for port in ("sport", "dport"))
+    served = (KNOWN[sport] | (dport == FTP_DATA)) & ~KNOWN[dport]
     turned = groups[np.where(asked == answered, served, answered)]
     rows = best[turned]
     for one, other in (*_ENDS, ("sport", "dport"), *((name, "reply_" + name) for name in _SUMS)):

@@ -1,25 +1,30 @@
-"""Reads JSON objects from a stream, whatever its layout: one on each line, in an array, or over many lines."""
+"""Reads JSON objects from a stream, whatever its layout: one on each line, in an array, over many lines, or in the
+cells of a table."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
+import itertools
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trafficmond.analyze.source import Source
+from trafficmond.analyze.source import BETWEEN, Source
+
+if TYPE_CHECKING:
+    from trafficmond.analyze.cells import Table
 
 OBJECT_MAX = 1 << 20
 """Characters of the largest object; a longer one counts as damage."""
 
 _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
-_WRAPPER = (  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Insights, Athena
-    r'\s*\{\s*(?:"(?:events|Records|results)"\s*:\s*\['
-    r'|"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet)"'
-    r'[^\0]{0,4096}?"(?:hits|results|Rows)"\s*:\s*\[(?=\s*[\[{\]]))'
+_NEXT_LIST = r'"(?:events|[Rr]ecords|results?|hits|[Rr]ows|data|items|value|logs|messages)"\s*:\s*\[(?=\s*[\[{\]])'
+_WRAPPER = (  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Athena, ClickHouse, ...
+    r'\s*\{\s*(?:"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet|meta|schema|total'
+    rf'|count|@odata\.context)"[^\0]{{0,4096}}?)?{_NEXT_LIST}'
 )
-_NEXT_LIST = r'"(?:events|Records|results|hits|Rows)"\s*:\s*\[(?=\s*[\[{\]])'
 _NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer
 _AT_THE_END = 16  # an error this close to the end of the buffer may only mean that more is needed
 _SHOWN = 120
@@ -31,6 +36,12 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
     line. If an object only wraps a list (`{"events": [...], ...}`), yields the objects of the list instead; if the
     source is `enveloped`, yields the records inside a log shipper's."""
     enveloped = source.enveloped
+    if enveloped and (table := _table(source.head)):
+        lines = (line.decode("utf-8", "replace") + "\n" for _, line in source.lines())
+        for number, row in table.rows(lines, source.name, source.parse_errors):
+            for record in inside_all(row):
+                yield number, record
+        return
     decode = _DECODER.raw_decode
     text = codecs.getincrementaldecoder("utf-8")("replace")
     final = False
@@ -93,13 +104,19 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             skipping = True
             continue
         if isinstance(value, dict):
-            yield line, (inside(value) or value) if enveloped else value
+            for record in inside_all(value) if enveloped else (value,):
+                yield line, record
         else:
             source.parse_errors.line(source.name, line, "not a JSON object", _shown(buffer, start))
             skipping = True
         if buffer.find("\n", start, end) >= 0:  # much faster than counting none
             line += buffer.count("\n", start, end)
         at = end
+
+
+def is_list(head: bytes) -> bool:
+    """Whether a file that begins like this is one object that only wraps a list."""
+    return re.match(_WRAPPER, head.decode("utf-8", "replace")) is not None
 
 
 def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
@@ -117,6 +134,31 @@ def inside(found: dict[str, Any], depth: int = 0) -> dict[str, Any] | None:
                 return inner
             return inside(inner, depth + 1) or inner
     return None
+
+
+def inside_all(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The record `inside`, or those anywhere else in a log shipper's record, or this itself if there are none."""
+    known = inside(found)
+    if known is not None:
+        return [known]
+    return [found] if _is_record(found) else [*_anywhere(found, 0)] or [found][: len(found)]
+
+
+def _anywhere(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """The records in any list, object or text of JSON."""
+    if type(value) is str and value.lstrip()[:1] in _OPENING:
+        value = _written(value)
+    if depth == _DEEPEST:
+        return
+    if type(value) is list:
+        for one in value:
+            yield from _anywhere(one, depth + 1)
+    elif type(value) is dict:
+        if depth and _is_record(value):
+            yield value
+        else:
+            for one in value.values():
+                yield from _anywhere(one, depth + 1)
 
 
 def _is_record(found: dict[str, Any]) -> bool:
@@ -153,11 +195,16 @@ _OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "ms
 _RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn"))
 """Keys that identify a record itself; inside it no further record is searched."""
 _ENVELOPES_MAX = 3  # nested envelopes
+_DEEPEST = 12  # lists, objects and texts within each other
+_OPENING = ("{", "[")
 
 
 def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[dict[str, Any]]:
     """The first whole objects, at most `most`, at the beginning of a file; damaged parts are ignored."""
     text = head.decode("utf-8", "replace")
+    if enveloped and (table := _table(head)):
+        rows = table.rows(text.splitlines(keepends=True)[1:], "", None)
+        return [record for _, row in itertools.islice(rows, most) for record in inside_all(row)]
     wrapper = re.match(_WRAPPER, text)
     at = wrapper.end() if wrapper else 0
     decode = _DECODER.raw_decode
@@ -173,16 +220,27 @@ def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[di
         except (ValueError, RecursionError):
             value, end = None, at
         if isinstance(value, dict):
-            found.append((inside(value) or value) if enveloped else value)
+            found += inside_all(value) if enveloped else (value,)
             at = end
         else:
             at = text.find("\n", at)
-        if at < 0 or at >= len(text) or len(found) == most:
+        if at < 0 or at >= len(text) or len(found) >= most:
             break
     return found
 
 
 _TRIES = 200
+
+
+def _table(head: bytes) -> Table | None:
+    """The layout of a file that is no stream of JSON but has a line with the names of columns."""
+    if head.lstrip(BETWEEN)[:1] in (b"{", b"[", b""):
+        return None
+    from trafficmond.analyze.cells import Table  # import csv only if it is needed
+
+    with contextlib.suppress(ValueError):
+        return Table(head.decode("utf-8", "replace"))
+    return None
 
 
 def _shown(buffer: str, start: int) -> str:

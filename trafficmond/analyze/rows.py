@@ -12,6 +12,7 @@ from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 from trafficmond.analyze.values import TIME_MAX, Address, count, unset
 from trafficmond.flows.batch import ENDPOINTS, Batch
+from trafficmond.flows.services import FTP_DATA
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP
 
@@ -58,13 +59,13 @@ def one_way_flags(
 
     Such exporters report the flags of all packets together; some report ACK only with a SYN, or no flags at all (None).
     `each` is the result of `sent`. A side with payload, or one that closed, had been acknowledged. If both sides sent
-    SYN and ACK, the one with the lower port answered. Without flags, the size of a single packet shows what it is: a
-    reset has no options, an opening SYN has (RFC 9293, 3.7.1).
+    SYN and ACK, the one with the lower port answered (of FTP's data port, the other one). Without flags, the size of a
+    single packet shows what it is: a reset has no options, an opening SYN has (RFC 9293, 3.7.1).
     """
     packets, octets, payload = each
     if proto != TCP:
         return all_flags or 0, 0
-    answers = ports[0] < ports[1]
+    answers = (ports[0] < ports[1]) != (FTP_DATA in ports)
     if all_flags is None:
         if packets != 1 or payload:
             return 0, 0

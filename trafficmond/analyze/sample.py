@@ -37,7 +37,8 @@ class Sample:
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
         """The first whole JSON objects."""
-        return first_objects(self.head, OBJECTS, enveloped=self.enveloped) if b"{" in self.head else []
+        known = self.enveloped or b"{" in self.head
+        return first_objects(self.head, OBJECTS, enveloped=self.enveloped) if known else []
 
     def object_lacks(self, needed: Collection[str], names: Callable[[dict[str, Any]], Iterable[str]] = list) -> Lacks:
         """The `needed` keys that the most similar object lacks; `names` returns the keys of an object."""

@@ -64,12 +64,20 @@ def whole(value: Any) -> int:
     """Parses a whole number, which may be written as a float (5.0, "5.0"). Raises ValueError."""
     if isinstance(value, int):
         return value
+    value = bare(value)
     try:
         return int(value) if isinstance(value, str) else _exact(float(value))
     except (ValueError, TypeError):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return _exact(float(value))
         raise ValueError(f"{value!r} is not a valid number") from None
+
+
+def bare(value: Any) -> Any:
+    """The value that MongoDB writes with its type: {"$date": ...}, {"$numberLong": ...}."""
+    while type(value) is dict and len(value) == 1:
+        (value,) = value.values()
+    return value
 
 
 def _exact(value: float) -> int:
@@ -168,7 +176,7 @@ def moment(value: Any) -> float:
     try:
         number = float(value)
     except (ValueError, TypeError):
-        return iso_time(str(value))
+        return moment(bare(value)) if type(value) is dict and len(value) == 1 else iso_time(str(value))
     if number > TIME_MAX:
         return number / next(unit for limit, unit in _UNITS if number > limit)
     return number

@@ -14,3 +14,5 @@ _OTHERS = (
 KNOWN = np.zeros(65536, bool)
 KNOWN[:_FIRST_RESERVED] = True
 KNOWN[list(_OTHERS)] = True
+FTP_DATA = 20
+KNOWN[FTP_DATA] = False  # from it the server opens connections (RFC 959, 5.2), it does not answer there

@@ -6,6 +6,7 @@ the same connection; `repeats` combines them to one flow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,7 @@ _BACK = frozenset(("to_client", "toclient"))
 _ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
 _TURNED = ("dest_ip", "dest_port", "src_ip", "src_port")
 _NOTHING: Mapping[str, Any] = {}
+_FLATTENED = re.compile(r"(?:net)?flow_(?!id$)|tcp_|alert_")
 _NUMBERS = (1 << 64) - 1
 
 
@@ -63,12 +65,17 @@ def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:
     eve = inner.get("eve") if isinstance(inner, Mapping) else None
     if isinstance(eve, Mapping) and "src_ip" in eve and "pkts_toserver" in (eve.get("flow") or ()):
         return {SHIPPED: event.get(SHIPPED), **eve}
-    pointed = [name for name in event if "." in name]
+    point = "_" if "flow_pkts_toserver" in event or "netflow_pkts" in event else "."  # as Graylog flattens
+    pointed = [name for name in event if point in name and (point == "." or _FLATTENED.match(name))]
     if not pointed:
         return event
-    plain = {name: value for name, value in event.items() if "." not in name}
+    plain = {name: value for name, value in event.items() if name not in pointed}
+    whole = "suricata.eve." if "suricata.eve.src_ip" in event else ""
     for name in pointed:
-        outer, _, inner = name.partition(".")
+        outer, _, inner = name.removeprefix(whole).partition(point)
+        if not inner:
+            plain[outer] = event[name]
+            continue
         within = plain.get(outer)
         plain[outer] = {**(within if isinstance(within, Mapping) else {}), inner.replace(".", "_"): event[name]}
     return plain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader, one_a_line
-from trafficmond.analyze.jsonstream import objects
+from trafficmond.analyze.jsonstream import is_list, objects
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
@@ -27,7 +27,7 @@ def lacks(sample: Sample) -> Lacks:
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet for each line."""
     reader = EventReader(source, stats)
-    if one_a_line(source.head) and not source.enveloped:
+    if one_a_line(source.head) and not source.enveloped and not is_list(source.head):
         yield from reader.read_lines()
         return
     for line, value in objects(source):

@@ -65,7 +65,9 @@ def lacks(sample: Sample) -> Lacks:
         return []
     if sample.objects:
         answers = {str(found["field"]) for found in sample.objects if "field" in found and _FIELD.issuperset(found)}
-        return sample.object_lacks(_NEEDED, lambda found: _filled(answers or map(str, _cells(found) or _inner(found))))
+        return sample.object_lacks(
+            _NEEDED, lambda found: _filled(answers or map(str, _cells(found) or [*_events(found), ()][0]))
+        )
     return sample.header_lacks(_NEEDED, lambda line: _filled(_names(line)))
 
 
@@ -137,11 +139,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if name != _LAST_FIELD:
                 answer[name] = found.get("value")
             continue
-        events = found.get("logEvents")  # the form that a subscription delivers
-        for event in events if isinstance(events, list) else [found]:
-            if not isinstance(event, Mapping):
-                continue
-            inner = _inner(event)
+        for inner in _events(found):
             text = next((inner[name] for name in _MESSAGES if isinstance(inner.get(name), str)), None)
             if text is not None and (records := _default_records(text)):
                 yield number, records[0]
@@ -163,15 +161,23 @@ def _cells(found: Mapping[str, Any]) -> list[Any]:
     return [cell.get("VarCharValue") if isinstance(cell, Mapping) else None for cell in row]
 
 
-def _inner(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The record inside that of a log shipper: Elasticsearch, Splunk, Filebeat."""
-    return next((event[name] for name in _SHIPPED if isinstance(event.get(name), Mapping)), event)
+def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records inside that of a log shipper (Elasticsearch, Splunk, Filebeat), or those that a subscription
+    delivers: with their fields if these have AWS's names, else with their message."""
+    events = found.get("logEvents")
+    inner = []
+    for event in events if isinstance(events, list) else [found]:
+        if isinstance(event, Mapping):
+            parts = [(name, event[name]) for name in _SHIPPED if isinstance(event.get(name), Mapping)]
+            inner.append(next((part for name, part in parts if name != _FOUND or "srcaddr" in part), event))
+    return inner
 
 
 _FIELD = frozenset(("field", "value"))
 _LAST_FIELD = "@ptr"
 _MESSAGES = ("message", "@message", "value", "_raw", "original")
-_SHIPPED = ("_source", "result", "event")
+_FOUND = "extractedFields"
+_SHIPPED = ("_source", "result", "event", _FOUND)
 
 
 def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:

@@ -21,7 +21,7 @@ from trafficmond.analyze.rows import Records, estimated, recorded
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
 from trafficmond.analyze.source import Source
-from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol, unset
+from trafficmond.analyze.values import address, bare, count, hashed, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.canonical import MATE
 from trafficmond.model import Direction
@@ -30,7 +30,7 @@ from trafficmond.protocols import ACK, FIN, ICMPV6, PSH, RST, SYN, TCP
 TITLE = "Zeek conn.log"
 
 _ESCAPED = re.compile(r"\\x([0-9a-fA-F]{2})")  # how the header writes its separator
-_SCOPED = re.compile(r"id[\W_]{0,3}((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
+_SCOPED = re.compile(r"(?:id[\W_]{0,3})?((?:orig|resp)_[hp])")  # Log::default_scope_sep may be anything
 _CLOCKED = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _UNITS = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d|w|y)")
 _SECONDS = {
@@ -153,7 +153,7 @@ def _header(line: str, separator: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    scoped = _SCOPED.fullmatch(name) if name.startswith("id") else None
+    scoped = _SCOPED.fullmatch(name)
     return f"id.{scoped[1]}" if scoped else name
 
 
@@ -202,6 +202,7 @@ def _duration(value: Any) -> float:
     """Seconds; pandas and Zed write intervals as words."""
     if unset(value):
         return 0.0
+    value = bare(value)
     try:
         return float(value)
     except ValueError:

@@ -1,0 +1,61 @@
+"""Reads tables of JSON records, one row each, as Splunk, Graylog, Kibana and pandas export them to CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from trafficmond.analyze.parse_errors import ParseErrors
+
+SEPARATORS = (",", "\t", ";", "|")
+
+_NAME = re.compile(r'"?[@#$\w][\w .@:\[\]{}-]{0,100}"?')
+_COLUMNS = 400
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")  # Kibana writes numbers and times as it shows them
+_SHOWN_TIME = re.compile(r"[A-Z][a-z]{2} \d{1,2}, \d{4} @ [\d:.]+")
+
+
+class Table:
+    """The layout of a table whose first line names its columns."""
+
+    def __init__(self, head: str) -> None:
+        """Raises ValueError if the first line is no line of names."""
+        self.header = head[: head.find("\n")].strip("\r\ufeff")
+        for self.separator in SEPARATORS:
+            names = self.header.split(self.separator)
+            if 1 < len(names) <= _COLUMNS and all(not name or _NAME.fullmatch(name.strip()) for name in names):
+                break
+        else:
+            raise ValueError("no line with the names of columns")
+        self.names = [name.strip(' "') for name in names]
+        self.escape = "\\" if '"{\\"' in head else None  # in place of doubled quotes
+
+    def rows(self, lines: Iterable[str], name: str, errors: ParseErrors | None) -> Iterator[tuple[int, dict[str, str]]]:
+        """(line, record) of each row of the text; empty cells are left out. Rows of another width count as damage."""
+        reader = csv.reader(lines, delimiter=self.separator, escapechar=self.escape)
+        while True:
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:  # a cell too long
+                if errors:
+                    errors.line(name, reader.line_num, "no row", str(error))
+                continue
+            if cells is None:
+                return
+            if len(cells) == len(self.names):
+                record = {name: _plain(cell) for name, cell in zip(self.names, cells, strict=True) if cell}
+                if any(name != cell for name, cell in record.items()):  # joined files repeat the names
+                    yield reader.line_num, record
+            elif cells and errors:
+                what = f"{len(cells)} cells instead of {len(self.names)}"
+                errors.line(name, reader.line_num, what, self.separator.join(cells))
+
+
+def _plain(cell: str) -> str:
+    if _THOUSANDS.fullmatch(cell):
+        return cell.replace(",", "")
+    if _SHOWN_TIME.fullmatch(cell):
+        return datetime.strptime(cell, "%b %d, %Y @ %H:%M:%S.%f").isoformat()
+    return cell
