@@ -104,7 +104,8 @@ def _enveloped(source: Source) -> Format | None:
     for known in FORMATS:
         if known.json and known.reader.lacks(sample) == []:
             source.enveloped = True
-            source.note("records were unwrapped from the records of a log shipper", 0)
+            if b"{" in source.head:
+                source.note("records were unwrapped from the records of a log shipper", 0)
             return known
     return None
 

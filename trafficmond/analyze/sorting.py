@@ -12,7 +12,7 @@ import numpy as np
 from trafficmond.analyze.rows import BATCH, RECORD
 from trafficmond.flows.batch import Batch, Column, empty, join, take
 
-RUN = 131072
+RUN = 65536
 """Flow records that are sorted at a time; if there is more than one such run, runs go to disk."""
 
 
