@@ -65,8 +65,8 @@ def test_a_database_whose_answers_are_all_alike_refuses() -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        logins(500, 80),  # a load test, a crawler, a monitor
-        logins(500, 443),
+        [talk(flow(A, B, 80, sport=20000 + n), 900, 1500) for n in range(500)],  # a load test
+        [talk(flow(A, B, 443, sport=20000 + n), 900, 1500 + 91 * n % 9000) for n in range(500)],  # a crawler
         logins(500, 7000),
         logins(10, 22),  # somebody works
         [talk(flow(A, B, 3306, sport=n), 100 + 37 * n % 900, 200 + 991 * n % 9000) for n in range(1, 300)],  # an app

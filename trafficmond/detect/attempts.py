@@ -129,7 +129,9 @@ def are_served(flows: Columns) -> Column:
     """A mask of flows from a service port to a client's: replies whose request was not seen. A client's port may be the
     lower one."""
     sport, dport = flows["sport"], flows["dport"]
-    served: Column = (sport < dport) | (flows["proto"] == UDP) & HIGH_SERVICES[sport] & (sport != dport)
+    udp = flows["proto"] == UDP
+    asks = udp & HIGH_SERVICES[dport] & ~HIGH_SERVICES[sport] & (sport >= _FIRST_EPHEMERAL)
+    served: Column = ((sport < dport) | udp & HIGH_SERVICES[sport] & (sport != dport)) & ~asks
     return served & (dport >= _FIRST_EPHEMERAL)
 
 

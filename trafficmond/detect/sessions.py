@@ -1,6 +1,8 @@
-"""SSH: who was let in, distinguished from refusals by the number of messages and the time they took."""
+"""SSH and FTP: who was let in, distinguished from refusals by the number of messages and the time they took."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from trafficmond.detect.windows import Columns, members
 from trafficmond.flows.batch import Column
@@ -10,16 +12,22 @@ PORTS = members(22, 2222)
 # service, a probe without proof, the proof, the goodbye (RFC 4252, RFC 4253). Who is let in opens a channel, asks for
 # something in it and closes it (RFC 4254).
 _REFUSED_MESSAGES, _LET_IN_MESSAGES = 8, 10
+# By FTP a refusal takes USER, PASS and QUIT, each further guess two of them; who stores or fetches a file also says at
+# least TYPE, PASV and STOR or RETR (RFC 959).
+_FTP, _FTP_REFUSED_MESSAGES, _FTP_LET_IN_MESSAGES, _FTP_GUESS_MESSAGES = 21, 3, 6, 2
 _HELD_BACK_S = 1.5  # PAM holds each refusal back for 2 s, give or take a quarter (pam_fail_delay)
 _SEGMENT = 1448  # payload of a full segment: as many packets with payload as these are an estimate, not a number
 
 
 def let_in(rows: Columns) -> Column:
-    """A mask of SSH connections with more messages than one refusal takes, and too quick for so many refusals."""
+    """A mask of SSH and FTP connections with more messages than a refusal takes, too quick for so many refusals."""
     packets = rows["payload_packets"].astype(float)
     counted = packets > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     # Where only packets were counted, half of them carry something: the others acknowledge what the server says.
     packets[~counted] = rows["packets"][~counted] / 2
-    quick = rows["last"] - rows["first"] < _HELD_BACK_S * (packets - _REFUSED_MESSAGES)
-    found: Column = PORTS[rows["dport"]] & (rows["reply_packets"] > 0) & (packets >= _LET_IN_MESSAGES) & quick
+    ftp = rows["dport"] == _FTP
+    more = np.where(ftp, (packets - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, packets - _REFUSED_MESSAGES)
+    enough = packets >= np.where(ftp, _FTP_LET_IN_MESSAGES, _LET_IN_MESSAGES)
+    quick = rows["last"] - rows["first"] < _HELD_BACK_S * more
+    found: Column = (PORTS[rows["dport"]] | ftp) & (rows["reply_packets"] > 0) & enough & quick
     return found

@@ -214,6 +214,8 @@ class BruteForce(CrowdDetector):
         polls = _VISITED[ports] & ~quick
         # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
+        # So does, at a database, who waits for his users most of the time. A guesser waits for the server alone.
+        looks |= busy & (states["quick"] * lasted < 0.5 * settings.window)
         severity[polls | looks & ~inside] = Severity.LOW
         guessing &= ~(let_in & inside) & (~polls | (lasted >= _HELD_BACK_S))
         # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
@@ -241,10 +243,10 @@ class BruteForce(CrowdDetector):
         return alone + crowded + self._sprayed(seen) + self._at_forms(rows, seen)
 
     def _at_forms(self, rows: Columns, seen: Observation) -> list[Detection]:
-        """Those who guess at web services of ours."""
+        """Those who guess at web services, unless they are ours and the service is not."""
         at = FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP)
         rows = rows.take(at)
-        return self._forms.examine(rows.take(seen.ours.side(rows, "dst")), seen)
+        return self._forms.examine(rows.take(seen.ours.side(rows, "dst") | ~seen.ours.side(rows, "src")), seen)
 
     def _sprayed(self, seen: Observation) -> list[Detection]:
         """Those who try a little at many hosts; programs of ours talk to several databases."""

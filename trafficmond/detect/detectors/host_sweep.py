@@ -5,7 +5,7 @@ those that answered. A client, crawler, resolver or mail server reaches nearly a
 (threshold random walk: Jung et al., IEEE S&P 2004). A host that is tried again and again is monitored, or missed: a
 scanner repeats an attempt within seconds and goes on to new hosts, so a source that returns half a minute later has a
 list. A socket that exchanges packets with many ports belongs to a peer-to-peer program; the socket of a scanner uses
-one port. Over TCP each connection has its own socket; there, it is a source that many hosts answer at many ports.
+one port. Over TCP each connection has its own socket; there, more of the peers on a list answer than a scanner finds.
 
 If only a sample of the packets is seen, some answers come without their questions, and about as many questions without
 their answers: so as many failures prove nothing. If only one direction is seen, no ping or datagram is ever answered:
@@ -61,7 +61,11 @@ _WAITING = 1024  # sources whose judgement waits; if there are more, the earlies
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 _MOST_DATAGRAMS = 11  # of one probe (nmap's --max-retries is 10); more within a second are a conversation
 _MANY = 100  # hosts: high severity; more than most monitors watch
-_PEERS_HOSTS = 100  # hosts of a peer-to-peer program at one port; a worm on the same host tries more
+# For a sequential test of the shares of hosts that answer (Jung et al.), 0.05 for a scanner and 0.3 for who dials a
+# list of peers, most of them gone, 15 failures are enough; each answer is worth six of them against it.
+_ANSWER_FAILURES = 6
+# bound: sources that were seen to get anything back, by a hash of the address | two hosts may count as one
+_HEARD = 1 << 14
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
 
@@ -100,9 +104,9 @@ class HostSweep(GroupedDetector):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._sockets = BoundedTable([("answered", "f4"), ("map", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
-        self._sociable = BoundedTable([("ports", "u1", 64), ("hosts", "u1", 64)], _SOCKETS, self.evidence_bonus_s)
         self._unasked = BoundedTable([("hosts", "u1", _MAP)], _SOCKETS, self.evidence_bonus_s)
         self._named = BoundedTable([("questions", "f4")], _SOCKETS, self.evidence_bonus_s)
+        self._heard = np.zeros(_HEARD, bool)
         self._waiting: dict[int, tuple[float, Batch]] = {}  # by key: when to judge, and the latest attempts
 
     @property
@@ -110,26 +114,12 @@ class HostSweep(GroupedDetector):
         return self.settings.window
 
     def choose(self, seen: Observation) -> Columns:
+        self._heard[seen.attempts["src"][seen.attempts["reply_packets"] > 0] % _HEARD] = True
         attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]])
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
-        self._note_sociable(attempts, seen)
         self._note_unasked(seen)
         self._note_named(seen)
         return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
-
-    def _note_sociable(self, attempts: Columns, seen: Observation) -> None:
-        """Records sources that hosts answer over TCP, with the ports. In a call with several ticks, later ones count
-        for all."""
-        talks = (attempts["kind"] == Kind.SYN) & (attempts["outcome"] == Outcome.ANSWERED)
-        talks &= (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0)
-        mine = attempts.take(talks & (attempts["dport"] >= _PATIENT_PORTS))
-        if not len(mine):
-            return
-        by = Grouped(mine["src"])
-        now = by.max(seen.ends[mine["tick"]])
-        slot = self._sociable.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)[by.of]
-        for field, things in (("ports", mix(mine["dport"])), ("hosts", mine["dst"])):
-            mark(self._sociable.rows[field], slot, things)
 
     def _note_unasked(self, seen: Observation) -> None:
         """Records hosts that get answers to questions that were not seen."""
@@ -180,14 +170,6 @@ class HostSweep(GroupedDetector):
         hosts: Column = np.where(slots == NOWHERE, 0, estimate(self._unasked.rows["hosts"][slots]))
         return hosts
 
-    def _is_sociable(self, sources: Column) -> Column:
-        """A mask of sources that many hosts answer at many ports."""
-        slots = self._sociable.find(sources)
-        known = self._sociable.rows[slots]
-        many = [estimate(known[field]) >= _SOCKET_PORTS for field in ("ports", "hosts")]
-        sociable: Column = (slots != NOWHERE) & many[0] & many[1]
-        return sociable
-
     def _peers(self, attempts: Columns, seen: Observation) -> Column:
         """A mask of attempts from a socket that exchanges packets with many ports."""
         found = np.zeros(len(attempts), bool)
@@ -217,8 +199,7 @@ class HostSweep(GroupedDetector):
         return met
 
     def tables(self) -> Mapping[str, BoundedTable]:
-        ours = {"sockets": self._sockets, "sociable": self._sociable, "unasked": self._unasked, "named": self._named}
-        return {**super().tables(), **ours}
+        return {**super().tables(), "sockets": self._sockets, "unasked": self._unasked, "named": self._named}
 
     def learned(self) -> Mapping[str, Column]:
         waiting = [(key, when, attempt) for key, (when, attempts) in self._waiting.items() for attempt in attempts]
@@ -319,9 +300,9 @@ class HostSweep(GroupedDetector):
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
         peers = datagram & (rows["peer"] > 0.5 * rows["dials"])
         needed = np.where(peers, _PEER_FACTOR * needed, needed)
-        listed = np.flatnonzero((kind == Kind.SYN) & (port >= _PATIENT_PORTS) & (failed >= settings.slow_hosts))
-        listed = listed[self._is_sociable(found.rows["src"][first[listed]])]
-        needed[listed] = np.maximum(needed[listed], _PEERS_HOSTS)
+        ours, within = (found.seen.ours.side(found.rows.take(first), side) for side in ("src", "dst"))
+        dials = ours & ~within & (kind == Kind.SYN) & (port >= _PATIENT_PORTS)
+        needed = np.where(dials, needed + _ANSWER_FAILURES * rows["answered"], needed)
         web = ~ping & _WEB_PORTS[port]
         needed = np.where(web, _WEB_FACTOR * needed, needed)
         # A map that is more than half full shows neither the number of hosts nor which ones were tried again.
@@ -330,13 +311,11 @@ class HostSweep(GroupedDetector):
         searching &= ~datagram | (rows["longest"] - rows["shortest"] <= _DATAGRAM_SPREAD)
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
-        slow[listed] = False
         # Within our own networks half of a range may exist; a program that knows its hosts does not miss so many.
         lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
-        lively &= (failed >= _LIVELY_SHARE * tried) & found.seen.ours.side(found.rows, "dst")[first]
+        lively &= (failed >= _LIVELY_SHARE * tried) & within
         slow |= lively
         # Those of a stranger are a sweep: a firewall is there so that nobody answers him.
-        ours = found.seen.ours.side(found.rows.take(first), "src")
         unheard = ours & (ping | datagram) & (rows["answered"] == 0)
         # Between equal ports all of them may be answers of a time server or a gateway for IKE. Who asked for the names
         # of web servers has a list: a browser at a captive portal, or whose network is down; a mail server likewise.
@@ -345,7 +324,8 @@ class HostSweep(GroupedDetector):
             & (web | (kind == Kind.SYN) & (port == _MAIL))
             & (self._asked(found.rows["src"][first]) >= _NAMED_SHARE * failed)
         )
-        some = np.where(unheard & (peers | (hosts < _MANY)) | named, Severity.LOW, Severity.MEDIUM)
+        blind = ~self._heard[found.rows["src"][first] % _HEARD]
+        some = np.where(unheard & (peers | blind | (hosts < _MANY)) | named, Severity.LOW, Severity.MEDIUM)
         many = (hosts >= _MANY) & (some > Severity.LOW)
         severity: Column = np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
         return severity

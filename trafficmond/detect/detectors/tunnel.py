@@ -19,7 +19,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.resolvers import is_resolver
-from trafficmond.detect.windows import Columns, Grouped, decay, mix
+from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
@@ -38,6 +38,11 @@ _HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # of content networks reach 60. On average of hundreds so many are no names that people or programs go to.
 _LONG = 85
 _LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
+# ... or so many bytes in all, if the questions are fewer, but not fewer than this share: names carry little each.
+_LONGER_SHARE = 0.25
+# The name of an IPv6 address (RFC 3596, 2.5) makes a question of 90 bytes: mail servers and readers of logs ask such by
+# the hundred. With EDNS it has 101, with a cookie of the client 113, and of the server too 129 (RFC 7873).
+_ADDRESS_NAMES = members(90, 101, 113, 129)
 # In TLS a question of up to 128 bytes is one of 128 (RFC 8467), with a record's 24 around it (a packet's 40 in QUIC,
 # RFC 9250), and 60 more in HTTP/2;
 # one that is longer has 256.
@@ -91,7 +96,9 @@ class Tunnel(GroupedDetector):
             payload = rows[prefix + "bytes"].astype(float) - headers * rows[prefix + "packets"].astype(float)
             rows.put(name, np.maximum(payload, 0))
         rows.put("asked", rows["d_packets"].astype(float))
-        return _segments(rows)
+        rows = _segments(rows)
+        mean = np.minimum(rows["sent"] / np.maximum(rows["asked"], 1), 1000)
+        return rows.take((rows["how"] != _BY_UDP) | (mean % 1 > 0) | ~_ADDRESS_NAMES[mean.astype(int)])
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["how"])
@@ -125,7 +132,9 @@ class Tunnel(GroupedDetector):
         settings, asked = self.settings, np.maximum(states["asked"], 1)
         mean = states["sent"] / asked
         longest = np.where(states["one_socket"] >= 0.5 * asked, _LONG_ONE_SOCKET, _LONGEST[how])
-        dns = (asked >= settings.questions) & (mean >= longest)
+        many = asked >= np.where(how == _BY_UDP, _LONGER_SHARE, 1) * settings.questions
+        many &= (asked >= settings.questions) | (states["sent"] >= settings.questions * _LONG)
+        dns = many & (mean >= longest)
 
         back = states["got"] / np.maximum(states["answered"], 1)
         deviation = np.sqrt(np.maximum(states["squares"] / asked - (states["means"] / asked) ** 2, 0))

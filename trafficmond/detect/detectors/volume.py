@@ -176,8 +176,11 @@ class Volume(FloodDetector):
         unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(
             found.by.keys[entity], found.seen, found.tick[entity]
         )
+        # What our devices report to us, or carry between our hosts, by a protocol that never answers.
+        reports = (mine["proto"] == UDP) & ONE_WAY_PORTS[mine["dport"]] & found.seen.ours.side(mine, "src")
+        wanted = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum()
         threat = self.found(
-            Severity.HIGH if loud else Severity.LOW if unheard else Severity.MEDIUM,
+            Severity.LOW if wanted else Severity.HIGH if loud else Severity.LOW if unheard else Severity.MEDIUM,
             f"about {state['peak']:,.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
