@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from world_attacks import STRANGER, text
 from world_book import HOUR, Book, host
-from world_house import LAPTOP, MONITOR, WEB
+from world_house import LAPTOP, MONITOR, RESOLVER, WEB
 from world_judging import judge, of
 from world_packets import packets, pcap
 
@@ -81,7 +81,8 @@ def test_a_sweep_of_ours_is_found_where_some_answer_or_many_are_tried() -> None:
     (threat,) = of(judge(book.rows(), 1.0), "host_sweep")
     assert threat.severity == Severity.MEDIUM
     book = Book(1)
-    book.udp(np.arange(150) * 0.1, MONITOR, host("192.168.20.1") + np.arange(150), 161, 43)
+    book.udp(0, MONITOR, RESOLVER, 53, 40, 90)  # what it gets back is seen
+    book.udp(2 + np.arange(150) * 0.1, MONITOR, host("192.168.20.1") + np.arange(150), 161, 43)
     (threat,) = of(judge(book.rows(), 1.0), "host_sweep")
     assert threat.severity == Severity.HIGH
 
