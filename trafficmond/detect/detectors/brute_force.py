@@ -215,7 +215,7 @@ class BruteForce(CrowdDetector):
         # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
         # So does, at a database, who waits for his users most of the time. A guesser waits for the server alone.
-        looks |= busy & (states["quick"] * lasted < 0.5 * settings.window)
+        looks |= busy & (states["quick"] * lasted < 0.5 * np.minimum(settings.window, states["at"] - states["since"]))
         severity[polls | looks & ~inside] = Severity.LOW
         guessing &= ~(let_in & inside) & (~polls | (lasted >= _HELD_BACK_S))
         # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
