@@ -112,31 +112,19 @@ struct tm_keyed {
 	__s64 at;
 };
 
-/*
- * Sorts keys by their digits, from the lowest; digits in which all keys are equal are skipped. Keys are moved with
- * their indexes: reading each one from its place would cost a cache line. Returns 0 if there is no memory.
- */
-static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
+/* Sorts keys by their digits from bit `shift` on, where they differ; `to` has room for all. Returns where they are. */
+static struct tm_keyed *tm_by_digits(struct tm_keyed *from, struct tm_keyed *to, __u32 n, __u64 differ, int shift)
 {
-	struct tm_keyed *both = malloc(2 * ((size_t)n + 1) * sizeof(*both)), *from = both, *to = both + n;
 	__u32 count[1 << TM_DIGIT], i, digit, at, sum;
-	__u64 differ = 0;
-	int shift;
 
-	if (!both)
-		return 0;
-	for (i = 0; i < n; i++) {
-		from[i] = (struct tm_keyed){key[i], i};
-		differ |= key[i] ^ key[0];
-	}
-	for (shift = 0; shift < 64; shift += TM_DIGIT) {
+	for (; shift < 64; shift += TM_DIGIT) {
 		struct tm_keyed *sorted = to;
 
 		if (!(differ >> shift & ((1 << TM_DIGIT) - 1)))
 			continue;
 		memset(count, 0, sizeof(count));
 		for (i = 0; i < n; i++)
-			count[key[i] >> shift & ((1 << TM_DIGIT) - 1)]++;
+			count[from[i].key >> shift & ((1 << TM_DIGIT) - 1)]++;
 		for (sum = digit = 0; digit < 1 << TM_DIGIT; digit++) {
 			at = count[digit];
 			count[digit] = sum;
@@ -147,6 +135,46 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 		to = from;
 		from = sorted;
 	}
+	return from;
+}
+
+/* Sorts keys that are nearly in order. Returns 0, with some moved, if that takes many steps. */
+static int tm_nearly_sorted(struct tm_keyed *key, __u32 n)
+{
+	__u32 steps = n, i, to;
+
+	for (i = 1; i < n; i++) {
+		struct tm_keyed one = key[i];
+
+		for (to = i; to && key[to - 1].key > one.key && steps; to--, steps--)
+			key[to] = key[to - 1];
+		key[to] = one;
+	}
+	return steps > 0;
+}
+
+/*
+ * Sorts keys, those that are equal by their place. Keys are moved with their indexes: reading each one from its place
+ * would cost a cache line. The highest three digits put hashes nearly in order. Returns 0 if there is no memory.
+ */
+static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
+{
+	struct tm_keyed *both = malloc(2 * ((size_t)n + 1) * sizeof(*both)), *from = both;
+	__u64 differ = 0;
+	int shift = 0;
+	__u32 i;
+
+	if (!both)
+		return 0;
+	for (i = 0; i < n; i++) {
+		from[i] = (struct tm_keyed){key[i], i};
+		differ |= key[i] ^ key[0];
+	}
+	while (differ >> shift >> 3 * TM_DIGIT)
+		shift++;
+	from = tm_by_digits(from, both + n, n, differ, shift);
+	if (shift && !tm_nearly_sorted(from, n))
+		from = tm_by_digits(from, from == both ? both + n : both, n, differ, 0);
 	for (i = 0; i < n; i++)
 		order[i] = from[i].at;
 	free(both);
