@@ -15,6 +15,7 @@ enum tm_link {
 	TM_LINK_SLIP = 8,
 	TM_LINK_PPP = 9,
 	TM_LINK_FDDI = 10,
+	TM_LINK_RFC1483_OLD = 11, /* before files had numbers of their own */
 	TM_LINK_RAW_BSD = 12,
 	TM_LINK_RAW_OPENBSD = 14,
 	TM_LINK_PPP_HDLC = 50,
@@ -34,6 +35,7 @@ enum tm_link {
 	TM_LINK_SUN_ATM = 123,
 	TM_LINK_WIFI_RADIOTAP = 127,
 	TM_LINK_FIREWIRE = 138,
+	TM_LINK_PKTAP_OLD = 149, /* of macOS before 258 was given */
 	TM_LINK_WIFI_AVS = 163,
 	TM_LINK_PPP_PPPD = 166,
 	TM_LINK_PPI = 192,
@@ -118,6 +120,7 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 			return tm_behind_raw(c, p);
 		return tm_behind_llc(c, p, 0);
 	case TM_LINK_RFC1483:
+	case TM_LINK_RFC1483_OLD:
 		return tm_behind_llc(c, p, 0);
 	case TM_LINK_TOKEN_RING:
 		return tm_behind_token_ring(c, p);
@@ -176,6 +179,7 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 		return length < 8 || !tm_take(c, length) ? tm_behind_nothing(p)
 							 : tm_parse_link_of(c, p, tm_little32(data + 4), depth + 1);
 	case TM_LINK_PKTAP:
+	case TM_LINK_PKTAP_OLD:
 		length = size < 40 ? 0 : tm_little32(data);
 		if (length < 40 || length > size || !tm_take(c, length))
 			return tm_behind_nothing(p);

@@ -48,6 +48,8 @@ def cooked(device: int, protocol: int, behind: bytes) -> bytes:
         pytest.param(100, b"\xfe\xfe\x03\xcc" + FOUR, id="RFC 2684, NLPID"),
         pytest.param(100, b"\xfe\xfe\x03\x8e" + SIX, id="RFC 2684, NLPID of IPv6"),
         pytest.param(100, b"\xaa\xaa\x03\0\x80\xc2\0\x07\0\0" + FRAME, id="RFC 2684, bridged"),
+        pytest.param(11, SNAP + FOUR, id="RFC 2684 by its old number"),
+        pytest.param(149, struct.pack("<IIII", 40, 1, 1, 0) + bytes(24) + FRAME, id="macOS' pktap by its old number"),
         pytest.param(106, SNAP + FOUR, id="classical IP over ATM"),
         pytest.param(106, FOUR, id="classical IP over ATM, bare"),
         pytest.param(113, cooked(801, 0, wifi(8)), id="Wi-Fi, cooked"),
@@ -127,7 +129,8 @@ def test_what_holds_no_ip_is_not_taken_for_it(link: int, frame: bytes, kind: int
 
 
 @pytest.mark.parametrize(
-    ("link", "name"), [(283, "IEEE 802.15.4"), (220, "USB"), (178, "Juniper"), (147, "somebody's own")]
+    ("link", "name"),
+    [(283, "IEEE 802.15.4"), (220, "USB"), (178, "Juniper"), (147, "somebody's own"), (267, "OpenFlow")],
 )
 def test_a_link_type_that_is_not_read_is_said_by_its_name(link: int, name: str, reading: Reading) -> None:
     rows, stats = reading(pcap([(AT, FRAME)], link=link))
