@@ -82,7 +82,7 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 
 abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
 	@mkdir -p build
-	$(PYTHON) -m trafficmond.datapath.gen_abi "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
+	$(PYTHON) packaging/generate/layouts.py "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
 

@@ -65,7 +65,7 @@ def test_a_counter_of_the_kernels_is_four_files(tmp_path: Path) -> None:
     tree.edit("bpf/trafficmon.bpf.c", ("\ttm_count(&totals->seen, w);\n", count))
     tree.add("tests/handlers/test_handlers_small.py", TEST)
     tree.build()
-    tree.tests_pass("tests/handlers/test_handlers_small.py", "tests/datapath/test_datapath_gen_abi.py")
+    tree.tests_pass("tests/handlers/test_handlers_small.py", "tests/datapath/test_datapath_layouts.py")
     assert tree.touched == {
         "bpf/abi.h",
         "bpf/trafficmon.bpf.c",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from trafficmond.config.render import reference
+from rendering import reference
+
 from trafficmond.detect.registry import DETECTORS
 
 _BLOCK = re.compile(r"(?P<begin><!-- declared: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)

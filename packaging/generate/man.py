@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from commands import Argument, Client, Command
+from rendering import allowed
 
 from trafficmond import __version__
 from trafficmond.config.declare import TableSpec, declared
 from trafficmond.config.flags import _parser as daemon_parser
-from trafficmond.config.render import allowed
 from trafficmond.config.settings import Settings
 from trafficmond.feeds.__main__ import parser as fetch_parser
 from trafficmond.notifier.__main__ import parser as notify_parser

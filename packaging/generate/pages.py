@@ -15,8 +15,8 @@ sys.dont_write_bytecode = True
 import bounds  # noqa: E402
 import detectors  # noqa: E402
 import settings  # noqa: E402
+from rendering import reference  # noqa: E402
 
-from trafficmond.config.render import reference  # noqa: E402
 from trafficmond.notifier.settings import Settings as NotifySettings  # noqa: E402
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from trafficmond.config.render import reference, sample
+from rendering import reference, sample
+
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.notifier.settings import Settings as NotifySettings
 

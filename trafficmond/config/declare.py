@@ -6,7 +6,7 @@
         window: float = duration("60s", help="How long probes are remembered.", min="1s")
 
 The declaration gives the default, the validation (`read`), the sample file and the reference
-(`trafficmond.config.render`), and the help of a flag (`spec_of`).
+(packaging/generate/rendering.py), and the help of a flag (`spec_of`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from trafficmond import abi
-from trafficmond.datapath import gen_abi, loader
+from trafficmond.datapath import loader
 from trafficmond.datapath.btf import Btf
 from trafficmond.errors import DatapathError
 
@@ -35,7 +36,8 @@ def _made(folder: Path, source: str) -> Path:
 @needs_clang
 def test_abi_py_is_generated_from_abi_h() -> None:
     made: dict[str, Any] = {}
-    exec(gen_abi.render(_compiler(), ROOT / "bpf" / "abi.h"), made)
+    render = runpy.run_path(str(ROOT / "packaging/generate/layouts.py"))["render"]
+    exec(render(_compiler(), ROOT / "bpf" / "abi.h"), made)
     assert made["__getattr__"]("STRUCTS") == abi.STRUCTS
     for name, value in made.items():
         if name.isupper():

@@ -1,4 +1,4 @@
-"""Writes `trafficmond/abi.py` from bpf/abi.h: `python -m trafficmond.datapath.gen_abi CLANG HEADER > abi.py`.
+"""Writes `trafficmond/abi.py` from bpf/abi.h: `python3 packaging/generate/layouts.py CLANG HEADER > abi.py`.
 
 The beginning of the file stays as it is. Struct layouts come from the BTF that clang makes of them, constants and
 enumerators from the header's own lines.
@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.datapath.btf import Btf
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from trafficmond.datapath.btf import Btf  # noqa: E402
 
 _BEGINS = "# ---- from here on it is generated ----\n"
 # A #define whose value is a number, or sums and products of numbers and earlier names.
@@ -32,7 +35,7 @@ def render(clang: Sequence[str], header: Path) -> str:
     """The text of abi.py for `header`; `clang` is the compiler with its flags."""
     text = header.read_text()
     names = _STRUCT.findall(text)
-    lines = [(Path(__file__).parents[1] / "abi.py").read_text().partition(_BEGINS)[0], _BEGINS]
+    lines = [(ROOT / "trafficmond" / "abi.py").read_text().partition(_BEGINS)[0], _BEGINS]
     for name, value in _DEFINE.findall(text):
         lines.append(f"{name[3:]} = {_number(value)}\n")
     for name, value in _ENUMERATOR.findall(text):
