@@ -60,6 +60,7 @@ def _run(flags: Flags) -> int:
 
 def _detach(settings: Settings, flags: Flags) -> int:
     from trafficmond.datapath.attach import detach_all
+    from trafficmond.datapath.interfaces import list_interfaces
 
     if flags.detach == "configured" and settings.on_stop == "keep":
         return 0
@@ -68,7 +69,11 @@ def _detach(settings: Settings, flags: Flags) -> int:
     except OSError as error:
         what = f"cannot detach what is pinned in {settings.pin_dir}: {error.strerror}"
         raise DatapathError(what, hint="run as root: sudo trafficmond --detach") from error
-    print("detached: nothing is filtered or counted any more, until trafficmond is started again")
+    if left := ", ".join(each.name for each in list_interfaces() if each.xdp_prog_id):
+        print(f"detached what is pinned in {settings.pin_dir}; {left}: an XDP program is still attached, another's or")
+        print("that of a trafficmond with another pin_dir, which its own settings detach: trafficmond -c FILE --detach")
+    else:
+        print("detached: nothing is filtered or counted any more, until trafficmond is started again")
     return 0
 
 

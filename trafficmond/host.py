@@ -83,7 +83,7 @@ class Host:
             self._sinks.note(_MESSAGES[change.kind], change.text, fields)
         self.check_pins()
         if not datapath.attached and not self._idle:
-            self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings))
+            self._sinks.note(messages.NOTHING_WATCHED, _nothing(settings, datapath.refused.values()))
         self._idle = not datapath.attached
         return [change.text for change in changes if change.kind == attachments.DETACHED]
 
@@ -131,7 +131,7 @@ class Host:
         """Sentences on interfaces that should be watched but are not. Status shows them first."""
         self.check_pins()
         self._exposure.check()
-        found = [] if self._datapath.attached else [_nothing(self._settings)]
+        found = [] if self._datapath.attached else [_nothing(self._settings, self._datapath.refused.values())]
         found += [f"{each.name}: {attachments.AWAY}" for each in self._datapath.attached.values() if each.away]
         refused = list(self._datapath.refused.values())
         if len(refused) > _SHOWN:
@@ -151,7 +151,8 @@ class Host:
         return [name for name in self._settings.interfaces if interfaces.is_plain_name(name) and name not in watched]
 
 
-def _nothing(settings: Settings) -> str:
+def _nothing(settings: Settings, refused: Collection[attachments.AttachmentChange]) -> str:
     wanted = ", ".join(settings.interfaces)
     why = "there is no default route" if wanted == DEFAULT_ROUTE else f"no interface matches {wanted}"
+    why = next((each.text for each in refused), why)
     return f"no interface is watched, nothing is filtered or counted: {why}; see `interfaces` in the settings"

@@ -348,10 +348,14 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
     with Daemon(lab, 'on_stop = "keep"\n' + SETTINGS) as daemon:
         daemon.stop()
         assert attached(lab), 'on_stop = "keep" keeps the program attached'
+        exit_by = ("env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "trafficmond", "--detach", "-c")
+        other = daemon.home / "other.toml"
+        other.write_text(f'pin_dir = "{daemon.pins}-other"\n')
+        done = lab.host.run(*exit_by, other)
+        assert f"{lab.links[0].host}: an XDP program is still attached" in done.stdout
+        assert "nothing is filtered" not in done.stdout
         daemon.config.write_text(daemon.config.read_text() + "[flows\n")  # mistakes do not keep it in the kernel
-        done = lab.host.run(
-            "env", f"PYTHONPATH={ROOT}", "/usr/bin/python3", "-m", "trafficmond", "-c", daemon.config, "--detach"
-        )
+        done = lab.host.run(*exit_by, daemon.config)
         assert (done.returncode, attached(lab)) == (0, None)
         assert "started again" in done.stdout
         asked = daemon.control("status", check=False)
