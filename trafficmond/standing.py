@@ -208,7 +208,9 @@ class Standing:
         now = time.time()
         folder, place = (folder, place) if files else (last.folder, last.place)
         what = begin.what if files or not self.base else _together(last.what, begin.what)
-        planned = Trial(begin.user, what, now, now + begin.within_s, tried, folder, inputs.runtime, inputs.saved, place)
+        until = now + begin.within_s
+        hand, ends = (inputs.runtime, inputs.saved), self._datapath.clock.to_jiffies(until)
+        planned = Trial(begin.user, what, now, until, tried, folder, *hand, place, ends)
         refused = tried if files and not folder else before.refused
         await self.keep(Kept(planned, refused))
         try:
@@ -288,10 +290,17 @@ class Standing:
         """Restores the last daemon's probation, if the kernel still has it."""
         self.kept, self._written, self.error = kept, kept, error
         until = self._datapath.on_trial_until
-        if kept.trial and (until is None or abs(until - kept.trial.until) > _SAME_S):
+        if kept.trial and (until is None or not self._is_that(kept.trial, until)):
             self.kept = replace(kept, trial=None)
         if kept.trial and until is None:
             self.notify(kept.trial, RESET)
+
+    def _is_that(self, known: Trial, until: float) -> bool:
+        """Whether the kernel's probation, which ends at `until`, is this one. The wall clock may have been stepped."""
+        if not known.ends:
+            return abs(until - known.until) <= _SAME_S
+        first, last = map(self._datapath.clock.to_jiffies, (until - _SAME_S, until + _SAME_S))
+        return first <= known.ends <= last
 
     async def forget_refused(self) -> None:
         """Clears the refusal of files, once other files are in force."""

@@ -40,6 +40,20 @@ def test_what_was_removed_meanwhile_does_not_come_back(started: Book) -> None:
     assert actions(book) == ["drop", "drop", "monitor"]
 
 
+@pytest.mark.parametrize("jump", [6.0, 86400.0])
+def test_a_clock_that_is_set_in_mid_probation(started: Book, jump: float) -> None:
+    """Then the kernel's end has another name than the stored one, and is the same."""
+    book = started
+    book.run(book.rules.add(DROP, keep=False, begin=TRY))
+    assert book.on_trial_until
+    book.ahead = jump
+    book.calibrate()
+    restarted(book, until=book.on_trial_until + jump)
+    book.run(book.rules.resume(book.settings))
+    assert actions(book)[0] == "drop"
+    book.run(book.rules.confirm())
+
+
 def test_a_saved_rule_with_an_end_as_people_write_it(started: Book) -> None:
     book = started
     book.rules.saved_path.write_text(

@@ -38,6 +38,7 @@ class Trial:
     runtime: Sequence[Table] = ()
     saved: Sequence[Table] | None = None  # new rules of the daemon's own file; None: unchanged
     place: str = ""  # where `folder` is moved to before it is confirmed
+    ends: int = 0  # `until` by the kernel's clock, which nobody sets; 0: an older version stored it
 
 
 @dataclass(frozen=True, slots=True)
