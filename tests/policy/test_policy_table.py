@@ -166,7 +166,7 @@ def test_any_prefixes(
     rows, _ = masked(Prefixes(hi, lo, plen, family))
     count = len(items)
     rank = np.array([item[1] for item in items])
-    expires = np.where(rank == 0, np.array([item[2] for item in items]), np.inf)
+    expires = np.array([item[2] for item in items], np.float64)
     zero = np.zeros(count, np.uint32)
     word = np.arange(1, count + 1, dtype=np.uint32)
     rules = RuleColumns(

@@ -90,29 +90,49 @@ def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
 
     past = upper.hi + _WIDTHS[upper.plen]  # 0: beyond the last address
     at, begin, end = compiled.bounds(upper.hi, past, groups)
+    weakest_class = int(upper.rank.min(initial=0))
     entry = np.full(len(at), default, np.uint32)
-    rank = np.zeros(len(at) if len(groups) else 0, np.uint32)
+    hidden = np.zeros(len(at) if len(groups) else 0, np.uint32)  # the class that hides all weaker ones
+    place = np.asarray(np.searchsorted(at, groups))
+    weakest = np.full(len(groups), np.iinfo(np.int64).max)
+    np.minimum.at(weakest, group_of, rows.rank[long_rows])
+    base, held = np.zeros(len(groups), np.uint32), np.zeros(len(groups), np.bool_)
+    index, group = [long_rows], [group_of]
     for part in _layers(upper.layer):
-        first, last = begin[part], end[part]
-        compiled.paint(entry, first, last, _leaves_of(upper, part, entry, first, leaves))
+        first, last, rank = begin[part], end[part], upper.rank[part]
+        # What is stronger than a longer prefix of a group is painted over it, there.
+        stronger = np.flatnonzero(weakest < rank[0])
+        if len(stronger):
+            fresh = stronger[~held[stronger]]
+            base[fresh], held[fresh] = entry[place[fresh]], True
+            row = np.asarray(np.searchsorted(first, place[stronger], "right")) - 1
+            covers = (row >= 0) & (last[row] > place[stronger])
+            index.append(np.flatnonzero(short)[part[row[covers]]])
+            group.append(stronger[covers])
+        mixed = bool(rank[0] > weakest_class)
+        compiled.paint(entry, *_painted(upper, part, entry, first, last, leaves, mixed))
         if len(groups):
-            compiled.paint(rank, first, last, upper.rank[part].astype(np.uint32))
+            hides = ~upper.through[part]
+            compiled.paint(hidden, first[hides], last[hides], rank[hides].astype(np.uint32))
     if not len(groups):
         return Flat(_merged(at, entry), Boundaries(at[:0], entry[:0]), np.zeros(1, np.int64))
 
-    place = np.searchsorted(at, groups)
-    # A stronger class over the whole upper half leaves nothing of a weaker one within it.
-    seen = rows.rank[long_rows] >= rank[place][group_of]
-    lower, starts = _lower(rows, long_rows[seen], group_of[seen], entry[place], leaves)
+    base[~held] = entry[place[~held]]
+    found, of = np.concatenate(index), np.concatenate(group)
+    seen = rows.rank[found] >= hidden[place][of]
+    lower, starts = _lower(rows, found[seen], of[seen], base, leaves)
     entry[place] = POINTER | CROSS | np.arange(len(groups), dtype=np.uint32)
     return Flat(_merged(at, entry), lower, starts)
 
 
 def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> tuple[Boundaries, I64]:
-    """Boundaries of each group within its lower half; each begins at 0 with the entry `base` it is painted over."""
+    """Boundaries of each group within its lower half; each begins at 0 with the entry `base` it is painted over. A
+    prefix of up to /64 is all of it."""
     count = len(base)
-    first = rows.lo[index]
-    past = first + (_ONE << (128 - rows.plen[index]).astype(np.uint64))  # 0: the next group's beginning
+    plen = np.maximum(rows.plen[index], 65)
+    whole = rows.plen[index] < 65
+    first = np.where(whole, np.uint64(0), rows.lo[index])
+    past = np.where(whole, np.uint64(0), first + (_ONE << (128 - plen).astype(np.uint64)))  # 0: the next group
     all_group = np.concatenate([np.arange(count + 1), group, group + (past == 0)])
     all_at = np.concatenate([np.zeros(count + 1, np.uint64), first, past])
     order = np.lexsort((all_at, all_group))
@@ -125,19 +145,35 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
     begin, end = position[count + 1 : count + 1 + len(index)], position[count + 1 + len(index) :]
     entry = base[owner]
     for part in _layers(rows.layer[index]):
-        compiled.paint(entry, begin[part], end[part], _leaves_of(rows, index[part], entry, begin[part], leaves))
+        compiled.paint(entry, *_painted(rows, index[part], entry, begin[part], end[part], leaves, mixed=True))
     return Boundaries(at, entry), starts
 
 
-def _leaves_of(rows: Layered, index: I64, entry: U32, begin: I64, leaves: Leaves) -> U32:
-    """Leaves of the rows at `index`, to be painted over `entry` from `begin` on."""
-    through = rows.through[index]
+def _painted(
+    rows: Layered, index: I64, entry: U32, begin: I64, end: I64, leaves: Leaves, mixed: bool
+) -> tuple[I64, I64, U32]:
+    """The beginnings, ends and leaves of what the rows at `index` paint over `entry` from `begin` to `end`. `mixed`:
+    weaker classes are below, whose prefixes may be longer, so that one row is over several entries."""
+    rule, through = rows.rule[index], rows.through[index]
     if not through.any():
-        return leaves.fixed(rows.rule[index])
-    leaf = np.empty(len(index), np.uint32)
-    leaf[~through] = leaves.fixed(rows.rule[index][~through])
-    leaf[through] = leaves.over(rows.rule[index][through], entry[begin[through]])
-    return leaf
+        return begin, end, leaves.fixed(rule)
+    if mixed:
+        cuts = np.flatnonzero(entry[1:] != entry[:-1]) + 1
+        low, high = np.searchsorted(cuts, begin, "right"), np.searchsorted(cuts, end)
+        inner = np.where(through, np.maximum(high - low, 0), 0)
+        row = np.repeat(np.arange(len(index)), inner + 1)
+        heads = np.cumsum(inner + 1) - (inner + 1)
+        at = np.zeros(len(row), np.int64)
+        is_head = np.zeros(len(row), np.bool_)
+        is_head[heads] = True
+        at[heads], at[~is_head] = begin, cuts[ranges(low, inner)]
+        past = np.append(at[1:], 0)
+        past[np.append(heads[1:] - 1, len(row) - 1)] = end
+        begin, end, rule, through = at, past, rule[row], through[row]
+    leaf = np.empty(len(rule), np.uint32)
+    leaf[~through] = leaves.fixed(rule[~through])
+    leaf[through] = leaves.over(rule[through], entry[begin[through]])
+    return begin, end, leaf
 
 
 def _layers(layer: npt.NDArray[np.integer[Any]]) -> list[I64]:
