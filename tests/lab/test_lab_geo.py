@@ -58,9 +58,12 @@ def test_a_country_is_dropped_told_and_summed_up() -> None:
             assert heard() == {FAR: 3, FAR6: 3, MINE: 3}
             daemon.write_rules("geo.toml", RULES)
             daemon.wait(lambda: heard() == {FAR: 0, FAR6: 0, MINE: 3}, "the country is dropped", timeout=5)
+            for wide in (["0.0.0.0/0", "--shadow"], ["::/0", "--port", "tcp/443"]):  # they leave this to the country
+                daemon.control("add-cidr", *wide, "--action", "drop")
+            assert heard() == {FAR: 0, FAR6: 0, MINE: 3}
             explained = json.loads(daemon.control("-o", "json", "explain", FAR).stdout)
             assert (explained["reason"], explained["as_name"]) == ("country", "Example Networks")
-            assert explained["decisions"][0]["database"] == "all.mmdb of 2026-06-17"
+            assert explained["decisions"][1]["database"] == "all.mmdb of 2026-06-17"
             database.write_bytes(database.read_bytes()[:-50])
             daemon.wait_status(lambda s: any("stays in use" in each for each in s["warnings"]), "the warning")
             assert heard() == {FAR: 0, FAR6: 0, MINE: 3}
