@@ -149,6 +149,11 @@ def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
             f"{figures.many(parts.pipeline.forgotten_inners, 'row')} of flows.db without what their tunnel carried: "
             "more conversations were in tunnels at once than the daemon remembers"
         )
+    if (cgroups := parts.pipeline.units.cgroups) and cgroups.unwatched:
+        found.append(
+            f"{figures.many(cgroups.unwatched, 'cgroup')} not watched: new units have their names up to a minute late; "
+            "raise fs.inotify.max_user_watches and max_user_instances"
+        )
     if parts.bans.waiting:
         found.append(
             f"{figures.many(parts.bans.waiting, 'banned prefix')} without room: bans are for more different sets of "

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             ask.parts.watcher.note = "looks at files each second"
             ask.parts.pipeline.suppressed_events = 3
             ask.parts.pipeline.forgotten_inners = 1234
+            ask.parts.pipeline.units.cgroups = SimpleNamespace(unwatched=1, forgotten=0, close=lambda: None)
             status = await ask("Status")
             assert status["accounting"]["seen"] == {"packets": 40, "bytes": 4000}
             assert status["accounting"]["pending"] == {"packets": 0, "bytes": 40}
@@ -52,6 +54,7 @@ def test_status_is_as_described(tmp_path: Path) -> None:
             assert status["unwatched"] == unwatched == status["warnings"][:2]
             assert {"something", "a note", "looks at files each second"} <= set(status["warnings"])
             assert any(text.startswith("3 log events suppressed") for text in status["warnings"])
+            assert any(text.startswith("1 cgroup not watched") for text in status["warnings"])
             assert any(text.startswith("1,234 rows of flows.db without what") for text in status["warnings"])
             assert status["memory_bytes"] > 1 << 20
 
