@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import ipaddress
 import tomllib
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from hypothesis import given as having
 from hypothesis import strategies as st
 from import_judging import IMPORTED, READERS, SAMPLES, given, passes, policy_of
 
+from trafficctl.commands import import_rules
+from trafficctl.exits import UsageError
 from trafficctl.imports import decide
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Ruleset
 from trafficmond import services
@@ -296,3 +300,12 @@ def test_a_line_of_no_iptables_save_is_refused(ctl: Ctl, tmp_path: Path, text: s
     assert (done.returncode, done.stdout) == (2, "")
     assert "is not a line of iptables-save" in done.stderr
     assert ctl("import", "--from", "iptables-save", str(path), "-o", "json").returncode == 2
+
+
+@pytest.mark.parametrize("named", ["/dev/zero", "-"])
+def test_what_has_no_end_is_not_read_for_ever_nor_cut_off(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """Half of the rules would look like all of them."""
+    monkeypatch.setattr(import_rules, "_MOST", 100)
+    monkeypatch.setattr("sys.stdin", io.StringIO("#" * 101))
+    with pytest.raises(UsageError, match="is larger than"):
+        list(import_rules._files(Namespace(source="nft", files=[named])))

@@ -22,12 +22,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from trafficctl import exits, session
 from trafficctl.exits import UsageError
 
 _SETTINGS = Path("/etc/default/ufw")
-_MOST_BYTES = 32 << 20
+_MOST = 32 << 20  # characters
 _PROGRAMS = ("ufw", "nft", "iptables-save", "firewalld")
 _UFW = ("before", "user", "after")
 
@@ -78,19 +79,25 @@ def _files(args: Namespace) -> Iterator[tuple[str, str]]:
         if name == "-":
             if sys.stdin.isatty():
                 session.print_waiting(f"paste the rules of {args.source}; Ctrl-D ends")
-            yield "standard input", sys.stdin.read(_MOST_BYTES)
+            yield "standard input", _read("standard input", sys.stdin)
             continue
         path = Path(name)
         if path.is_dir() and args.source == "ufw":
             found = [path / f"{part}{six}.rules" for six in ("", "6") for part in _UFW]
-            yield from ((str(each), _read(each)) for each in found if each.exists())
+            yield from ((str(each), _opened(each)) for each in found if each.exists())
         elif path.is_dir():
             raise UsageError(f"{name} is a folder", "name the files")
         else:
-            yield name, _read(path)
+            yield name, _opened(path)
 
 
-def _read(path: Path) -> str:
-    if path.stat().st_size > _MOST_BYTES:
-        raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MiB")
-    return path.read_text("utf-8", "replace")
+def _opened(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return _read(str(path), file)
+
+
+def _read(name: str, file: TextIO) -> str:
+    text = file.read(_MOST + 1)
+    if len(text) > _MOST:
+        raise UsageError(f"{name} is larger than {_MOST >> 20} MiB")
+    return text
