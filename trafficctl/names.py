@@ -64,7 +64,7 @@ class Labels:
         if not self.resolver:
             return fields
         names = [name_key(field) for field in fields if field in ENDS]
-        return (*fields, *names, *map(origin_key, names))
+        return (*fields, *names, *(f"{name}_from" for name in names))
 
     def rows(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows with their names, after a short wait for names that are still being looked up."""
@@ -99,8 +99,7 @@ class Labels:
             for end in ENDS:
                 if row.get(end):
                     name, origin = self._known(row, end) or (self.resolver.of(row[end]), FROM_REVERSE)
-                    added[name_key(end)] = name
-                    added[origin_key(name_key(end))] = origin if name else None
+                    added |= {name_key(end): name, f"{name_key(end)}_from": origin if name else None}
         if self.services and row.get("protocol"):
             for side in ("src", "dst"):
                 if port := row.get(f"{side}_port"):
@@ -111,11 +110,6 @@ class Labels:
 def name_key(end: str) -> str:
     """The field for the name of an address: "src_name" for "src_ip", "name" for "address"."""
     return f"{end.removesuffix('_ip')}_name" if end.endswith("_ip") else "name"
-
-
-def origin_key(name: str) -> str:
-    """The field for the source of a name: "src_name_from" for "src_name"."""
-    return f"{name}_from"
 
 
 def arguments(parser: ArgumentParser) -> None:

@@ -12,6 +12,7 @@ UP, DOWN, PAGE_UP, PAGE_DOWN, HOME, END = "up", "down", "page up", "page down", 
 _FAR = 1_000_000
 _MOVES = {UP: -1, DOWN: 1, "k": -1, "j": 1, PAGE_UP: -PAGE, PAGE_DOWN: PAGE, HOME: -_FAR, END: _FAR}
 _WINDOWS = {str(index): window for index, window in enumerate(LIVE_WINDOWS_S, 1)}
+_ASK_AGAIN = (*_WINDOWS, "s", "n", " ")
 
 
 class Keys:
@@ -46,17 +47,12 @@ class Keys:
             live.move(_MOVES[key])
         elif key in _WINDOWS:
             live.window_s = _WINDOWS[key]
-            self.stale = True
         elif key == TAB:
             live.next_list()
         elif key == "s":
             live.next_sort()
-            self.stale = True
         elif key == "n":
             live.names = not live.names
-            self.stale = True
-        elif key == " ":
-            self.stale = True
         elif key == "p":
             live.paused = not live.paused
         elif key == "/":
@@ -65,6 +61,7 @@ class Keys:
             self._ask_whom()
         elif key in ("?", "h"):
             self.helping = True
+        self.stale |= key in _ASK_AGAIN
 
     def _ask_whom(self) -> None:
         live = self._live

@@ -45,7 +45,8 @@ def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], N
             note("repeated records of a connection were counted once", again)
         return counted_records(joined, stats)
 
-    for batch in _parts(batches):
+    # Rows are copied several times while they are compared, so at most BATCH are taken at a time.
+    for batch in (each[at : at + BATCH] for each in batches for at in range(0, len(each), BATCH)):
         rows = join([held, batch])
         moments = _moments(rows)
         edge = int(np.searchsorted(moments, moments[-1])) if len(rows) else 0
@@ -56,12 +57,6 @@ def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], N
             yield counted(rows[:edge])
     if len(held):
         yield counted(held)
-
-
-def _parts(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same rows in batches of at most BATCH, because rows are copied several times while they are compared."""
-    for batch in batches:
-        yield from (batch[at : at + BATCH] for at in range(0, len(batch), BATCH))
 
 
 def _once(rows: Batch) -> tuple[Batch, int]:

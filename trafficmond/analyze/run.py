@@ -85,8 +85,10 @@ def analyze(
 def _observe(
     inputs: Sequence[Input], settings: Settings, stats: RunStats, now: float, top: int, tick: Callable[[], None]
 ) -> Report:
-    stats.batching = _batch_interval(inputs, settings.flows.interval)
-    if _is_bulk(inputs):
+    bulk = _is_bulk(inputs)
+    most = _BATCHES_BULK if bulk and all(known.log for _, known in inputs) else _BATCHES
+    stats.batching = BatchInterval(settings.flows.interval, most)
+    if bulk:
         heap.keep_batches()
     limits = settings.flows
     times = limits.idle_timeout, limits.active_timeout
@@ -156,11 +158,6 @@ def _same(one: Threat, other: Threat) -> bool:
     hosts = ((one.src_ip, other.src_ip), (one.dst_ip, other.dst_ip))
     apart = max(one.first_seen, other.first_seen) - min(one.last_seen, other.last_seen)
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
-
-
-def _batch_interval(inputs: Sequence[Input], interval: float) -> BatchInterval:
-    logs = all(known.log for _, known in inputs)
-    return BatchInterval(interval, _BATCHES_BULK if logs and _is_bulk(inputs) else _BATCHES)
 
 
 def _is_bulk(inputs: Sequence[Input]) -> bool:

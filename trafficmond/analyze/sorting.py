@@ -30,7 +30,10 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
                 rows = in_order(gathered, "start")
                 runs.append((runs[-1][0] + runs[-1][1] if runs else 0, len(rows)))
                 gathered, count = [], 0
-                spool = spool or stack.enter_context(_temporary())
+                if spool is None:
+                    import tempfile  # only files with very many flows need it
+
+                    spool = stack.enter_context(tempfile.TemporaryFile())
                 spool.write(rows.view(np.uint8).data)
                 del rows
         rest = in_order(gathered, "start") if gathered else empty(RECORD)
@@ -40,12 +43,6 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
             return
         sources = [_run(spool, first, size, len(runs)) for first, size in runs]
         yield from _merge_runs([*sources, iter([rest] if len(rest) else [])])
-
-
-def _temporary() -> IO[bytes]:
-    import tempfile  # only files with very many flows need it
-
-    return tempfile.TemporaryFile()
 
 
 def in_order(batches: list[Batch], column: str) -> Batch:

@@ -98,24 +98,20 @@ class Source:
         if start.startswith(GZIP):
             self.compressed = "gzip"
             return Gzip(file)
-        if start.startswith((*ZSTD, JOURNAL)):
-            return self._by_program(file, start)
-        return file
-
-    def _by_program(self, file: io.BufferedReader, start: bytes) -> Unpacker | BinaryIO:
+        if not start.startswith((*ZSTD, JOURNAL)):
+            return file
         from trafficmond.analyze import programs  # import what starts programs only if it is needed
 
-        if start.startswith(ZSTD):
-            self.compressed = "zstd"
-            if not (unpacked := programs.zstd(file)):
-                hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
-                what = f"{self.path} is compressed with zstd, and the program zstd is not installed"
-                raise InputError(what, hint=hint)
-            return unpacked
-        if entries := programs.journal(self.path):
-            self.compressed = "journal"
-            return entries
-        return file
+        if start.startswith(JOURNAL):
+            entries = programs.journal(self.path)
+            self.compressed = "journal" if entries else ""
+            return entries or file
+        self.compressed = "zstd"
+        if not (unpacked := programs.zstd(file)):
+            hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
+            what = f"{self.path} is compressed with zstd, and the program zstd is not installed"
+            raise InputError(what, hint=hint)
+        return unpacked
 
     def _fill(self, size: int) -> None:
         while len(self.head) < size and (more := self._take(size - len(self.head))):
