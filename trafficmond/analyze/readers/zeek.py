@@ -190,12 +190,10 @@ def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
         first = (1, first[1], first[2]) if counted else (*estimated(proto, orig.family, 0, 1), 0)
         source.note("connections for which Zeek counted no packet were counted as one packet")
     span, ports = (start, start + _duration(fields.get("duration"))), _ports(fields, proto)
-    more: dict[str, Any] = {"connection": (hashed(fields.get("uid")), EVENT)}
-    if proto == TCP:
-        more |= {"flags": seen.flags, "reply_bits": abi.BIT_SPOKE_FIRST if seen.spoke_first else 0}
-    if fields.get("local_orig") in _TRUE:
-        more["direction"] = Direction.EGRESS
-    records.add(orig, resp, ports, proto, span, first, other, **more)
+    flags, spoke_first = (seen.flags, seen.spoke_first) if proto == TCP else ((0, 0, 0, 0), False)
+    bits, uid = abi.BIT_SPOKE_FIRST if spoke_first else 0, (hashed(fields.get("uid")), EVENT)
+    way = Direction.EGRESS if fields.get("local_orig") in _TRUE else Direction.INGRESS
+    records.add(orig, resp, ports, proto, span, first, other, flags, reply_bits=bits, connection=uid, direction=way)
 
 
 def _duration(value: Any) -> float:
