@@ -97,7 +97,7 @@ class Tunnel(GroupedDetector):
             rows.put(name, np.maximum(payload, 0))
         rows.put("asked", rows["d_packets"].astype(float))
         rows = _segments(rows)
-        mean = np.minimum(rows["sent"] / np.maximum(rows["asked"], 1), 1000)
+        mean = np.minimum(rows["payload_bytes"] / np.maximum(rows["packets"], 1), 1000)
         return rows.take((rows["how"] != _BY_UDP) | (mean % 1 > 0) | ~_ADDRESS_NAMES[mean.astype(int)])
 
     def key(self, rows: Columns) -> Column:
