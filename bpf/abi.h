@@ -11,6 +11,10 @@
 
 #include <linux/types.h>
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "trafficmon is written for little-endian machines: its programs and its daemon share memory in that order"
+#endif
+
 enum tm_action {
 	TM_ALLOW = 0,	/* passes, not logged */
 	TM_MONITOR = 1, /* passes, logged */

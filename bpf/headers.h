@@ -9,13 +9,8 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define tm_ntohs(x) ((__u16)__builtin_bswap16(x))
 #define tm_htonl(x) ((__u32)__builtin_bswap32(x))
-#else
-#define tm_ntohs(x) ((__u16)(x))
-#define tm_htonl(x) ((__u32)(x))
-#endif
 #define tm_htons tm_ntohs
 
 /* A loop that stays one: each loader's compiler would write out some of its rounds. */

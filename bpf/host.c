@@ -16,10 +16,6 @@
 #include "host_texts.h"
 #include "host_tick.h"
 
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the rows are written for little-endian hosts, which all that have XDP drivers in Debian are"
-#endif
-
 /* ---- the ledger ---- */
 
 TM_EXPORT struct tm_ledger *tm_ledger_new(double interval)

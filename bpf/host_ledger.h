@@ -98,7 +98,7 @@ static __u64 tm_be64(const __u8 *p)
 	__u64 v;
 
 	memcpy(&v, p, sizeof(v));
-	return __builtin_bswap64(v); /* all supported hosts are little endian; host.c refuses others */
+	return __builtin_bswap64(v); /* abi.h refuses big-endian machines */
 }
 
 static __u32 tm_key_hash(const struct tm_key *key)

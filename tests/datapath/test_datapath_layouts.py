@@ -149,3 +149,14 @@ def test_sizes_follow_the_machine() -> None:
     literal = np.frombuffer(abi.packed("CONSTANTS", **loader.constants(sizes, 7)), abi.CONSTANTS)[0]
     assert (literal["set_mask"], literal["ring_mask"], literal["seed"]) == (511, 255, 7)
     assert literal["hz"] in (100, 250, 300, 1000)
+
+
+@needs_clang
+@pytest.mark.parametrize("program", ["trafficmon", "dns", "process"])
+def test_no_program_is_built_for_big_endian_machines(program: str) -> None:
+    compiler = ["bpfeb" if word == "bpf" else word for word in _compiler()]
+    source = ROOT / "bpf" / f"{program}.bpf.c"
+    made = subprocess.run(
+        [*compiler, f"-I{ROOT / 'bpf'}", "-c", source, "-o", "/dev/null"], capture_output=True, text=True, check=False
+    )
+    assert "trafficmon is written for little-endian machines" in made.stderr
