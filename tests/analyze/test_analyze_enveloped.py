@@ -123,9 +123,10 @@ def test_a_table_of_kibana_has_numbers_and_times_as_it_shows_them(reading: Readi
         b'"@timestamp","source.ip","source.port","source.bytes","source.packets","destination.ip","destination.port",'
         b'"network.transport"\n"Nov 14, 2023 @ 22:13:20.250","192.0.2.10","40,000","1,420",6,"198.51.100.7",443,tcp\n'
         b'"Nov 14, 2023 @ 22:13:20.250","192.0.2.10"\n'
+        b'"Nov 31, 2023 @ 22:13:20.250","192.0.2.10","40,000","1,420",6,"198.51.100.7",443,tcp\n'
     )
     assert [(row["sport"], row["bytes"], row["first"]) for row in rows] == [(40000, 1420, 1700000000.25)]
-    assert stats.parse_errors.kinds == {"2 cells instead of 8": 1}
+    assert stats.parse_errors.kinds == {"2 cells instead of 8": 1, "no flow": 1}
 
 
 def test_lines_without_a_record_among_those_with_one_are_damage(reading: Reading) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 with atheris.instrument_imports(include=["trafficmond.analyze"]):
-    from trafficmond.analyze import formats, report, rows, run_stats, source
+    from trafficmond.analyze import formats, report, run_stats, source, values
     from trafficmond.store import schema
 
     for late in ("programs", "stored", *(f"readers.{known.name}" for known in formats.FORMATS)):
@@ -64,7 +64,7 @@ def one(data: bytes) -> None:
 def check(batch: Any) -> None:
     """Rows that the flow table can take."""
     for what, good in {
-        "times": (batch["first"] >= 0) & (batch["first"] <= batch["last"]) & (batch["last"] < rows.TIME_MAX + DAY_S),
+        "times": (batch["first"] >= 0) & (batch["first"] <= batch["last"]) & (batch["last"] < values.TIME_MAX + DAY_S),
         "packets": (batch["packets"] > 0) & (batch["packets"] < 1 << 50),
         "bytes": (batch["bytes"] < 1 << 60) & (batch["payload_bytes"] < 1 << 60),
         "families": (batch["family"] == 4) | (batch["family"] == 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterable, Iterator
@@ -57,5 +58,6 @@ def _plain(cell: str) -> str:
     if _THOUSANDS.fullmatch(cell):
         return cell.replace(",", "")
     if _SHOWN_TIME.fullmatch(cell):
-        return datetime.strptime(cell, "%b %d, %Y @ %H:%M:%S.%f").isoformat()
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(cell, "%b %d, %Y @ %H:%M:%S.%f").isoformat()
     return cell
