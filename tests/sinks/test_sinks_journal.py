@@ -154,3 +154,13 @@ def test_a_journal_that_went_away_is_an_error_and_no_silence(monkeypatch: pytest
     monkeypatch.setattr(journal, "SOCKET", tmp_path / "none")
     with pytest.raises(OSError, match="there is no journal"):
         Journal().events(event(at=time.time()), NAMES)
+
+
+def test_a_module_for_another_python_is_none(tmp_path: Path) -> None:
+    package = tmp_path / "systemd"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "_journal.cpython-27-x86_64-linux-gnu.so").touch()
+    command = [sys.executable, "-c", "from trafficmond.sinks import journal; print(journal.lacking())"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(tmp_path)}).stdout
+    assert said == "there is no journal for Python (pip install systemd-python)\n"

@@ -29,8 +29,9 @@ _DROP_PRIORITY = messages.NOTICE
 
 @lru_cache
 def _installed() -> bool:
-    """Whether there is systemd-python: optional with pip, since it needs a compiler and systemd's headers."""
-    return find_spec("systemd") is not None
+    """Whether there is systemd-python for this Python: optional with pip, since it needs a compiler and systemd's
+    headers. What is compiled in it says so, without being loaded."""
+    return bool(find_spec("systemd") and find_spec("systemd._journal"))
 
 
 def sendv(*fields: str) -> None:
