@@ -99,7 +99,7 @@ SINCE = NOW - 5 * 86400
 KINDS = [
     *({"period": period} for period in ("hour", "day", "month")),
     {"period": "day", "kind": "interface", "key": "eth0"},
-    {"period": "hour", "kind": "unit", "key": "nginx.service"},
+    {"period": "hour", "kind": "unit", "key": "nginx"},
     *({"period": "", "kind": kind} for kind in ("interface", "unit", "protocol", "port")),
 ]
 

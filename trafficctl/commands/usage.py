@@ -79,7 +79,7 @@ def _of_fleet(args: Namespace, fleet: Fleet, asked: dict[str, Any]) -> list[dict
     wanted = UsageQuery(**{"period": "", **asked})
     rows = fleet.rows(usage_question(wanted, hourly=kept["n"] > 0, sensor=args.sensor))
     if args.by in TIMES:
-        return by_period(rows, args.by, asked["key"], args.limit)
+        return by_period(rows, args.by, wanted.whole_key, args.limit)
     return by_key(rows)
 
 

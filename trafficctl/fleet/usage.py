@@ -46,8 +46,8 @@ def usage_question(wanted: UsageQuery, *, hourly: bool, sensor: str | None = Non
         conditions.append(f"{moment} < {int(wanted.until) // _HOUR_S * _HOUR_S + _HOUR_S}")
     if kind == "port":
         conditions.append(f"protocol_num IN ({', '.join(map(str, SERVED))})")
-    if wanted.key is not None:
-        conditions.append(f"{_KEYS[kind]} = {literal(wanted.key)}")
+    if wanted.whole_key is not None:
+        conditions.append(f"{_KEYS[kind]} = {literal(wanted.whole_key)}")
     flows = "sum(flows)" if hourly else "count()"
     source = HOURLY if hourly else "flows FINAL"
     by, order = (hour, "start DESC") if period else (_KEYS[kind], "up_bytes + down_bytes DESC")

@@ -37,6 +37,11 @@ class UsageQuery:
     until: float | None = None
     limit: int = 1000
 
+    @property
+    def whole_key(self) -> str | None:
+        """The key as it is stored: "nginx.service" for the unit "nginx"."""
+        return unit_name(self.key) if self.kind == "unit" and self.key else self.key
+
     def mistakes(self) -> list[Mistake]:
         """The invalid parts of the query."""
         found = []
@@ -54,13 +59,12 @@ def usage_sql(wanted: UsageQuery) -> str:
     ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
-    key = unit_name(wanted.key) if wanted.kind == "unit" and wanted.key else wanted.key
     label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     conditions = [
         f"kind = {literal(wanted.kind)}",
         f"start > {literal(wanted.since - 3600)}",
         *([] if wanted.until is None else [f"start <= {literal(wanted.until)}"]),
-        *([] if key is None else [f"key = {literal(key)}"]),
+        *([] if wanted.whole_key is None else [f"key = {literal(wanted.whole_key)}"]),
         "period = 'hour'" if wanted.period == "hour" else _BY_HOURS_OR_DAYS,
     ]
     sums = (
