@@ -72,6 +72,7 @@ def no_libxdp(monkeypatch: pytest.MonkeyPatch) -> None:
         request(maps=[*list(MAPS)[1:], "tm_scratch"]),
         request(maps=[*list(MAPS), "tm_config"]),
         request(),  # without the descriptors of its maps
+        request(do="leave", alone=True),  # without that of its program
         b"\xff\xfe",
     ],
 )
@@ -87,9 +88,10 @@ def test_a_daemon_of_another_layout_is_asked_to_start_again() -> None:
     assert said["hint"] == "restart trafficmond"
 
 
-def test_what_is_no_map_is_refused() -> None:
+@pytest.mark.parametrize("more", [{"alone": False}, {}])  # {}: of a daemon before the upgrade
+def test_what_is_no_map_is_refused(more: dict[str, bool]) -> None:
     with Path("/dev/null").open() as nothing:
-        said = sharer.answer(request(do="leave", alone=False), [nothing.fileno()])
+        said = sharer.answer(request(do="leave", **more), [nothing.fileno()])
     assert "the kernel refused it" in said["error"]
 
 

@@ -57,7 +57,7 @@ def answer(request: bytes, fds: Sequence[int]) -> dict[str, Any]:
         if not isinstance(ifindex, int) or ifindex < 1:
             raise ValueError("ifindex")
         return _ACTS[asked["do"]](asked, ifindex, fds)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         return {"error": f"trafficmon-share does not know this request ({error!r})", "hint": "restart trafficmond"}
     except DatapathError as error:
         foreign = isinstance(error, ForeignProgramError)
@@ -91,7 +91,7 @@ def _ours(asked: Mapping[str, Any], fds: Sequence[int]) -> tuple[Callable[[], li
 
 
 def _leave(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
-    fds, program = (fds[:-1], fds[-1]) if asked["alone"] else (fds, None)
+    fds, program = (fds[:-1], fds[-1]) if asked.get("alone") else (fds, None)  # a daemon before the upgrade
     return {"link": libxdp.leave(ifindex, _ids(fds), program)}
 
 

@@ -14,7 +14,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +104,14 @@ def begin(
             raise DatapathError(what, hint="see xdp-loader status") from error
 
 
-def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int:
-    """A link of our `program` in the place of a dispatcher without others, two system calls later. Raises OSError."""
+def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int | None:
+    """A link of our `program` in the place of a dispatcher without others, two system calls later; None if the kernel
+    refuses it, which says why when the daemon tries again. Raises OSError if there is another dispatcher by now."""
     with _locked():
         extensions.xdp_replace(ifindex, -1, main_fd, FLAGS[mode])
-        return libbpf.link_create(program, ifindex, libbpf.XDP, FLAGS[mode])
+        with suppress(OSError):
+            return libbpf.link_create(program, ifindex, libbpf.XDP, FLAGS[mode])
+    return None
 
 
 def _make(

@@ -11,7 +11,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trafficmond.datapath import libbpf
@@ -190,15 +190,14 @@ def leave(ifindex: int, maps: Set[int], program: int | None) -> int | None:
     """Removes the program that uses one of these maps from the chain of an interface; the last one ends the dispatcher.
     `program`: attached alone in the place of the last one; returns its link, None if it is not.
 
-    Raises DatapathError.
+    Raises DatapathError; OSError if others have changed the chain meanwhile.
     """
     link = None
     try:
         with chain(ifindex) as now:
             ours = now.of(maps) if now else []
             if now and program is not None and len(ours) == len(now.components):
-                with suppress(OSError):  # the daemon tries again, and says why
-                    link = end(ifindex, now.main_fd, now.mode, program)
+                link = end(ifindex, now.main_fd, now.mode, program)
             elif now:
                 for each in ours:
                     _detach(now, each)
