@@ -97,8 +97,10 @@ def test_every_record_of_a_list_is_taken_out(reading: Reading) -> None:
     streams = {
         "streams": [{"labels": {}, "entries": [{"line": json.dumps({**EVE, "flow_id": at})} for at in (1, 2, 3)]}]
     }
-    rows, stats = reading(json.dumps(streams).encode())
-    assert (int(rows["packets"].sum()), stats.parse_errors.total) == (33, 0)
+    of_text = {"kind": "x", "lines": json.dumps([{**EVE, "flow_id": at} for at in (1, 2, 3)])}
+    for content in (streams, of_text):
+        rows, stats = reading(json.dumps(content).encode())
+        assert (int(rows["packets"].sum()), stats.parse_errors.total) == (33, 0)
 
 
 @pytest.mark.parametrize(

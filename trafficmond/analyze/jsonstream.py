@@ -146,8 +146,8 @@ def inside_all(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _anywhere(value: Any, depth: int) -> Iterator[dict[str, Any]]:
     """The records in any list, object or text of JSON."""
-    if type(value) is str and value.lstrip()[:1] in _OPENING:
-        value = _written(value)
+    if type(value) is str and (opening := value.lstrip()[:1]) in _OPENING:
+        value = _written(value, opening) or _written(value)
     if depth == _DEEPEST:
         return
     if type(value) is list:
@@ -175,8 +175,8 @@ def _first_values(found: Any) -> dict[str, Any] | None:
     return None
 
 
-def _written(text: str) -> Any:
-    at = text.find("{")
+def _written(text: str, opening: str = "{") -> Any:
+    at = text.find(opening)
     try:
         return _DECODER.raw_decode(text, at)[0] if at >= 0 else None
     except (ValueError, RecursionError):
