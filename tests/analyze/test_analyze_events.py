@@ -118,6 +118,15 @@ def test_ipv4_mapped_addresses_are_ipv4(reading: Reading) -> None:
     assert rows["family"].tolist() == [4]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [{"event": 'a"b\\'}, {"src_ip": "fe80::1%eth0", "dst_ip": "fe80::2"}, {"src_ip": 'fe80::1%"', "dst_ip": "::2"}],
+)
+def test_what_the_plain_form_cannot_have_is_left_out(odd: dict[str, Any], reading: Reading) -> None:
+    rows, stats = reading(_lines({**EVENT, **odd}))
+    assert (len(rows), stats.parse_errors.total) == (1, 0)
+
+
 def test_only_the_iso_time(reading: Reading) -> None:
     rows, _ = reading(_lines({**EVENT, "timestamp": "2024-11-28T23:00:00.250Z"}))
     assert rows["last"].tolist() == [1732834800.25]

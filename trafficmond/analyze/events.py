@@ -131,12 +131,12 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     if not 0 <= vlan < 4096:
         raise ValueError(f"{vlan} is not a VLAN")
     number = value.get("protocol_num")
-    for name in ("src_ip", "dst_ip"):
-        address(str(value[name]))
-    kind = {"event": str(value["event"])} if value.get("event") else {}
-    event = kind | {
-        "src_ip": value["src_ip"],
-        "dst_ip": value["dst_ip"],
+    ends = {name: str(value[name]).partition("%")[0] for name in ("src_ip", "dst_ip")}  # without an interface
+    for text in ends.values():
+        address(text)
+    kind = _name(value.get("event"))
+    event = ({"event": kind} if kind else {}) | {
+        **ends,
         "src_port": port(value.get("src_port")),
         "dst_port": port(value.get("dst_port")),
         "protocol_num": protocol_number(str(value.get("protocol") if number in (None, "") else number)),
@@ -150,6 +150,6 @@ def _plain(value: Mapping[str, Any]) -> bytes:
 
 
 def _name(value: Any) -> str:
-    """The interface name, without characters that the plain form cannot have, and shortened."""
+    """A name, without characters that the plain form cannot have, and shortened."""
     text = "".join(letter for letter in str(value or "") if letter.isprintable() and letter not in '"\\')
     return text.encode()[:_NAME_MAX].decode(errors="ignore")
