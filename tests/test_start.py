@@ -70,9 +70,7 @@ def test_the_usual_settings_file_that_was_in_force_and_is_gone(
     assert settings.policy.default == "drop"
     assert wrong
     told = (
-        "cannot be read: it is not a regular file"
-        if now == "a pipe"
-        else "an empty one in its place means the defaults"
+        "cannot be read: it is not a regular file" if now == "a pipe" else "create it, even empty, to use the defaults"
     )
     assert told in str(wrong)
     usual.unlink(missing_ok=True)

@@ -70,8 +70,10 @@ def _detach(settings: Settings, flags: Flags) -> int:
         what = f"cannot detach what is pinned in {settings.pin_dir}: {error.strerror}"
         raise DatapathError(what, hint="run as root: sudo trafficmond --detach") from error
     if left := ", ".join(each.name for each in list_interfaces() if each.xdp_prog_id):
-        print(f"detached what is pinned in {settings.pin_dir}; {left}: an XDP program is still attached, another's or")
-        print("that of a trafficmond with another pin_dir, which its own settings detach: trafficmond -c FILE --detach")
+        print(
+            f"detached what is pinned in {settings.pin_dir}; an XDP program is still attached to {left}. If it belongs"
+        )
+        print("to a trafficmond with another pin_dir, detach it with that one's settings: trafficmond -c FILE --detach")
     else:
         print("detached: nothing is filtered or counted any more, until trafficmond is started again")
     return 0

@@ -156,8 +156,8 @@ def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
         )
     if parts.bans.waiting:
         found.append(
-            f"{figures.many(parts.bans.waiting, 'banned prefix')} without room: bans are for more different sets of "
-            "services than the kernel holds"
+            f"{figures.many(parts.bans.waiting, 'banned prefix')} not in force: all bans name more different sets of "
+            "services than the kernel has room for"
         )
     found += filter(None, [parts.history.trouble, parts.rulebook.trouble])
     if parts.rulebook.in_force:

@@ -243,7 +243,7 @@ def test_reading_continues_behind_an_impossible_block(reading: Reading) -> None:
 
 def test_a_packet_of_an_undescribed_interface_is_damage(reading: Reading) -> None:
     _, stats = reading(section() + interface() + enhanced(0, FRAME, number=9))
-    assert stats.parse_errors.kinds == {"packet of an undescribed interface": 1}
+    assert stats.parse_errors.kinds == {"packet of an interface that the file does not describe": 1}
 
 
 def test_more_flows_than_the_ledger_holds_lose_nothing(reading: Reading) -> None:

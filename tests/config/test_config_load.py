@@ -179,7 +179,7 @@ def test_what_only_the_flags_make_wrong_is_a_mistake_too(tmp_path: Path) -> None
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "there is no such file; an empty one in its place" in mistakes_of(tmp_path / "none.toml")[0]
+    assert "there is no such file; create it, even empty, to use the defaults" in mistakes_of(tmp_path / "none.toml")[0]
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         assert mistakes_of(path) == [": cannot be read: it is not a regular file"]

@@ -352,7 +352,7 @@ def test_the_emergency_exit_detaches_everything(lab: Lab) -> None:
         other = daemon.home / "other.toml"
         other.write_text(f'pin_dir = "{daemon.pins}-other"\n')
         done = lab.host.run(*exit_by, other)
-        assert f"{lab.links[0].host}: an XDP program is still attached" in done.stdout
+        assert f"an XDP program is still attached to {lab.links[0].host}" in done.stdout
         assert "nothing is filtered" not in done.stdout
         daemon.config.write_text(daemon.config.read_text() + "[flows\n")  # mistakes do not keep it in the kernel
         done = lab.host.run(*exit_by, daemon.config)

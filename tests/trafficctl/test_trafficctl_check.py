@@ -245,7 +245,10 @@ def test_room_and_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert found["clock"] == state
         assert {"state_dir", "log traffic.jsonl"} <= set(found)
     monkeypatch.setattr(storage, "clock_status", lambda: 0x40)
-    for file, advice in (("nothing", "apt install systemd-timesyncd"), ("run/systemd/container", "there: timedatectl")):
+    for file, advice in (
+        ("nothing", "apt install systemd-timesyncd"),
+        ("run/systemd/container", "on that host: timedatectl"),
+    ):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
         (clock,) = (each for each in storage.examine(made) if each.subject == "clock")

@@ -106,7 +106,7 @@ def test_a_line_of_iptables_is_named(lines: str, said: str) -> None:
         ("tcp dport vmap { 22 : accept, 80 : drop }", "", "vmap is not supported"),
         ("tcp dport > 1024 accept", "", "> is not supported"),
         ("tcp flags & (fin|syn) == (fin|syn) drop", "", "flags is not supported"),
-        ("ct status dnat accept", "", "only the state"),
+        ("ct status dnat accept", "", "ct state only"),
         ("ip saddr 192.0.2.0/24 add @seen { ip saddr } drop", "", "add is not supported"),
         ("fib daddr type broadcast drop", "", "fib is not supported"),
         ("meta pkttype multicast accept", "", "pkttype is not supported"),

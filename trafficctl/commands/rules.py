@@ -30,7 +30,7 @@ def arguments(parser: ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     text = "only rules that matched nothing for this long"
     which.add_argument("--unused", metavar="TIME", type=values.duration, help=text)
-    text = "what was in force after change N; 0: before the first"
+    text = "the rules that were in force after change N; 0: before the first change"
     which.add_argument("--at", metavar="N", type=values.change, help=text)
     text = "the difference between two changes; N: what change N did; without a number: what the latest change did"
     which.add_argument("--diff", metavar="N..M", nargs="?", const=(), type=values.changes, help=text)

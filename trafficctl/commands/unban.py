@@ -64,7 +64,7 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
             notes |= dict.fromkeys(reply.get("notes", ()))
             bans += reply.get("bans") or ()
             stay += reply.get("stay") or ()
-    text = f"{lifted:,} lifted" + (f"; {figures.many(held, 'ban')} of others kept" if held else "")
+    text = f"{lifted:,} lifted" + (f"; {figures.many(held, 'ban')} by others stay" if held else "")
     names = [values.host(ban["cidr"]) for ban in bans[:_SHOWN]]
     more = f" and {lifted - len(names):,} more" if lifted > len(names) else ""
     text += f": {', '.join(names)}{more}" if names else ""

@@ -56,7 +56,7 @@ def _clock(host: Host) -> Iterator[Finding]:
     elif status & _STA_UNSYNC:
         what, hint = "no time service sets it: recorded times may be wrong", "timedatectl set-ntp true"
         if any(host.path(each).exists() for each in _OF_A_CONTAINER):
-            hint = f"it is that of the container's host; there: {hint}"
+            hint = f"the container uses its host's clock; on that host: {hint}"
         else:
             hint = f"install one and turn it on: apt install systemd-timesyncd; {hint}"
         yield Finding("clock", WARN, what, hint)

@@ -58,7 +58,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
         for table in _tables(ruleset, name, _statements(name, text), defined):
             bases += filter(None, (_base(ruleset, name, table, chain) for chain in table.chains))
     if not bases:
-        raise UsageError(f"{files[0][0]} has no chain of the hook input or output", _GIVE)
+        raise UsageError(f"{files[0][0]} has no chain with hook input or output", _GIVE)
     ruleset.bases = [base for _, base in sorted(bases, key=lambda each: each[0])]
     spoken = {family for base in ruleset.bases for family in base.families}
     ruleset.families = tuple(sorted(spoken))
@@ -121,7 +121,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
                 raise UsageError(f"{name}:{statement.line}: the line has no type, hook and priority", _GIVE)
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
-                _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind}, hook {hook}")
+                _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind} and hook {hook}")
                 return None
         elif words[:1] == ["policy"]:
             policy = words[-1]
@@ -144,7 +144,7 @@ def _other_hook(ruleset: Ruleset, where: str, table: _Table, chain: str, what: s
     if lost:
         called = f" (it calls {', '.join(met[1:])})" if len(met) > 1 else ""
         ruleset.omit(
-            where, f"all its {figures.many(len(lost), 'rule')}{called}", f"a chain of {what}, is not supported"
+            where, f"all its {figures.many(len(lost), 'rule')}{called}", f"a chain with {what} is not supported"
         )
     elif dropping:
         ruleset.note(where, FORWARDED)

@@ -205,7 +205,7 @@ class _Rule(Conditions):
 
     def _state(self, rest: Iterator[str]) -> None:
         if next(rest) != "state":
-            raise Unsupported("only the state of a connection is known")
+            raise Unsupported("of all ct conditions, rules can match ct state only")
         word = next(rest)
         if word == "vmap":
             self.by_state = _verdict_map(rest)

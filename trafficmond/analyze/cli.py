@@ -24,7 +24,7 @@ _TOP_MAX = 1000
 def add_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of the command to the global ones (`output` is the format of the printed report)."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a log, a capture or flow records; - reads a pipe")
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="take the detectors' settings from here")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="read the detectors' settings from this file")
     parser.add_argument("--top", type=_top, default=10, metavar="N", help="how many talkers and flows (default 10)")
     parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a self-contained HTML report as well")
     parser.add_argument("--export-report", type=Path, metavar="OUT", help="write the report for programs as well")

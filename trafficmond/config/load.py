@@ -148,7 +148,7 @@ def _read_text(path: Path) -> str:
     try:
         return files.read(path, _MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
-        what = "there is no such file; an empty one in its place means the defaults"
+        what = "there is no such file; create it, even empty, to use the defaults"
         raise ConfigError([Mistake(str(path), what)], hint=hint) from None
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")], hint=hint) from None

@@ -111,7 +111,7 @@ class History(Handler):
             self._refuse_after_a_ban(user, change)
             self._refuse_after_an_end(change)
         if trial and trial.folder and not all(map(self._by_hand, [*change.added, *change.removed])):
-            what = f"change {wanted} is one of files, and {trial.folder} is on probation in place of these files"
+            what = f"change {wanted} changed files, but {trial.folder} is on probation in place of these files"
             raise Refused(what, hint="first end the probation: trafficctl confirm, or trafficctl rollback")
         return change
 

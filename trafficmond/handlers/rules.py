@@ -226,7 +226,7 @@ class Rules(Handler):
         """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them."""
         in_force, name = self._parts.rulebook.in_force, networks.shown(cidr)
         if not save and await self._parts.rulebook.is_saved(cidr):
-            raise Refused(f"the rule on {name} is a saved one", hint="remove it with --save")
+            raise Refused(f"the rule on {name} is saved", hint="remove it with --save")
         rules = in_force.policy.rules if in_force else ()
         for rule in (rules[index] for index in exactly(in_force.policy, cidr)) if in_force else ():
             if rule.reason is not Reason.RULE:

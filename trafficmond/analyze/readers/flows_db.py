@@ -21,6 +21,6 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     from trafficmond.analyze import stored  # SQLite is imported only for such files
 
     if source.compressed or source.path == "-":
-        hint = "write it to a file first, unpacked"
+        hint = "save it as an uncompressed file, and give that file's name"
         raise InputError(f"{source.name} is a database, which cannot be read from a pipe", hint=hint)
     yield from stored.flows(source, stats)
