@@ -116,7 +116,8 @@ def _placed(mistake: Mistake) -> dict[str, Any]:
     path = found["path"] if found else mistake.where
     line = int(found["line"]) if found and found["line"] else None
     what = f"{found['key']}: {mistake.what}" if found and found["key"] else mistake.what
-    text = dict(enumerate(_lines_of(path), 1)).get(line) if line else None
+    lines = _lines_of(path) if line else []
+    text = lines[line - 1] if line and line <= len(lines) else None
     return {"path": path, "line": line, "what": what, "text": text}
 
 
