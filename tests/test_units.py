@@ -138,6 +138,18 @@ def test_the_kernel_is_asked_the_more_seldom_the_more_it_has_to_tell(units: Unit
     assert rows["owner"].tolist() == [NOBODY]
 
 
+def test_between_two_lookups_a_new_server_is_not_nobody(units: Units, asked: Asked) -> None:
+    """It may have begun to wait since the last one: unknown, until an answer or a later lookup."""
+    asked.cost_s = 0.03
+    seen = set()
+    for _ in range(60):
+        times, rows = asked.times, np.concatenate([row(port=81), row()])
+        units.settle(rows)
+        seen.add((asked.times > times, *rows["owner"].tolist()))
+        asked.now += 0.1
+    assert seen == {(True, NOBODY, 4711), (False, 0, 4711)}
+
+
 def test_a_host_that_has_little_to_tell_is_asked_each_time(units: Units, asked: Asked) -> None:
     asked.cost_s = 0.0005
     for _ in range(50):

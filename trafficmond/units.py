@@ -61,7 +61,8 @@ class Units:
         self._here = Prefixes((*addresses, *_GROUPS))
 
     def settle(self, rows: Batch) -> None:
-        """Sets `owner`, in place, of incoming rows without a reply: the owner of the socket that waits."""
+        """Sets `owner`, in place, of incoming rows without a reply: the owner of the socket that waits. It is unknown
+        where the sockets would have to be looked up again for it and are too many: later packets may tell."""
         if not self.on:
             return
         if "reply_tcp_flags" in (rows.dtype.names or ()):
@@ -77,8 +78,9 @@ class Units:
         open_ = np.flatnonzero((found == np.uint64(NOBODY)) | (found == 0))
         if len(open_):
             places = take(rows, asks[open_])
-            waits = self._who_waits(lambda waiting: waiting.of(places))
-            found[open_] = self.processes.wait(places, np.where(waits > 0, waits, found[open_]))
+            waits, current = self._who_waits(lambda waiting: waiting.of(places))
+            otherwise = found[open_] if current else np.uint64(0)
+            found[open_] = self.processes.wait(places, np.where(waits > 0, waits, otherwise))
         rows["owner"][asks] = found
 
     def _claim_resets(self, rows: Batch) -> None:
@@ -102,7 +104,7 @@ class Units:
 
     def listeners(self, proto: int, port: int) -> list[str]:
         """The units that wait on a port, on any address of this host."""
-        numbers = self._who_waits(lambda waiting: waiting.at(proto, port)).tolist() if self.on else []
+        numbers = self._who_waits(lambda waiting: waiting.at(proto, port))[0].tolist() if self.on else []
         return sorted({(self.owner(number) or Owner()).unit or f"cgroup {number}" for number in numbers})
 
     def listening_processes(self, proto: int, port: int) -> list[Process]:
@@ -139,9 +141,9 @@ class Units:
         if self.cgroups:
             self.cgroups.close()
 
-    def _who_waits(self, find: Callable[[Waiting], Column]) -> Column:
-        """The result of `find` on the last lookup, or on a new one if something was not found: the more sockets there
-        are, the less often they are looked up."""
+    def _who_waits(self, find: Callable[[Waiting], Column]) -> tuple[Column, bool]:
+        """The result of `find` on the last lookup, or on a new one if something was not found; and whether it was a new
+        one, so that what was not found is not there. The more sockets there are, the less often they are looked up."""
         now = self._clock()
         self._credit_s = min(_MOST_CREDIT_S, self._credit_s + (now - self._looked_at) * _SHARE)
         self._looked_at = now
@@ -149,7 +151,7 @@ class Units:
         if old is not None and (self._credit_s <= 0 or now < self._asked_at + _FRESH_S):
             found = find(old)
             if self._credit_s <= 0 or (len(found) and found.all()):
-                return found
+                return found, False
         begin = self._spent()
         try:
             self._waiting = Waiting(self._ask())
@@ -158,4 +160,4 @@ class Units:
         self._asked_at = now
         if old is not None:  # the first lookup costs more than the others
             self._credit_s -= self._spent() - begin
-        return find(self._waiting)
+        return find(self._waiting), True
