@@ -48,10 +48,8 @@ class Responder:
         self._response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
-        """Replaces the settings of the response; counts are kept."""
-        before, self._response = self._response, Response(settings, self._is_protected)
-        self._response.protected_spared = before.protected_spared
-        self._response.forgeable_spared = before.forgeable_spared
+        """Replaces the settings of the response."""
+        self._response.configure(settings)
 
     def spared(self) -> Spared:
         """The number of bans that were not made, since the start."""

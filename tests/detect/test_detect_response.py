@@ -51,6 +51,23 @@ def test_a_ban_grows_with_each_return_up_to_its_bound_and_is_forgiven_in_time() 
     assert (ban.ttl_s, ban.count) == (600, 1)
 
 
+def test_other_settings_forgive_nothing() -> None:
+    decider = response()
+    decider.decide(update(), NOW)
+    decider.configure(Settings(ban="on", ban_time=60.0))
+    assert decider.decide(update(), NOW + 10) == []
+    (ban,) = decider.decide(update(), NOW + 601)
+    assert (ban.ttl_s, ban.count) == (120, 2)
+
+
+def test_what_a_shadow_would_have_banned_is_banned_once_it_may_be() -> None:
+    decider = response(ban="shadow")
+    decider.decide(update(), NOW)
+    decider.configure(Settings(ban="on"))
+    (ban,) = decider.decide(update(state=UPDATED), NOW + 10)
+    assert (ban.shadow, ban.count) == (False, 1)
+
+
 def test_shadow_decides_the_same_and_reports_it() -> None:
     (ban,) = response(ban="shadow").decide(update(), NOW)
     assert ban.shadow

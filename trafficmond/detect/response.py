@@ -57,6 +57,13 @@ class Response:
         self.protected_spared = 0
         self.forgeable_spared = 0
 
+    def configure(self, settings: Settings) -> None:
+        """Replaces the settings. Bans count on, unless they were those that a shadow would have made."""
+        if "shadow" in {settings.ban, self._settings.ban} and settings.ban != self._settings.ban:
+            self._records.clear()
+            self._members.clear()
+        self._settings = settings
+
     def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
         """The bans that a change of a threat leads to at `now` (epoch s): none, one, or one of a network."""
         threat, settings = update.threat, self._settings
