@@ -122,6 +122,7 @@ def processes(on: Rig) -> None:
 
 def look_inside(on: Rig) -> None:
     """With the setting on, what tunnels carry has columns of its own."""
+    on.daemon.kill()
     on.daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\nlook_inside = true\n"))
     on.daemon.start(SLOW)
     note_verified(on, ", looking inside")
@@ -155,6 +156,7 @@ def beside(on: Rig) -> None:
 
 def detach(on: Rig) -> None:
     """The emergency exit, the daemon being dead, leaves nothing attached."""
+    on.daemon.kill()
     command = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "trafficmond", "-c", on.daemon.config, "--detach")
     on.lab.host.run(*command, timeout=SLOW)
     must("xdp" not in on.lab.host.link(on.link.host), "no XDP program", "one")

@@ -105,6 +105,7 @@ class Daemon:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for it to be ready."""
+        assert self.process is None or self.process.poll() is not None, "the daemon of before still runs"
         command = [*self._prefix, PYTHON, "-m", "trafficmond", *self._arguments]
         inherited = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
         environment = inherited | {"PYTHONPATH": str(self._tree)} | self._environment
