@@ -78,6 +78,7 @@ def says(status: int, body: bytes = b"", **headers: str) -> Page:
 
 def drips(handler: Handler) -> None:
     handler.send_response(200)
+    handler.send_header("Content-Length", "1300")
     handler.end_headers()
     for _ in range(100):
         handler.wfile.write(b"198.51.100.1\n")

@@ -69,7 +69,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
     patience.start()
     try:
         try:
-            if isinstance(connection.sock, ssl.SSLSocket):
+            if tls := isinstance(connection.sock, ssl.SSLSocket):
                 connection.sock.do_handshake()
             connection.request("GET", _path(url), headers=_headers(url, known))
             response = connection.getresponse()
@@ -79,7 +79,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
                 return Answer(None, known)
             if response.status != 200:
                 raise FetchError(f"the server answered {response.status} {hidden(response.reason[:80], url)}")
-            body = _body(response, deadline)
+            body = _body(response, deadline, tls)
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
         except TimeoutError:
@@ -96,9 +96,11 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
     return Answer(body, Validators(response.headers.get("ETag", ""), response.headers.get("Last-Modified", "")))
 
 
-def _body(response: http.client.HTTPResponse, deadline: float) -> bytes:
+def _body(response: http.client.HTTPResponse, deadline: float, tls: bool) -> bytes:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise FetchError("it is compressed, which was not asked for")
+    if response.length is None and not response.chunked and not tls:  # only TLS tells its end from a lost connection
+        raise FetchError("without https the server must state its length: an incomplete list could not be noticed")
     parts, size = [], 0
     while chunk := response.read1(_CHUNK):
         parts.append(chunk)
