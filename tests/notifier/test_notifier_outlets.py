@@ -11,7 +11,9 @@ import signal
 import stat
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from notifier_targets import HttpTarget, SmtpTarget, threat
@@ -120,13 +122,38 @@ def test_a_text_that_is_too_long_for_a_service_comes_in_parts(
     http: HttpTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("apprise.NotifyBase.request_rate_per_sec", 0)  # seconds that Apprise waits between them
-    news = [News(number, 0.0, "opened", threat(number, summary=f"{number} " + 150 * "x")) for number in range(40)]
-    message = compose("web1", news)
-    outlet(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(message)
+    lines = "\n".join(f"line {number} " + 150 * "x" for number in range(30))
+    outlet(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(replace(MESSAGE, text=lines))
     parts = [each["text"] for each in http.got]
     assert len(parts) == 2
     assert all(len(each) <= 4000 for each in parts)
-    assert all(f"port_scan: {number} x" in "".join(parts).replace("\n", "") for number in range(10))
+    assert all(f"line {number} x" in "".join(parts).replace("\n", "") for number in range(30))
+
+
+@apprise
+def test_each_recipient_in_a_url_is_a_target_of_its_own(http: HttpTarget) -> None:
+    """With one that refuses, Apprise would send to all of them again and again."""
+    ntfy = Target(name="it", url=f"ntfy://127.0.0.1:{http.port}/alarms/pager")
+    with SmtpTarget() as smtp:
+        mail = f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example,he@host.example"
+        found = outlets(Settings(targets=(ntfy, Target(name="mail", url=mail))), "notify.toml")
+        assert list(found) == ["it", "it/2", "mail", "mail/2"]
+        for each in found.values():
+            each.deliver(MESSAGE)
+    assert sorted(each["topic"] for each in http.got) == ["alarms", "pager"]
+    assert sorted(str(each["To"]) for each in smtp.mails) == ["he@host.example", "you@host.example"]
+
+
+@apprise
+def test_recipients_of_all_kinds_are_told_apart() -> None:
+    url = "rocket://user:password@host/%23a/%23b/@u"
+    found = outlets(Settings(targets=(Target(name="it", url=url),)), "notify.toml")
+    plugins: list[Any] = [next(iter(each._service)) for each in found.values()]  # type: ignore[attr-defined]
+    assert sorted((tuple(each.channels), tuple(each.rooms), tuple(each.users)) for each in plugins) == [
+        ((), (), ("u",)),
+        (("a",), (), ()),
+        (("b",), (), ()),
+    ]
 
 
 @apprise

@@ -114,3 +114,11 @@ def test_a_summary_counts_everything() -> None:
     assert message.data["count"] == 1500
     assert len(message.text) < 4000  # what chat services take
     json.dumps(message.data)
+
+
+def test_a_summary_of_long_names_fits_as_well() -> None:
+    long = "2001:db8:ffff:ffff:ffff:ffff:ffff:fffe tried 250 ports of häufig-besucht.example " * 3
+    message = compose("web1", [news(OPENED, number, summary=long) for number in range(1, 21)])
+    assert len(message.text.encode()) < 4000
+    assert "20 x high port_scan" in message.text
+    assert f"the {message.text.count('high port_scan: ')} most severe:" in message.text

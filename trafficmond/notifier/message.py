@@ -13,6 +13,7 @@ from trafficmond.model import Severity
 from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Record, severity_of
 
 MOST_LINES = 30  # threats that a text names; of more, the gravest
+MOST_BYTES = 2400  # of these lines: with the counts less than the 4,096 bytes that a server of ntfy accepts by default
 MOST_ITEMS = 1000  # threats that the data holds
 
 INFO, SUCCESS, WARNING, FAILURE = "info", "success", "warning", "failure"
@@ -85,14 +86,16 @@ def _single(found: _Situation) -> str:
 
 
 def _many(found: Sequence[_Situation]) -> str:
-    lines = []
-    if len(found) > MOST_LINES:
+    lines = [
+        f"{each.threat['severity']} {each.threat['detector']}{_SUFFIXES[each.last]}: {each.threat['summary']}"
+        for each in found[:MOST_LINES]
+    ]
+    while len(lines) > 1 and len("\n".join(lines).encode()) > MOST_BYTES:
+        lines.pop()
+    if len(lines) < len(found):
         counts = Counter((severity_of(each.threat), each.threat["detector"]) for each in found)
-        lines = [f"{count} x {severity} {name}" for (severity, name), count in sorted(counts.items(), reverse=True)]
-        lines += ["", f"the {MOST_LINES} most severe:"]
-    for each in found[:MOST_LINES]:
-        threat = each.threat
-        lines.append(f"{threat['severity']} {threat['detector']}{_SUFFIXES[each.last]}: {threat['summary']}")
+        all_of_them = [f"{count} x {level} {name}" for (level, name), count in sorted(counts.items(), reverse=True)]
+        lines = [*all_of_them, "", f"the {len(lines)} most severe:", *lines]
     since = min(each.threat["first_seen"] for each in found)
     return "\n".join([*lines, f"more: trafficctl threats --since '{_clock(since)}'"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import threading
@@ -15,6 +16,11 @@ from trafficmond.notifier.settings import Settings
 from trafficmond.urls import hidden
 
 _ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
+# The recipients in a URL, as Apprise's plug-ins call them.
+_RECIPIENTS = (
+    *("targets", "topics", "channels", "rooms", "users", "groups", "devices", "phone", "channel_ids", "subreddits"),
+    *("target_phones", "target_groups", "target_contacts"),
+)
 
 
 class Outlet(Protocol):
@@ -28,19 +34,14 @@ class Outlet(Protocol):
 class Apprise:
     """A service by its URL, through Debian's `apprise`."""
 
-    def __init__(self, url: str, module: Any) -> None:
-        """Raises ValueError if Apprise does not know such a service."""
-        self._module, self._url = module, url
-        self._service = module.Apprise(asset=module.AppriseAsset(async_mode=False))  # in the calling thread
-        with _AppriseLog() as log_lines:
-            known = self._service.add(url)
-        if not known:
-            raise ValueError(hidden(log_lines.first, url) or "is not a service that Apprise knows, or lacks a part")
-        for each in self._service:
-            if "rto=" not in url:
-                each.socket_read_timeout = _ANSWER_S
-            if "overflow=" not in url:
-                each.overflow_mode = "split"  # otherwise the service refuses a text that is too long, for ever
+    def __init__(self, plugin: Any, url: str, module: Any) -> None:
+        self._url = url
+        self._service = module.Apprise(asset=_asset(module))
+        self._service.add(plugin)
+        if "rto=" not in url:
+            plugin.socket_read_timeout = _ANSWER_S
+        if "overflow=" not in url:
+            plugin.overflow_mode = "split"  # otherwise the service refuses a text that is too long, for ever
 
     def deliver(self, message: Message) -> None:
         """Sends a message. Raises Undelivered."""
@@ -56,14 +57,41 @@ class Apprise:
             raise Undelivered(why or "the service did not accept it")
 
 
+def _asset(module: Any) -> Any:
+    return module.AppriseAsset(async_mode=False)  # delivers in the calling thread
+
+
+def _services(url: str, module: Any) -> list[Outlet]:
+    """An outlet for each recipient in a URL: if one of several failed, Apprise would send to all of them again.
+
+    Raises ValueError if Apprise does not know such a service.
+    """
+    with _AppriseLog() as log_lines:
+        plugin = module.Apprise.instantiate(url, asset=_asset(module))
+    if plugin is None:
+        raise ValueError(hidden(log_lines.first, url) or "is not a service that Apprise knows, or lacks a part")
+    named = {name: each for name in _RECIPIENTS if isinstance(each := getattr(plugin, name, None), (list, set, tuple))}
+    plugins = []
+    for name, recipients in named.items():
+        for recipient in recipients:
+            plugins.append(copy.copy(plugin))
+            for other, kind in named.items():
+                setattr(plugins[-1], other, type(kind)([recipient] if other == name else []))
+    if len(plugins) < 2:
+        plugins = [plugin]
+    return [Apprise(each, url, module) for each in plugins]
+
+
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
-    """The outlet of each target, by its name. Raises ConfigError with every URL that Apprise does not support."""
+    """The outlet of each target by its name, a number added for further recipients. Raises ConfigError with every URL
+    that Apprise does not support."""
     found: dict[str, Outlet] = {}
     mistakes: list[Mistake] = []
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None
     for index, (name, target) in enumerate(settings.named()):
         try:
-            found[name] = Command(target.command) if target.command else Apprise(target.url, module)
+            each = [Command(target.command)] if target.command else _services(target.url, module)
+            found |= {f"{name}/{number}" if number > 1 else name: outlet for number, outlet in enumerate(each, 1)}
         except ValueError as error:
             mistakes.append(Mistake(where, f"target[{index}].url: {error}"))
     if mistakes:
