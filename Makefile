@@ -128,7 +128,7 @@ lint: deps ## ruff, mypy --strict, shellcheck, clang-format
 	.venv/bin/mypy
 	shellcheck findings/*.sh .ci/run packaging/need packaging/build-deb packaging/build-apt-repo packaging/debian/tests/administrator \
 	    packaging/debian/trafficmon.p* tests/system/container
-	clang-format --dry-run --Werror bpf/*.[ch]
+	clang-format --dry-run --Werror bpf/*.[ch] tests/*/*.[ch]
 
 bench: deps build $(TEST_OBJECTS) ## speed and memory against others; a table here, build/bench.json for programs; COMPARE=REV: and against that revision
 	@$(PYTHON) -m compileall -q trafficmond trafficctl # as the package's installation does

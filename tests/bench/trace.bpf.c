@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Puts a program before many flows: rewrites addresses and ports of the one packet that BPF_PROG_TEST_RUN repeats from a trace,
- * then jumps into the program under test. Each contestant pays the same for the rewrite and the jump.
+ * Puts a program before many flows: rewrites addresses and ports of the one packet that BPF_PROG_TEST_RUN repeats from
+ * a trace, then jumps into the program under test. Each contestant pays the same for the rewrite and the jump.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

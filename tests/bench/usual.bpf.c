@@ -142,12 +142,12 @@ static __always_inline __u32 rule_of(const struct flow_key *key, int ipv6)
 	__u32 *rule;
 
 	if (ipv6) {
-		struct rule_key6 at = { .prefixlen = 128 };
+		struct rule_key6 at = {.prefixlen = 128};
 
 		__builtin_memcpy(at.addr, key->src, 16);
 		rule = bpf_map_lookup_elem(&usual_rules6, &at);
 	} else {
-		struct rule_key at = { .prefixlen = 32, .addr = key->src[3] };
+		struct rule_key at = {.prefixlen = 32, .addr = key->src[3]};
 
 		rule = bpf_map_lookup_elem(&usual_rules, &at);
 	}
@@ -183,7 +183,12 @@ int usual(struct xdp_md *ctx)
 		flow->tcp_flags |= tcp_flags;
 	} else {
 		struct flow fresh = {
-			.packets = 1, .bytes = bytes, .first = now, .last = now, .rule = rule, .tcp_flags = tcp_flags,
+			.packets = 1,
+			.bytes = bytes,
+			.first = now,
+			.last = now,
+			.rule = rule,
+			.tcp_flags = tcp_flags,
 		};
 
 		bpf_map_update_elem(&usual_flows, &key, &fresh, BPF_NOEXIST);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A flood from inside the kernel: run through BPF_PROG_TEST_RUN as live frames, it gives each copy of an Ethernet, IPv4, UDP
- * frame its own source and sends it out of an interface. Only the lab's namespaces ever see it.
+ * A flood from inside the kernel: run through BPF_PROG_TEST_RUN as live frames, it gives each copy of an Ethernet,
+ * IPv4, UDP frame its own source and sends it out of an interface. Only the lab's namespaces ever see it.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -30,7 +30,7 @@ static __always_inline __u16 adjusted(__u16 check, __be32 from, __be32 to)
 {
 	__u32 sum = (__u16)~check;
 
-	sum += (__u16)~from + (__u16)~(from >> 16) + (__u16)to + (to >> 16);
+	sum += (__u16)~from + (__u16) ~(from >> 16) + (__u16)to + (to >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;

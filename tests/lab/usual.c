@@ -103,7 +103,8 @@ __u32 tm_compare_many(__u64 seed, __u64 count, __u8 *frame, __u32 *wire_len, __u
 			*wire_len += tm_dice(&seed) % 70000;
 		switch (tm_compare(frame, size, *wire_len, &quick, &general)) {
 		case TAKEN:
-			taken[(quick.key.scope ? 4 : 0) + (quick.key.vlan ? 2 : 0) + (quick.key.proto == TM_PROTO_UDP)]++;
+			taken[(quick.key.scope ? 4 : 0) + (quick.key.vlan ? 2 : 0) +
+			      (quick.key.proto == TM_PROTO_UDP)]++;
 			break;
 		case WRONG:
 			return size;

@@ -19,7 +19,8 @@ static struct tm_shadow shadow;
 static const struct tm_page *pages;
 static __u32 page_count;
 
-/* The table's pages by number; every other map is the CPU's packet, where the walk finds a service and leaves a rate. */
+/* The table's pages by number; every other map is the CPU's packet, where the walk finds a service and leaves a rate.
+ */
 static void *bpf_map_lookup_elem(void *map, const __u32 *key)
 {
 	if (map != pages)
@@ -29,9 +30,10 @@ static void *bpf_map_lookup_elem(void *map, const __u32 *key)
 
 #include "table.h"
 
-/* Verdict word, rate and burst of `count` addresses and services at `now`; `which` is the root: 2 * egress + is IPv6. */
-void judge(const struct tm_page *table, __u32 size, __u32 which, const __u64 *hi, const __u64 *lo,
-	   const __u32 *what, __u64 now, __u32 count, __u32 *verdict, struct limit *limit)
+/* Verdict word, rate and burst of `count` addresses and services at `now`; `which` is the root: 2 * egress + is IPv6.
+ */
+void judge(const struct tm_page *table, __u32 size, __u32 which, const __u64 *hi, const __u64 *lo, const __u32 *what,
+	   __u64 now, __u32 count, __u32 *verdict, struct limit *limit)
 {
 	pages = table;
 	page_count = size;
