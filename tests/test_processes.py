@@ -128,14 +128,18 @@ def test_only_records_of_cgroups_that_begin_are_asked_about(named: Processes, no
     assert counted(named) == {"protocols": 1}
 
 
-def test_the_first_drain_has_what_was_there_before(noted: Noted) -> None:
+def test_records_from_before_the_daemon_are_asked_about_once(noted: Noted) -> None:
+    """When they go on, which need not be at the first reading."""
     named = Processes(lambda: NOW, lambda: TICKS)
-    named.name(row(UDP, 1, new=False))
+    before = NOW - 9
+    named.name(row(UDP, 1, new=False, at=before))
     assert counted(named) == {}  # off
     named.source = noted
-    named.name(row(UDP, 1, new=False))
-    named.name(row(UDP, 1, new=False))
+    named.name(row(UDP, 1, new=False, at=before))
+    named.name(row(UDP, 1, new=False, at=before))
     assert counted(named) == {"unseen": 1}
+    noted.ends[end(TCP, HERE, 40000, THERE, 443)] = (TICKS - 10, 7, b"curl")
+    assert told(named, row(TCP, 40000, flags=SYN, new=False, at=before)) == [Process(7, "curl")]
     noted.full = True
     named.name(row(UDP, 1))
     assert counted(named) == {"unseen": 1, "given_way": 1}

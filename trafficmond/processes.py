@@ -47,7 +47,8 @@ class Processes:
         self._owners: OrderedDict[_Known, int] = OrderedDict()  # the one seen longest ago first
         self._known: dict[int, _Known] = {}
         self._serial = 0
-        self._asked = False  # whether asked at all: the first reading has older records
+        self._since = clock()
+        self._asked: set[int] = set()  # older records that were looked up
         self._counted = dict.fromkeys(("unseen", "given_way", "reused", "protocols", "forgotten"), 0)
 
     @property
@@ -69,9 +70,7 @@ class Processes:
         if self.source is None:
             return
         asks = (deltas["direction"] == Direction.EGRESS) & may_name(deltas["owner"])
-        if self._asked:
-            asks &= deltas["new"]
-        self._asked = True
+        asks &= deltas["new"] | self._older(deltas, asks)
         self._counted["protocols"] += int((asks & ~served(deltas)).sum())
         asks = np.flatnonzero(asks & served(deltas))
         if len(asks) > MOST_ASKED:
@@ -86,12 +85,23 @@ class Processes:
         self._counted["given_way" if self.source.may_lack() else "unseen"] += int((~found & ~reused).sum())
         deltas["owner"][asks] = self._worded(rows["owner"], notes)
 
+    def _older(self, rows: Batch, asks: Column) -> Column:
+        """A mask of the records from before this daemon that it has not looked up yet."""
+        older = asks & ~rows["new"] & (rows["first"] < self._since)
+        for at in np.flatnonzero(older).tolist():
+            record = hash(tuple(rows[name][at] for name in ("first", "src_lo", "dst_lo", "sport", "dport")))
+            older[at] = record not in self._asked
+            self._asked.add(record)
+        if len(self._asked) > MOST_ASKED:  # bound: as many again are looked up twice
+            self._asked.clear()
+        return np.asarray(older)
+
     def wait(self, rows: Batch, owners: Column) -> Column:
         """`owners`, those waiting for these incoming rows, with the waiting process."""
         asks = np.flatnonzero(may_name(owners) & served(rows))
         if self.source is None or not len(asks):
             return owners
-        notes, _ = _latest([_each(self.source.waiting, ends) for ends in _local(take(rows, asks), "dst")])
+        notes, _ = _local_notes(self.source, take(rows, asks), "dst")
         owners = owners.copy()
         owners[asks] = self._worded(owners[asks], notes)
         return owners
@@ -113,14 +123,7 @@ class Processes:
             (notes["pid"] == 0) & ~late & ~(attempts(rows) & (rows["first_flags"] & np.uint8(SYN) != 0))
         )
         if len(rest):
-            of = take(rows, rest)
-            found = [_each(source.waiting, ends) for ends in _local(of, "src")]
-            datagrams = of["proto"] == UDP
-            if datagrams.any():
-                found += [
-                    np.where(datagrams, _each(source.sent, ends), np.zeros(1, NOTE)) for ends in _local(of, "src")
-                ]
-            notes[rest], late[rest] = _latest(found, until[rest])
+            notes[rest], late[rest] = _local_notes(source, take(rows, rest), "src", until[rest])
         return notes, late
 
     def _ticks(self, at: Column) -> Column:
@@ -161,6 +164,16 @@ def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:
     every = own.copy()
     every["local"] = 0
     return own, every
+
+
+def _local_notes(source: ProcessesSeen, rows: Batch, side: str, until: Column | None = None) -> tuple[Batch, Column]:
+    """_latest of the processes that wait at each row's own end, or sent datagrams from there."""
+    ends = _local(rows, side)
+    found = [_each(source.waiting, each) for each in ends]
+    datagrams = rows["proto"] == UDP
+    if datagrams.any():
+        found += [np.where(datagrams, _each(source.sent, each), np.zeros(1, NOTE)) for each in ends]
+    return _latest(found, until)
 
 
 def _each(ask: Callable[[Batch], Batch], ends: Batch) -> Batch:

@@ -149,6 +149,21 @@ def asks(address: str, port: int, proto: int) -> Batch:
     return row
 
 
+def test_a_connected_socket_waits_for_its_peer_alone() -> None:
+    """A receiver that was silent since the daemon's start, or longer than a flow lives: nobody's until it is known."""
+    connected = socket_of("192.0.2.1", 40000, UDP, 6)
+    connected["peer_hi"], connected["peer_lo"] = split_address(parse("198.51.100.9").network_address.packed)
+    connected["peer_port"] = 53
+    waiting = Waiting(np.concatenate([socket_of("0.0.0.0", 53, UDP, 7), connected]))
+    rows = np.concatenate([asks("192.0.2.1", 40000, UDP)] * 3)
+    for at, (address, port) in enumerate((("198.51.100.9", 53), ("198.51.100.9", 54), ("198.51.100.8", 53))):
+        rows["src_hi"][at], rows["src_lo"][at] = split_address(parse(address).network_address.packed)
+        rows["sport"][at] = port
+    assert waiting.of(rows).tolist() == [6, 0, 0]
+    assert waiting.at(UDP, 40000).tolist() == []
+    assert len(waiting.places(UDP, 40000)) == 0
+
+
 def test_who_waits_is_found_by_address_first() -> None:
     waiting = Waiting(
         np.concatenate(

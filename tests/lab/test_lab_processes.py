@@ -84,6 +84,14 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
     server.sendto(said, peer)
     sys.stdin.read()
 """
+_HEARS = """
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.connect((sys.argv[1], int(sys.argv[2])))
+sender.send(b"x")
+print("ready", flush=True)
+sys.stdin.read()
+"""
 _KEEPS_SILENT = _ANSWERS.replace("    server.sendto(said, peer)\n", "")
 
 
@@ -250,6 +258,40 @@ def test_who_sends_connects_and_waits(lab: Lab) -> None:
         daemon.stop()
         stored = dict(daemon.sql("SELECT dst_port, process FROM flows WHERE process IS NOT NULL"))
         assert stored.items() >= {6001: "sends", 7000: "dials", 7777: "tries", 8001: "web"}.items()
+
+
+def test_a_restart_keeps_the_processes_of_open_sockets(lab: Lab) -> None:
+    """Who waits, who has connected, who sends; and who only receives keeps its unit, too. With sockets that were opened
+    while no daemon ran, nobody else is named."""
+    link = lab.links[0]
+    with (
+        Services(lab) as services,
+        Daemon(lab, 'on_stop = "keep"\n' + ON) as daemon,
+        waiting(start(services, "web.service", "web", _SERVES, "::", 8006, 1)),
+        waiting(start(services, "log.service", "silent", _KEEPS_SILENT, "0.0.0.0", 5141)),
+        lab.outside.entered(),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source,
+    ):
+        source.bind((link.outside_ip, 7008))
+        with waiting(start(services, "in.service", "hears", _HEARS, link.outside_ip, 7008)):
+            hears = source.recvfrom(10)[1]
+            assert of(daemon, 7008) == ("in.service", "hears", True)
+            daemon.stop()
+            with waiting(start(services, "new.service", "new", _SERVES, "0.0.0.0", 8007, 1)):
+                daemon.start()
+                source.sendto(b"x", hears)
+                source.sendto(b"x", (link.host_ip, 5141))
+                lab.outside.run(sys.executable, "-c", _DIALS, link.host_ip, "8006")
+                lab.outside.run(sys.executable, "-c", _DIALS, link.host_ip, "8007")
+                since = {"since": daemon.status()["started_at"]}
+                assert of(daemon, 8006) == ("web.service", "web", True)
+                assert of(daemon, 5141) == ("log.service", "silent", True)
+                assert of(daemon, hears[1], **since) == ("in.service", "hears", True)
+                assert of(daemon, 8007) == ("new.service", None, False)
+        daemon.stop()
+        daemon.configure('[policy]\ndefault = "monitor"\n')
+        daemon.start()
+        assert not (daemon.pins / "processes").exists()
 
 
 def test_what_was_there_before_is_counted(lab: Lab) -> None:

@@ -19,6 +19,7 @@ from trafficmond.datapath.interfaces import Interface, Selection
 from trafficmond.datapath.loading import Load, Options
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.names_seen import NamesSeen
+from trafficmond.datapath.pins import NOTES
 from trafficmond.datapath.predecessor import Predecessors
 from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.datapath.sockets import connections
@@ -174,6 +175,7 @@ def _names_seen(options: Options, loader: str) -> tuple[NamesSeen | None, str]:
 def _processes_seen(options: Options, loaded: loader.Loaded) -> tuple[ProcessesSeen | None, str]:
     """The programs that note processes, or the reason why they failed: filtering works without them."""
     if not options.processes:
+        (options.pin_dir / NOTES).unlink(missing_ok=True)
         return None, ""
     if not loaded.owners:
         return None, "flows have no processes: they need units, which this kernel does not report"

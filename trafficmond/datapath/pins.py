@@ -1,9 +1,9 @@
 """Pins under bpffs, which keep filtering and counting active while no daemon runs.
 
 Layout of the pin directory: `maps-<structs>-<cpus>-<capacity>-<ring>-<inners>/<map>`, `links/<kind>-<ifindex>`,
-`shared/<ifindex>` and `chosen/` (choices.py). `shared` is a map of our program in that interface's dispatcher: there is
-no link to pin, and the map identifies the program. `<structs>` is a hash of every shared struct, which shows a daemon
-which maps it can reuse and which it can still read.
+`shared/<ifindex>`, `processes` (processes_seen.py) and `chosen/` (choices.py). `shared` is a map of our program in that
+interface's dispatcher: there is no link to pin, and the map identifies the program. `<structs>` is a hash of every
+shared struct, which shows a daemon which maps it can reuse and which it can still read.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ LEDGER = ("tm_config", "tm_totals", "tm_sets", "tm_taken", "tm_rings", "tm_evict
 _EARLIER = frozenset(("f76c4ebb", "87dcf24e", "cb610716", "883c5102"))
 _OF_EARLIER = ("tm_bans", "tm_conns")
 _SHARED = "shared"
+NOTES = "processes"  # the map of processes by socket, of flows.processes
 # A killed daemon's lock can outlive it briefly, while another process examines its descriptors.
 _LOCK_S = 2.0
 
@@ -244,6 +245,7 @@ def remove_pins(directory: Path) -> None:
         _end_link(path)
     for folder in (links, directory / _SHARED, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
+    (directory / NOTES).unlink(missing_ok=True)
     remove_choices(directory)
 
 

@@ -18,8 +18,11 @@ from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import NAMERS
 from trafficmond.datapath.beside import Beside, Side
 from trafficmond.datapath.cgroups import root
+from trafficmond.datapath.pins import NOTES
+from trafficmond.datapath.sockets import OPEN
+from trafficmond.datapath.waiting import waiting
 from trafficmond.errors import DatapathError
-from trafficmond.flows.batch import Batch
+from trafficmond.flows.batch import Batch, octets
 from trafficmond.flows.processes import END, NOTE
 
 _OUT = "tm_who_out"
@@ -31,7 +34,8 @@ _HOOKS = {  # program -> (section's kind for bcc, enum bpf_attach_type)
     "tm_who_send4": ("sendmsg4", 14),
     "tm_who_send6": ("sendmsg6", 15),
 }
-_ENDS, _WAITING, _COUNTS = "tm_process_ends", "tm_process_waiting", "tm_process_counts"
+_SOCKETS, _ENDS, _WAITING = "tm_process_sockets", "tm_process_ends", "tm_process_waiting"
+_COUNTS = "tm_process_counts"
 _SIDES = (Side(_OUT, libbpf.TC_EGRESS_TCX, libbpf.TCX_FIRST, NAMERS[0]),)
 _NETNS_COOKIE = 71  # SO_NETNS_COOKIE of asm/socket.h, since Linux 5.14
 _RENEWED_S = 30.0  # notes in use stay longer than others
@@ -59,7 +63,7 @@ class ProcessesSeen(Beside):
             loader,
             pin_dir,
             kinds={_OUT: "tc", **{name: kind for name, (kind, _) in _HOOKS.items()}},
-            maps=(_ENDS, _WAITING, _COUNTS),
+            maps=(_SOCKETS, _ENDS, _WAITING, _COUNTS),
             sides=_SIDES,
             unseen="processes that send through {interface}",
         )
@@ -74,7 +78,41 @@ class ProcessesSeen(Beside):
                 raise DatapathError(f"cannot attach to the cgroup {top}: {error.strerror}") from error
             finally:
                 os.close(folder)
+            with contextlib.suppress(OSError):  # without sock_diag or pins, what was open before is unknown
+                self._take_over(pin_dir / NOTES)
             self._opened = stack.pop_all()
+
+    def _take_over(self, pin: Path) -> None:
+        """Notes the open sockets that the last daemon noted, and pins the notes of sockets for the next one. A socket's
+        cookie is never used again, so what was opened while none ran is not taken for another."""
+        with contextlib.suppress(FileNotFoundError):
+            old = libbpf.open_pin(str(pin))
+            try:
+                if libbpf.map_info(old).value_size == NOTE.itemsize:
+                    self._note_again(old)
+            finally:
+                os.close(old)
+                pin.unlink()
+        libbpf.pin(self.maps[_SOCKETS], str(pin))
+
+    def _note_again(self, old: int) -> None:
+        rows = waiting(dict.fromkeys((socket.IPPROTO_TCP, socket.IPPROTO_UDP), OPEN))
+        notes = _notes(old, rows["cookie"].copy())
+        rows, notes = rows[notes["pid"] > 0], notes[notes["pid"] > 0]
+        ends = np.zeros(len(rows), END)
+        ends["local"], ends["local_port"], ends["proto"] = octets(rows["hi"], rows["lo"]), rows["port"], rows["proto"]
+        waits, dials = ends.copy(), (rows["proto"] == socket.IPPROTO_TCP) & (rows["peer_port"] > 0)
+        waits["netns"] = self.netns
+        ends["remote"][dials] = octets(rows["peer_hi"], rows["peer_lo"])[dials]
+        ends["remote_port"][dials] = rows["peer_port"][dials]
+        sends = dials | (rows["proto"] == socket.IPPROTO_UDP)
+        for name, keys, which in (
+            (_SOCKETS, rows["cookie"], slice(None)),
+            (_ENDS, ends, sends),
+            (_WAITING, waits, ~dials),
+        ):
+            for key, note in zip(keys[which], notes[which], strict=True):
+                libbpf.update(self.maps[name], key.tobytes(), note.tobytes())
 
     def sent(self, ends: Batch) -> Batch:
         """A flows.processes.NOTE of the sender for each END; `pid` is 0 if there is none."""
@@ -111,8 +149,8 @@ class ProcessesSeen(Beside):
                     libbpf.update(self.maps[_WAITING], key, note.tobytes(), libbpf.EXISTING)
 
 
-def _notes(table: int, ends: Batch) -> Batch:
-    found = libbpf.lookup_each(table, ends.tobytes(), END.itemsize, NOTE.itemsize)
+def _notes(table: int, keys: Batch) -> Batch:
+    found = libbpf.lookup_each(table, keys.tobytes(), keys.itemsize, NOTE.itemsize)
     nothing = bytes(NOTE.itemsize)
     return np.frombuffer(b"".join(note or nothing for note in found), NOTE)
 

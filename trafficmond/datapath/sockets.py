@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from trafficmond.networks import Address, unmapped
 
 PROC_NET = Path("/proc/self/net")
 ESTABLISHED, CLOSED, LISTEN = 1, 7, 10  # enum in the kernel's net/tcp_states.h
+OPEN = tuple(state for state in range(1, 12) if state != 6)  # all that a process has, so not TIME_WAIT
 _TABLES = {"tcp": 6, "tcp6": 6, "udp": 17, "udp6": 17}
 
 
@@ -82,13 +83,13 @@ _LAST_SENT_AT, _LAST_CAME_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_rec
 def diagnosed(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> Iterator[bytes]:
     """A struct inet_diag_msg, followed by the requested attributes, of each socket in that state, and on that port if
     given. Raises OSError."""
-    return dump(*asking_for(family, proto, state, port, ask))
+    return dump(*asking_for(family, proto, (state,), port, ask))
 
 
-def asking_for(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> tuple[int, int, bytes]:
-    """The protocol, kind and body of that netlink request."""
+def asking_for(family: int, proto: int, states: Iterable[int], port: int = 0, ask: int = 0) -> tuple[int, int, bytes]:
+    """The protocol, kind and body of that netlink request, for sockets in one of the states."""
     ends = (struct.pack("!H", port), b"", b"", b"")
-    wanted = _REQUEST.pack(family, proto, ask, 1 << state, *ends, 0, _ANY_COOKIE)
+    wanted = _REQUEST.pack(family, proto, ask, sum(1 << state for state in states), *ends, 0, _ANY_COOKIE)
     return _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, wanted
 
 

@@ -1,4 +1,4 @@
-"""The cgroups of waiting sockets, by sock_diag(7): without a capability, and without reading processes.
+"""The cgroups of sockets, by sock_diag(7): without a capability, and without reading processes.
 
 The kernel lists 10,000 sockets in a few milliseconds; columns are extracted directly from its reply.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,31 @@ from trafficmond.flows.batch import V4_MAPPED, Batch, Column
 
 _ONLY_SIX, _CGROUP = 11, 21  # INET_DIAG_
 _PORT_AT = HEADER.size + 4  # struct inet_diag_msg: family and state, ports, source
-_SOURCE_AT = HEADER.size + 8
+_ENDS_AT = {"": HEADER.size + 8, "peer_": HEADER.size + 24}
+_COOKIE_AT = HEADER.size + 44
 _ATTRIBUTES_AT = HEADER.size + sockets.MESSAGE_BYTES
 _LOW32 = np.uint64(0xFFFFFFFF)
 
-# A waiting socket: on an address, or on every one (0, 0).
+# A socket: on an address, or on every one (0, 0); with a peer, or none (zeros). `cookie`: its number till a reboot.
 WAITING = np.dtype(
-    [("hi", "u8"), ("lo", "u8"), ("port", "u2"), ("proto", "u1"), ("family", "u1"), ("only_six", "?"), ("cgroup", "u8")]
+    [
+        *((f"{end}{half}", "u8") for end in _ENDS_AT for half in ("hi", "lo")),
+        *(("port", "u2"), ("peer_port", "u2"), ("proto", "u1"), ("family", "u1"), ("only_six", "?")),
+        *(("cgroup", "u8"), ("cookie", "u8")),
+    ]
 )
+_WAIT = {socket.IPPROTO_TCP: (sockets.LISTEN,), socket.IPPROTO_UDP: (sockets.CLOSED, sockets.ESTABLISHED)}
 
 Octets = npt.NDArray[np.uint8]
 
 
-def waiting() -> Batch:
-    """WAITING rows: TCP listeners, and UDP without a peer. Raises OSError if the kernel cannot list them."""
+def waiting(states: Mapping[int, Sequence[int]] = _WAIT) -> Batch:
+    """WAITING rows of the sockets in these states, by protocol: those that wait, which are TCP listeners and all of
+    UDP. Raises OSError if the kernel cannot list them."""
     found = [np.zeros(0, WAITING)]
-    for proto, state in ((socket.IPPROTO_TCP, sockets.LISTEN), (socket.IPPROTO_UDP, sockets.CLOSED)):
+    for proto, of_proto in states.items():
         for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.closing(answers(*sockets.asking_for(family, proto, state))) as answered:
+            with contextlib.closing(answers(*sockets.asking_for(family, proto, of_proto))) as answered:
                 found += [_rows(messages, family, proto) for messages in alike(answered)]
     return np.concatenate(found)
 
@@ -59,16 +66,18 @@ def alike(answered: Iterator[bytes]) -> Iterator[Octets]:
 
 def _rows(messages: Octets, family: int, proto: int) -> Batch:
     rows = np.zeros(len(messages), WAITING)
-    rows["family"], rows["proto"] = 4 if family == socket.AF_INET else 6, proto
-    rows["port"] = _words(messages, _PORT_AT, 2)[:, 0]
-    words = _words(messages, _SOURCE_AT, 16, ">u4").astype(np.uint64)
-    if family == socket.AF_INET:
-        rows["lo"] = np.where(words[:, 0] > 0, words[:, 0] | V4_MAPPED, 0)
-    else:
-        rows["hi"], rows["lo"] = (words[:, at] << np.uint64(32) | words[:, at + 1] for at in (0, 2))
-        mapped = (rows["hi"] == 0) & (rows["lo"] & ~_LOW32 == V4_MAPPED)
-        rows["family"][mapped] = 4
-        rows["lo"][mapped & (rows["lo"] == V4_MAPPED)] = 0
+    rows["proto"] = proto
+    rows["port"], rows["peer_port"] = _words(messages, _PORT_AT, 4).T
+    for end, at in _ENDS_AT.items():
+        words = _words(messages, at, 16, ">u4").astype(np.uint64)
+        if family == socket.AF_INET:
+            hi, lo = words[:, 0] & np.uint64(0), words[:, 0] | V4_MAPPED
+        else:
+            hi, lo = (words[:, half] << np.uint64(32) | words[:, half + 1] for half in (0, 2))
+        if not end:
+            rows["family"] = np.where((hi == 0) & (lo & ~_LOW32 == V4_MAPPED), 4, 6)
+        rows[f"{end}hi"], rows[f"{end}lo"] = hi, np.where((hi == 0) & (lo == V4_MAPPED), 0, lo)
+    rows["cookie"] = _words(messages, _COOKIE_AT, 8, "=u8")[:, 0]
     rows["only_six"] = _attribute(messages, _ONLY_SIX, 1)[:, 0] != 0
     rows["cgroup"] = np.ascontiguousarray(_attribute(messages, _CGROUP, 8)).view("=u8")[:, 0]
     return rows
