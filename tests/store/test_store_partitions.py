@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from store_reports import until
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
+from trafficmond.store import ageing
 from trafficmond.store import partitions as partitions_module
 from trafficmond.store.partitions import Partitions
 from trafficmond.store.store import Store
@@ -50,7 +52,10 @@ def test_a_partition_covers_a_share_of_the_time(path: Path, names: Names, make_r
     assert 2 <= count <= 5
 
 
-def test_old_partitions_go_and_the_rollups_stay(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
+def test_old_partitions_go_and_the_rollups_stay(
+    path: Path, names: Names, make_reports: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ageing, "_TRUST_S", 0.0)
     now = 1_700_000_000.0
     clock = [now]
     store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
@@ -63,6 +68,32 @@ def test_old_partitions_go_and_the_rollups_stay(path: Path, names: Names, make_r
     store.close(5)
     assert ask("SELECT count(*), min(last_seen) FROM flows") == [(2049, now - 5 * DAY_S)]
     assert ask("SELECT sum(flows) FROM rollups WHERE period = 'day' AND kind = 'total'") == [(4 * 1024 + 1,)]
+
+
+def test_a_clock_that_is_ten_years_ahead_for_a_while_makes_nothing_old(
+    path: Path, names: Names, make_reports: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_700_000_000.0
+    clock = [now]
+    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
+
+    def put(count: int) -> None:
+        store.put(make_reports(count, at=clock[0]), names)
+        assert store.flush(10)
+
+    put(1500)
+    clock[0] = now + 3650 * DAY_S
+    put(1500)
+    time.sleep(1.2)  # a round of housekeeping
+    clock[0] = now
+    put(1500)
+    time.sleep(1.2)
+    assert ask("SELECT count(*) FROM flows") == [(4500,)]
+    assert ask("SELECT sum(flows) FROM rollups WHERE period = 'minute' AND kind = 'total'") == [(4500,)]
+    monkeypatch.setattr(ageing, "_TRUST_S", 0.0)
+    clock[0] = now + 11 * DAY_S  # the partition with times of ten years later is not the one that keeps the rest
+    until(lambda: store.status().rows < 1024)
+    store.close(5)
 
 
 def test_too_much_makes_the_oldest_go_and_the_file_stays_bounded(path: Path, names: Names, make_reports: Make) -> None:

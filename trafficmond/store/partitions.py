@@ -69,6 +69,11 @@ class Partitions:
         return sum(part.rows for part in self.all)
 
     @property
+    def newest(self) -> float | None:
+        """When the latest row was stored."""
+        return max((part.last_seen for part in self.all if part.last_seen is not None), default=None)
+
+    @property
     def room(self) -> int:
         """Rows that the open partition still takes."""
         full = max(_LEAST_ROWS, self.max_size_bytes // _PARTS_BY_SIZE // _ROW_BYTES)
@@ -132,7 +137,9 @@ class Partitions:
         oldest = self.all[0]
         if not oldest.sealed:
             return False
-        too_old = oldest.last_seen is not None and oldest.last_seen < now - self.max_age_s
+        # Rows that were stored while the clock was ahead are as old as those after them.
+        ended = next((part.last_seen for part in self.all if part.last_seen and part.last_seen <= now), now)
+        too_old = ended < now - self.max_age_s
         too_many = len(self.all) > _MOST_PARTS
         return too_old or too_many or self.used_bytes() > self.max_size_bytes
 

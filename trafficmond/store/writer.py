@@ -20,6 +20,7 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import EMPTY
 from trafficmond.store import records, rollups
+from trafficmond.store.ageing import Ageing
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
 from trafficmond.store.queue import TRANSACTION_ROWS, Queue
@@ -70,6 +71,7 @@ class Writer(threading.Thread):
         self.rows = 0
         self.file = File(path)
         self._partitions: Partitions  # since the file was opened
+        self._ageing: Ageing
 
     @property
     def replaced(self) -> int:
@@ -121,6 +123,7 @@ class Writer(threading.Thread):
             self.file.reopen()
             self._partitions = Partitions(self.file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
             self.rows = self._partitions.rows
+            self._ageing = Ageing(self._clock, self._partitions.newest)
 
     def _check(self) -> None:
         """Check for damage at the start, before a query finds it: newest partitions first, within the time allowed."""
@@ -198,7 +201,7 @@ class Writer(threading.Thread):
 
     def _housekeeping(self) -> None:
         """Prune the small tables; remove old and excess flows step by step, storing new ones in between."""
-        now = self._clock()
+        now = self._ageing.now()
         if not 0 <= now - self._pruned_at < _PRUNE_S:
             self._pruned_at = now
             with self._transaction() as connection:
