@@ -52,10 +52,10 @@ def write(path: Path, text: str, *, mode: int | None = None) -> None:
         raise TrafficmonError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
-def opened(path: Path, flags: int = os.O_RDONLY) -> int:
+def opened(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     """Opens a regular file. Raises OSError, also for a pipe or a device in its place, which could block for ever."""
     # A link to a terminal must not become ours.
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)

@@ -7,6 +7,7 @@ import pytest
 
 from trafficmond.config.streams import Log
 from trafficmond.sinks import files
+from trafficmond.sinks.array import ArrayFile
 from trafficmond.sinks.files import LineFile, Stream, cut_half_line, is_stream
 
 
@@ -142,6 +143,26 @@ def test_a_stream_continues_where_a_failed_write_ended(monkeypatch: pytest.Monke
     os.close(writer)
     assert os.read(reader, 100) == b"line\nnext\n"
     os.close(reader)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "json"])
+@pytest.mark.parametrize("there", ["a pipe", "a link to a device", "a folder"])
+def test_what_takes_the_place_of_a_log_is_neither_written_nor_rotated(tmp_path: Path, form: str, there: str) -> None:
+    path = tmp_path / "log"
+    file = ArrayFile(log(path)) if form == "json" else LineFile(log(path), b"header\n" if form == "csv" else b"")
+    file.append(b"{}\n")
+    path.unlink()
+    if there == "a pipe":
+        os.mkfifo(path)
+    elif there == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/full")
+    before = path.lstat()
+    with pytest.raises(OSError, match="directory" if there == "a folder" else "not a regular file"):
+        file.append(b"{}\n")
+    assert path.lstat().st_ino == before.st_ino
+    assert [each for each in tmp_path.iterdir() if not each.name.startswith(".")] == [path]
 
 
 def test_what_is_a_stream(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable
 
+from trafficmond import files
 from trafficmond.config.streams import Log
 from trafficmond.sinks.files import SHORTENED, open_log, same_file
 from trafficmond.sinks.rotate import Rotation
@@ -101,14 +102,14 @@ class ArrayFile:
 
     def _open_named(self) -> int:
         """Open the named file; a new one has an empty array before it has the name."""
-        if not self._path.exists() or not self._path.stat().st_size:
+        if not self._path.exists() or (files.is_file(self._path) and not self._path.stat().st_size):
             fd = open_log(self._next, os.O_WRONLY | os.O_TRUNC)
             try:
                 _write_at(fd, _BEGIN + _END, 0)
             finally:
                 os.close(fd)
             self._next.rename(self._path)
-        return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        return open_log(self._path, os.O_RDWR)
 
     def _publish(self, end: int, addition: bytes) -> None:
         """Swap in the next file: the named one's bytes up to `end`, the addition and the bracket."""

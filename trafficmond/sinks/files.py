@@ -143,9 +143,9 @@ def is_stream(path: Path | None) -> bool:
 
 
 def open_log(path: Path, flags: int) -> int:
-    """Open or create a log file, with its folder. Raises OSError."""
+    """Open or create a log file, with its folder. Raises OSError, also if something else has taken its place."""
     path.parent.mkdir(0o750, parents=True, exist_ok=True)
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    return files.opened(path, flags | os.O_CREAT, FILE_MODE)
 
 
 def same_file(path: Path, ours: os.stat_result) -> bool:
