@@ -10,22 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.analyze.tally import Distinct, Tally, Timeline
-from trafficmond.detect.windows import mix
+from trafficmond.detect.windows import Columns, mix
 
 ROW = np.dtype([("name", "u4"), ("other", "u4")])
+NAME = np.dtype([("name", "u4")])
 
 
 def _add(tally: Tally, names: list[int], packets: list[int], octets: list[int]) -> None:
     rows = np.zeros(len(names), ROW)
     rows["name"] = names
-    tally.add(mix(rows["name"]), np.array(packets, "i8"), np.array(octets, "i8"), rows)
+    tally.add(mix(rows["name"]), np.array(packets, "i8"), np.array(octets, "i8"), Columns(rows))
 
 
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9), st.integers(0, 99)), max_size=40), max_size=5)
 )
 def test_tally_counts_like_a_counter(batches: list[list[tuple[int, int, int]]]) -> None:
-    tally, packets, octets = Tally(("name",)), Counter[int](), Counter[int]()
+    tally, packets, octets = Tally(NAME), Counter[int](), Counter[int]()
     for batch in batches:
         _add(tally, *(list(column) for column in zip(*batch, strict=True))) if batch else None
         for name, count, size in batch:
@@ -40,7 +41,7 @@ def test_tally_counts_like_a_counter(batches: list[list[tuple[int, int, int]]]) 
 
 
 def test_a_full_tally_keeps_the_heaviest_and_still_counts_the_distinct() -> None:
-    tally = Tally(("name",), capacity=1000)
+    tally = Tally(NAME, capacity=1000)
     for at in range(0, 50_000, 500):
         names = [*range(at, at + 500), 7_000_000, 7_000_001]
         _add(tally, names, [1] * 500 + [50, 40], [60] * 502)

@@ -18,9 +18,9 @@ from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.run_stats import SIZE_CLASSES, Count, RunStats
 from trafficmond.analyze.tally import Entry, Tally, Timeline
 from trafficmond.detect.base import address
-from trafficmond.detect.windows import mix
+from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows import compiled
-from trafficmond.flows.batch import FLOW, Batch, empty, join
+from trafficmond.flows.batch import FLOW, Batch, Column, join
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Action, Threat
 from trafficmond.protocols import ICMP, ICMPV6, SERVED, protocol_name
@@ -32,18 +32,8 @@ GATHER = 1 << 14
 """Rows that are collected before they are counted."""
 _SMALL = 256  # smaller numbers are counted without sorting
 
-_SIDE = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
-_FLOW = (*_SIDE, "sport", "dport", "proto")
-_MOVED = np.dtype(
-    [
-        ("id", "u8"),
-        ("first", "f8"),
-        ("new", "?"),
-        *((name, "i8") for name in ("moved_packets", "moved_bytes")),
-        *((name, FLOW[name]) for name in _FLOW),
-    ]
-)
-_SAME = tuple((name, name) for name in ("id", "first", "new", *_FLOW))
+_SIDE = np.dtype([(name, FLOW[name]) for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")])
+_FLOW = np.dtype([*_SIDE.descr, *((name, FLOW[name]) for name in ("sport", "dport", "proto"))])
 _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
 
 
@@ -53,7 +43,6 @@ class Gatherer:
     def __init__(self, top: int = 10) -> None:
         self._top = top
         self._deltas: list[Batch] = []
-        self._moved: list[Batch] = []  # the columns of FLOW rows that are counted
         self._waiting = 0
         self._sources, self._destinations = Tally(_SIDE), Tally(_SIDE)
         self._pairs = Tally(_FLOW)
@@ -63,9 +52,17 @@ class Gatherer:
         self._interfaces: dict[int, Count] = {}
         self._services = np.zeros((len(SERVED), 65536), np.int64)  # flows by protocol and the responder's port
 
-    def add_flows(self, flows: Batch) -> None:
+    def add_flows(self, flows: Columns) -> None:
         """Counts the FLOW rows of the flow table."""
-        self._moved.append(_moved(flows))
+        packets, octets = (
+            (flows[f"d_{what}"] + flows[f"d_reply_{what}"]).view(np.int64) for what in ("packets", "bytes")
+        )
+        at = np.flatnonzero(packets)
+        flows = flows.take(at)
+        self._pairs.add(mix(flows["id"], flows["first"].view("u8")), packets[at], octets[at], flows)
+        for which, proto in enumerate(SERVED):
+            ports = flows["dport"][flows["new"] & (flows["proto"] == proto)]
+            self._services[which] += np.bincount(ports, minlength=self._services.shape[1])
 
     def add(self, deltas: Batch) -> None:
         """Counts the DELTA rows of an interval."""
@@ -101,29 +98,22 @@ class Gatherer:
 
     def _count(self) -> None:
         if self._deltas:
-            self._count_deltas(join(self._deltas))
-        if self._moved:
-            self._count_flows(join(self._moved))
-        self._deltas, self._moved, self._waiting = [], [], 0
+            self._count_deltas(Columns(join(self._deltas)))
+        self._deltas, self._waiting = [], 0
 
-    def _count_deltas(self, rows: Batch) -> None:
-        packets, octets = rows["packets"].astype(np.int64), rows["bytes"].astype(np.int64)
+    def _count_deltas(self, rows: Columns) -> None:
+        packets, octets = rows["packets"].view(np.int64), rows["bytes"].view(np.int64)
+        sums = np.stack([packets, octets, np.ones_like(packets)], axis=1)
         action = action_of(rows["verdict"])
         for column, counts in (
             (rows["proto"], self._protocols),
             (action, self._actions),
             (rows["ifindex"], self._interfaces),
         ):
-            _add_by(counts, column, packets, octets)
-        self._sources.add(mix(rows["src_hi"], rows["src_lo"]), packets, octets, rows)
-        self._destinations.add(mix(rows["dst_hi"], rows["dst_lo"]), packets, octets, rows)
+            _add_by(counts, column, sums)
+        self._sources.add(rows["src"], packets, octets, rows)
+        self._destinations.add(rows["dst"], packets, octets, rows)
         self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
-
-    def _count_flows(self, rows: Batch) -> None:
-        self._pairs.add(mix(rows["id"], rows["first"].view("u8")), rows["moved_packets"], rows["moved_bytes"], rows)
-        for which, proto in enumerate(SERVED):
-            ports = rows["dport"][rows["new"] & (rows["proto"] == proto)]
-            self._services[which] += np.bincount(ports, minlength=self._services.shape[1])
 
     # ---- sections ----
 
@@ -213,16 +203,6 @@ class Gatherer:
         }
 
 
-def _moved(flows: Batch) -> Batch:
-    """The columns of a FLOW batch that are counted, for flows with traffic; a fifth of the size of the rows."""
-    at = np.flatnonzero((flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0))
-    rows = empty(_MOVED, len(at))
-    compiled.gather(flows, at, rows, _SAME)
-    rows["moved_packets"] = flows["d_packets"][at] + flows["d_reply_packets"][at]
-    rows["moved_bytes"] = flows["d_bytes"][at] + flows["d_reply_bytes"][at]
-    return rows
-
-
 def threat_dict(threat: Threat) -> dict[str, Any]:
     times = {"first_seen": iso(threat.first_seen), "last_seen": iso(threat.last_seen)}
     return {**threat.row(), **times, "evidence": dict(threat.evidence)}
@@ -277,15 +257,15 @@ def _flow(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _add_by(counts: dict[int, Count], column: Any, packets: Any, octets: Any) -> None:
-    if int(column.max()) < _SMALL:
-        keys = np.flatnonzero(np.bincount(column))
-        sums = [np.bincount(column, weight)[keys] for weight in (packets, octets)]
-    else:
-        keys, which = np.unique(column, return_inverse=True)
-        sums = [np.bincount(which, weight, len(keys)) for weight in (packets, octets)]
-    for key, number, size in zip(keys.tolist(), *sums, strict=True):
-        counts.setdefault(key, Count()).add(int(number), int(size))
+def _add_by(counts: dict[int, Count], column: Column, values: Column) -> None:
+    """Adds the `values` (packets, bytes, 1) of rows to the counts of what the column says."""
+    small = int(column.max()) < _SMALL
+    keys, which = (np.arange(_SMALL), column) if small else np.unique(column, return_inverse=True)
+    sums = np.zeros((len(keys), 3), np.int64)
+    compiled.sum_up(which, values, sums)
+    for key, (packets, octets, rows) in zip(keys.tolist(), sums.tolist(), strict=True):
+        if rows:
+            counts.setdefault(key, Count()).add(packets, octets)
 
 
 def _distribution(counts: dict[str, Count]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from trafficmond.analyze.source import EmptyInput, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import PART_ROWS, Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
+from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
@@ -114,8 +115,9 @@ def _observe(
     def judge() -> None:
         if not held:
             return
-        flows = join([each.flows for each in held])
-        gatherer.add_flows(flows)
+        flows = Columns(join([each.flows for each in held]))
+        for begin in range(0, len(flows), PART_ROWS):
+            gatherer.add_flows(flows.part(begin, PART_ROWS))
         updates = engine.feed_ticks(held, flows)
         threats.update((update.threat.id, update.threat) for update in updates)
         held.clear()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.detect.windows import Columns
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column, empty, join, put, take
 from trafficmond.flows.index import Index
@@ -33,10 +34,10 @@ class Distinct:
         at = (hashes >> _U64(rest)).astype(np.int64)
         low = (hashes & _U64((1 << rest) - 1)).astype(np.float64)
         rank = (rest + 1 - np.frexp(low)[1]).astype(np.uint8)
+        more = rank > self._registers[at]
+        at, rank = at[more], rank[more]
         order = np.argsort(rank, kind="stable")  # if several hashes have one register, the last one counts: the largest
-        largest = np.zeros_like(self._registers)
-        largest[at[order]] = rank[order]
-        np.maximum(self._registers, largest, out=self._registers)
+        self._registers[at[order]] = rank[order]
 
     def estimate(self) -> int:
         count = len(self._registers)
@@ -59,28 +60,25 @@ class Entry:
 class Tally:
     """Packets and bytes by key. At most `capacity` keys are kept: the largest ones.
 
-    `columns` names the columns of a key's first row that are kept for display. `exact` is False if a key was dropped;
-    then a sum may lack what was counted before.
+    `kept` has the columns of a key's first row that are kept for display. `exact` is False if a key was dropped; then a
+    sum may lack what was counted before.
     """
 
-    def __init__(self, columns: tuple[str, ...], capacity: int = CAPACITY) -> None:
-        self._names = tuple((name, name) for name in columns)
+    def __init__(self, kept: np.dtype[Any], capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._index = Index()
         self._sums = np.zeros((0, 2), np.int64)  # packets, bytes; with room for more keys
-        self._rows: Batch | None = None
+        self._rows: Batch = empty(kept)
         self._distinct: Distinct | None = None
 
     @property
     def exact(self) -> bool:
         return self._distinct is None
 
-    def add(self, keys: Column, packets: Column, octets: Column, rows: Batch) -> None:
+    def add(self, keys: Column, packets: Column, octets: Column, rows: Columns) -> None:
         """Adds rows with their 64-bit keys."""
         if not len(keys):
             return
-        if self._rows is None:
-            self._rows = np.empty(0, [(name, rows.dtype[name]) for name, _ in self._names])
         if self._distinct is not None:
             self._distinct.add(keys)
         known = len(self._index)
@@ -90,7 +88,7 @@ class Tally:
             more = max(count - known, min(known, self._capacity - known))
             self._sums = np.concatenate([self._sums[:known], np.zeros((more, 2), np.int64)])
             self._rows = join([self._rows[:known], empty(self._rows.dtype, more)])
-        compiled.gather(rows, first, self._rows[known:count], self._names)
+        rows.take(first).gather(self._rows[known:count], self._rows.dtype.names or ())
         compiled.sum_up(places, np.stack([packets, octets], axis=1), self._sums)
         if count > self._capacity:
             self._evict()
@@ -104,7 +102,6 @@ class Tally:
         packets, octets = self._sums[: len(self._index)].T
         first, second = (packets, octets) if by == "packets" else (octets, packets)
         for at in np.lexsort((self._index.keys, -second, -first))[:count].tolist():
-            assert self._rows is not None
             yield Entry(self._rows[at], int(packets[at]), int(octets[at]))
 
     def _evict(self) -> None:
@@ -116,7 +113,6 @@ class Tally:
         keep = np.zeros(len(keys), bool)
         for weight in self._sums[: len(keys)].T:
             keep |= _heaviest(weight, keys, quarter)
-        assert self._rows is not None
         kept = np.flatnonzero(keep)
         self._sums[: len(kept)] = self._sums[kept]
         self._sums[len(kept) :] = 0
@@ -176,8 +172,6 @@ class Timeline:
     def _merge(self, bins: Column, sums: Column) -> None:
         bins = np.concatenate([self._bins, bins])
         sums = np.concatenate([self._sums, sums], axis=1)
-        order = np.argsort(bins, kind="stable")
-        bins = bins[order]
         if len(bins):
-            starts = np.flatnonzero(np.concatenate([[True], bins[1:] != bins[:-1]]))
-            self._bins, self._sums = bins[starts], np.add.reduceat(sums[:, order], starts, axis=1)
+            order, _, starts = compiled.groups(bins.view(np.uint64))
+            self._bins, self._sums = bins[order[starts]], np.add.reduceat(sums[:, order], starts, axis=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -85,10 +85,11 @@ class Engine:
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Process the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; return changes of threats."""
+        return self._feed(Columns(flows), now, interval_s)
+
+    def _feed(self, flows: Columns, now: float, interval_s: float) -> list[ThreatUpdate]:
         updates: list[ThreatUpdate] = []
-        telling = np.flatnonzero(_tells(flows))
-        for begin in range(0, max(len(telling), 1), PART_ROWS):
-            columns = Columns(_taken(flows, telling[begin : begin + PART_ROWS]))
+        for columns in _telling(flows):
             attempts = Columns(self._attempts.feed(columns, now))
             if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
@@ -100,15 +101,17 @@ class Engine:
                         updates.append(update)
         return updates + self._close(now)
 
-    def feed_ticks(self, ticks: Sequence[Tick], joined: Batch | None = None) -> list[ThreatUpdate]:
+    def feed_ticks(self, ticks: Sequence[Tick], joined: Columns | None = None) -> list[ThreatUpdate]:
         """The same for several ticks, in order of time, with the results of `feed` for each: common work is done once.
         Many rows are processed a tick at a time. `joined`: the rows of all, if available."""
-        whole = join([tick.flows for tick in ticks]) if joined is None else joined
-        if len(ticks) == 1 or len(whole) > PART_ROWS:
+        whole = Columns(join([tick.flows for tick in ticks])) if joined is None else joined
+        if len(ticks) == 1:
+            return self._feed(whole, ticks[0].now, ticks[0].interval_s)
+        if len(whole) > PART_ROWS:
             return [update for tick in ticks for update in self.feed(*tick)]
         numbers = np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks])
         telling = np.flatnonzero(_tells(whole))
-        columns = Columns(_taken(whole, telling))
+        columns = whole.take(telling)
         columns.put("tick", numbers[telling])
         ends, widths = np.array([tick.now for tick in ticks]), np.array([tick.interval_s for tick in ticks])
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
@@ -301,7 +304,7 @@ class Engine:
             self._over.popitem(last=False)
 
 
-def _tells(flows: Batch) -> Column:
+def _tells(flows: Batch | Columns) -> Column:
     """A mask of significant FLOW rows: without flows that only went quiet, half of all if each flow is seen once. A
     flow that was closing is over now and counts, though no packet came."""
     told: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
@@ -309,9 +312,14 @@ def _tells(flows: Batch) -> Column:
     return told
 
 
-def _taken(flows: Batch, at: Column) -> Batch:
-    """The rows at these ascending indexes."""
-    return flows if len(at) == len(flows) else take(flows, at)
+def _telling(flows: Columns) -> Iterator[Columns]:
+    """The significant rows, at most PART_ROWS at a time."""
+    if len(flows) <= PART_ROWS:
+        yield flows.take(_tells(flows))
+        return
+    telling = np.flatnonzero(_tells(flows.batch))
+    for begin in range(0, max(len(telling), 1), PART_ROWS):
+        yield Columns(take(flows.batch, telling[begin : begin + PART_ROWS]))
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trafficmond.detect.windows import Columns
+from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Batch, Column, address_text, split_address
 from trafficmond.networks import Network, parse
 
@@ -64,21 +64,16 @@ def capture_side(rows: Batch) -> Network | None:
     total = packets.sum()
     if total < _SIDE_PACKETS:
         return None
-    ends = np.concatenate([rows[["src_hi", "src_lo", "family"]], _as_source(rows)])
-    unique, which = np.unique(ends, return_inverse=True)
-    sums = np.bincount(which, np.concatenate([packets, packets]))
+    hi, lo = (np.concatenate([rows[f"{side}_{word}"] for side in ("src", "dst")]) for word in ("hi", "lo"))
+    family = np.tile(rows["family"], 2)
+    by = Grouped(mix(hi, lo, family))
+    sums = by.sum(np.tile(packets, 2))
     # With only two hosts, it is unknown which of them made the capture.
     most = np.argsort(-sums)[:2]
     if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
         return None
-    hi, lo, family = (int(word) for word in unique[most[0]])
-    return parse(address_text(hi, lo, family))
-
-
-def _as_source(rows: Batch) -> Batch:
-    ends = np.zeros(len(rows), rows[["src_hi", "src_lo", "family"]].dtype)
-    ends["src_hi"], ends["src_lo"], ends["family"] = rows["dst_hi"], rows["dst_lo"], rows["family"]
-    return ends
+    at = by.first[most[0]]
+    return parse(address_text(int(hi[at]), int(lo[at]), int(family[at])))
 
 
 def is_private(hi: Column, lo: Column, family: Column) -> Column:

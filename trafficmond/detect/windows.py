@@ -47,20 +47,20 @@ class Columns:
     """
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+        self.batch = batch
         self._of: tuple[Columns, Column | None] | None = None  # source of the selection, and its indexes; None: all
         self._columns: dict[str, Column] = {}
 
     def __len__(self) -> int:
         if self._of is None:
-            return len(self._batch)
+            return len(self.batch)
         parent, at = self._of
         return len(parent) if at is None else len(at)
 
     def __getitem__(self, name: str) -> Column:
         column = self._columns.get(name)
         if column is None:
-            if self._of is None and name in _HASHES and name not in (self._batch.dtype.names or ()):
+            if self._of is None and name in _HASHES and name not in (self.batch.dtype.names or ()):
                 column = mix(self[f"{name}_hi"], self[f"{name}_lo"])
             elif self._of is None:
                 column = self._taken_apart(name)
@@ -72,9 +72,9 @@ class Columns:
 
     def _taken_apart(self, name: str) -> Column:
         """A column of the batch; for a large batch all are made in one pass over its rows."""
-        made = compiled.columns(self._batch) if len(self._batch) > _FEW_ROWS else None
+        made = compiled.columns(self.batch) if len(self.batch) > _FEW_ROWS else None
         if made is None:
-            return np.ascontiguousarray(self._batch[name])
+            return np.ascontiguousarray(self.batch[name])
         self._columns = {**made, **self._columns}
         return made[name]
 
@@ -85,9 +85,9 @@ class Columns:
         if self._of is not None:
             parent, mine = self._of
             return parent.some(name, at if mine is None else mine[at])
-        if name in _HASHES and name not in (self._batch.dtype.names or ()):
+        if name in _HASHES and name not in (self.batch.dtype.names or ()):
             return mix(self.some(f"{name}_hi", at), self.some(f"{name}_lo", at))
-        return self._batch[name][at]
+        return self.batch[name][at]
 
     def put(self, name: str, column: Column) -> None:
         """Add a column, a value for each of these rows."""
@@ -95,11 +95,15 @@ class Columns:
 
     def take(self, at: Column) -> Columns:
         """These rows (indexes or a mask), as Columns again."""
-        taken = Columns(self._batch)
+        taken = Columns(self.batch)
         at = np.flatnonzero(at) if at.dtype == bool else at
         whole = len(at) == len(self) and bool((at == np.arange(len(at))).all())
         taken._of = self, None if whole else at
         return taken
+
+    def part(self, begin: int, most: int) -> Columns:
+        """At most so many rows of the batch from `begin` on, whose columns take memory of their own."""
+        return self if len(self) <= most else Columns(self.batch[begin : begin + most])
 
     def gather(self, into: Batch, names: tuple[str, ...]) -> None:
         """Fill these fields of `into` from those of the batch."""
@@ -107,14 +111,14 @@ class Columns:
         while batch._of is not None:
             batch, mine = batch._of
             at = at if mine is None else mine[at]
-        compiled.gather(batch._batch, at, into, tuple((name, name) for name in names))
+        compiled.gather(batch.batch, at, into, tuple((name, name) for name in names))
 
     def rows(self, at: Column) -> Batch:
         """Copies of these rows as in the batch, for those that are reported: in a flood, all of it."""
         if self._of is not None:
             parent, mine = self._of
             return parent.rows(at if mine is None else mine[at])
-        rows: Batch = take(self._batch, at) if np.ndim(at) else self._batch[at]
+        rows: Batch = take(self.batch, at) if np.ndim(at) else self.batch[at]
         return rows
 
 
