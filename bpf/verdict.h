@@ -7,7 +7,7 @@
 #ifndef TM_VERDICT_H
 #define TM_VERDICT_H
 
-#include "parse.h"
+#include "opening.h"
 #include "table.h"
 
 #define TM_REASON(verdict) ((verdict) >> TM_REASON_SHIFT & TM_REASON_MASK)
@@ -215,11 +215,16 @@ static __always_inline int tm_asks_many(const struct tm_packet *p, const struct 
 	return !bpf_skb_load_bytes(x->skb, 0, &first, sizeof(first)) && (first & 1);
 }
 
-/* Egress: remember what this host sends, so that replies are recognised. */
+/*
+ * Egress: remember what this host sends, so that replies are recognised. A SYN-ACK and a reset are not remembered:
+ * anybody can cause them with a forged source, and so push out the connections of this host.
+ */
 static __always_inline void tm_learn(const struct tm_packet *p, const struct tm_context *x)
 {
 	struct tm_conn_key key = {};
 
+	if ((p->tcp_flags & TM_TCP_SYN_ACK) == TM_TCP_SYN_ACK || p->tcp_flags & TM_TCP_RST)
+		return;
 	if (!tm_conn_key(p, 1, &key) || !tm_note(&key, x->now))
 		return;
 	tm_key_of_fragments(&key);

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 
 import pytest
 from door import LOGGED, Wire
@@ -209,3 +212,31 @@ def test_a_tcp_connection_is_not_opened_by_an_answer_to_nothing(lab: Lab) -> Non
         before = daemon.status()["accounting"]["dropped"]["packets"]
         sender.send([tcp(link.outside_ip, link.host_ip, 4000, 2222, flags) for flags in (SYN, 0x10, 0x12, 0x04, 0x11)])
         daemon.wait_status(lambda s: s["accounting"]["dropped"]["packets"] == before + 5, "5 packets dropped")
+
+
+def test_forged_openings_take_no_place_of_a_connection(lab: Lab) -> None:
+    """The host answers each, with a SYN-ACK or a reset, and learns none of them: its table has room for 65,536."""
+    link = lab.links[0]
+    forged = [f"198.18.0.{last}" for last in range(1, 101)]
+    open_ports = '[[rule]]\ncidr = "0.0.0.0/0"\naction = "allow"\nports = ["tcp/443", "tcp/444"]\n'
+    lab.host.ip(f"route add 198.18.0.0/24 via {link.outside_ip}")
+
+    def sent() -> int:
+        return int(lab.host.link(link.host)["stats64"]["tx"]["packets"])
+
+    with (
+        Daemon(lab, DROP, rules={"10-web.toml": open_ports}) as daemon,
+        listening(lab.host, link.host_ip, 443),
+        listening(lab.outside, link.outside_ip, 5432),
+        connected(lab.host, socket.SOCK_STREAM, link.outside_ip, 5432, 3),
+        Sender(lab.outside, link.outside) as sender,
+    ):
+        before = sent()
+        sender.send([tcp(source, link.host_ip, 1024, port, SYN) for source in forged for port in (443, 444)])
+        daemon.wait(lambda: sent() >= before + 2 * len(forged), "all answers")
+        table = next(daemon.pins.rglob("tm_conns"))
+        dumped = subprocess.run(["bpftool", "-j", "map", "dump", "pinned", table], stdout=subprocess.PIPE, check=True)
+        keys = [bytes(int(octet, 16) for octet in row["key"]) for row in json.loads(dumped.stdout)]
+        remote = {str(ip_address(key[12:16])) for key in keys if key[:12] == bytes(10) + b"\xff\xff"}
+        assert link.outside_ip in remote
+        assert not remote & set(forged)
