@@ -45,6 +45,13 @@ class Exposure:
                 found.append(reach.services(new))
         return ", ".join(found)
 
+    def applied(self) -> list[str]:
+        """What can be reached under rules that somebody has just put in force, whether or not it was so before."""
+        self.check()
+        if self._admitted is None:
+            return []
+        return [self._warnings.get("doors", reach.ALL_OPEN), *self.only_from]
+
     def check(self) -> list[str]:
         """Checks the rules in force; returns the warning if it is new."""
         rules = self._rulebook.in_force

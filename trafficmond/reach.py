@@ -11,6 +11,7 @@ from trafficmond.protocols import protocol_name
 
 _NAMED = 6  # services in one sentence
 _SOURCES = 4  # prefixes in one sentence
+ALL_OPEN = "nothing that listens on this host becomes unreachable"
 LET_IN = "let somebody in: trafficctl allow {} from PREFIX --save"
 _OWN = "own address"  # the guard's text for addresses of this host
 

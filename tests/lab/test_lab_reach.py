@@ -73,3 +73,17 @@ def test_check_says_it_before(lab: Lab) -> None:
             assert note["what"] == f"{OWN_NAME} on tcp/80: new connections get in only from 192.0.2.0/24"
     finally:
         daemon.remove()
+
+
+def test_apply_says_each_time_what_becomes_unreachable_or_that_nothing_does(lab: Lab) -> None:
+    with server(lab.host, "0.0.0.0", 80), Daemon(lab, MONITOR) as daemon:
+        for _ in range(2):
+            told = daemon.control("apply", "--default", "drop").stdout
+            assert f"  not reachable over {lab.links[0].host}: {OWN_NAME} on tcp/80; no rule" in told
+        daemon.control("rollback")
+        daemon.control("allow", "tcp/80", "from", "192.0.2.0/24")
+        told = daemon.control("apply", "--default", "drop").stdout.splitlines()[2:]
+        assert told == [
+            "  nothing that listens on this host becomes unreachable",
+            f"  {OWN_NAME} on tcp/80: new connections get in only from 192.0.2.0/24",
+        ]

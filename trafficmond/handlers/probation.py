@@ -29,7 +29,7 @@ class Probation(Handler):
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
         rules = asdict(count(in_force.policy))
-        return {**rules, "probation": probation(self._parts), "notes": [*notes, *self._parts.exposure.check()]}
+        return {**rules, "probation": probation(self._parts), "notes": [*notes, *self._parts.exposure.applied()]}
 
     @method("Confirm", changes=True)
     async def confirm(self, call: Call) -> Reply:
