@@ -1,7 +1,5 @@
 """The entry point: runs one command, prints errors and returns the exit code. Only this module exits."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

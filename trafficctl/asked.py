@@ -1,7 +1,5 @@
 """Names of addresses from the DNS answers that the daemon has seen (flows.dns_names)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from typing import Any

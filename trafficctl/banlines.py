@@ -11,8 +11,6 @@ A line of several addresses bans each (fail2ban-client get JAIL banip). Blank li
 skipped. So are decisions other than bans, simulated decisions, and the `create` of a set.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import shlex

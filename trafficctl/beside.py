@@ -1,7 +1,5 @@
 """The parts of `report` that the analysis of flows does not have: usage over time, countries, peers, names."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

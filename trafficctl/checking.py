@@ -1,7 +1,5 @@
 """Reads settings and rules as the daemon would, and collects all mistakes instead of raising."""
 
-from __future__ import annotations
-
 import re
 import time
 import tomllib

@@ -1,7 +1,5 @@
 """Writes a copy of the settings with another policy.default beside the original, to be put on probation."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

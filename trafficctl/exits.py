@@ -1,7 +1,5 @@
 """The exit codes, and the exit code for each error."""
 
-from __future__ import annotations
-
 from trafficmond.control.client import FORBIDDEN, INTERFACE, UNREACHABLE
 from trafficmond.errors import ControlError, TrafficmonError
 

@@ -1,7 +1,5 @@
 """Finds services of this host that nobody could reach under the checked settings and rules."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

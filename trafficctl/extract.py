@@ -1,7 +1,5 @@
 """Copies a time range of the daemon's flows.db into a new flows.db, by SQLite and without blocking the daemon."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Edits of rules files: describes them, and with --write makes them."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Formats `--help` for the width of the terminal: paragraphs are wrapped, examples are kept as they are if they fit."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import textwrap

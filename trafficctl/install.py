@@ -1,7 +1,5 @@
 """Puts confirmed rules in their place and keeps what was there. The client does it: the daemon may not write there."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

@@ -1,7 +1,5 @@
 """Says what to type in place of words that a command does not have."""
 
-from __future__ import annotations
-
 import shlex
 import socket
 from argparse import Action, ArgumentParser

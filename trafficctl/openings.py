@@ -1,7 +1,5 @@
 """The commands `allow` and `deny`: rules for services, in the syntax of ufw."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The options that several commands have. Each is stored under the name of the parameter that the daemon gets it by."""
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from typing import Any
 

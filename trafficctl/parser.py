@@ -1,7 +1,5 @@
 """The argument parser. The arguments of a command are read from its module only if that command is used."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import os

@@ -1,7 +1,5 @@
 """The option `--confirm-within`, and the text that shows a probation."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from argparse import ArgumentParser

@@ -1,7 +1,5 @@
 """Finds the line of a rules file or of the settings that puts something in shadow. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Resolves addresses to names: /etc/hosts at once, reverse DNS in background threads."""
 
-from __future__ import annotations
-
 import queue
 import socket
 import threading

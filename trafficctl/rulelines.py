@@ -1,7 +1,5 @@
 """Writes rules as lines of a rules file."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence

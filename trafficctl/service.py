@@ -1,7 +1,5 @@
 """Finds logs that the service may not write: its unit permits a few folders only."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

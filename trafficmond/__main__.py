@@ -1,7 +1,5 @@
 """`trafficmond`: reads the command line and the settings, then runs the daemon. The only place that exits."""
 
-from __future__ import annotations
-
 import errno
 import sys
 from collections.abc import Sequence

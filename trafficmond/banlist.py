@@ -1,7 +1,5 @@
 """The bans: in the kernel, where they act and expire by themselves, and in the store, for after a reboot."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from bisect import bisect_left, bisect_right, insort

@@ -1,7 +1,5 @@
 """Values of filters: one, several ("22,80"), ranges ("8000-8100") and all but those ("!192.0.2.0/24")."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The daemon's main loops: reading the ledger, housekeeping, and the shutdown. One thread, one event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import time

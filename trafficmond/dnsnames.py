@@ -4,8 +4,6 @@ An address may have several names, one after the other. For a flow, the right on
 flow began.
 """
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The exception tree. Every error says what failed, where, and what to do next; only `__main__` exits."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

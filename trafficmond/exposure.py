@@ -1,7 +1,5 @@
 """Checks which services of this host can be reached under the rules in force."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 

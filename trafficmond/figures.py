@@ -1,7 +1,5 @@
 """Formats numbers, times and untrusted text for people: one way for tables, sentences and reports."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

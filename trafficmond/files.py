@@ -1,7 +1,5 @@
 """Files of the daemon's own: replaced atomically, and opened without waiting for what is not a file. What a path is."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

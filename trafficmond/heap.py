@@ -1,7 +1,5 @@
 """Settings of glibc's allocator (other C libraries are left alone) and of Python's garbage collector."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 from collections.abc import Iterator

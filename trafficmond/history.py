@@ -4,8 +4,6 @@ It is a file in state_dir with a line of JSON for each change, after a line with
 daemon works without it: if it cannot be written there is a warning, and a file that cannot be read is set aside.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """Applies the settings to the current state of this host: watched interfaces, their names, and the guard."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The file is read in the background, and the daemon works without it. A file that
 aside and logged once, and the detectors start again.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import io

@@ -5,8 +5,6 @@ entries. IPv4-mapped IPv6 (::ffff:192.0.2.7) is the IPv4 address (RFC 4291, 2.5.
 shorter IPv6 prefix around ::ffff:0:0/96 covers IPv6 only. Leading zeros are refused: some read them as octal.
 """
 
-from __future__ import annotations
-
 import re
 import socket
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The parts of the daemon: built once, in the order of their dependencies, and closed in the order of the data flow."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -3,8 +3,6 @@
 All of it runs on the loop's thread; parts that wait for a disk have a queue (store, sinks).
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 import traceback

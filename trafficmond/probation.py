@@ -1,7 +1,5 @@
 """Logs the beginning and end of a probation, and updates the parts when it ends."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -4,8 +4,6 @@ A record of the ledger gets its process when it begins, while the kernel still h
 for the cgroup and the process, which stays with the flow.
 """
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable

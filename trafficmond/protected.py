@@ -1,7 +1,5 @@
 """Finds the addresses that the guard protects: this host's lifelines, and those that users are logged in from."""
 
-from __future__ import annotations
-
 import time
 
 from trafficmond import networks

@@ -1,7 +1,5 @@
 """IP protocols: numbers, names as records show them (IANA, "Assigned Internet Protocol Numbers"), TCP flags; ends."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 ICMP, IGMP, TCP, UDP, DCCP, ICMPV6, SCTP, UDPLITE = 1, 2, 6, 17, 33, 58, 132, 136

@@ -1,7 +1,5 @@
 """Runs queries of flows.db in a few threads, so that many queries neither delay changes nor use much memory."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator

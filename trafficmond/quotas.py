@@ -1,7 +1,5 @@
 """Looks up the usage of the quotas in the rollups, for the detector of quotas."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Sequence

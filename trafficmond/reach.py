@@ -1,7 +1,5 @@
 """Writes sentences about services that nobody can reach, and about those that only some prefixes can reach. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from trafficmond.datapath.listeners import Listener

@@ -1,7 +1,5 @@
 """Reads settings and rules again while the daemon runs, puts them in force completely or not at all, and records it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -1,7 +1,5 @@
 """Carries out the decisions of the response: makes bans and audits them, or in shadow only logs them."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Collection

@@ -4,8 +4,6 @@ A change is atomic. Reading and compiling happen in a worker thread, so that a m
 installing happens on the loop, one change at a time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

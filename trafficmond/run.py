@@ -1,7 +1,5 @@
 """Runs the daemon's event loop, from the loading of the programs to the end."""
 
-from __future__ import annotations
-
 import asyncio
 from concurrent.futures import Future
 

@@ -1,7 +1,5 @@
 """Notifies the service manager (sd_notify(3)), if there is one."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """Services as rules name them ("tcp/443", "53", "icmp/8", "gre", "https"), and their places in the kernel's classes."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache

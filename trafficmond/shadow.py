@@ -1,7 +1,5 @@
 """Sums packets by rule from the counts by verdict: packets that it decided, or would have decided in shadow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

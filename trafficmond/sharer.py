@@ -5,8 +5,6 @@ requests. A request adds our program, with the maps of the client, to the chain 
 with these maps, or looks whether it is there. Only the installed data path is loaded, and nothing else is changed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

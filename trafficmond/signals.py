@@ -1,7 +1,5 @@
 """The signals that stop or reload the daemon."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

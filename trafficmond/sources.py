@@ -1,7 +1,5 @@
 """Rule files: the administrator's, which are never written, and the daemon's own."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Starts the daemon: imports most of it while the kernel verifies the programs, which takes as long."""
 
-from __future__ import annotations
-
 import os
 from contextlib import ExitStack, closing
 

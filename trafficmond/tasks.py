@@ -1,7 +1,5 @@
 """Background tasks on the event loop, which a stop waits for."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar

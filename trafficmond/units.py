@@ -1,7 +1,5 @@
 """Owners of traffic: the units of this host by cgroups, and the sockets that wait for incoming flows."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """URLs that may have a password or a token, which must not be shown."""
 
-from __future__ import annotations
-
 import re
 from urllib.parse import unquote_plus, urlsplit
 

@@ -1,7 +1,5 @@
 """The verdict word of a packet (bpf/abi.h): action, reason and rule. Functions take one word or a column of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The commands, one module each. Only this table is read to find a command."""
 
-from __future__ import annotations
-
 # name -> (module, one line of help)
 COMMANDS = {
     "status": ("status", "the state of the daemon, its interfaces and its store"),

@@ -13,8 +13,6 @@ Examples:
   trafficctl add-cidr 203.0.113.0/24 --dry-run                     what it would have done in the last day
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

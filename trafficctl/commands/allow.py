@@ -10,8 +10,6 @@ Examples:
   trafficctl remove-cidr 192.0.2.0/24 --port ssh
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import openings

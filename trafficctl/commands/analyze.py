@@ -9,8 +9,6 @@ Examples:
   trafficctl analyze /var/log/trafficmon/*.jsonl.gz --report out.html
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 

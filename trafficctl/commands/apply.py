@@ -16,8 +16,6 @@ Examples:
   sudo trafficctl apply                            the files as they are, for a minute
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path

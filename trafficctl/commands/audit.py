@@ -5,8 +5,6 @@ Examples:
   trafficctl audit --since 7d -o csv > changes.csv
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import options, session

@@ -5,8 +5,6 @@ Examples:
   trafficctl bans -o json | jq -r '.[].cidr'
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import session

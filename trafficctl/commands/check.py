@@ -10,8 +10,6 @@ Examples:
   trafficctl check -o json | jq '.mistakes[].what'
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import exits, session, values

@@ -7,8 +7,6 @@ Examples:
   sudo trafficctl confirm
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path

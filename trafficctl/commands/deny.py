@@ -9,8 +9,6 @@ Examples:
   trafficctl remove-cidr 203.0.113.0/24 --port ssh
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import openings

@@ -9,8 +9,6 @@ Examples:
   trafficctl doctor --config ./trafficmond.toml
 """
 
-from __future__ import annotations
-
 import dataclasses
 from argparse import ArgumentParser, Namespace
 

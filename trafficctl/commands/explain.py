@@ -11,8 +11,6 @@ Examples:
   trafficctl explain 203.0.113.5 -o json | jq -r .action
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import names, session, values

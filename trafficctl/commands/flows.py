@@ -29,8 +29,6 @@ Examples:
                                                a fleet's flows; $CLICKHOUSE_PASSWORD is the user's password
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from itertools import chain

@@ -9,8 +9,6 @@ Examples:
   trafficctl history --limit 10 -o json
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import options, session

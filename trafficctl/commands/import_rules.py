@@ -16,8 +16,6 @@ Examples:
   trafficctl import --from firewalld /etc/firewalld/zones/public.xml
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence

@@ -9,8 +9,6 @@ Examples:
   sudo systemctl start trafficmon-fetch       fetch the lists that are due
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Mapping
 from functools import cache

@@ -9,8 +9,6 @@ Examples:
   trafficctl metrics -o json                  as one JSON text
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import session, values

@@ -9,8 +9,6 @@ Examples:
   trafficctl notify --test --config ./notify.toml
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import socket

@@ -8,8 +8,6 @@ Examples:
   trafficctl check && sudo trafficctl reload
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any

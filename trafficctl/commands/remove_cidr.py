@@ -9,8 +9,6 @@ Examples:
   trafficctl remove-cidr 0.0.0.0/0 --port tcp/443
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import options, session, values

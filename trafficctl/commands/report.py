@@ -12,8 +12,6 @@ Examples:
   trafficctl report --since 7d -o json > week.json
 """
 
-from __future__ import annotations
-
 import socket
 import sys
 import tempfile

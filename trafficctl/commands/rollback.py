@@ -7,8 +7,6 @@ Examples:
   sudo trafficctl rollback
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import probation, session

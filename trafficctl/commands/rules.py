@@ -14,8 +14,6 @@ Examples:
   trafficctl rules --diff 17..21
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from typing import Any
 

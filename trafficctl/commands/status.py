@@ -9,8 +9,6 @@ Examples:
   trafficctl status -o csv                    every value with its key
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import session

@@ -7,8 +7,6 @@ Examples:
   trafficctl threat 5f2a -o json | jq .threat.evidence
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import names, session

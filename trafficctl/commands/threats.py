@@ -9,8 +9,6 @@ Examples:
                                               a fleet's; $CLICKHOUSE_PASSWORD is the user's password
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from trafficctl import names, options, session, values

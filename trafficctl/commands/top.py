@@ -15,8 +15,6 @@ Examples:
                                               $CLICKHOUSE_PASSWORD is the user's password
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from argparse import ArgumentParser, Namespace

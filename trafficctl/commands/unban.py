@@ -9,8 +9,6 @@ Examples:
   trafficctl unban 0.0.0.0/0 --all            all bans of IPv4
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence

@@ -12,8 +12,6 @@ Examples:
   sudo trafficctl undo 17 --write
 """
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 

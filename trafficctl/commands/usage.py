@@ -15,8 +15,6 @@ Examples:
                                               a fleet's; $CLICKHOUSE_PASSWORD is the user's password
 """
 
-from __future__ import annotations
-
 import time
 from argparse import ArgumentParser, Namespace
 from datetime import datetime, timedelta

@@ -5,8 +5,6 @@ Examples:
   trafficctl --version                        only that of the client; needs no daemon
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 
 from trafficctl import session

@@ -12,8 +12,6 @@ Examples:
   trafficctl watch -o jsonl | jq -r .src_ip
 """
 
-from __future__ import annotations
-
 import itertools
 import sys
 from argparse import ArgumentParser, Namespace

@@ -15,8 +15,6 @@ Examples:
   trafficctl what-if ./trafficmond.toml -o json | jq .dropped.rules
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 

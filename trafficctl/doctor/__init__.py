@@ -1,7 +1,5 @@
 """The examinations of `trafficctl doctor`: one module each, with a function that yields findings about this host."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage, wheel

@@ -1,7 +1,5 @@
 """Examines the daemon: whether it runs, and its status."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,8 +1,6 @@
 """What an examination gets, this host (its files are all under one root, so that a test can use another), and what it
 yields, findings."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Examines whether each selected interface supports XDP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from trafficctl.doctor import nic

@@ -1,7 +1,5 @@
 """Examines the features of the kernel that the programs need. Its version is shown, not compared."""
 
-from __future__ import annotations
-
 import gzip
 import re
 from collections.abc import Iterator

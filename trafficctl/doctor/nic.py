@@ -1,7 +1,5 @@
 """Reads facts about network interfaces from sysfs, ethtool and netlink."""
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Examines the permissions that the daemon needs, and those of its users."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host

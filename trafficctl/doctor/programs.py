@@ -1,7 +1,5 @@
 """Examines whether the programs load: loads them into this kernel, without attaching them, and unloads them."""
 
-from __future__ import annotations
-
 import importlib.util
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Examines the settings and rules."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

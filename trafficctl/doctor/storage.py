@@ -1,7 +1,5 @@
 """Examines the disks for flows and logs, and the clock."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from collections.abc import Iterator

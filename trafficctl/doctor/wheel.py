@@ -1,7 +1,5 @@
 """Examines, after an installation with pip, what Debian's package would have set up."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from collections.abc import Iterator

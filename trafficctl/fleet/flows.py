@@ -5,8 +5,6 @@ for sums, LIMIT 1 BY for rows. LIMIT 1 BY makes the server read all selected col
 selects the keys only and an outer query their rows: with ten million rows this takes a seventh of the time.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from trafficctl.fleet.ask import SENSOR

@@ -1,7 +1,5 @@
 """Builds the SQL for threats of a fleet, in their latest state, with the filters of `trafficctl threats`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any

@@ -4,8 +4,6 @@ A sensor reports a flow when it ends, and one that continues every flows.active_
 are averages over that time.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

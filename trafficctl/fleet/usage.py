@@ -1,8 +1,6 @@
 """Builds the SQL for the traffic of a fleet by time or by key: from hourly totals if the server has them
 (flows-hourly.sql), else from the flows. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Builds conditions of ClickHouse's SQL from filters. Addresses have 16 bytes there; IPv4 is mapped into IPv6."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ region match the same lines, so each chain is walked once for each region, with 
 needs rules only for the services for which it decides otherwise than the region around it.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Reads zones of firewalld: the XML files in /etc/firewalld/zones, each for some sources or for all."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

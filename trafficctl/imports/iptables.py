@@ -1,7 +1,5 @@
 """Reads the output of iptables-save and ip6tables-save, and the files of ufw, which have the same format."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Reads one rule of iptables, option by option."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Reads one rule of nft, word by word."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

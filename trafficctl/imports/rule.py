@@ -1,7 +1,5 @@
 """One rule of another firewall: what the readers for iptables and nft have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Set
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The common form of other firewalls' rules: chains of lines, in which the first matching line decides."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Reads ports, ICMP types, protocols and addresses in the syntax of other firewalls."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from ipaddress import ip_address, summarize_address_range
 

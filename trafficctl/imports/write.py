@@ -1,7 +1,5 @@
 """Writes imported rules as a rules file, each with the line that it comes from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from trafficctl import rulelines

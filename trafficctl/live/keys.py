@@ -1,7 +1,5 @@
 """The keys of the live screen. Pure, except for the ban that a key may request."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from trafficctl.live.model import PAGE, Live

@@ -1,7 +1,5 @@
 """The state of the live screen: the latest reply, drops a second, and what the user has chosen. Pure."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any

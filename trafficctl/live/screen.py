@@ -1,7 +1,5 @@
 """The live screen as lines of text, for any terminal of at least 40 x 10 cells. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

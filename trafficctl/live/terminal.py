@@ -1,7 +1,5 @@
 """Runs the live screen on a terminal, with curses."""
 
-from __future__ import annotations
-
 import contextlib
 import curses
 import locale

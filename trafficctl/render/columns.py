@@ -1,7 +1,5 @@
 """The columns of each table: which fields, in which order, with which units."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any

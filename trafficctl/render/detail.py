@@ -1,7 +1,5 @@
 """Renders one threat or one explanation in full."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import groupby, takewhile
 from typing import Any

@@ -1,7 +1,5 @@
 """Renders log records and threats as one line each, for watching a stream."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

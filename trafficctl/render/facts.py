@@ -1,7 +1,5 @@
 """Renders facts about one thing: keys in a column, values beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The findings of trafficctl doctor as text."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

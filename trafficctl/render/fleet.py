@@ -1,7 +1,5 @@
 """Renders the rates of a fleet as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Renders mistakes in files, each under its line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

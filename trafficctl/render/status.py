@@ -1,7 +1,5 @@
 """Renders the status for people."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Colours for terminals."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Tables that fit the terminal: columns shrink, then the least important are hidden and named below the table."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 import unicodedata

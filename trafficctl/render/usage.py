@@ -1,7 +1,5 @@
 """Renders totals of traffic as a table with bars."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Renders the result of what-if for people."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

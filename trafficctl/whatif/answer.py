@@ -1,7 +1,5 @@
 """The result of a comparison as data, with the fields of -o json."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Runs a comparison for a command: reads rules and flows, judges, and shows the result."""
 
-from __future__ import annotations
-
 import sys
 import time
 from argparse import Namespace

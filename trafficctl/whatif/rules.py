@@ -1,7 +1,5 @@
 """The two policies by which flows are judged: the one in force, as the daemon sends it, and the proposed one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Reading ahead: a thread prepares the next items while the caller works."""
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import threading

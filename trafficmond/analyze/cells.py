@@ -1,7 +1,5 @@
 """Reads tables of JSON records, one row each, as Splunk, Graylog, Kibana and pandas export them to CSV."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import re

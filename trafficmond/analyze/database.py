@@ -5,8 +5,6 @@ point to themselves. So only plain tables are read, and SQLite may take at most 
 size needs.
 """
 
-from __future__ import annotations
-
 import functools
 import sqlite3
 from pathlib import Path

@@ -7,8 +7,6 @@ Records come sorted by their start, so those of one connection are close togethe
 are held, because one of two logs may have times in milliseconds only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np

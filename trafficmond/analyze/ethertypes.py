@@ -1,7 +1,5 @@
 """Names of protocols other than IP, by EtherType (https://www.iana.org/assignments/ieee-802-numbers)."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from trafficmond.analyze.run_stats import OTHER_TYPE

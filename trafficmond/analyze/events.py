@@ -4,8 +4,6 @@ unusual layout, CSV) are read and checked here, and passed to it as plain lines.
 A log line has no TCP flags; zero means that they are unknown.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any

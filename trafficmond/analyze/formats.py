@@ -1,7 +1,5 @@
 """Chooses the reader for a file, by its content, never by its name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Names of IP protocols in other programs' logs: those of IANA, in lower case, by number."""
 
-from __future__ import annotations
-
 _NAMES = """
 hopopt icmp igmp ggp ipip st tcp cbt egp igp bbn-rcc-mon nvp-ii pup argus emcon xnet chaos udp mux dcn-meas hmp prm
 xns-idp trunk-1 trunk-2 leaf-1 leaf-2 rdp irtp iso-tp4 netblt mfe-nsp merit-inp dccp 3pc idpr xtp ddp idpr-cmtp tp++

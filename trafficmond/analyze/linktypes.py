@@ -1,7 +1,5 @@
 """Names of link types that cannot be read: https://www.tcpdump.org/linktypes.html."""
 
-from __future__ import annotations
-
 _NAMES = {
     "ARCNET": (7, 129),
     "AX.25": (3, 202),

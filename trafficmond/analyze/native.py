@@ -1,7 +1,5 @@
 """Calls build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Iterator
 from functools import cache

@@ -1,8 +1,6 @@
 """Puts rows from files into the order and the intervals of the live engine: a bounded window sorts rows that are nearly
 in order, and intervals with few packets are combined."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Problems in the input: all are counted, some are shown, none stops the run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """A progress bar on standard error, only if that is a terminal."""
 
-from __future__ import annotations
-
 import sys
 import time
 

@@ -4,8 +4,6 @@ It is gathered from batches in bounded memory. The result is plain data (dict, l
 the daemon's own report use the same form.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """One analysis: reads files, passes them through the flow table and the engine of the daemon, and makes a report."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

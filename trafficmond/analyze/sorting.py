@@ -1,8 +1,6 @@
 """Sorts flow records by their start, because monitors write a flow when it ends. If they do not fit into memory, sorted
 runs go to disk and are merged."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from typing import IO

@@ -1,7 +1,5 @@
 """An input file as a stream of bytes or lines: decompressed, with its position, never completely in memory."""
 
-from __future__ import annotations
-
 import codecs
 import io
 import os

@@ -1,8 +1,6 @@
 """Turns flow records into the rows that the daemon would have seen: one row for each direction, and long flows in
 portions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 

@@ -1,7 +1,5 @@
 """Reads a flows.db: its flows as rows, and the threats that the daemon found."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Counts in bounded memory: by key (addresses, flows), by time, and the number of distinct keys."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Formats that are recognised but not read, each with a command or a step that makes a readable file."""
 
-from __future__ import annotations
-
 import re
 
 from trafficmond.analyze.sample import Sample

@@ -1,7 +1,5 @@
 """Reads the values of text formats: addresses, protocols, numbers, times, TCP flags. They raise ValueError."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import socket

@@ -1,7 +1,5 @@
 """Where what is compiled ahead is: the programs for the kernel, and their parser as a library."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent

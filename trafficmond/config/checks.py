@@ -1,7 +1,5 @@
 """Checks of settings beyond their type. Each returns the value to keep, or raises ValueError with a valid example."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from urllib.parse import urlsplit

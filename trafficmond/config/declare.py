@@ -9,8 +9,6 @@ The declaration gives the default, the validation (`read`), the sample file and 
 (packaging/generate/rendering.py), and the help of a flag (`spec_of`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The settings for filtering: the default, allowlist and guard, and lists."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

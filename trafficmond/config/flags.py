@@ -1,7 +1,5 @@
 """The daemon's command line. A flag overrides the setting of the same meaning in the file."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The table of log formats, which settings, command line and sinks read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 JOURNAL = "journal"

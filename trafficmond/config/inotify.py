@@ -1,7 +1,5 @@
 """watchdog's observer of inotify."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 from typing import Any

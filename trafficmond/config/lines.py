@@ -1,7 +1,5 @@
 """Finds the lines of keys in a TOML file, for messages about mistakes: tomllib does not report them."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 

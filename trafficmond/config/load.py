@@ -1,7 +1,5 @@
 """Loads settings from a file (TOML, or the JSON of the original) and the command line."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

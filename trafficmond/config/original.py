@@ -1,7 +1,5 @@
 """The JSON configuration of the program that trafficmon re-creates. Its paths start at the working folder."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All settings of trafficmond, with those in `filtering` and `streams`. `declare` explains their declarations."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

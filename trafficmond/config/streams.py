@@ -1,7 +1,5 @@
 """The settings for output: logs, metrics and exports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """URLs of targets that flows are sent to or read from."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit

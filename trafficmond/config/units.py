@@ -1,7 +1,5 @@
 """Parses and formats durations, sizes and rates. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Watches the files of settings and rules, and calls back once for each burst of changes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

@@ -1,7 +1,5 @@
 """Bounds of parameters for all methods, and checks that methods call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from trafficmond.control.idl import Mismatch

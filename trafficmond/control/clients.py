@@ -1,7 +1,5 @@
 """The current clients: admission, permissions, and eviction of idle clients."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """The connection of one client: splits bytes into messages, runs calls one after the other, and writes replies."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import select

@@ -1,7 +1,5 @@
 """From a message to its replies: the Varlink protocol (varlink.org/Method-Call) without its socket."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine

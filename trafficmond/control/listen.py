@@ -1,7 +1,5 @@
 """The listening socket: inherited by socket activation, or created at its path."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import logging

@@ -1,7 +1,5 @@
 """Replies of any length: in pages for a client that accepts several replies, else limited to one page."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from trafficmond.control.call import Call, Row

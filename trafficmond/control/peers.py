@@ -1,7 +1,5 @@
 """The credentials of a client of a Unix socket, as the kernel reports them, and its permissions."""
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

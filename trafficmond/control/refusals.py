@@ -1,7 +1,5 @@
 """The errors with which methods refuse a request."""
 
-from __future__ import annotations
-
 from trafficmond.errors import ControlError
 
 

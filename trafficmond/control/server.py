@@ -1,7 +1,5 @@
 """The Varlink server on the control socket."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """Encodes messages for the socket."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

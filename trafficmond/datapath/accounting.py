@@ -1,7 +1,5 @@
 """The kernel's counters, by the names in bpf/abi.h: every word of abi.TOTALS only grows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attaches the two programs to one interface: XDP for incoming packets, TC for outgoing ones."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """The attachments: interfaces, the reasons for choosing them, and their slots of the kernel's totals."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The kernel's ban table: a small LPM trie whose entries end on time without the daemon."""
 
-from __future__ import annotations
-
 import errno
 import ipaddress
 from collections import Counter

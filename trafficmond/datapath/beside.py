@@ -3,8 +3,6 @@
 They decide nothing and are not pinned: they end with the daemon.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence

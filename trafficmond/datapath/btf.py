@@ -4,8 +4,6 @@ Used to generate `trafficmond/abi.py` from bpf/abi.h as compiled by clang, and b
 this layout.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Container, Iterator
 from dataclasses import dataclass

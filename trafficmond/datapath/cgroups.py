@@ -4,8 +4,6 @@ A cgroup's number is the inode of its folder; the kernel gives it for a packet's
 its flow is reported: so folders are read as soon as they are made, and removed ones remembered.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

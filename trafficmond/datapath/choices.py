@@ -4,8 +4,6 @@ A moved default route, a removed address or a new name detaches nothing. Choices
 folders, `chosen/<ifindex>-<hash of a pattern>`, since bpffs has nothing else, and the next daemon reads them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import zlib
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """Jiffies, the data path's clock, against the wall clock."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The data path as the daemon uses it: one load, its maps and attachments."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

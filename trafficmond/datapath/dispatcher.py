@@ -6,8 +6,6 @@ again except ours, and replaces it at once, with the lock and the names of libxd
 xdp-tools). In the place of a direct attachment a dispatcher is made complete before that attachment ends.
 """
 
-from __future__ import annotations
-
 import ctypes as ct
 import errno
 import fcntl

@@ -1,8 +1,6 @@
 """Calls for programs that replace a function of another program (BPF_PROG_TYPE_EXT), through libbpf; for root, since
 they use the ids of other programs."""
 
-from __future__ import annotations
-
 import ctypes as ct
 import os
 

@@ -4,8 +4,6 @@ Their layouts are those of libbpf 1.0's public headers and of linux/bpf.h, which
 begins with its own size, and the kernel fills as much of an info struct as there is room for.
 """
 
-from __future__ import annotations
-
 import ctypes as ct
 
 

@@ -4,8 +4,6 @@ Only for root: libxdp uses the ids of programs that others loaded. Only the priv
 imports this.
 """
 
-from __future__ import annotations
-
 import ctypes as ct
 import errno
 import functools

@@ -3,8 +3,6 @@
 DHCP, IPv6 neighbour discovery, MLD and IGMP have no such addresses and are protected in the kernel (bpf/verdict.h).
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address

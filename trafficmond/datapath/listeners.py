@@ -1,7 +1,5 @@
 """The listening sockets of this host, by sock_diag(7), and their programs, as far as permitted."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import socket

@@ -4,8 +4,6 @@
 short-lived child (see bcc/), because importing it costs more memory than the whole daemon.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import sys

@@ -3,8 +3,6 @@
 It begins before the rest of the daemon is imported, so this module imports little, and not numpy.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

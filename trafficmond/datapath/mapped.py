@@ -1,7 +1,5 @@
 """BPF arrays mapped into this process: numpy views on live kernel memory, read without a system call."""
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 from typing import Any

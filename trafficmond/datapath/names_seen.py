@@ -1,8 +1,6 @@
 """DNS answers on monitored interfaces, to queries that left there (bpf/dns.bpf.c): two small programs after the data
 path on each interface."""
 
-from __future__ import annotations
-
 import ctypes
 import mmap
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Dumps by netlink(7), message by message: only as much is read and parsed as needed."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """The service that systemd starts for a socket unit, from the units' files: systemd opens the socket for it."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path

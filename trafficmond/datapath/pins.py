@@ -6,8 +6,6 @@ interface's dispatcher: there is no link to pin, and the map identifies the prog
 shared struct, which shows a daemon which maps it can reuse and which it can still read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,8 +1,6 @@
 """The ledger of an earlier daemon with other sizes: once its programs are replaced, it is read to the end, and its
 totals are carried over."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond import abi, npt

@@ -3,8 +3,6 @@
 They are seen by hooks of the root cgroup, and by a program on outgoing packets of monitored interfaces, before the data
 path, so that dropped packets count too."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """Default routes of this host, without reading all others: a router has a million of those."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import socket

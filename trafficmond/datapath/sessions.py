@@ -4,8 +4,6 @@ An open connection proves nothing, since guessing passwords opens one too; a ses
 libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ libxdp manages the chain of XDP programs by the ids of other programs, which nee
 itself. Each request and its reply are JSON in one packet, with the maps as descriptors.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """This host's open connections, as the kernel lists them: a new filter has not seen them begin."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 import struct

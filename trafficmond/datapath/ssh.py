@@ -4,8 +4,6 @@ A connection to SSH's port proves nothing: guessing passwords opens one too. But
 if nobody has logged in by then, so one that is older and in use is a login.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from trafficmond.datapath.sockets import Peer, established

@@ -3,8 +3,6 @@
 The kernel lists 10,000 sockets in a few milliseconds; columns are extracted directly from its reply.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 from collections.abc import Iterator, Mapping, Sequence

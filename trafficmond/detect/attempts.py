@@ -6,8 +6,6 @@ once. An attempt is judged at the age of `GRACE_S` by the state of its flow. Rep
 has one direction only, the initiator's own progress (an ACK after its SYN) shows that it was answered.
 """
 
-from __future__ import annotations
-
 import enum
 
 import numpy as np

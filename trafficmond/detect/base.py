@@ -1,7 +1,5 @@
 """The base of detectors: frozen Settings, a name, a technique, and one method from an observation to threats."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field

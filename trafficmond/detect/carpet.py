@@ -5,8 +5,6 @@ threshold only for all hosts together. In the second case it must come from many
 which gets most of it: so a farm of servers, or one busy host, does not look like one.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from abc import abstractmethod
 from collections import defaultdict

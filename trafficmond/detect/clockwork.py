@@ -3,8 +3,6 @@
 Each gap is compared with the one before it. So a pause of any length spoils only two of them.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.detect.windows import BoundedTable

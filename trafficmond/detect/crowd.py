@@ -1,7 +1,5 @@
 """Many sources that each try a little at one service: a bounded list of them."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field

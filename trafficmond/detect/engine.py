@@ -5,8 +5,6 @@ updated when its count has doubled, its severity rises or its source is proven, 
 that a broader one explains are dropped, and a flood of new threats becomes one that counts the rest.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,8 +6,6 @@ What is left is guessing, of passwords or of names of pages; and a program that 
 which few do from a new connection each second.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The common structure of detectors: observations by entity, a row per entity in a bounded table, a threshold."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property

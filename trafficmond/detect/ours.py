@@ -5,8 +5,6 @@ that nearly every packet goes to or comes from, since it was taken there. Only a
 data out; clients from outside are not judged by their rhythm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -3,8 +3,6 @@
 A detector is a class in its own file in `detect/detectors`; no list names it.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Public resolvers: queries to them show nothing about the client."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 
 import numpy as np

@@ -5,8 +5,6 @@ unanswered scan or of reflectors can be fabricated by anyone. Bans get longer wi
 neighbours become one ban of their network.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass

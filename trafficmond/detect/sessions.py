@@ -1,7 +1,5 @@
 """SSH and FTP: who was let in, distinguished from refusals by the number of messages and the time they took."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.detect.windows import Columns, members

@@ -4,8 +4,6 @@ At each host there is too little evidence; the threat names the source, with the
 up the failed logins of a source over all hosts (policy/protocols/ssh/detect-bruteforcing: 30 in 30 minutes).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

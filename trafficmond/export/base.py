@@ -2,8 +2,6 @@
 but packets are not delayed.
 """
 
-from __future__ import annotations
-
 import errno
 import time
 from collections.abc import Callable, Iterable

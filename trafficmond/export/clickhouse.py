@@ -6,8 +6,6 @@ server is asked whether it has the batch before it is sent again. If a batch is 
 have equal keys, of which the table keeps one (packaging/clickhouse/flows.sql).
 """
 
-from __future__ import annotations
-
 import secrets
 import socket
 import threading

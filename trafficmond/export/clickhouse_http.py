@@ -1,7 +1,5 @@
 """A client for ClickHouse's HTTP interface: inserts and queries. It blocks; for threads and commands."""
 
-from __future__ import annotations
-
 import http.client
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The transports for IPFIX over UDP and TCP (RFC 7011 section 10)."""
 
-from __future__ import annotations
-
 import contextlib
 import select
 import socket

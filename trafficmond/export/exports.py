@@ -1,7 +1,5 @@
 """The exporters of all [[export]] tables."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 import time

@@ -1,7 +1,5 @@
 """Converts REPORT batches to blocks of ClickHouse's table `flows`. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

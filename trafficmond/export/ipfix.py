@@ -1,7 +1,5 @@
 """Converts REPORT batches to IPFIX messages (RFC 7011). Pure."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field

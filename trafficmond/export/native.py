@@ -4,8 +4,6 @@ https://clickhouse.com/docs/interfaces/formats#native: for each block the number
 its name, its type and its values; numbers little-endian, texts and counts with a LEB128 length before them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

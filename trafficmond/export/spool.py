@@ -3,8 +3,6 @@
 Each entry is a file: a line of JSON, then the body. A file gets its name only when it is complete and on the disk.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import threading

@@ -4,8 +4,6 @@ One for each of IPv4 and IPv6, ports and ICMP, one direction and both (biflow, R
 those of IANA's registry (https://www.iana.org/assignments/ipfix).
 """
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass
 from typing import Any

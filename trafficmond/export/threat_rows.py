@@ -3,8 +3,6 @@
 They are queued like flows, in numpy batches: an update of a threat is a row of THREAT.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The command line of `trafficmon-fetch`. Exit code: 0 success, 1 a list could not be fetched, 2 wrong settings."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Fetches the lists that are due. A list replaces its file if it is valid; else the old file stays."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace

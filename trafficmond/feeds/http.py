@@ -1,7 +1,5 @@
 """Fetches a list by HTTP: conditionally, with limits of size and time, by default from public addresses over TLS."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import ipaddress

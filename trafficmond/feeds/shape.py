@@ -4,8 +4,6 @@ Three formats are known: prefixes, one a line, which are stored as they are; JSO
 and the columns of DShield (first address, last address, prefix length). The latter two become prefixes, one a line.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

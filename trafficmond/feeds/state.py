@@ -1,7 +1,5 @@
 """The state of fetched lists: a file beside them. Everybody may read it, so it has no URLs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ An address is two unsigned 64-bit words in host order, `hi` and `lo`; IPv4 is v4
 0x0000ffffaabbccdd), with `family` telling 4 from 6. Times are epoch seconds (float64).
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ The order and the ICMP pairs are those of Community ID v1 (corelight/community-i
 table merges what other monitors call one flow.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -3,8 +3,6 @@
 https://github.com/corelight/community-id-spec: SHA-1 over seed, ordered endpoints and protocol.
 """
 
-from __future__ import annotations
-
 import binascii
 from collections.abc import Iterator
 

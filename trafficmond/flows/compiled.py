@@ -2,8 +2,6 @@
 host_detect.h, host_texts.h). Other parts have their own callers: `policy/compiled.py`, `store/direct.py`,
 `analyze/native.py`."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

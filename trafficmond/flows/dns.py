@@ -1,7 +1,5 @@
 """DNS answers, parsed in C (bpf/host_dns.h): the addresses of queried names."""
 
-from __future__ import annotations
-
 import ctypes
 from typing import Any
 

@@ -4,8 +4,6 @@ A ledger record that began under a verdict of monitor or drop gives one event "n
 continues gives one event "sample" per reading, for its last packet. A budget limits both; "new" comes first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import numpy as np

@@ -6,8 +6,6 @@ strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 20
 is fast").
 """
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The place of each 64-bit key in tables that grow: keys in the order in which they first came."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.flows import compiled

@@ -1,7 +1,5 @@
 """The conversations inside tunnels, as columns of flows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 

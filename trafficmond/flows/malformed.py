@@ -1,7 +1,5 @@
 """The reasons why packets are malformed, in words: live and offline, in status, metrics and reports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from trafficmond import abi

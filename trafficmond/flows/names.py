@@ -1,7 +1,5 @@
 """Names for numbers: an immutable snapshot for the threads that render batches as text."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType

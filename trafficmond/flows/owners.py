@@ -3,8 +3,6 @@
 An owner is the number of a cgroup, which the kernel records for the creator of a socket, or one of these words.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import NamedTuple

@@ -4,8 +4,6 @@ Such an owner is a cgroup's number with a serial number above it, so that the cg
 not.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond import abi

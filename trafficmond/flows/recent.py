@@ -4,8 +4,6 @@ A tick keeps only its busiest flows, which bounds the cost of a flood; totals of
 rates of an interface include all of them.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass

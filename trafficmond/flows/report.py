@@ -1,7 +1,5 @@
 """REPORT: the part of a flow not reported yet, for the store and the exporters."""
 
-from __future__ import annotations
-
 import enum
 import math
 

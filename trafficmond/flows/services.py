@@ -1,7 +1,5 @@
 """Ports of well-known services, which show the server of two ends if nothing else does."""
 
-from __future__ import annotations
-
 import numpy as np
 
 _FIRST_RESERVED = 512  # from here to 1023 clients of old protocols bind as well (rresvport)

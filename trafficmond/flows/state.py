@@ -7,8 +7,6 @@ required of NATs, so that a conversation that passes them is one here as well: R
 connection), RFC 4787 (REQ-5, a datagram exchange).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.flows.batch import FLOW, Batch

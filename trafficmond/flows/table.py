@@ -8,8 +8,6 @@ rest is a few vector operations over groups, so a row costs no more in a flood t
 for ids.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 

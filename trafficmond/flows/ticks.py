@@ -1,8 +1,6 @@
 """A tick in one call of C (bpf/host_tick.h), without reports: a day of quiet traffic has thousands of these, whose cost
 is the number of calls. `table.py` does the same in any other case."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import mmap

@@ -1,7 +1,5 @@
 """The turns in which deltas of one reading are merged, if a flow has several connections or verdict words."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column

@@ -1,7 +1,5 @@
 """The waiting socket of each incoming flow, by its destination. Pure."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column, octets, take

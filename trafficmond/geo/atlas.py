@@ -1,7 +1,5 @@
 """Looks up the country and autonomous system of addresses in one or more databases, and the prefixes of these."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The search tree is walked level by level, all nodes of a level at once. Each rec
 that are needed here. The format is described in MaxMind's "MaxMind DB File Format Specification".
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

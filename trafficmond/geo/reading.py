@@ -1,7 +1,5 @@
 """Reads databases from files. If a file is gone, damaged or much smaller, its last good content stays in use."""
 
-from __future__ import annotations
-
 import contextlib
 import stat
 import time

@@ -4,8 +4,6 @@ A method is a function of a `Handler` class in any of these files. It is marked 
 which describes its signature, and is registered by that mark alone.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Iterator
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The method for the audit."""
 
-from __future__ import annotations
-
 from trafficmond.control.bounds import number
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.handlers.handler import Handler

@@ -1,7 +1,5 @@
 """The method for names from DNS answers."""
 
-from __future__ import annotations
-
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
 from trafficmond.handlers.handler import Handler

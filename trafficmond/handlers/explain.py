@@ -1,7 +1,5 @@
 """The method that explains the verdict for an address."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The methods for stored and live flows."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from trafficmond.control.bounds import one_of

@@ -1,7 +1,5 @@
 """The base class of handlers, and functions that read parameters."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The methods for the history of the rules: the changes, the rules after each change, and undo."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager

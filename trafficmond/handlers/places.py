@@ -1,7 +1,5 @@
 """Adds the places of addresses (country and autonomous system) to rows of replies, from the current databases."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from trafficmond.control.call import Row

@@ -1,7 +1,5 @@
 """The method that sends the complete policy, for clients that judge flows themselves."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence

@@ -1,7 +1,5 @@
 """The methods for changes on probation, which the kernel takes back unless they are confirmed."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

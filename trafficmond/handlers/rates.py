@@ -1,7 +1,5 @@
 """Rows for live screens: the current rates by flow, host, unit and interface. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Refuses bans and rules by hand that would cut off lifelines, allowlisted addresses, or logged-in users."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from trafficmond import networks

@@ -1,7 +1,5 @@
 """The methods for the state of the daemon."""
 
-from __future__ import annotations
-
 from trafficmond import __version__, status
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.handlers.handler import Handler

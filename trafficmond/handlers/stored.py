@@ -1,7 +1,5 @@
 """Reads flows.db for handlers, with the records that are not stored yet."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

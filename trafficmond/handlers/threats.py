@@ -1,7 +1,5 @@
 """The methods for threats."""
 
-from __future__ import annotations
-
 from trafficmond import networks
 from trafficmond.config.declare import guess
 from trafficmond.control.bounds import number

@@ -1,7 +1,5 @@
 """The method for totals of traffic."""
 
-from __future__ import annotations
-
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.handlers.handler import Handler
 from trafficmond.handlers.places import missing

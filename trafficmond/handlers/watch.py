@@ -1,7 +1,5 @@
 """The method that streams events and threats."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 

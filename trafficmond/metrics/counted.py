@@ -1,7 +1,5 @@
 """Counters of evictions, losses and refusals: each is in `counters` of a `Status` reply, and a metric."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 COUNTED: Mapping[str, str] = {

@@ -1,7 +1,5 @@
 """The metrics of docs/metrics.md, made of a `Status` reply and further counters. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """A minimal HTTP/1.1 server for GET /metrics, on the daemon's event loop."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging

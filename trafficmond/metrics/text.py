@@ -1,8 +1,6 @@
 """Metric families as OpenMetrics text 1.0 (https://prometheus.io/docs/specs/om/open_metrics_spec/) and as the older
 Prometheus text format 0.0.4, which node_exporter's textfile collector and promtool read. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

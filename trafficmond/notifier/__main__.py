@@ -1,7 +1,5 @@
 """The command line of `trafficmon-notify`. Exit status: 0 after SIGTERM, 1 for an error, 2 for invalid settings."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os

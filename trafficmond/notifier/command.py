@@ -1,7 +1,5 @@
 """A command as a target: it gets a message as JSON on standard input. Error texts hold no secret of its arguments."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

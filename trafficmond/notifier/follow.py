@@ -1,7 +1,5 @@
 """Follows the daemon's threats: first those since the last contact, then new ones, also across restarts."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable

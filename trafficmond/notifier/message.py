@@ -1,7 +1,5 @@
 """Composes a message of news: a title and a text for people, and the same as data for programs. Pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """News of a threat: it began, got worse, is back, or has ended. Pure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

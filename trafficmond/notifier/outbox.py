@@ -4,8 +4,6 @@ It is an SQLite file, so a kill or a power failure neither loses nor doubles its
 target has them. Each target has a position in the news, which moves when the target has accepted a message.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """When a target's next message is due. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from trafficmond.notifier.news import AT_ONCE, News

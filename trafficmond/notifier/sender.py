@@ -1,7 +1,5 @@
 """The thread of a target: waits until a message is due, and tries to deliver it until that succeeds."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """The running service: one thread follows the daemon, and one for each target sends."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

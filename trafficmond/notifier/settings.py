@@ -1,7 +1,5 @@
 """The settings of notifications, `notify.toml`. Its URLs are secrets: messages name only their scheme."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The sources that can still open connections under a default of drop. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import collapse_addresses

@@ -3,8 +3,6 @@
 Nothing depends on this file: unreadable lines are ignored and reported.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

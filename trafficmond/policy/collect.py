@@ -1,7 +1,5 @@
 """Lists and rules files: each is read once until it changes, with the last good content of broken ones."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence

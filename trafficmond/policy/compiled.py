@@ -1,7 +1,5 @@
 """Inner loops in C (bpf/host_table.h) by ctypes."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Numbers of rules, with one meaning in the daemon, the client and metrics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from trafficmond import figures

@@ -1,7 +1,5 @@
 """The prefixes that only one of two sets of rows has, in little memory: lists are long, and change little."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 A list is named by its file, without its content. The guard, which follows the host's addresses, is left out.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The rules that match an address, in the compiled table's order, taken from the policy itself."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

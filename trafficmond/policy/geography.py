@@ -1,7 +1,5 @@
 """Rules on countries and autonomous systems, and the prefixes of these in a database."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 

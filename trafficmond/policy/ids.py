@@ -5,8 +5,6 @@ reloads, edits elsewhere in its file and restarts of the daemon, with nothing st
 names for a while, because flows in progress still have their numbers.
 """
 
-from __future__ import annotations
-
 import threading
 import zlib
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The verdict table's constants (bpf/abi.h) in the types of its words, and what its layout implies."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond import abi

@@ -4,8 +4,6 @@ A million lines must not take a million calls. A list is read in blocks. Numpy p
 line); all others go line by line through `prefixes.parse`, which also reports mistakes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

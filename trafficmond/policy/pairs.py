@@ -6,8 +6,6 @@ the packet after all (below its rate; a reply, or a packet that no default drops
 pair, so that they survive restarts as the rules' numbers do (`ids`).
 """
 
-from __future__ import annotations
-
 import threading
 import zlib
 from collections.abc import Callable, Collection, Mapping

@@ -4,8 +4,6 @@ The slots of the roots with changed prefixes are recompiled and appended to the 
 unused. If that is much, or many slots are touched, the whole table must be compiled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Parses bytes of a file, or values of the settings, into `Rules`. Opens nothing."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ the same alone as in their place (a header, a comment, `key = value`). Such a fi
 lines only once. Tomllib parses all others as a whole, and their headers are found by a pattern.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The rules that `trafficctl add-cidr --save` keeps: a rules file of the daemon's own, written atomically."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rules that never decide because of others, for `check`. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain, islice
 

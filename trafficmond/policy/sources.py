@@ -1,7 +1,5 @@
 """The sources of a policy: rules in the settings, the lists and files they name, and force."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

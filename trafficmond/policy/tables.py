@@ -1,7 +1,5 @@
 """Rules by hand as tables with the keys of a [[rule]]: comparison, ends, and prefixes excluded from the guard."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any

@@ -3,8 +3,6 @@
 The kernel ends a probation without this file: only messages and reloads depend on it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The kernel's walk of a verdict table, for explanations and tests, of many addresses at once."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond import abi, npt

@@ -9,8 +9,6 @@ Others may write to either file (an editor, logrotate's copytruncate): the size 
 that was changed is examined again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json

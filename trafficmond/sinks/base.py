@@ -1,7 +1,5 @@
 """A sink: a worker with a writer of one format. If the disk stalls, events are lost and counted, no packets."""
 
-from __future__ import annotations
-
 import errno
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Lines for people, in colour on a terminal."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

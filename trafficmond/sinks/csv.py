@@ -1,7 +1,5 @@
 """Comma-separated values (RFC 4180, with a header once a file, lines ended by LF as the original's)."""
 
-from __future__ import annotations
-
 from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names

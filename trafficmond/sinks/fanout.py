@@ -1,7 +1,5 @@
 """All sinks as one: the daemon passes its events, threats and messages to it."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence

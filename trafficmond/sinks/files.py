@@ -1,7 +1,5 @@
 """A file of lines that is only ever appended to, whole lines at a time, and rotated by size."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

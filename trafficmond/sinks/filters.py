@@ -1,7 +1,5 @@
 """The filter of one [[log]], on columns."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from trafficmond import networks

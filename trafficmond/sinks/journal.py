@@ -1,7 +1,5 @@
 """The systemd journal: each entry a set of fields (TRAFFICMON_*), with a MESSAGE_ID that the catalog explains."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """One JSON array of events and threats, valid at every moment."""
 
-from __future__ import annotations
-
 from trafficmond.config.streams import Log
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names

@@ -1,7 +1,5 @@
 """JSON lines: one object an event or threat."""
 
-from __future__ import annotations
-
 import json
 
 from trafficmond.flows.batch import Batch

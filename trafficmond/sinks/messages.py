@@ -3,8 +3,6 @@
 What `journalctl -x` says about each is in systemd/trafficmond.catalog (https://systemd.io/CATALOG).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """The record of an event: columns of an EVENT batch made into text, a field at a time."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

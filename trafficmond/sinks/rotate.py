@@ -1,7 +1,5 @@
 """Rotated log files: names, how many are kept, and compression in the background."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import os

@@ -1,7 +1,5 @@
 """A writer renders events and threats in one format; files and streams are common to all formats."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Protocol
 

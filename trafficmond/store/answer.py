@@ -1,7 +1,5 @@
 """A complete answer: in memory while it is small, else in a temporary file."""
 
-from __future__ import annotations
-
 import itertools
 import marshal
 import tempfile

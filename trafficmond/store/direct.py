@@ -1,8 +1,6 @@
 """REPORT batches into SQLite without a Python object per value: the virtual table of bpf/host_store.h, by ctypes. If
 SQLite loads no extensions, `rows.py` makes tuples instead."""
 
-from __future__ import annotations
-
 import ctypes
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """flows.db as the writer opens it: pragmas, and setting a broken file aside."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sqlite3

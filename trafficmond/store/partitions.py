@@ -5,8 +5,6 @@ pages of old flows are on the disk: they are read in pieces first, so that the d
 is still too large is deleted in pieces, which costs more, since each page is written again.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ as '::'; where a prefix holds zero groups, their text depends on what follows, a
 by `reader`) decides.
 """
 
-from __future__ import annotations
-
 import functools
 import ipaddress
 import socket

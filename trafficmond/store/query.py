@@ -4,8 +4,6 @@ The SQL is complete: `--sql` prints what runs. Plain sqlite3 runs it too, unless
 `in_prefix` (see prefix_sql).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The bounded queue of the writer of flows.db. Rows that do not fit or are never written are reported and counted."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import sqlite3

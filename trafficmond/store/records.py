@@ -1,7 +1,5 @@
 """Records that the store keeps besides flows: bans and audit entries; threats are model.Threat."""
 
-from __future__ import annotations
-
 import sqlite3
 from dataclasses import dataclass
 

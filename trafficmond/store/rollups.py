@@ -5,8 +5,6 @@ hosts and ports are kept by name; the rest is summed under OTHER, so every kind 
 the whole: each flow has two ends). A flow counts in the period of its `last_seen`.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """REPORT batches as rows of `flows`: numbers become text here, in the writer's thread."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any

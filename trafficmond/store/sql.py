@@ -1,7 +1,5 @@
 """Values as SQL literals, so that the query shown is the query that runs."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """Rows of an answer that flows.db does not have yet: the same conditions, on columns instead of SQL."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np

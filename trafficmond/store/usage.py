@@ -1,7 +1,5 @@
 """Queries of the rollups: how much went out and came in, by time, by interface, by place. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ The queue is written in batches. A write that fails because of space, rights or 
 while the queue fills. A broken file is set aside and replaced by a new one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sqlite3

@@ -5,8 +5,6 @@ A line is one bidirectional flow with the packets of both sides together. The sh
 packets or bytes are among the columns; otherwise an answered flow is split in half.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Times that `ra` writes: in the format of RA_TIME_FORMAT, in epoch seconds (`ra -u`), or without a year or a date."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 

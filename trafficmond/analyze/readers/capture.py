@@ -1,7 +1,5 @@
 """pcap and pcapng, read with the host build of the kernel's parser."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from trafficmond.analyze.linktypes import named

@@ -5,8 +5,6 @@ Source: https://www.elastic.co/guide/en/ecs/current/ecs-field-reference.html. Na
 events report the same connection (Packetbeat every ten seconds, Suricata with each alert); `repeats` combines them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Source: https://docs.suricata.io/en/latest/output/eve/eve-json-format.html. Many
 the same connection; `repeats` combines them to one flow.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The daemon's own store, flows.db: opened read-only, also while the daemon writes to it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from trafficmond.analyze.run_stats import RunStats

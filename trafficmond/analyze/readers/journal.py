@@ -4,8 +4,6 @@ An event in the journal is one packet of many: the first of a flow, or a sample 
 scaled up; flows.db has all packets.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 Source: https://schema.ocsf.io/classes/network_activity. A record is one direction of a flow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

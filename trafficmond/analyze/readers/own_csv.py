@@ -1,7 +1,5 @@
 """The CSV log of the daemon, and of the original program: a header line with the names of the fields."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 

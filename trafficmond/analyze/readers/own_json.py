@@ -1,7 +1,5 @@
 """The JSON log of the daemon, and of the original program: JSON lines, or an array of the same objects."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from trafficmond.analyze.events import EventReader, one_a_line

@@ -6,8 +6,6 @@ CloudWatch returns the same lines with its own time before them, or as messages 
 the first of which may have the names.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache

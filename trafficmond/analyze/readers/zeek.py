@@ -5,8 +5,6 @@ connection is reported more than once in files that are given twice or in two fo
 connections while they last, and in Corelight's conn_red; `repeats` combines these by the uid.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Collection, Iterator, Mapping

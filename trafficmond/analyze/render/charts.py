@@ -1,7 +1,5 @@
 """Charts as inline SVG. Shapes stretch with the page; text is outside of them, so it is not stretched."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from typing import Any

@@ -1,7 +1,5 @@
 """The report for programs: JSON, and CSV with one section after another."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

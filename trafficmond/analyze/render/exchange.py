@@ -6,8 +6,6 @@ phone, searched and copied. The sizes of bars and bands are in proportion to byt
 minimum, so that its words fit.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """The report as one HTML file: it loads nothing, and all text from outside is escaped."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The report on a terminal: it fits the width, and has colours only if wanted."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The times of a report: local, as precise as is of use."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 

@@ -1,7 +1,5 @@
 """Sections that only a daemon's report has: usage over time, countries, who exchanged how much with whom."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any

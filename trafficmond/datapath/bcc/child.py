@@ -5,8 +5,6 @@ bpffs), `kept` (map name -> pin of the map to use in place of the one that bcc m
 `programs` (name -> one of `_KINDS`). Errors go to standard error.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import os

@@ -5,8 +5,6 @@ own, gives the programs the kept ones in place of those, pins the programs besid
 is opened here and the folder removed.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import subprocess

@@ -5,8 +5,6 @@ no question of the victim. TCP reflection shows as SYN-ACKs from many hosts that
 names the victim; the reflectors are misused, they are not attackers.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

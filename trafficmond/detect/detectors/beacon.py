@@ -10,8 +10,6 @@ to a service that our programs do not poll, and only a few of our hosts have it.
 note per caller.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -4,8 +4,6 @@ Attempts from listed addresses are common and stay in the log. A threat is a con
 host here replied, or a host on this side opened it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from trafficmond.config.declare import setting

@@ -14,8 +14,6 @@ source that tries a little at many hosts is one as well (`detect.spray`).
 Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ It is worth a look if the host did not send much to the destination on an earlie
 day: a backup has the same destination every night. The rest is a note.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

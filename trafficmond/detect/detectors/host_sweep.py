@@ -12,8 +12,6 @@ their answers: so as many failures prove nothing. If only one direction is seen,
 such a sweep by one of our hosts has low severity until it covers many hosts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -11,8 +11,6 @@ beside the one true source, which nothing tells apart. It is told by its target;
 other hosts as well, also by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

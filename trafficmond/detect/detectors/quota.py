@@ -1,7 +1,5 @@
 """A quota of the settings is used up or nearly so. The daemon computes the sums, since packets do not show them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 It is no attack, so its severity is low at most; it explains noise that would otherwise be investigated.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from trafficmond.config.declare import duration, setting

@@ -10,8 +10,6 @@ a note. So are many sources with few connections each at a port other than the w
 are never answered (syslog, Graphite).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

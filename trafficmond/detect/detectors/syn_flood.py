@@ -5,8 +5,6 @@ a default backlog holds, and far more than finished ones. The attacker is named 
 them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -9,8 +9,6 @@ Over TCP several queries may share a segment, and in TLS, QUIC or HTTP they are 
 shows less: a note.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Severity is low, medium for numbers that IANA never assigned. The port scan detector reports scans of protocols.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from trafficmond.config.declare import setting

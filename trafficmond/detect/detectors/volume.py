@@ -6,8 +6,6 @@ so fast), bare IP, and TCP packets that belong to no connection. Large datagrams
 at the pace of a call or a game to be one; of both, often only one direction is seen.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
