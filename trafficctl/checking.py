@@ -20,7 +20,7 @@ from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
 from trafficmond.policy.counts import RuleCounts, count
-from trafficmond.policy.load import load_policy
+from trafficmond.policy.load import make_policy, read_files
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.policy.shadows import shadows
@@ -67,7 +67,7 @@ def check(path: Path | None) -> Checked:
     try:
         settings = None if path.is_dir() else load_settings(path, detectors=settings_classes())
         atlas = open_atlas(settings.geo.databases if settings else ())
-        policy = load_policy(path) if settings is None else read_policy(settings, atlas)
+        policy = make_policy(read_files(path)) if settings is None else read_policy(settings, atlas)
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name

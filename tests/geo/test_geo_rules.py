@@ -27,7 +27,7 @@ from trafficmond.geo.reading import open_atlas
 from trafficmond.model import Action, Direction
 from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import RuleIds
-from trafficmond.policy.load import Policy, load_policy
+from trafficmond.policy.load import Policy, make_policy, read_files
 from trafficmond.policy.prefixes import parse_address
 from trafficmond.policy.readers import read_toml
 from trafficmond.policy.shadows import shadows
@@ -56,7 +56,7 @@ def policy_of(tmp_path: Path, atlas: Atlas, *rules: str, default: Action = Actio
     folder = tmp_path / "cidr.d"
     folder.mkdir(exist_ok=True)
     (folder / "1.toml").write_text("".join(f"[[rule]]\n{rule}\n" for rule in rules))
-    return load_policy(folder, geography=atlas, default=default)
+    return make_policy(read_files(folder, geography=atlas), default=default)
 
 
 def decided(policy: Policy, address: str) -> tuple[str, str]:

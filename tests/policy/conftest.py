@@ -9,14 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from trafficmond.model import Direction
+from trafficmond.npt import U32, U64
 
 ROOT = Path(__file__).parents[2]
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
 
 Judge = Callable[..., tuple[U32, U32]]
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason
+from trafficmond.npt import U32, U64
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes, mask, parse
@@ -21,8 +22,6 @@ from trafficmond.services import text
 
 NOW = 1_000_000.0
 CLASS = {Reason.LIST: 0, Reason.RULE: 0, Reason.ALLOWLIST: 1, Reason.GUARD: 2}
-U32 = npt.NDArray[np.uint32]
-U64 = npt.NDArray[np.uint64]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 

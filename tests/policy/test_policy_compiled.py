@@ -7,12 +7,12 @@ import random
 import numpy as np
 import policy_referee
 import pytest
+from policy_loading import load_policy
 from policy_reference import NOW, compiled, jiffies, random_tables
 
 from trafficmond.model import Action
 from trafficmond.policy import compiled as in_c
 from trafficmond.policy.leaves import RuleColumns
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.prefixes import Prefixes, concat, masked, parse_one
 from trafficmond.policy.table import Rows, compile_columns
 

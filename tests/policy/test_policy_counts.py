@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from policy_loading import load_policy
+
 from trafficmond.model import Action
 from trafficmond.policy.counts import RuleCounts, count
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.rules import ListSource
 
 

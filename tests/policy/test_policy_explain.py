@@ -6,11 +6,11 @@ import ipaddress
 import random
 
 import pytest
+from policy_loading import load_policy
 from policy_reference import NOW, columns, compiled, jiffies, random_tables, telling_addresses
 
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import explain, overlapping
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.walk import lookup
 from trafficmond.verdict import verdict_word
 

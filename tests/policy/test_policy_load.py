@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policy_loading import load_policy
 
 from trafficmond.errors import ConfigError
 from trafficmond.geo.reading import open_atlas
@@ -15,7 +16,6 @@ from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import collect, load
 from trafficmond.policy.collect import Cache, is_ignored
 from trafficmond.policy.lastgood import KeptSet, LastGood
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.rules import ListSource, Rules
 from trafficmond.services import parse
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Judge
+from policy_loading import load_policy
 from policy_reference import NOW, columns, jiffies, random_places, random_tables, telling_addresses
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction
 from trafficmond.policy.ids import RuleIds
 from trafficmond.policy.leaves import RuleColumns
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.patch import Source, patched
 from trafficmond.policy.table import VerdictTable, compile_columns
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from policy_loading import load_policy
 
 from trafficmond.errors import ConfigError
-from trafficmond.policy.load import load_policy
 from trafficmond.policy.saved import read_saved, save
 
 TABLES = [

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_loading import load_policy
 from policy_reference import (
     MOMENTS,
     NOW,
@@ -36,7 +37,7 @@ from trafficmond.policy import layout, trie
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.listfile import parse_list
-from trafficmond.policy.load import Policy, load_policy
+from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import Prefixes, concat, masked
 from trafficmond.policy.table import Rows, VerdictTable, compile_columns
 from trafficmond.policy.walk import lookup

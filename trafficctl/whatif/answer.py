@@ -9,8 +9,8 @@ from trafficctl.whatif.flows import Reader
 from trafficctl.whatif.run import LIVE, Before
 from trafficctl.whatif.tally import Change, Pick, Tally
 from trafficmond import services
+from trafficmond.npt import I64
 from trafficmond.policy import judge
-from trafficmond.policy.flatten import I64
 from trafficmond.policy.load import Policy
 from trafficmond.policy.prefixes import key_text
 from trafficmond.verdict import action_of

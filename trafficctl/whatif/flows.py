@@ -19,9 +19,8 @@ from urllib.parse import quote
 import numpy as np
 
 from trafficmond.errors import StoreError
-from trafficmond.policy.flatten import I64, U64
+from trafficmond.npt import I64, U64, Bool
 from trafficmond.policy.judge import Conversations
-from trafficmond.policy.prefixes import Bool
 from trafficmond.protocols import RST, SYN, TCP
 from trafficmond.store.schema import STORED_COLUMNS, partition_table
 

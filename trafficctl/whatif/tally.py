@@ -9,9 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from trafficctl.whatif.flows import Flows
+from trafficmond.npt import I64, U32, U64, Bool
 from trafficmond.policy import judge
-from trafficmond.policy.flatten import I64, U32, U64
-from trafficmond.policy.prefixes import Bool
 
 T = TypeVar("T")
 

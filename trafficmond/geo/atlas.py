@@ -11,10 +11,10 @@ import numpy as np
 from trafficmond import npt
 from trafficmond.errors import Mistake
 from trafficmond.geo.mmdb import Content, Record
+from trafficmond.npt import I32, U8, U64
 from trafficmond.policy import prefixes
-from trafficmond.policy.prefixes import U8, U64, Prefixes, mask
+from trafficmond.policy.prefixes import Prefixes, mask
 
-I32 = npt.NDArray[np.int32]
 Objects = npt.NDArray[np.object_]
 
 NOWHERE = Record()

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.npt import I32, U32, U64
 from trafficmond.policy import prefixes
-from trafficmond.policy.prefixes import U64, Prefixes
-
-I32 = npt.NDArray[np.int32]
-U32 = npt.NDArray[np.uint32]
+from trafficmond.policy.prefixes import Prefixes
 
 _MARKER = b"\xab\xcd\xefMaxMind.com"
 _FARTHEST = 128 << 10  # greatest distance of the metadata from the end

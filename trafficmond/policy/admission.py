@@ -9,10 +9,9 @@ import numpy as np
 from trafficmond import abi, networks, services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
-from trafficmond.policy.flatten import U32
+from trafficmond.npt import U32, Bool
 from trafficmond.policy.leaves import RANK, RuleColumns
 from trafficmond.policy.load import Policy
-from trafficmond.policy.prefixes import Bool
 from trafficmond.policy.table import VerdictTable
 from trafficmond.policy.walk import lookup
 

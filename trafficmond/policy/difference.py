@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.npt import Bool
 from trafficmond.policy import compiled
-from trafficmond.policy.prefixes import Bool, Prefixes, concat
+from trafficmond.policy.prefixes import Prefixes, concat
 
 _AT_ONCE = 1 << 16  # rows sorted at once
 _TOP = 3 if sys.byteorder == "little" else 0  # of the four 16-bit parts of a 64-bit word, that of its highest bits

@@ -6,11 +6,11 @@ import numpy as np
 
 from trafficmond import services
 from trafficmond.model import Action, Direction, Reason
+from trafficmond.npt import I64, U8, U64, Bool
 from trafficmond.policy import prefixes
-from trafficmond.policy.flatten import I64
 from trafficmond.policy.leaves import rank
 from trafficmond.policy.load import Policy
-from trafficmond.policy.prefixes import Bool, mask
+from trafficmond.policy.prefixes import mask
 from trafficmond.policy.rules import Rule
 from trafficmond.policy.table import default_action
 from trafficmond.services import Places
@@ -76,7 +76,7 @@ def _covers(policy: Policy, hi: int, lo: int, family: int, plen: int) -> Bool:
     return same
 
 
-def _agree(words: prefixes.U64, word: int, lengths: prefixes.U8, plen: int, skip: int = 0) -> Bool:
+def _agree(words: U64, word: int, lengths: U8, plen: int, skip: int = 0) -> Bool:
     netmask = mask(np.arange(129) - skip)
     return np.asarray((words ^ np.uint64(word)) & netmask[np.minimum(lengths, plen)] == 0)
 

@@ -11,17 +11,15 @@ entry names a group, and the group has its own boundaries in the lower half.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.npt import I64, U32, U64
 from trafficmond.policy import compiled
 from trafficmond.policy.layout import CROSS, POINTER
-
-U64 = npt.NDArray[np.uint64]
-U32 = npt.NDArray[np.uint32]
-I64 = npt.NDArray[np.int64]
+from trafficmond.policy.leaves import RuleLeaves
 
 _ONE = np.uint64(1)
 _WIDTHS = np.array([0, *(1 << 64 - length for length in range(1, 65))], np.uint64)  # of the upper half, by length
@@ -43,14 +41,6 @@ class Layered:
     def take(self, index: I64 | slice) -> Layered:
         """The rows at `index`."""
         return Layered(*(getattr(self, each.name)[index] for each in fields(self)))
-
-
-class Leaves(Protocol):
-    def fixed(self, rule: I64) -> U32:
-        """Leaf of each rule that hides the entries below."""
-
-    def over(self, rule: I64, below: U32) -> U32:
-        """Leaf of each other rule, over `below`, the leaf it falls back to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +71,7 @@ def ranges(first: I64, count: I64) -> I64:
     return np.asarray(np.repeat(first - offset, count) + np.arange(total))
 
 
-def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
+def flatten(rows: Layered, default: int, leaves: RuleLeaves) -> Flat:
     """The boundaries that `rows` make over `default`."""
     short = rows.plen <= 64
     long_rows = np.flatnonzero(~short)
@@ -125,7 +115,7 @@ def flatten(rows: Layered, default: int, leaves: Leaves) -> Flat:
     return Flat(_merged(at, entry), lower, starts)
 
 
-def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> tuple[Boundaries, I64]:
+def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: RuleLeaves) -> tuple[Boundaries, I64]:
     """Boundaries of each group within its lower half; each begins at 0 with the entry `base` it is painted over. A
     prefix of up to /64 is all of it."""
     count = len(base)
@@ -150,7 +140,7 @@ def _lower(rows: Layered, index: I64, group: I64, base: U32, leaves: Leaves) -> 
 
 
 def _painted(
-    rows: Layered, index: I64, entry: U32, begin: I64, end: I64, leaves: Leaves, mixed: bool
+    rows: Layered, index: I64, entry: U32, begin: I64, end: I64, leaves: RuleLeaves, mixed: bool
 ) -> tuple[I64, I64, U32]:
     """The beginnings, ends and leaves of what the rows at `index` paint over `entry` from `begin` to `end`. `mixed`:
     weaker classes are below, whose prefixes may be longer, so that one row is over several entries."""

@@ -14,9 +14,8 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.model import Action, Direction, Reason
-from trafficmond.policy.flatten import I64, U32, U64
+from trafficmond.npt import I64, U32, U64, Bool
 from trafficmond.policy.load import Policy
-from trafficmond.policy.prefixes import Bool
 from trafficmond.policy.table import compile_table
 from trafficmond.policy.walk import lookup
 from trafficmond.protocols import ICMP, ICMPV6, IGMP, SCTP, SYN, TCP, UDP

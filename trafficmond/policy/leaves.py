@@ -14,8 +14,8 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.model import Action, Reason
+from trafficmond.npt import I64, U32
 from trafficmond.policy.classes import Classes
-from trafficmond.policy.flatten import I64, U32
 from trafficmond.policy.geography import By
 from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX, ROW, UNIT, UNIT_WORDS
 from trafficmond.policy.pairs import Pairs
@@ -84,7 +84,7 @@ class RuleColumns:
 
 
 class RuleLeaves:
-    """`flatten.Leaves` of a policy's rules; new `records` are appended to those of `before`."""
+    """The leaves of a policy's rules; new `records` are appended to those of `before`."""
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class RuleLeaves:
         self._leaf[limited] = self._add(limited, np.zeros(len(limited), np.uint32))
 
     def fixed(self, rule: I64) -> U32:
+        """The leaf of each rule that hides the entries below."""
         return self._leaf[rule]
 
     def stack(self, rules: I64) -> int:
@@ -129,6 +130,7 @@ class RuleLeaves:
         return number
 
     def over(self, rule: I64, below: U32) -> U32:
+        """The leaf of each other rule, over `below`, the leaf that it falls back to."""
         rules, under, inverse = _pairs(rule, below)
         leaf = np.empty(len(rules), np.uint32)
         stacked = rules >= len(self._leaf)

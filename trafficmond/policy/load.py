@@ -182,20 +182,6 @@ def make_policy(
     return _assembled(collector, default)
 
 
-def load_policy(
-    cidr_dir: Path | None,
-    lists: Sequence[ListSource] = (),
-    *,
-    saved: Path | None = None,
-    cache: Cache | None = None,
-    last_good: LastGood | None = None,
-    geography: Geography | None = None,
-    **rest: Any,
-) -> Policy:
-    """`make_policy` of `read_files`. Raises ConfigError with every mistake found."""
-    return make_policy(read_files(cidr_dir, lists, saved, cache, last_good, geography), **rest)
-
-
 def _assembled(collector: Collector, default: Action, shadow: Action | None = None) -> Policy:
     rows = prefixes.concat([part.prefixes for part in collector.parts])
     if len(rows) > _MAX_PREFIXES:

@@ -16,10 +16,7 @@ import numpy as np
 
 from trafficmond import networks, npt
 from trafficmond.flows.batch import address_text
-
-U64 = npt.NDArray[np.uint64]
-U8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
+from trafficmond.npt import U8, U64, Bool
 
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _V4_MAPPED = np.uint64(0xFFFF)

@@ -16,10 +16,11 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.model import Action, Direction
+from trafficmond.npt import I64, U32
 from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.difference import top_bits
-from trafficmond.policy.flatten import I64, U32, Boundaries, Flat, Layered, flatten
+from trafficmond.policy.flatten import Boundaries, Flat, Layered, flatten
 from trafficmond.policy.layout import PARENTS_MAX, UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.npt import I64, U32, U64
 from trafficmond.policy import compiled
-from trafficmond.policy.flatten import I64, U32, U64, Boundaries, Flat, ranges
+from trafficmond.policy.flatten import Boundaries, Flat, ranges
 from trafficmond.policy.layout import (
     BLOCK_BITS,
     BLOCK_UNITS,

@@ -4,7 +4,7 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.model import Direction
-from trafficmond.policy.flatten import U32, U64
+from trafficmond.npt import U32, U64
 from trafficmond.policy.layout import (
     BYTES,
     CHUNK,
