@@ -1,7 +1,5 @@
 """Values that everyone shares: actions, reasons, directions, rules' identities and threats."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -90,7 +88,7 @@ class Threat:
     id: str = ""  # given by the engine; stable over the threat's life
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Threat:
+    def of(cls, row: Mapping[str, Any]) -> Self:
         """The threat of a row that has all its fields, the severity by name."""
         values = {each.name: row[each.name] for each in fields(cls)}
         return cls(**{**values, "severity": Severity.parse(row["severity"])})

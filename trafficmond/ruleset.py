@@ -1,10 +1,9 @@
 """A set of rules: its inputs, how it is compiled, and the result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -43,7 +42,7 @@ class InForce:
         expires = self.columns.expires
         return bool(((expires > self.loaded_at) & (expires <= now)).any())
 
-    def apart(self) -> InForce:
+    def apart(self) -> Self:
         """The same rules, but never changed in place: later tables are separate ones."""
         return replace(self, table=replace(self.table, live=False))
 
@@ -58,7 +57,7 @@ class Inputs:
     forced_bans: frozenset[Network] = frozenset()  # prefixes of forced bans, excluded from guard and allowlist
     saved: Sequence[Table] | None = None  # on probation: new rules of the daemon's own file; None: unchanged
 
-    def at(self, now: float, jump: float, guard: Guard) -> Inputs:
+    def at(self, now: float, jump: float, guard: Guard) -> Self:
         """The same at `now` (epoch s), after the wall clock was stepped by `jump`, with the lifelines `guard`."""
         files, runtime = self.files, self.runtime
         if jump:

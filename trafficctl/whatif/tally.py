@@ -1,10 +1,8 @@
 """Sums the differences: by rule, peer and service, with the largest and the latest flows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -70,7 +68,7 @@ class Peers:
             self.others += int(self.sums[few, 0].sum())
             self.hi, self.lo, self.six, self.sums = self.hi[kept], self.lo[kept], self.six[kept], self.sums[kept]
 
-    def merge(self, other: Peers) -> None:
+    def merge(self, other: Self) -> None:
         other.settle()
         self.others += other.others
         self.add(other.hi, other.lo, other.six, other.sums)
@@ -102,7 +100,7 @@ class Change:
             picks += [Pick(int(keys[i]), table, int(rows.row[i]), int(before[i]), int(then[i])) for i in best.tolist()]
             _keep_best(picks)
 
-    def merge(self, other: Change) -> None:
+    def merge(self, other: Self) -> None:
         self.sums += other.sums
         for pair, total in other.rules.items():
             _count(self.rules, pair, total)
@@ -135,7 +133,7 @@ class Tally:
             if len(at):
                 change.add(table, rows, what, before, then, at)
 
-    def merge(self, others: Iterable[Tally]) -> None:
+    def merge(self, others: Iterable[Self]) -> None:
         for other in others:
             self.judged += other.judged
             for name, change in other.changes.items():

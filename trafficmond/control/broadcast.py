@@ -4,14 +4,12 @@ A publication keeps its source, for example a batch of columns. Records become t
 all watchers. So a watcher that does not read costs only its backlog of row numbers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -41,7 +39,7 @@ class Source(Protocol):
         """The rows that match a filter, in order."""
         ...
 
-    def take(self, rows: Rows) -> Source:
+    def take(self, rows: Rows) -> Self:
         """The records in these rows."""
         ...
 
@@ -62,8 +60,8 @@ class Plain:
     def chosen(self, wanted: EventFilter) -> Rows:  # noqa: ARG002 - the filter is for events
         return np.arange(len(self._records))
 
-    def take(self, rows: Rows) -> Plain:
-        return Plain([self._records[row] for row in rows.tolist()])
+    def take(self, rows: Rows) -> Self:
+        return type(self)([self._records[row] for row in rows.tolist()])
 
     def texts(self, rows: Rows) -> list[str]:
         return [json.dumps(self._records[row], separators=(",", ":")) for row in rows.tolist()]

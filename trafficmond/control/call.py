@@ -1,11 +1,9 @@
 """A call, and the methods that answer calls."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from trafficmond.control.peers import Caller
 
@@ -71,6 +69,6 @@ class Service:
     shielded: Shield  # runs work even if the caller is cancelled
 
     @classmethod
-    def of(cls, version: str, handlers: Iterable[object], shielded: Shield) -> Service:
+    def of(cls, version: str, handlers: Iterable[object], shielded: Shield) -> Self:
         """The service with the methods of these objects."""
         return cls(version, {name: each for one in handlers for name, each in methods_of(one).items()}, shielded)

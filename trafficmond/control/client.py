@@ -1,13 +1,11 @@
 """The control socket from the client's side: synchronous, standard library only, quick to import."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from trafficmond.errors import ControlError
 
@@ -38,7 +36,7 @@ class Client:
             self._socket.close()
             raise _cannot_connect(path, error) from error
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,8 +1,6 @@
 """The host's interfaces: those that exist, those that the settings choose, and notification of changes, through
 netlink."""
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import errno
@@ -13,6 +11,7 @@ import struct
 import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.datapath.netlink import HEADER, asking, attributes, dump
@@ -125,7 +124,7 @@ class Selection:
     routes: Collection[int] = ()  # ifindex of interfaces with a default route
 
     @classmethod
-    def now(cls, patterns: Iterable[str]) -> Selection:
+    def now(cls, patterns: Iterable[str]) -> Self:
         """The selection with the present routes. Raises DatapathError."""
         wanted = tuple(patterns)
         return cls(wanted, default_route_interfaces() if DEFAULT_ROUTE in wanted else ())

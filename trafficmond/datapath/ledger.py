@@ -10,11 +10,9 @@ of the slot is that owner's number plus one, until the next owner is noted. A re
 be old, whether the kernel was interrupted between eviction and replacement or this reader was killed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,8 +36,8 @@ class Sums:
     packets: int
     bytes: int
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.packets + other.packets, self.bytes + other.bytes)
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.packets + other.packets, self.bytes + other.bytes)
 
 
 @dataclass(eq=False)

@@ -4,14 +4,12 @@
 list of calls.
 """
 
-from __future__ import annotations
-
 import ctypes as ct
 import errno
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from trafficmond.datapath.libbpf_structs import LinkInfo, LinkOptions, MapInfo, MapOptions, ProgInfo, TestRunOptions
 from trafficmond.errors import DatapathError
@@ -209,7 +207,7 @@ class Object:
         self._object = ct.c_void_p(handle)
 
     @classmethod
-    def of(cls, handle: int) -> Object:
+    def of(cls, handle: int) -> Self:
         """An object that another library has opened with this libbpf."""
         made = cls.__new__(cls)
         made._object = ct.c_void_p(handle)

@@ -1,9 +1,8 @@
 """Classes of services: services that the same rules name form one, which keeps rows of the verdict table short."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Classes:
     _members: dict[Places, npt.NDArray[np.bool_]]  # by set: the classes in it
 
     @classmethod
-    def of(cls, sets: Iterable[Places]) -> Classes:
+    def of(cls, sets: Iterable[Places]) -> Self:
         """The classes of all `sets` that rules name; () and duplicates are ignored. Raises TooManyClasses."""
         distinct = sorted({places for places in sets if places})
         turns = {0: 0, abi.WHAT_BYTES: 0}  # by place: the sets that begin or end there, a bit each
@@ -50,6 +49,6 @@ class Classes:
         """A mask of the classes in `places`, one of the sets given to `of`; () has every class."""
         return self._members[places] if places else np.ones(self.count, np.bool_)
 
-    def same(self, other: Classes) -> bool:
+    def same(self, other: Self) -> bool:
         """Whether a row for one is a row for the other."""
         return self.count == other.count and np.array_equal(self.of_place, other.of_place)

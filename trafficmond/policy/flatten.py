@@ -8,10 +8,8 @@ the prefixes up to /64 (all of IPv4's); where longer ones exist, the upper half'
 entry names a group, and the group has its own boundaries in the lower half.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -38,9 +36,9 @@ class Layered:
     rule: I64
     through: npt.NDArray[np.bool_]  # the entry below shows through: its leaf depends on that
 
-    def take(self, index: I64 | slice) -> Layered:
+    def take(self, index: I64 | slice) -> Self:
         """The rows at `index`."""
-        return Layered(*(getattr(self, each.name)[index] for each in fields(self)))
+        return type(self)(*(getattr(self, each.name)[index] for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

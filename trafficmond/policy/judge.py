@@ -5,10 +5,9 @@ other side answered. Not in records: rates (a limit is a verdict of its own here
 (assumed valid), and who may answer a query to a group (nobody is assumed to).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
@@ -48,8 +47,8 @@ class Conversations:
     def __len__(self) -> int:
         return len(self.hi)
 
-    def take(self, index: I64 | Bool | slice) -> Conversations:
-        return Conversations(*(getattr(self, each.name)[index] for each in fields(self)))
+    def take(self, index: I64 | Bool | slice) -> Self:
+        return type(self)(*(getattr(self, each.name)[index] for each in fields(self)))
 
 
 class Judge:

@@ -5,10 +5,9 @@ A record belongs to a rule and to the leaf below it, its parent, which applies o
 services that a rule does not name have the leaf below.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 
@@ -44,16 +43,16 @@ class RuleColumns:
     shadow: npt.NDArray[np.bool_]  # reports its action and does not take it
     services: npt.NDArray[np.object_]  # the Places that it applies to, with their fragments
 
-    def take(self, rules: I64) -> RuleColumns:
-        return RuleColumns(*(getattr(self, each.name)[rules] for each in fields(self)))
+    def take(self, rules: I64) -> Self:
+        return type(self)(*(getattr(self, each.name)[rules] for each in fields(self)))
 
-    def followed_by(self, at: int, rest: RuleColumns) -> RuleColumns:
+    def followed_by(self, at: int, rest: Self) -> Self:
         """The first `at` rows of these, and then `rest`."""
         pairs = ((getattr(self, each.name), getattr(rest, each.name)) for each in fields(self))
-        return RuleColumns(*(np.concatenate([one[:at], other]) for one, other in pairs))
+        return type(self)(*(np.concatenate([one[:at], other]) for one, other in pairs))
 
     @classmethod
-    def of(cls, rules: Sequence[Rule], ids: npt.NDArray[np.uint32]) -> RuleColumns:
+    def of(cls, rules: Sequence[Rule], ids: npt.NDArray[np.uint32]) -> Self:
         """The columns of `rules` with the numbers `ids`."""
         reason = np.array([rule.reason for rule in rules], np.uint32)
         action = np.array([rule.action for rule in rules], np.uint32)

@@ -1,14 +1,12 @@
 """Files and settings -> one validated `Policy`: reads everything, then returns all of it or raises every mistake."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,7 +51,7 @@ class Policy:
         """The notes in words: the first ones of many."""
         return [str(note) for note in self.notes[:_SHOWN_NOTES]]
 
-    def begins_as(self, other: Policy) -> int:
+    def begins_as(self, other: Self) -> int:
         """A lower bound of the common beginning of both, in rules: those of files that were not read again."""
         count = 0
         for mine, others in zip(self.parts, other.parts, strict=False):
@@ -84,7 +82,7 @@ class Files:
     notes: tuple[Mistake, ...] = ()
     copies: Mapping[str, str] | None = None  # the copy of each file by its path (LastGood); None: not kept
 
-    def same_rules(self, other: Files) -> bool:
+    def same_rules(self, other: Self) -> bool:
         """Whether both have the same rules; quick, since most are the same objects."""
         mine, others = (*self.parts, *self.saved), (*other.parts, *other.saved)
         same = (len(self.parts), len(mine)) == (len(other.parts), len(others))

@@ -5,12 +5,11 @@ Addresses are left-aligned in 128 bits, split into two host-order words: an IPv4
 `inet_pton` all at once; only if that fails, each one is parsed by itself to find the mistakes.
 """
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Self
 
 import numpy as np
 
@@ -36,10 +35,10 @@ class Prefixes:
     def __len__(self) -> int:
         return len(self.hi)
 
-    def take(self, index: slice | npt.NDArray[np.int64] | Bool) -> Prefixes:
-        return Prefixes(self.hi[index], self.lo[index], self.plen[index], self.family[index])
+    def take(self, index: slice | npt.NDArray[np.int64] | Bool) -> Self:
+        return type(self)(self.hi[index], self.lo[index], self.plen[index], self.family[index])
 
-    def same(self, other: Prefixes) -> bool:
+    def same(self, other: Self) -> bool:
         columns = (self.hi, other.hi), (self.lo, other.lo), (self.plen, other.plen), (self.family, other.family)
         return all(np.array_equal(mine, others) for mine, others in columns)
 

@@ -1,14 +1,12 @@
 """Rules as values, and parsing them from tables with the keys of a `[[rule]]`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -111,24 +109,24 @@ class Rules:
         object.__setattr__(self, "naming", tuple(rule for rule in self.rules if rule.services))
 
     @classmethod
-    def nothing(cls, where: str, mistakes: Sequence[Mistake], total: int = 0) -> Rules:
+    def nothing(cls, where: str, mistakes: Sequence[Mistake], total: int = 0) -> Self:
         """Only mistakes, up to a bound; the rest is counted, up to `total` if that is larger."""
         shown = tuple(mistakes[:MAX_MISTAKES])
         if rest := max(total, len(mistakes)) - len(shown):
             shown += (Mistake(where, figures.many(rest, "more mistake")),)
         return cls((), prefixes.concat([]), np.zeros(0, np.int64), shown)
 
-    def first(self, count: int) -> Rules:
+    def first(self, count: int) -> Self:
         """Only the first rules, without notes."""
         rows = int(self.counts[:count].sum())
-        return Rules(self.rules[:count], self.prefixes.take(slice(rows)), self.counts[:count])
+        return type(self)(self.rules[:count], self.prefixes.take(slice(rows)), self.counts[:count])
 
-    def moved(self, by: float) -> Rules:
+    def moved(self, by: float) -> Self:
         """The same, ending so many seconds later."""
         rules = (each if each.expires is None else replace(each, expires=each.expires + by) for each in self.rules)
         return replace(self, rules=tuple(rules))
 
-    def same(self, other: Rules) -> bool:
+    def same(self, other: Self) -> bool:
         """Whether both have the same rules, at the same places."""
         if self is other:
             return True
@@ -136,7 +134,7 @@ class Rules:
         return mine == others and np.array_equal(self.counts, other.counts) and self.prefixes.same(other.prefixes)
 
     @classmethod
-    def joined(cls, parts: Sequence[Rules]) -> Rules:
+    def joined(cls, parts: Sequence[Self]) -> Self:
         if not parts:
             return cls((), prefixes.concat([]), np.zeros(0, np.int64))
         return cls(
@@ -148,12 +146,12 @@ class Rules:
         )
 
     @classmethod
-    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Mistake, ...] = ()) -> Rules:
+    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Mistake, ...] = ()) -> Self:
         """A single rule for all `rows`, of which `host_bits` were written with host bits; with other `notes`."""
         return cls((rule,), rows, np.array([len(rows)], np.int64), (), (*notes, *_notes(where, host_bits)))
 
     @classmethod
-    def one(cls, rule: Rule, cidrs: Sequence[str], where: str, mistakes: Sequence[Mistake] = ()) -> Rules:
+    def one(cls, rule: Rule, cidrs: Sequence[str], where: str, mistakes: Sequence[Mistake] = ()) -> Self:
         """A single rule for `cidrs`, placed at `where`[0], [1] and so on; with earlier `mistakes`."""
         parsed = prefixes.parse([cidr.strip() for cidr in cidrs])
         wrong = [*mistakes, *(Mistake(f"{where}[{at}]", what) for at, what in parsed.bad.items())]

@@ -6,10 +6,9 @@ levels of chunks. That bounds the table's size and the walk's length for any pre
 block with nothing below it and all leaves in the palette is written in bytes, a quarter of the size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -47,8 +46,8 @@ class _Nodes:
     count: I64
     base: I64
 
-    def pick(self, index: I64) -> _Nodes:
-        return _Nodes(self.start[index], self.first[index], self.count[index], self.base[index])
+    def pick(self, index: I64) -> Self:
+        return type(self)(self.start[index], self.first[index], self.count[index], self.base[index])
 
     @property
     def columns(self) -> tuple[U64, I64, I64, I64]:
@@ -241,7 +240,7 @@ class _Slots:
     base: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> _Slots:
+    def of(cls, plane: Boundaries, nodes: _Nodes, bits: int, shift: int) -> Self:
         """The slots of some nodes. A boundary at the beginning of a slot is its base, not inside it."""
         return cls(nodes, bits, shift, *compiled.slots(plane.at, nodes.columns, bits, shift))
 

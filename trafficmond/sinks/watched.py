@@ -1,6 +1,6 @@
 """Events for watching clients: an EVENT batch that becomes text only when a client reads it."""
 
-from __future__ import annotations
+from typing import Self
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class EventRecords:
             mask &= of_ports(batch, wanted.ports)
         return np.flatnonzero(mask)
 
-    def take(self, rows: Column) -> EventRecords:
-        return EventRecords(take(self._batch, rows), self._names)
+    def take(self, rows: Column) -> Self:
+        return type(self)(take(self._batch, rows), self._names)
 
     def texts(self, rows: Column) -> list[str]:
         """The records in these rows, each as a JSON object."""

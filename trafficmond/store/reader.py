@@ -1,13 +1,11 @@
 """Reading flows.db beside the writer: a read-only connection with a time limit."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from trafficmond.errors import StoreError
@@ -51,7 +49,7 @@ class Reader:
             ) from error
         register(self._connection)
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -84,7 +82,7 @@ class Reader:
         ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM unstored")
         ask("PRAGMA query_only = ON")
 
-    def locate(self, asked: Question, look_up: Callable[[list[str]], Iterable[Sequence[Any]]]) -> Reader:
+    def locate(self, asked: Question, look_up: Callable[[list[str]], Iterable[Sequence[Any]]]) -> Self:
         """Add the places that a question needs: `look_up` returns country, number and name of each address's network,
         empty or 0 if unknown. Raises StoreError."""
         if not asked.addresses:

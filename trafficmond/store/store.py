@@ -1,7 +1,5 @@
 """The store as the daemon uses it: open, put, status, close."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 import sys
@@ -11,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from trafficmond import figures
 from trafficmond.flows.batch import Batch
@@ -68,7 +66,7 @@ class Store:
         self._writer = writer
 
     @classmethod
-    def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Store:
+    def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Self:
         """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
         writer = Writer(path, limits, clock)
         writer.open_if_lost()
@@ -76,7 +74,7 @@ class Store:
         return cls(writer)
 
     @classmethod
-    def open_when_possible(cls, path: Path, limits: Limits) -> Store:
+    def open_when_possible(cls, path: Path, limits: Limits) -> Self:
         """The same, without waiting for the disk: the writer's thread opens the file as soon as space, rights and locks
         allow, and it is neither a newer version's nor another program's; `status` says why not yet."""
         writer = Writer(path, limits)
