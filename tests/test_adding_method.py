@@ -89,9 +89,9 @@ def test_a_control_method_with_its_command_is_seven_files(tmp_path: Path) -> Non
     tree.add("trafficmond/handlers/uptime.py", HANDLER)
     tree.add("tests/handlers/test_handlers_uptime.py", HANDLER_TEST)
     tree.add("trafficctl/commands/uptime.py", COMMAND)
-    line = '    "uptime": ("uptime", "how long the daemon has been up"),\n'
-    after = '    "version": ("version", "the versions of client and daemon"),\n'
-    tree.edit("trafficctl/commands/__init__.py", (after, line), ('"metrics", "version", ', '"uptime", '))
+    line = '        "uptime": ("uptime", "how long the daemon has been up"),\n'
+    after = '        "version": ("version", "the versions of client and daemon"),\n'
+    tree.edit("trafficctl/commands/__init__.py", (after, line))
     tree.add("tests/trafficctl/test_trafficctl_uptime.py", COMMAND_TEST)
     row = "| `Uptime` | readers | how long the daemon has been up |\n"
     shown = "\n```sh\ntrafficctl uptime\n```\n"

@@ -153,6 +153,6 @@ def _version() -> str:
 
 def _commands_help() -> str:
     lines = ["Commands:"]
-    for title, names in GROUPS:
-        lines += ["", f"  {title}", *(f"    {name:<13} {COMMANDS[name][1]}" for name in names)]
+    for title, commands in GROUPS.items():
+        lines += ["", f"  {title}", *(f"    {name:<13} {text}" for name, (_, text) in commands.items())]
     return "\n".join(lines) + "\n"
