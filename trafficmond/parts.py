@@ -204,12 +204,8 @@ async def assemble(
         unstarted.callback(units.close)
         parts = Parts(settings, flags, store, sinks, exports, datapath, protected, warnings, units, now)
         unstarted.callback(parts.manager.stopping)
-        parts.dns.source = datapath.names_seen
-        if datapath.names_unseen:
-            warnings["dns_names"] = datapath.names_unseen
-        units.processes.source = datapath.processes_seen
-        if datapath.processes_unseen:
-            warnings["processes"] = datapath.processes_unseen
+        parts.dns.source, units.processes.source = datapath.names_seen, datapath.processes_seen
+        warnings |= {setting: why for setting, why in datapath.unseen.items() if why}
         await looked
         parts.rulebook.standing.recall(kept, warning)
         await _load_rules(parts, on_disk, wrong)

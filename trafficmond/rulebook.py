@@ -167,17 +167,15 @@ class Rulebook(Changes):
             if not in_force or not in_force.any_ended(now) or self.standing.base:  # the kernel ends them anyway
                 return False
             inputs = self._inputs
+
+            def lasting(tables: list[Table]) -> list[Table]:
+                return [table for table in tables if not has_ended(table, now)]
+
             if any(rule.expires and rule.expires <= now for part in inputs.files.saved for rule in part.rules):
-                inputs = replace(inputs, files=await self._without_ended(inputs.files, now))
+                inputs = replace(inputs, files=await self._sources.rewritten(inputs.files, lasting))
             await self._change(lambda _: inputs)
             await self._keep()
             return True
-
-    async def _without_ended(self, files: Files, now: float) -> Files:
-        """Removes saved rules that have ended from the daemon's own file, if that can be written."""
-        return await self._sources.rewritten(
-            files, lambda tables: [table for table in tables if not has_ended(table, now)]
-        )
 
     async def start_empty(self) -> None:
         """Starts without a policy, for a daemon whose files are broken: the kernel keeps its rules."""

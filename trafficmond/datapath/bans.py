@@ -14,12 +14,11 @@ from trafficmond.datapath.clock import Clock
 from trafficmond.errors import DatapathError
 from trafficmond.model import Action, Reason
 from trafficmond.networks import MAPPED, Network, sixteen
+from trafficmond.services import Places
 from trafficmond.verdict import verdict_word
 
 _BITS = 128
 _ENDED = 1  # jiffies: over since the machine came up
-
-Places = tuple[tuple[int, int], ...]  # (first, last) of services in the classes, abi.WHAT_*
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,10 @@ class Datapath:
             how = options.xdp_mode, options.egress, Selection(options.shared)
             self.attachments = Attachments(*where, *how)
             self.attached, self.refused = self.attachments.attached, self.attachments.refused
-            self.names_seen, self.names_unseen = _names_seen(options, self.loaded.loader)
-            if self.names_seen:
-                enter(closing(self.names_seen))
-            self.processes_seen, self.processes_unseen = _processes_seen(options, self.loaded)
-            if self.processes_seen:
-                enter(closing(self.processes_seen))
+            self.names_seen, no_names = _names_seen(options, self.loaded.loader)
+            self.processes_seen, no_processes = _processes_seen(options, self.loaded)
+            self.unseen = {"dns_names": no_names, "processes": no_processes}  # why these settings have no effect, or ""
+            self._beside = [enter(closing(each)) for each in (self.names_seen, self.processes_seen) if each]
             self.tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
@@ -134,10 +132,8 @@ class Datapath:
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to the present interfaces that are chosen (Attachments.update)."""
         changes = self.attachments.update(present, selection)
-        if self.names_seen:
-            self.names_seen.follow(self.attached)
-        if self.processes_seen:
-            self.processes_seen.follow(self.attached)
+        for each in self._beside:
+            each.follow(self.attached)
         return changes
 
     def read_ledger(self) -> Batch:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trafficmond import files
 from trafficmond.policy.rules import Rules
@@ -24,6 +24,7 @@ LAST_GOOD_NAME = "last-good"  # in state_dir
 INDEX_NAME = "in-force.json"  # in that folder: the set that was in force last
 
 Parse = Callable[[bytes, str], Rules]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class LastGood:
         self._held: dict[Path, tuple[object, Rules]] = {}
         self._lock = threading.Lock()  # of the files in the folder
         try:
-            self.kept = _read(folder / INDEX_NAME)
+            self.kept = read_checked(folder / INDEX_NAME, _kept_set, KeptSet())
         except (OSError, ValueError) as error:
             self.unread = f"{folder / INDEX_NAME}: {getattr(error, 'strerror', '') or error}"
         self._names = {Path(path): name for path, name in self.kept.copies.items()}
@@ -159,22 +160,22 @@ def checked(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=16).hexdigest().encode() + b"\n" + body
 
 
-def unchecked(data: bytes) -> bytes:
-    """The body of `checked`. Raises ValueError."""
-    body = data.partition(b"\n")[2]
-    if data != checked(body):
-        raise ValueError("it was damaged, or changed by another program")
-    return body
-
-
-def _read(path: Path) -> KeptSet:
+def read_checked(path: Path, made: Callable[[Any], T], nothing: T) -> T:
+    """What `made` makes of the JSON in a `checked` file; `nothing` if there is none. Raises OSError, ValueError."""
     try:
-        found = json.loads(unchecked(files.read(path)))
-        return KeptSet(dict(found["settings"]), {str(key): str(name) for key, name in found["copies"].items()})
+        data = files.read(path)
+        body = data.partition(b"\n")[2]
+        if data != checked(body):
+            raise ValueError("it was damaged, or changed by another program")
+        return made(json.loads(body))
     except FileNotFoundError:
-        return KeptSet()
+        return nothing
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"another version wrote it: {error}") from None
+
+
+def _kept_set(found: Any) -> KeptSet:
+    return KeptSet(dict(found["settings"]), {str(key): str(name) for key, name in found["copies"].items()})
 
 
 def _name(data: bytes) -> str:

@@ -17,7 +17,7 @@ from trafficmond import files
 from trafficmond.config.filtering import Policy, PrefixList
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood, checked, unchecked
+from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood, checked, read_checked
 from trafficmond.policy.tables import Table
 
 DEFAULT_COPY = re.compile(r".+\.apply-default-([a-z]+)\.toml")
@@ -49,14 +49,9 @@ class Kept:
 
 def read(path: Path) -> Kept:
     """Reads the file; empty if there is none. Raises OSError, ValueError."""
-    try:
-        found = json.loads(unchecked(files.read(path)))
-        trial = found["trial"] and Trial(**found["trial"])
-        return Kept(trial or None, str(found["refused"]))
-    except FileNotFoundError:
-        return Kept()
-    except (TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"another version wrote it: {error}") from None
+    return read_checked(
+        path, lambda found: Kept(found["trial"] and Trial(**found["trial"]), str(found["refused"])), Kept()
+    )
 
 
 def keep(path: Path, kept: Kept) -> None:
