@@ -55,6 +55,14 @@ def test_who_is_logged_in_is_guarded_by_a_name_that_says_why(host: dict[str, Any
     assert not warnings
 
 
+def test_own_addresses_of_ipv6_are_guarded_on_lo_alone(host: dict[str, Any]) -> None:
+    """What claims to come from them is forged otherwise, and Linux would take it."""
+    host["lifelines"] = [*OWN, ("2001:db8::7/128", "own address"), ("::1/128", "own address")]
+    found, _ = made()
+    assert found.guard(SETTINGS) == OWN
+    assert found.guard(replace(SETTINGS, interfaces=("eth0", "lo"))) == sorted(host["lifelines"])
+
+
 def test_a_session_that_has_ended_is_noticed_once(host: dict[str, Any]) -> None:
     found, _ = made()
     host["sessions"] = [Session(f"203.0.113.{number}", "sshd", "active", "user") for number in (7, 8)]

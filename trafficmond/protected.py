@@ -5,7 +5,7 @@ import time
 from trafficmond import networks
 from trafficmond.config.settings import Settings
 from trafficmond.datapath import sessions, sockets, ssh
-from trafficmond.datapath.lifelines import lifelines
+from trafficmond.datapath.lifelines import OWN, lifelines
 from trafficmond.errors import DatapathError
 from trafficmond.rulebook import Guard
 
@@ -38,7 +38,10 @@ class Protected:
         opened = sessions.open_sessions()
         if opened is None:
             self._warnings["sessions"] = _NO_SESSIONS
-        found = dict(self._lifelines)
+        # An IPv6 packet from outside with this host's own address as its source is forged, and Linux accepts it. It
+        # discards those of IPv4. Genuine ones come in over lo only.
+        forged = "lo" not in settings.interfaces
+        found = {cidr: label for cidr, label in self._lifelines if not (forged and label == OWN and ":" in cidr)}
         peers = sessions.logged_in(opened or ())
         self._guarded.update(peers)
         for address, services in peers.items():

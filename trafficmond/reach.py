@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from trafficmond.datapath.lifelines import OWN
 from trafficmond.datapath.listeners import Listener
 from trafficmond.networks import Network, shown
 from trafficmond.policy.admission import Admission, Admissions
@@ -11,7 +12,6 @@ _NAMED = 6  # services in one sentence
 _SOURCES = 4  # prefixes in one sentence
 ALL_OPEN = "nothing that listens on this host becomes unreachable"
 LET_IN = "let somebody in: trafficctl allow {} from PREFIX --save"
-_OWN = "own address"  # the guard's text for addresses of this host
 
 
 def closed(admitted: Admissions, listeners: Iterable[Listener]) -> list[Listener]:
@@ -59,7 +59,7 @@ def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
 
 def spared_by(guard: Iterable[tuple[str, str]]) -> str:
     """The prefixes of a guard, which can always connect, as text; `guard` has pairs of prefix and kind."""
-    return listed([f"{shown(cidr)} ({what})" for cidr, what in guard if what != _OWN], _SOURCES)
+    return listed([f"{shown(cidr)} ({what})" for cidr, what in guard if what != OWN], _SOURCES)
 
 
 def services(listeners: Iterable[Listener]) -> str:

@@ -114,6 +114,21 @@ def test_nobody_gets_in_who_was_not_asked(lab: Lab, ends: list[tuple[str, str]])
         assert status["interfaces"][0]["dropped_packets"] >= 12
 
 
+@pytest.mark.parametrize("lo", [False, True])
+def test_nobody_gets_in_as_this_host_itself(lab: Lab, ends: list[tuple[str, str]], lo: bool) -> None:
+    """Linux discards such packets of IPv4 only. Where lo is watched, it has packets of this host's own."""
+    own = [here for here, _ in ends]
+    link = lab.links[0]
+    local = "fe80::ff:fe00:2"  # of HOST_MAC
+    with Daemon(lab, DROP, interfaces=[link.host, *(["lo"] if lo else [])]):
+        if not lo:
+            wire = Wire(lab)
+            assert not any(wire.passes(*own, local).values())
+        for here in own:
+            with listening(lab.host, here, 22), connected(lab.host, socket.SOCK_STREAM, here, 22, 3):
+                pass
+
+
 @pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 def test_a_session_that_is_open_survives_the_change_to_drop(lab: Lab, ends: list[tuple[str, str]], family: int) -> None:
     """Though it is idle when the change comes, and the peer speaks first afterwards."""

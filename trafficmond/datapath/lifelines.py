@@ -15,11 +15,12 @@ from trafficmond.datapath.routes import default_routes
 _GETADDR, _ADDRESS_BYTES = 22, 8  # RTM_GETADDR, struct ifaddrmsg
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 RESOLV_CONF = Path("/etc/resolv.conf")
+OWN = "own address"
 
 
 def lifelines(resolv_conf: Path = RESOLV_CONF) -> list[tuple[str, str]]:
     """(prefix, description) of every own address, default gateway and resolver. Raises DatapathError."""
-    found = dict.fromkeys(own_addresses(), "own address")
+    found = dict.fromkeys(own_addresses(), OWN)
     for hop in default_routes():
         if hop.gateway:
             found.setdefault(_host(hop.gateway), "default gateway")
