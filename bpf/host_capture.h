@@ -134,8 +134,7 @@ static __u32 tm_capture_one(struct tm_capture *c, __u32 link, __u32 ifindex, dou
 	p.wire_len = length;
 	kind = tm_parse_frame(data, &end, &p, link, (int)c->strict);
 	more = end - data < captured ? (__u32)(end - data) : 0;
-	if (more)
-		length = more;
+	length = more ? more : p.wire_len;
 	tm_note_seen(totals, length, at);
 	if (kind == TM_IS_MALFORMED) {
 		tm_count_add(&totals->malformed, length);

@@ -44,11 +44,32 @@ static int tm_behind_nothing(struct tm_packet *p)
 	return TM_IS_MALFORMED;
 }
 
+/* Takes `size` bytes that were not on the wire: the capturing program put them before the frame. */
+static const __u8 *tm_take_added(struct tm_cursor *c, struct tm_packet *p, __u32 size)
+{
+	const __u8 *at = tm_take(c, size);
+
+	if (at && p->wire_len > size) {
+		c->start += size;
+		p->wire_len -= size;
+	}
+	return at;
+}
+
 /* Notes that the frame was sent by the host that captured it, if its first byte is not zero. */
 static void tm_link_direction(const __u8 *data, __u32 size, struct tm_packet *p)
 {
 	if (size && data[0])
 		p->key.scope |= TM_SCOPE_EGRESS;
+}
+
+/* The same for a byte that is not part of the frame. Returns whether it is there. */
+static int tm_take_direction(struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at = tm_take_added(c, p, 1);
+
+	tm_link_direction(at, at != NULL, p);
+	return at != NULL;
 }
 
 /* The network packet after a link header of `size` bytes, whose type is `type`. */

@@ -305,6 +305,8 @@ static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 			break;
 		type = next;
 	}
+	if (type == TM_ETH_IPV4 && c->pos < c->end && *c->pos >> 4 == 6) /* some senders have one type for both */
+		type = TM_ETH_IPV6;
 	p->ethertype = type < TM_ETH_LENGTHS ? TM_ETH_LLC : type;
 	p->header_len = p->wire_len - c->left;
 	return tm_parse_network(c, p, type);

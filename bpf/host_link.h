@@ -6,61 +6,12 @@
 #ifndef TM_HOST_LINK_H
 #define TM_HOST_LINK_H
 
-#include "host_headers.h"
-
-enum tm_link {
-	TM_LINK_NULL = 0,
-	TM_LINK_ETHERNET = 1,
-	TM_LINK_TOKEN_RING = 6,
-	TM_LINK_SLIP = 8,
-	TM_LINK_PPP = 9,
-	TM_LINK_FDDI = 10,
-	TM_LINK_RFC1483_OLD = 11, /* before files had numbers of their own */
-	TM_LINK_RAW_BSD = 12,
-	TM_LINK_RAW_OPENBSD = 14,
-	TM_LINK_PPP_HDLC = 50,
-	TM_LINK_PPP_ETHERNET = 51,
-	TM_LINK_RFC1483 = 100,
-	TM_LINK_RAW = 101,
-	TM_LINK_C_HDLC = 104,
-	TM_LINK_WIFI = 105,
-	TM_LINK_CLIP = 106,
-	TM_LINK_FRAME_RELAY = 107,
-	TM_LINK_LOOP = 108,
-	TM_LINK_ENC = 109,
-	TM_LINK_SLL = 113,
-	TM_LINK_PFLOG = 117,
-	TM_LINK_WIFI_PRISM = 119,
-	TM_LINK_FIBRE_CHANNEL = 122,
-	TM_LINK_SUN_ATM = 123,
-	TM_LINK_WIFI_RADIOTAP = 127,
-	TM_LINK_FIREWIRE = 138,
-	TM_LINK_PKTAP_OLD = 149, /* of macOS before 258 was given */
-	TM_LINK_WIFI_AVS = 163,
-	TM_LINK_PPP_PPPD = 166,
-	TM_LINK_PPI = 192,
-	TM_LINK_PPP_DIR = 204,
-	TM_LINK_C_HDLC_DIR = 205,
-	TM_LINK_FRAME_RELAY_DIR = 206,
-	TM_LINK_MPLS = 219,
-	TM_LINK_IPNET = 226,
-	TM_LINK_IPV4 = 228,
-	TM_LINK_IPV6 = 229,
-	TM_LINK_NFLOG = 239,
-	TM_LINK_NETANALYZER = 240,
-	TM_LINK_NETANALYZER_RAW = 241,
-	TM_LINK_INFINIBAND = 242,
-	TM_LINK_PKTAP = 258,
-	TM_LINK_MPACKET = 274,
-	TM_LINK_SLL2 = 276,
-	TM_LINK_DSA_BRCM = 281,
-	TM_LINK_DSA_BRCM_PREPEND = 282,
-	TM_LINK_DSA = 284,
-	TM_LINK_EDSA = 285,
-};
+#include "host_wrapped.h"
 
 #define TM_LINK_UNREAD -1 /* a link type that cannot be read */
-#define TM_LINKS_MAX 4	  /* nested link headers: PPI and PKTAP contain another one */
+#define TM_LINKS_MAX 4	  /* nested link headers: PPI, PKTAP and others contain another one */
+#define TM_PROTO_DCCP 33
+#define TM_PROTO_UDP_LITE 136
 
 /* Reads one frame of link type `link`, nested in `depth` link headers. Returns enum tm_kind or TM_LINK_UNREAD. */
 static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link, int depth)
@@ -106,15 +57,13 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 		tm_link_direction(data, size, p);
 		return tm_behind_ppp(c, p, size > 1 && data[1] == 0x03 ? 2 : 1);
 	case TM_LINK_PPP_DIR:
-		tm_link_direction(data, size, p);
-		return tm_behind_ppp(c, p, 1);
+		return tm_take_direction(c, p) ? tm_behind_ppp(c, p, 0) : tm_behind_nothing(p);
 	case TM_LINK_PPP_ETHERNET:
 		return tm_behind(c, p, 0, TM_ETH_PPPOE);
 	case TM_LINK_C_HDLC:
 		return tm_behind_typed(c, p, 4, 2);
 	case TM_LINK_C_HDLC_DIR:
-		tm_link_direction(data, size, p);
-		return tm_behind_typed(c, p, 5, 3);
+		return tm_take_direction(c, p) ? tm_behind_typed(c, p, 4, 2) : tm_behind_nothing(p);
 	case TM_LINK_CLIP: /* LLC and SNAP, or IP alone */
 		if (size < 6 || memcmp(data, "\xaa\xaa\x03\0\0\0", 6) != 0)
 			return tm_behind_raw(c, p);
@@ -133,14 +82,15 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 	case TM_LINK_SUN_ATM: /* direction and kind of traffic, path, channel */
 		if (size && data[0] & 0x80)
 			p->key.scope |= TM_SCOPE_EGRESS;
-		if (size && (data[0] & 0x0f) == 1) /* an emulated LAN: its client's number, then Ethernet */
-			return tm_behind_typed(c, p, 20, 18);
-		return !size || (data[0] & 0x0f) == 2 ? tm_behind_llc(c, p, 4) : TM_IS_OTHER;
+		if (!tm_take_added(c, p, 4))
+			return tm_behind_nothing(p);
+		if ((data[0] & 0x0f) == 1) /* an emulated LAN: its client's number, then Ethernet */
+			return tm_behind_typed(c, p, 16, 14);
+		return (data[0] & 0x0f) == 2 ? tm_behind_llc(c, p, 0) : TM_IS_OTHER;
 	case TM_LINK_SLIP:
 		return tm_behind_slip(c, p);
 	case TM_LINK_FRAME_RELAY_DIR:
-		tm_link_direction(data, size, p);
-		return tm_take(c, 1) ? tm_behind_frame_relay(c, p) : tm_behind_nothing(p);
+		return tm_take_direction(c, p) ? tm_behind_frame_relay(c, p) : tm_behind_nothing(p);
 	case TM_LINK_FRAME_RELAY:
 		return tm_behind_frame_relay(c, p);
 	case TM_LINK_NETANALYZER:
@@ -174,6 +124,20 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 		return tm_behind_dsa(c, p, 12);
 	case TM_LINK_EDSA: /* with an EtherType of its own in front */
 		return tm_behind_dsa(c, p, 16);
+	case TM_LINK_NONE:
+		return TM_IS_OTHER;
+	case TM_LINK_ERF:
+		return tm_parse_link_of(c, p, tm_link_of_erf(c, p), depth + 1);
+	case TM_LINK_JUNIPER_ETHERNET:
+		return tm_parse_link_of(c, p, tm_link_of_juniper(c, TM_LINK_ETHERNET), depth + 1);
+	case TM_LINK_JUNIPER_PPP:
+		return tm_parse_link_of(c, p, tm_link_of_juniper(c, TM_LINK_PPP), depth + 1);
+	case TM_LINK_JUNIPER_FRAME_RELAY:
+		return tm_parse_link_of(c, p, tm_link_of_juniper(c, TM_LINK_FRAME_RELAY), depth + 1);
+	case TM_LINK_JUNIPER_C_HDLC:
+		return tm_parse_link_of(c, p, tm_link_of_juniper(c, TM_LINK_C_HDLC), depth + 1);
+	case TM_LINK_EXPORTED:
+		return tm_parse_link_of(c, p, tm_link_of_exported(c), depth + 1);
 	case TM_LINK_PPI:
 		length = size < 8 ? 0 : tm_little16(data + 2);
 		return length < 8 || !tm_take(c, length) ? tm_behind_nothing(p)
@@ -190,10 +154,23 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 	return TM_LINK_UNREAD;
 }
 
+/* Reads the ports of protocols that the kernel's program counts without them. */
+static void tm_parse_more_ports(const struct tm_cursor *c, struct tm_packet *p)
+{
+	const __u8 *at = c->start + p->header_len;
+
+	if ((p->key.proto != TM_PROTO_DCCP && p->key.proto != TM_PROTO_UDP_LITE) || p->bits & TM_BIT_FRAGMENT ||
+	    c->end - at < 4)
+		return;
+	memcpy(&p->key.sport, at, 2);
+	memcpy(&p->key.dport, at + 2, 2);
+}
+
 /*
  * Reads one frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would see is read by
  * its own parser. Only if that finds nothing, and not if `strict`, the code for captures is used. Returns enum tm_kind
- * or TM_LINK_UNREAD, and in `end` where other packets begin that were sent together with this one.
+ * or TM_LINK_UNREAD; in `end` where other packets begin that were sent together with this one; in p->wire_len the
+ * length without what the capturing program had put before the frame.
  */
 static int tm_parse_frame(const __u8 *data, const __u8 **end, struct tm_packet *p, __u32 link, int strict)
 {
@@ -204,15 +181,20 @@ static int tm_parse_frame(const __u8 *data, const __u8 **end, struct tm_packet *
 	if (link != TM_LINK_ETHERNET && link != TM_LINK_RAW) {
 		kind = tm_parse_link_of(&cursor, p, link, 0);
 		*end = cursor.end;
+		tm_parse_more_ports(&cursor, p);
 		return kind;
 	}
 	kind = tm_parse(data, *end, p, link == TM_LINK_RAW);
-	if (kind == TM_IS_IP || strict)
+	if (strict)
+		return kind;
+	tm_parse_more_ports(&cursor, p);
+	if (kind == TM_IS_IP)
 		return kind;
 	first = *p;
 	memset(p, 0, sizeof(*p));
 	p->wire_len = first.wire_len;
 	more = tm_parse_link_of(&cursor, p, link, 0);
+	tm_parse_more_ports(&cursor, p);
 	if (more == TM_IS_IP || kind != TM_IS_MALFORMED)
 		return more;
 	*p = first;

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 
 AT = 1_700_000_000.25
+ADDED = {123: 4, 204: 1, 205: 1, 206: 1}  # bytes before a frame that were not on the wire, by link type
 
 
 def ipv4(payload: bytes, proto: int = 6, src: str = "192.0.2.1", dst: str = "198.51.100.2") -> bytes:

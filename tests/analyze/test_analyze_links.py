@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from captures import AT, block, enhanced, ethernet, interface, ipv4, ipv6, pcap, section, tcp, udp
+from captures import ADDED, AT, block, enhanced, ethernet, interface, ipv4, ipv6, pcap, section, tcp, udp
 from conftest import Reading
 
 from trafficmond.analyze.source import InputError
@@ -68,6 +68,15 @@ def cooked(device: int, protocol: int, behind: bytes) -> bytes:
         pytest.param(226, ipnet(2, FOUR), id="ipnet"),
         pytest.param(226, ipnet(26, SIX), id="ipnet, IPv6"),
         pytest.param(281, MACS + b"\0\0\0\1\x08\0" + FOUR, id="Broadcom's switch tag"),
+        pytest.param(178, b"MGC\0" + FRAME, id="Juniper's Ethernet"),
+        pytest.param(178, b"MGC\x81\0\6\1\1\1\2\1\0" + FRAME, id="Juniper's Ethernet with extensions"),
+        pytest.param(178, b"MGC\x82\0\0\6\0\0\0" + SIX, id="Juniper's Ethernet without a link header"),
+        pytest.param(179, b"MGC\0\xff\3\0\x57" + SIX, id="Juniper's PPP"),
+        pytest.param(180, b"MGC\1\x18\x41\3\xcc" + FOUR, id="Juniper's frame relay"),
+        pytest.param(181, b"MGC\0\x0f\0\x86\xdd" + SIX, id="Juniper's HDLC"),
+        pytest.param(252, b"\0\x0c\0\4ip\0\0\0\0\0\0" + FOUR, id="IP that Wireshark exported"),
+        pytest.param(252, b"\0\x0c\0\4ipv6\0\0\0\0" + SIX, id="IPv6 that Wireshark exported"),
+        pytest.param(252, b"\0\x20\0\2\0\0\0\x0c\0\4eth\0\0\0\0\0" + FRAME, id="Ethernet that Wireshark exported"),
         pytest.param(284, MACS + b"\xc0\x08\0\x05\x08\0" + FOUR, id="Marvell's switch tag"),
         pytest.param(285, MACS + b"\xda\xda\0\0\xc0\x08\0\x05\x08\0" + FOUR, id="Marvell's switch tag with a type"),
     ],
@@ -75,7 +84,55 @@ def cooked(device: int, protocol: int, behind: bytes) -> bytes:
 def test_ip_is_found_behind_each_link_header(link: int, frame: bytes, reading: Reading) -> None:
     rows, stats = reading(pcap([(AT, frame)], link=link))
     assert stats.parse_errors.kinds == {}
-    assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(frame))]
+    size = len(frame) - ADDED.get(link, 0)
+    assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, size)]
+
+
+def erf(kind: int, behind: bytes, extensions: int = 0) -> bytes:
+    kinds = bytes([kind | (0x80 if extensions else 0), 4])
+    more = b"".join(bytes([0x84 if after else 4]) + bytes(7) for after in reversed(range(extensions)))
+    return bytes(8) + kinds + struct.pack(">HHH", 16 + len(more + behind), 0, len(behind)) + more + behind
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "behind"),
+    [
+        *((kind, 2, FRAME) for kind in (2, 11, 16, 20)),
+        *((kind, 0, b"\xff\3\0\x57" + SIX) for kind in (1, 10, 15, 19)),
+        *((kind, 4, b"\x0f\0\x08\0" + FOUR) for kind in (5, 17)),
+        *((22, 0, FOUR), (23, 0, SIX)),
+    ],
+)
+@pytest.mark.parametrize("extensions", [0, 1, 3])
+def test_endaces_records_count_without_their_header(
+    kind: int, before: int, behind: bytes, extensions: int, reading: Reading
+) -> None:
+    rows, stats = reading(pcap([(AT, erf(kind, bytes(before) + behind, extensions))], link=197))
+    assert stats.parse_errors.kinds == {}
+    assert [(row["sport"], row["dport"], row["proto"], row["bytes"]) for row in rows] == [(1234, 80, 6, len(behind))]
+
+
+@pytest.mark.parametrize("proto", [33, 136])
+@pytest.mark.parametrize("size", [262144, 14 + 20 + 4])
+def test_dccp_and_udp_lite_have_ports(proto: int, size: int, reading: Reading) -> None:
+    header = struct.pack(">HH", 1000, 2000) + bytes(12)
+    frames = [ethernet(ipv4(header, proto)), ethernet(ipv6(header, proto), 0x86DD, tags=(5,))]
+    rows, _ = reading(pcap([(AT, frame) for frame in frames[: 2 if size > 1514 else 1]], snap=size))
+    assert {(row["sport"], row["dport"], row["proto"]) for row in rows} == {(1000, 2000, proto)}
+
+
+@pytest.mark.parametrize("proto", [33, 136])
+def test_a_later_fragment_has_no_ports(proto: int, reading: Reading) -> None:
+    packet = bytearray(ipv4(bytes(range(1, 17)), proto))
+    packet[6:8] = b"\0\5"
+    rows, _ = reading(pcap([(AT, ethernet(bytes(packet)))]))
+    assert [(row["sport"], row["dport"], row["proto"]) for row in rows] == [(0, 0, proto)]
+
+
+@pytest.mark.parametrize("tags", [(), (5,)])
+def test_ipv6_under_the_type_of_ipv4_is_ipv6(tags: tuple[int, ...], reading: Reading) -> None:
+    rows, _ = reading(pcap([(AT, ethernet(SIX, 0x0800, tags))]))
+    assert [(row["sport"], row["dport"], row["family"]) for row in rows] == [(1234, 80, 6)]
 
 
 def test_each_packet_of_those_sent_together_counts(reading: Reading) -> None:
@@ -120,6 +177,9 @@ def test_which_way_a_packet_went_is_in_the_first_byte(link: int, frame: bytes, r
         pytest.param(50, b"\xff\x03\0\x3d\x80\0\0\1\0\x21" + FOUR, 0, id="PPP, multilink, first part"),
         pytest.param(113, cooked(824, 0x0800, FOUR), 0, id="netlink, cooked"),
         pytest.param(113, cooked(280, 0x000C, bytes(16)), 0, id="CAN, cooked"),
+        pytest.param(178, b"MGX\0" + FRAME, 0, id="Juniper's without its mark"),
+        pytest.param(197, erf(27, bytes(40)), 0, id="ERF about the capture itself"),
+        pytest.param(252, b"\0\x0c\0\4ipx\0\0\0\0\0" + FOUR, 0, id="another protocol that Wireshark exported"),
         pytest.param(100, b"\x42\x42\x03" + bytes(40), 1, id="LLC of another kind"),
     ],
 )
@@ -130,7 +190,7 @@ def test_what_holds_no_ip_is_not_taken_for_it(link: int, frame: bytes, kind: int
 
 @pytest.mark.parametrize(
     ("link", "name"),
-    [(283, "IEEE 802.15.4"), (220, "USB"), (178, "Juniper"), (147, "somebody's own"), (267, "OpenFlow")],
+    [(283, "IEEE 802.15.4"), (220, "USB"), (130, "Juniper"), (147, "somebody's own"), (267, "OpenFlow")],
 )
 def test_a_link_type_that_is_not_read_is_said_by_its_name(link: int, name: str, reading: Reading) -> None:
     rows, stats = reading(pcap([(AT, FRAME)], link=link))

@@ -39,6 +39,8 @@ def tshark(path: Path) -> Conversations:
     for packet in sorted(_packets(path), key=lambda packet: float(packet["frame.time_epoch"][0])):
         at, size = float(packet["frame.time_epoch"][0]), int(packet["frame.len"][0])
         outer = next((name for name in ":".join(packet["frame.protocols"]).split(":") if name in ("ip", "ipv6")), None)
+        if outer == "ip" and not packet["ip.dst"] and packet["ipv6.dst"]:
+            outer = "ipv6"  # under IPv4's EtherType
         if outer is None or not packet[f"{outer}.dst"] or _BROKEN.search(",".join(packet["_ws.malformed"])):
             apart(found, "not IP" if outer is None else "malformed", 1, size)
             continue
