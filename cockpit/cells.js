@@ -18,7 +18,7 @@ export const go = (view, options) => { location.hash = link(view, options); };
 export function address(text) {
   const plain = host(text ?? "");
   return /^[0-9a-f.:]+$/i.test(plain)
-    ? h("a", { class: "address", href: link("explain", { address: plain }), "data-key": `see ${plain}` }, plain)
+    ? h("a", { class: plain.length > 25 ? "long" : "address", href: link("explain", { address: plain }), "data-key": `see ${plain}` }, plain)
     : plain;
 }
 

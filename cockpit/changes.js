@@ -1,9 +1,10 @@
 /** What an administrator changes here: bans and rules. Each is a dialog; what became of it is told at the top. */
 
+import { button } from "./cells.js";
 import { ask } from "./daemon.js";
 import { dialog, sentence } from "./dialog.js";
-import { h } from "./dom.js";
-import { host, until } from "./words.js";
+import { fill, h } from "./dom.js";
+import { host, span, until } from "./words.js";
 
 const HOUR = 3600, DAY = 24 * HOUR;
 const LASTS = [["600", "10 minutes"], [HOUR, "1 hour"], [DAY, "1 day"], [7 * DAY, "7 days"], [30 * DAY, "30 days"]];
@@ -48,17 +49,26 @@ async function once(act) {
   refresh();
 }
 
-/** Keeps what is on probation. */
-export const confirm = () => once(async () => {
+const confirm = () => once(async () => {
   const { confirmed, notes } = await ask("Confirm");
   return [`It stays in force: ${confirmed}.`, notes];
 });
 
-/** Takes it back at once. */
-export const rollBack = () => once(async () => {
+const rollBack = () => once(async () => {
   const { rolled_back: what, notes } = await ask("Rollback");
   return [`It was undone: ${what}.`, notes];
 });
+
+/** Shows what the kernel takes back unless somebody keeps it, as `Top` says; null: nothing is on probation. */
+export function showProbation(probation) {
+  const box = document.getElementById("probation");
+  box.hidden = !probation;
+  if (probation)
+    fill(box, h("p", {}, h("strong", {}, `On probation: ${probation.what}`), `, by ${probation.user}. `
+      + `It is undone in ${span(probation.left_s)} unless somebody confirms it.`),
+    h("span", { class: "tools" }, button("Keep it", confirm, { changes: true, kind: "primary" }),
+      button("Take it back", rollBack, { changes: true })));
+}
 
 /** Bans a source, for a while or for good. */
 export const ban = (cidr = "", reason = "") => change({

@@ -4,12 +4,11 @@
 
 import "./theme.js";
 import { go, link } from "./cells.js";
-import { onChange } from "./changes.js";
+import { onChange, showProbation } from "./changes.js";
 import { Samples } from "./chart.js";
 import { ask, hangUp } from "./daemon.js";
 import { sentence } from "./dialog.js";
 import { fill, h } from "./dom.js";
-import { showProbation } from "./probation.js";
 import * as rights from "./rights.js";
 import { why } from "./trouble.js";
 import { Problem } from "./varlink.js";

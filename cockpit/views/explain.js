@@ -58,7 +58,7 @@ function verdict(found) {
 
 function decisions(rows) {
   return table([
-    ["", row => row.wins ? "decides" : ""],
+    ["Decides", row => row.wins ? "yes" : ""],
     ["Kind", row => row.kind],
     ["Prefix", row => address(row.prefix)],
     ["Action", row => badge(row.action)],

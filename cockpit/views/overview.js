@@ -124,8 +124,8 @@ function interfaceTable(interfaces) {
 
 const sentOf = ({ sent, error }, what) => `${exact(sent)} ${what} sent${error ? `: ${error}` : ""}`;
 
-function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, ledger,
-  memory_bytes, threats }) {
+function daemonFacts({ version, started_at, config, loader, loader_reason, rules, store, logs, exports, memory_bytes,
+  threats }) {
   const now = Date.now() / 1000;
   const lost = store.lost_rows ? `, ${exact(store.lost_rows)} lost` : "";
   return facts([
@@ -141,7 +141,6 @@ function daemonFacts({ version, started_at, config, loader, loader_reason, rules
     ...(exports || []).map(each =>
       ["Export", [`${each.to}, ${sentOf(each, "flows")}`, each.threats && sentOf(each.threats, "threats")]
         .filter(told => told).join("; ")]),
-    ["Ledger", `${exact(ledger.used)} of ${exact(ledger.slots)} slots in use`],
     memory_bytes && ["Memory", octets(memory_bytes)],
   ]);
 }

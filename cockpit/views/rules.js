@@ -50,8 +50,7 @@ function ruleTable(rules) {
   return h("div", {}, guard.length > 0 && guardTable(guard),
     others.length ? table(RULE, others.slice(0, MOST))
       : empty("There are no rules of your own.", "Add one here, or a file to cidr.d."),
-    others.length > MOST && h("p", { class: "soft" },
-      `The first ${MOST} of ${exact(others.length)}; name a prefix above to see others.`));
+    others.length > MOST && h("p", { class: "soft" }, `The strongest ${MOST}; name a prefix above to see others.`));
 }
 
 function guardTable(guard) {

@@ -21,6 +21,10 @@ from selenium.webdriver.common.keys import Keys
 
 VIEWS = ("overview", "live", "threats", "rules", "history", "usage", "audit", f"explain?address={PEER}")
 FIRST_NUMBERS_S = 1.0
+LONG = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:fff"  # and a digit: 1 is the machine, 2 the neighbour
+# How many pixels of the page, or of a card of it, can only be seen after scrolling aside.
+_OVERHANG = """return Math.max(...[document.documentElement, ...document.querySelectorAll(".card")]
+    .map(each => each.scrollWidth - each.clientWidth))"""
 
 
 def a_stranger_is_told(page: Browser, _: Host) -> str:
@@ -57,8 +61,11 @@ def rests_while_hidden(page: Browser, host: Host) -> str:
     return ""
 
 
-def every_view_is_fit_to_be_seen(page: Browser, _: Host) -> str:
-    """each view, on a desk and on a phone, light and dark: nothing is wider than the screen"""
+def every_view_is_fit_to_be_seen(page: Browser, host: Host) -> str:
+    """each view, on a desk and on a phone, light and dark, with long addresses: nothing is wider than screen or card"""
+    host.run(f"ip netns exec peer ping -q -i 0.02 -c 100 {LONG}1")
+    page.go("history")
+    page.see("td a", f"{LONG}2")
     for view in VIEWS:
         name = view.split("?")[0]
         page.go(view)
@@ -69,7 +76,7 @@ def every_view_is_fit_to_be_seen(page: Browser, _: Host) -> str:
                 page.look_like(size, dark=dark)
                 page.wait_for_theme(dark=dark)
                 page.shoot(f"{name}-{device}-{'dark' if dark else 'light'}")
-            wide = page.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            wide = page.script(_OVERHANG)
             must(wide == 0, f"{name} no wider than the {device}", f"{wide} pixels more")
     page.look_like(DESKTOP, dark=False)
     return f"{len(VIEWS)} views"
@@ -224,6 +231,8 @@ def main(name: str, folder: str, leader: str, pictures: str) -> int:
     machine.leader = int(leader)
     host = Host(machine)
     page = Browser(Path(pictures))
+    add = f"address add dev {{}} nodad {LONG}{{}}/112"
+    host.run(f"ip {add.format('uplink', 1)}; ip -n peer {add.format('eth0', 2)}")
     talker = host.popen(f"exec ip netns exec peer ping -q -I {PEER} -s 1000 -i 0.02 192.0.2.1")
     try:
         for step in DAY:
@@ -240,6 +249,7 @@ def main(name: str, folder: str, leader: str, pictures: str) -> int:
         page.close()
         host.run("pkill -x ping", check=False)
         talker.wait(10)
+        host.run(f"ip address del dev uplink {LONG}1/112")
     return 0
 
 
