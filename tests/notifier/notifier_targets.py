@@ -108,8 +108,10 @@ class HttpTarget:
 class SmtpTarget:
     """A mail server: RFC 5321 as far as a client needs it to hand over a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, later: int = 0) -> None:
+        """`later`: how many recipients are told to come again, as greylisting does."""
         self.mails: list[EmailMessage] = []
+        self.later = later
         target = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -129,6 +131,9 @@ class SmtpTarget:
                         assert isinstance(parsed, EmailMessage)
                         target.mails.append(parsed)
                         self.say("250 taken")
+                    elif verb == b"RCPT" and target.later:
+                        target.later -= 1
+                        self.say("451 4.7.1 greylisted, come again")
                     elif verb == b"QUIT":
                         self.say("221 bye")
                         return

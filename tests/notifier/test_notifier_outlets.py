@@ -73,6 +73,17 @@ def test_mail() -> None:
 
 
 @apprise
+def test_greylisting_is_a_reason_to_try_again() -> None:
+    with SmtpTarget(later=1) as smtp:
+        mail = outlet(url=f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example")
+        with pytest.raises(Undelivered):
+            mail.deliver(MESSAGE)
+        assert not smtp.mails
+        mail.deliver(MESSAGE)
+    assert len(smtp.mails) == 1
+
+
+@apprise
 def test_a_target_that_refuses_says_so_and_nothing_of_its_address(http: HttpTarget) -> None:
     http.status = 503
     with pytest.raises(Undelivered, match="503") as refused:
