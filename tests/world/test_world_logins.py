@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from world_attacks import STRANGER, beacon, named, text
-from world_book import HOUR, Book, Times, host
+from world_book import DAY, HOUR, Book, Times, host
 from world_house import LAPTOP, MAIL, MONITOR, SERVERS, WEB
 from world_judging import judge
 
@@ -158,3 +158,15 @@ def test_guessing_of_which_the_answers_are_not_seen_is_noted(port: int) -> None:
     (threat,) = told(book)
     assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(int(SERVERS[0])), Severity.LOW)
     assert not threat.evidence["proven"]
+
+
+def test_those_who_guessed_days_ago_are_still_listed() -> None:
+    book = Book(1)
+    early, late = book.public(60).reshape(2, 30)
+    for day in range(3):
+        who = np.repeat(late if day == 2 else early if day == 0 else book.public(30), 4)
+        book.tcp(day * DAY + book.rng.uniform(0, DAY, len(who)), who, WEB, 22, 2000, 2500, 3.0, greets=True)
+    (threat,) = told(book)
+    listed = {each["src_ip"]: each["count"] for each in threat.evidence["sources"]}
+    assert all(listed[text(source)] == 4 for source in (*early.tolist(), *late.tolist()))
+    assert threat.evidence["hosts"] < len(listed) == 90

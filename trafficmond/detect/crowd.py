@@ -26,13 +26,22 @@ class Service:
     tries: float = 0.0
     others: float = 0.0  # sessions that were not tries
     sources: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
+    before: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # too old to count, but known
 
     def listed(self) -> list[dict[str, Any]]:
         """The sources in the form of evidence, the latest first."""
-        return [
-            {"src_ip": source, "count": count, "last_seen": round(last, 3)}
-            for source, (count, last) in reversed(self.sources.items())
-        ]
+        return _listed(self.sources)
+
+    def ever(self) -> list[dict[str, Any]]:
+        """The same with those that are too old to count, as many as there is room for."""
+        return [*self.listed(), *_listed(self.before)][:SOURCES]
+
+
+def _listed(sources: OrderedDict[str, tuple[int, float]]) -> list[dict[str, Any]]:
+    return [
+        {"src_ip": source, "count": count, "last_seen": round(last, 3)}
+        for source, (count, last) in reversed(sources.items())
+    ]
 
 
 class Crowds:
@@ -57,11 +66,14 @@ class Crowds:
     def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
         """Add `tries` of a stranger, the last one at `last`."""
         known = self._of(service, last)
-        before, _ = known.sources.pop(source, (0, 0.0))
+        before, _ = known.sources.pop(source, known.before.pop(source, (0, 0.0)))
         known.sources[source] = (before + tries, last)
         known.tries += tries
         while len(known.sources) > SOURCES or last - next(iter(known.sources.values()))[1] > self._memory_s:
-            known.sources.popitem(last=False)
+            oldest, entry = known.sources.popitem(last=False)
+            known.before[oldest] = entry
+        while len(known.sources) + len(known.before) > SOURCES:
+            known.before.popitem(last=False)
         return known
 
     def other(self, service: tuple[str, int], sessions: int, last: float) -> None:
@@ -75,7 +87,7 @@ class Crowds:
         sources = [
             (place, source, count, last)
             for place, one in enumerate(self._services.values())
-            for source, (count, last) in one.sources.items()
+            for source, (count, last) in (*one.before.items(), *one.sources.items())
         ]
         return {"services": np.array(services, _SERVICE), "sources": np.array(sources, _SOURCE)}
 

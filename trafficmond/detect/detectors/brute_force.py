@@ -167,7 +167,10 @@ class BruteForce(CrowdDetector):
         decay(rows, known, now, settings.slow_window, _FADING)
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
-        found.add(quick=tries, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        # By Kerberos each login that succeeds is refused once before, because only then is a proof sent along.
+        paid = flows["ticket"] * (flows["dport"] == _KERBEROS)
+        found.add(quick=tries - paid, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        rows["quick"][known] = np.maximum(rows["quick"][known], 0)
         found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries * sessions.let_in(flows))
         found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
         found.add(lasted=tries * (flows["last"] - flows["first"]))
@@ -285,7 +288,7 @@ class BruteForce(CrowdDetector):
         return self.found(
             Severity.LOW if _MAILBOXES[port] else Severity.MEDIUM,
             f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
-            {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.listed()},
+            {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.ever()},
             dst=dst,
             first_seen=known.began,
             last_seen=next(reversed(known.sources.values()))[1],
