@@ -80,3 +80,15 @@ def test_its_table_is_bounded() -> None:
     for turn in range(10):
         assert sweep.see(flow(source, "192.0.2.1", 80) for source in many(500, f"10.{turn}.0.0/16")) == []
     assert sweep.detector.counters()["entities"] <= 64
+
+
+def test_after_a_restart_it_is_known_who_gets_anything_back() -> None:
+    """Whose answers were never seen may be seen in one direction only; then his sweep is of low severity."""
+    ours, severities = "192.168.0.9", []
+    before, after = watch(HostSweep), watch(HostSweep)
+    before.see([talk(datagram(ours, "192.168.0.1", 53))])
+    after.detector.recall(before.detector.learned(), after.now)
+    for sweep in (after, watch(HostSweep)):
+        found = sweep.see(datagram(ours, host, 161) for host in many(150, "10.9.0.0/16"))
+        severities += [threat.severity for threat in found]
+    assert severities == [Severity.HIGH, Severity.LOW]

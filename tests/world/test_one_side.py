@@ -75,11 +75,17 @@ def test_a_sweep_of_fifty_that_nobody_answers_is_a_strangers_or_a_note(
     assert [threat.severity for threat in of(judge(book.rows(), 1.0), "host_sweep")] == [severity]
 
 
-def test_a_sweep_of_ours_is_found_where_some_answer_or_many_are_tried() -> None:
-    book, at = Book(1), np.arange(60) * 0.2
-    book.ping(at, MONITOR, HOSTS, answered=np.arange(60) % 4 == 0)
+@pytest.mark.parametrize(("hosts", "severity"), [(80, Severity.LOW), (150, Severity.HIGH)])
+def test_who_pings_hosts_that_are_mostly_off_may_monitor_them_unless_they_are_many(
+    hosts: int, severity: Severity
+) -> None:
+    book, number = Book(1), np.arange(hosts)
+    book.ping(number * 0.2, MONITOR, host("192.168.20.1") + number, answered=number % 4 == 0)
     (threat,) = of(judge(book.rows(), 1.0), "host_sweep")
-    assert threat.severity == Severity.MEDIUM
+    assert threat.severity == severity
+
+
+def test_a_sweep_of_ours_is_found_where_many_are_tried() -> None:
     book = Book(1)
     book.udp(0, MONITOR, RESOLVER, 53, 40, 90)  # what it gets back is seen
     book.udp(2 + np.arange(150) * 0.1, MONITOR, host("192.168.20.1") + np.arange(150), 161, 43)

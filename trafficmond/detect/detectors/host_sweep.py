@@ -201,11 +201,14 @@ class HostSweep(GroupedDetector):
 
     def learned(self) -> Mapping[str, Column]:
         waiting = [(key, when, attempt) for key, (when, attempts) in self._waiting.items() for attempt in attempts]
-        return {**super().learned(), "waiting": np.array(waiting, _WAITS)}
+        return {**super().learned(), "waiting": np.array(waiting, _WAITS), "heard": np.packbits(self._heard)}
 
     def recall(self, learned: Mapping[str, Column], now: float) -> None:
         super().recall(learned, now)
-        waiting = learned["waiting"]
+        waiting, heard = learned["waiting"], learned["heard"]
+        if heard.shape != (_HEARD // 8,) or heard.dtype != np.uint8:
+            raise ValueError("its hosts that got something back are of another number")
+        self._heard |= np.unpackbits(heard).astype(bool)
         for key in np.unique(waiting["key"]):
             mine = waiting[waiting["key"] == key]
             self._waiting[int(key)] = (float(mine["when"][0]), mine["dial"].copy())
@@ -323,7 +326,9 @@ class HostSweep(GroupedDetector):
             & (self._asked(found.rows["src"][first]) >= _NAMED_SHARE * failed)
         )
         blind = ~self._heard[found.rows["src"][first] % _HEARD]
-        some = np.where(unheard & (peers | blind | (hosts < _MANY)) | named, Severity.LOW, Severity.MEDIUM)
+        # A monitor whose hosts are mostly switched off pings as a sweep does, until it comes back to them.
+        few = (hosts < _MANY) & (unheard | ours & ping)
+        some = np.where(few | unheard & (peers | blind) | named, Severity.LOW, Severity.MEDIUM)
         many = (hosts >= _MANY) & (some > Severity.LOW)
         severity: Column = np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
         return severity
