@@ -39,10 +39,11 @@ def scanned(ports: range) -> Engine:
 
 def scan(engine: Engine, ports: range) -> list[str]:
     told = []
-    for at, port in enumerate(ports, ports.start):
-        row = refused(flow("203.0.113.9", "192.168.0.1", port, first=T0 + at))
-        told += engine.feed(flows([row]), T0 + at + 0.5)
-    told += engine.feed(flows([]), T0 + ports.stop + 2)
+    for port in ports:
+        at = T0 + 20 * port
+        row = refused(flow("203.0.113.9", "192.168.0.1", port, first=at))
+        told += engine.feed(flows([row]), at + 0.5)
+    told += engine.feed(flows([]), T0 + 20 * ports.stop + 2)
     return [update.threat.detector for update in told]
 
 

@@ -108,3 +108,13 @@ def test_a_million_strangers_neither_grow_it_nor_raise_a_threat() -> None:
     assert counters["entities"] <= counters["capacity"] == 64
     assert counters["refused"] + counters["evicted"] >= 9000
     assert scan.detector.table.rows.nbytes == size
+
+
+@pytest.mark.parametrize(("opened", "found"), [((), [Severity.LOW]), ((3, 7, 11), [Severity.LOW]), (range(3, 12), [])])
+def test_a_dozen_ports_within_a_minute_are_a_note_even_if_some_were_open(opened: Any, found: list[Severity]) -> None:
+    scan, told = watch(PortScan), []
+    for port in range(12):
+        probe = flow(A, B, port + 1, first=scan.now + 1)
+        sa = {"packets": 2, "tcp_flags": SYN | RST, "reply_packets": 1, "reply_tcp_flags": SYN | ACK}
+        told += scan.see([{**probe, **sa} if port in opened else probe])
+    assert [threat.severity for threat in told][:1] == found

@@ -31,7 +31,7 @@ from trafficmond.protocols import UDP
 _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
-_AT_ONCE, _AT_ONCE_S = 8, 3.0
+_AT_ONCE, _AT_ONCE_S = 8, 60.0
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
 _MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
 _SCANS_ELSEWHERE = 3  # hosts at which a source is one of many: it is no decoy of one scan
@@ -128,11 +128,11 @@ class PortScan(CrowdDetector):
         return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
-        """A mask of sources that tried several ports of one host within moments without a reply: no client does."""
-        at, by = found.rows["at"], found.by
-        few = (found.states("failed") >= _AT_ONCE) & (found.states("answered") == 0) & (found.states("wordless") == 0)
-        few &= by.sum(found.rows["kind"] == Kind.SYN) >= _AT_ONCE
-        found_few: Column = few & (by.max(at) - by.min(at) <= _AT_ONCE_S)
+        """A mask of sources that tried several ports of one host within a minute without an answer: no client does."""
+        failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
+        few = (failed + wordless >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
+        few &= found.watched & (by.sum(found.rows["kind"] == Kind.SYN) == by.sum(np.ones(len(found.rows))))
+        found_few: Column = few & (by.max(found.rows["at"]) - found.states("since") <= _AT_ONCE_S)
         return found_few
 
     def _note_parts(self, found: Entities, some: Column) -> None:
