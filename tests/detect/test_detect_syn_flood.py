@@ -69,3 +69,9 @@ def test_ordinary_openings_are_no_flood(rows: list[dict[str, Any]]) -> None:
 def test_a_trickle_never_adds_up() -> None:
     detector = watch(SynFlood)
     assert [detector.see(flood(20), after=9) for _ in range(40)] == [[]] * 40
+
+
+def test_a_client_that_is_refused_hundreds_of_times_a_second_is_a_note() -> None:
+    rows = [refused(flow("203.0.113.4", V, 80, sport=port)) for port in range(2000, 5000)]
+    (threat,) = watch(SynFlood).see(rows)
+    assert (threat.src_ip, threat.severity) == ("203.0.113.4", Severity.LOW)

@@ -42,3 +42,9 @@ def test_where_only_the_sum_is_known_every_packet_counts() -> None:
 def test_a_connection_for_each_question_in_tls_is_not_judged_by_its_hello() -> None:
     rows = [asked(4, (517 + 80 + 152 + 24) // 4, 853, id=number) for number in range(1, 300)]
     assert watch(Tunnel).see(rows) == []
+
+
+@pytest.mark.parametrize(("size", "found"), [(200, 1), (75, 0)])
+def test_a_connection_for_each_question_over_tcp_counts_as_one(size: int, found: int) -> None:
+    rows = [asked(1, size, id=number, packets=6, bytes=size + 66 * 6) for number in range(1, 300)]
+    assert len(watch(Tunnel).see(rows)) == found

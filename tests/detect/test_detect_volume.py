@@ -131,3 +131,13 @@ def test_a_flood_that_continues_over_a_restart_is_reported_when_it_is_seen_again
     after.detector.recall(before.detector.learned(), T0 + 4)
     (threat,) = after._feed(flows([stream(5000, first=T0 + 3)]), T0 + 4)
     assert threat.dst_ip == V
+
+
+@pytest.mark.parametrize(("proto", "size", "found"), [(50, 1350, False), (47, 1350, False), (47, 500, True)])
+def test_what_a_tunnel_carries_is_no_flood_if_one_direction_is_seen(proto: int, size: int, found: bool) -> None:
+    watching, told = watch(Volume), []
+    for second in range(5):
+        packets = 1500 * (second + 1)
+        row = flow(A, V, 0, proto=proto, sport=0, first_flags=0, tcp_flags=0, packets=packets, bytes=packets * size)
+        told += watching.see([{**row, "id": 7, "d_packets": 1500, "d_bytes": 1500 * size, "new": second == 0}])
+    assert bool(told) == found

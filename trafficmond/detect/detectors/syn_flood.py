@@ -116,15 +116,15 @@ class SynFlood(FloodDetector):
         mine = found.rows["weight"][found.by.of == entity]
         refused = np.count_nonzero(mine == _REFUSED_WEIGHT) > 0.5 * len(mine)
         moderate = len(mine) / max(found.seen.widths[found.tick[entity]], 1.0) < _MORE_THAN_A_SCAN
-        # Few who scan, or try a service that was stopped, each time anew: neither fills a backlog.
-        if (any_port or refused) and sources < _ANY_PORT_SOURCES and moderate:
+        # Few who scan do not fill a backlog.
+        if any_port and sources < _ANY_PORT_SOURCES and moderate:
             return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src = address(one, "src") if single else None
         dst = address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
         severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
-        # Many clients do the same when it was stopped.
+        # Clients do the same when it was stopped.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
         return self.found(
             Severity.LOW if missed else severity,

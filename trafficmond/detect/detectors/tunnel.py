@@ -21,13 +21,14 @@ from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ICMP, ICMPV6, TCP, UDP
+from trafficmond.protocols import FIN, ICMP, ICMPV6, TCP, UDP
 
 _DNS, _DOT, _HTTPS, _ECHO, _ECHO_V6 = 53, 853, 443, 8, 128
 _HEADERS = {4: 42, 6: 62}  # bytes of a frame before a datagram's payload
 _SEGMENT_HEADERS, _SEGMENT = 24, 1448  # more of them with TCP and its time stamps; payload of a full segment
 _OTHER, _NOT_DNS, _BY_UDP, _BY_TCP, _IN_TLS, _IN_HTTP, _IN_QUIC = range(-1, 6)
 _HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questions in HTTPS", "questions in QUIC")
+_AROUND = 4  # SYN, ACK, FIN, ACK
 _GUESSED = 2  # times the segments that a sum needs: so few may be missing from the count
 _HELLO = 2  # packets that begin TLS or QUIC
 # Their payload: in TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
@@ -175,7 +176,10 @@ def _segments(rows: Columns) -> Columns:
     carried, packets = rows["payload_packets"].astype(float), np.maximum(rows["packets"].astype(float), 1)
     counted = carried > _GUESSED * -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     hello = rows["new"] & (rows["how"] >= _IN_TLS)
-    asked = np.where(tcp & counted, rows["asked"] * carried / packets, rows["asked"]) - _HELLO * hello
+    # A connection that is seen whole has packets besides: its opening, the end, and their acknowledgements.
+    whole = tcp & rows["new"] & (rows["tcp_flags"] & rows["reply_tcp_flags"] & FIN != 0)
+    asked = np.where(whole, np.maximum(rows["asked"] - _AROUND, 1), rows["asked"])
+    asked = np.where(tcp & counted, rows["asked"] * carried / packets, asked) - _HELLO * hello
     rows.put("asked", np.maximum(asked, 0))
     rows.put("sent", np.maximum(rows["sent"] - _HELLO_BYTES[rows["how"]] * hello, 0))
     return rows

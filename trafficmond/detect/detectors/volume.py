@@ -27,6 +27,8 @@ _ONE_WAY = 20  # packets for each packet back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
 _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
+# So does a tunnel (IP in IP, GRE, ESP: RFC 2003, 2784, 4303), whose other direction may take another way.
+_TUNNELS = members(4, 41, 47, 50, size=256)
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SERVICES = 1024
@@ -245,7 +247,8 @@ def _one_way(seen: Observation) -> Columns:
     rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
     odd = np.ones(len(at))
     odd[icmp] /= _ICMP_FACTOR
-    streams = udp & (rows["packets"] >= _MEDIA_PACKETS) & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC))
+    streams = udp & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC)) | _TUNNELS[rows["proto"]]
+    streams &= rows["packets"] >= _MEDIA_PACKETS
     streams &= octets >= _MEDIA_BYTES * rows["packets"]
     sent = np.where(turned, flows.some("reply_packets", at), flows.some("packets", at))
     paced = udp & (sent >= _PACED_PACKETS) & (rows["packets"] <= _PACE * seen.span[at])
