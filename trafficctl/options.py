@@ -22,7 +22,11 @@ _DECLARED: dict[str, dict[str, Any]] = {
     "--force": {"action": "store_true", "help": "also for addresses that the guard or the allowlist protects"},
     "--dry-run": {"action": "store_true", "help": "change nothing; show what it would have done (what-if)"},
     "--interface": {"metavar": "NAME", "type": values.named, "help": "only this interface"},
-    "--unit": {"metavar": "NAME", "type": values.named, "help": "only this systemd unit of this host"},
+    "--unit": {
+        "metavar": "NAME",
+        "type": values.named,
+        "help": "only this systemd unit of this host, or units like 'nginx*'",
+    },
     "--owner": {"metavar": "NAME", "type": values.named, "help": "the owner of the bans (default: your user)"},
 }
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.helptext import Help
+from trafficctl.values import NEGATIVE
 from trafficmond.control.client import DEFAULT_SOCKET
 
 _MISSING = "the following arguments are required: "  # how argparse begins that message
@@ -43,6 +44,7 @@ class _Command(argparse.ArgumentParser):
             name, self.module = self.module, ""
             command: Any = importlib.import_module(f"trafficctl.commands.{name}")
             self.formatter_class = Help
+            self._negative_number_matcher = NEGATIVE
             self.description, _, self.epilog = command.__doc__.partition("\n\n")
             if hasattr(command, "arguments"):
                 command.arguments(self)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 INPUT = "-"  # in place of an address: read many from standard input
 FOREVER = float("inf")
-NEGATIVE = re.compile(r"-\d+s?")  # what argparse must accept as a value: fail2ban writes "--ttl -1s"
+NEGATIVE = re.compile(r"-\d+[a-z]*")  # what argparse must accept as a value: "--ttl -1s" of fail2ban, "--since -1h"
 
 _ASIDE = {"(none)": "", "(other)": "(other)"}  # keys of totals that are not one country or system
 _MAX_RATE = 999_999_999  # the highest limit of a rule
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
+_LONG = re.compile(r"(?:sec|second|min|minute|hr|hour|day|week)s?(?![a-z])")  # as date and journalctl read them
 _PERMANENT = ("forever", "-1", "-1s")
 
 
@@ -35,7 +36,7 @@ def duration(text: str) -> float:
 
 
 def moment(text: str) -> float:
-    """Epoch seconds of "1h" (ago), "02:55" (the latest), "today", "yesterday", "Jan 31 12:00" as in tables,
+    """Epoch seconds of "1h" or "2 hours ago", "02:55" (the latest), "today", "yesterday", "Jan 31 12:00" as in tables,
     "2026-01-31", "2026-01-31T12:00" (local time unless it has a zone), "@1700000000"."""
     from datetime import datetime
 
@@ -45,7 +46,9 @@ def moment(text: str) -> float:
         except ValueError:
             raise ValueError(f"{text!r} is not a time: after @ write seconds since 1970") from None
     with contextlib.suppress(ValueError):
-        return time.time() - duration(text)
+        return time.time() - duration(
+            _LONG.sub(lambda word: word[0][0], text.strip().removesuffix("ago").removeprefix("-"))
+        )
     try:
         return (_spoken(text.strip(), datetime.now()) or datetime.fromisoformat(text)).timestamp()
     except (ValueError, OverflowError, OSError):

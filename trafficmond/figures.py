@@ -1,10 +1,12 @@
 """Formats numbers, times and untrusted text for people: one way for tables, sentences and reports."""
 
+import re
 import time
 from typing import Any
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
+_CONTAINER = re.compile(r"(?<=[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")  # what its short number leaves out
 
 
 def size(value: float | None) -> str:
@@ -15,6 +17,11 @@ def size(value: float | None) -> str:
 def number(value: float | None) -> str:
     """A count: "999", "12.3 k", "4.56 M"."""
     return _scaled(value, 1000, _DECIMAL).rstrip()
+
+
+def brief_unit(name: str) -> str:
+    """A unit without ".service", as systemctl accepts it, and with the short number of a container."""
+    return _CONTAINER.sub("…", name).removesuffix(".service").replace(".service/", "/")
 
 
 def rate(value: float | None) -> str:

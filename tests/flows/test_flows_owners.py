@@ -8,7 +8,18 @@ from flow_rows import make
 
 from trafficmond.datapath.waiting import WAITING
 from trafficmond.flows.batch import DELTA, Batch, empty, split_address
-from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, correct, owner_of_path, owner_of_word, unit_name
+from trafficmond.flows.owners import (
+    FORWARDED,
+    KERNEL,
+    NOBODY,
+    Owner,
+    correct,
+    is_pattern,
+    of_unit,
+    owner_of_path,
+    owner_of_word,
+    unit_name,
+)
 from trafficmond.flows.table import FlowTable
 from trafficmond.flows.waiting import Waiting
 from trafficmond.networks import parse
@@ -70,6 +81,25 @@ def test_words_and_names_that_people_type() -> None:
         *("dbus-org.freedesktop.x.service", "user@1000.service/sync.service", "user@1000.service/app.scope"),
         *("user@1000.service", "getty@tty1.service"),
     ]
+
+
+def test_a_unit_may_be_a_pattern() -> None:
+    """As systemctl reads it; a name that a table cut is one, so that it can be pasted."""
+    for text, unit in (
+        ("nginx*", "nginx.service"),
+        ("getty@tty[12].service", "getty@tty2.service"),
+        ("*.scope", "docker-3f9c2b7e8d1a.scope"),
+        ("user@1000/app-*", "user@1000.service/app-one.scope"),
+        ("docker-3f9c…", "docker-3f9c2b7e8d1a.scope"),
+        ("back\\x2d*", "back\\x2dup.service"),
+        ("*", "kernel"),
+    ):
+        assert is_pattern(unit_name(text))
+        assert of_unit(text)(unit), text
+        assert not of_unit(text)(None)
+    assert not of_unit("nginx.*")("nginx-proxy.service")
+    assert of_unit("nginx")("nginx.service")
+    assert not of_unit("nginx")("nginx")
 
 
 def flow_of(*owners: int, at: float = 100.0) -> Batch:

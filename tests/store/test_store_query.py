@@ -7,6 +7,7 @@ import sqlite3
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
+from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery
 from trafficmond.store import answer as answer_module
 from trafficmond.store.query import question
@@ -111,6 +113,23 @@ def test_what_is_not_stored_yet_is_chosen_alike(filled: Store, names: Names, fou
     with Reader(filled.path) as reader:
         expected = sorted(row["bytes"] for page in reader.pages(question(wanted)) for row in page)
     assert sorted(chosen(four, names, wanted)["bytes"].tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "found"), [("nginx", [1]), ("*x*", [1, 2]), ("nginx[!.]*", [2]), ("kern?l", [4]), ("it's*", [])]
+)
+def test_units_by_name_and_pattern_stored_or_not(
+    store: Store, names: Names, four: Batch, unit: str, found: list[int]
+) -> None:
+    units = {1: "nginx.service", 2: "nginx-proxy.service", 4: "kernel"}
+    four["owner"], four["bytes"] = (1, 2, 0, 4), (1, 2, 3, 4)
+    named = replace(names, owners={number: Owner(text) for number, text in units.items()})
+    wanted = FlowQuery(unit=unit, sort="-bytes")
+    assert chosen(four, named, wanted)["bytes"].tolist() == found
+    store.put(four, named)
+    assert store.flush(5)
+    with Reader(store.path) as reader:
+        assert [row["bytes"] for page in reader.pages(question(wanted)) for row in page] == found
 
 
 def test_groups_of_hosts_count_each_side_and_of_days_the_last_packet(filled: Store) -> None:

@@ -126,6 +126,8 @@ def test_units_are_summed_up_by_name_whatever_their_cgroups(
     for key in ("nginx", "nginx.service"):
         assert used(path, period="", kind="unit", key=key) == [(None, "nginx.service", 3, 0)]
     assert used(path, period="", kind="unit", key="forwarded") == [(None, "forwarded", 4, 0)]
+    assert used(path, period="", kind="unit", key="*r[!x]*") == rows[1:]
+    assert used(path, period="day", kind="unit", key="*r*") == [("2023-11-15", "*r*", 7, 0)]
     assert used(path, period="", kind="unit", key="") == [(None, "", 8, 0)]
 
 

@@ -99,7 +99,8 @@ SINCE = NOW - 5 * 86400
 KINDS = [
     *({"period": period} for period in ("hour", "day", "month")),
     {"period": "day", "kind": "interface", "key": "eth0"},
-    {"period": "hour", "kind": "unit", "key": "nginx"},
+    *({"period": "hour", "kind": "unit", "key": key} for key in ("nginx", "n[!x]*")),
+    {"period": "", "kind": "unit", "key": "*.service"},
     *({"period": "", "kind": kind} for kind in ("interface", "unit", "protocol", "port")),
 ]
 

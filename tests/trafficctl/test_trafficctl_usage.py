@@ -50,6 +50,20 @@ def test_a_system_has_its_name() -> None:
     assert "AS NAME" not in next(render(USAGE, "day", PLAIN, 80))
 
 
+def test_long_names_of_units_leave_room_for_bars() -> None:
+    keys = (
+        "docker-" + 5 * "0123456789ab" + "cdef.scope",
+        "user@1000.service/app-org.mozilla.firefox-4711-and-more.scope",
+    )
+    rows = [{**USAGE[0], "period": None, "key": key} for key in keys]
+    lines = list(render(rows, "unit", PLAIN, 80))
+    assert lines[0].endswith("█ down ▒ up")
+    assert [line.split()[0] for line in lines[1:3]] == [
+        "docker-0123456789ab….scope",
+        "user@1000/app-org.mozilla.firefox-4711-and-…",
+    ]
+
+
 def test_what_is_not_sided_is_reported() -> None:
     rows = [{**USAGE[0], "unsided_bytes": 2048}]
     assert "2 KiB" in list(render(rows, "day", PLAIN, 80))[-1]

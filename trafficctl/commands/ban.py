@@ -38,7 +38,6 @@ _SHOWN = 10  # refused bans shown one by one
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser._negative_number_matcher = values.NEGATIVE  # fail2ban writes "--ttl -1s"
     options.add(parser, "cidr")
     text = "how long: 10m, 2h, forever (default: response.ban_time)"
     parser.add_argument("--ttl", metavar="TIME", type=values.ttl, help=text)

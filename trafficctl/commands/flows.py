@@ -1,8 +1,8 @@
 """Show the stored flows.
 
-A flow is one conversation in both directions, within one reporting interval. A time is how long ago ("1h"), a time of
-the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow must match all filters. A filter takes several values
-("22,80"); with "!" before them it selects all others.
+A flow is one conversation in both directions, within one reporting interval. A time is how long ago ("1h", "1 hour
+ago"), a time of the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow must match all filters. A filter takes
+several values ("22,80"); with "!" before them it selects all others. A unit may be a pattern ("nginx*").
 
 SENT is what FROM, the initiator, sent; RECEIVED is what came back; TOTAL is both, and tables are sorted by it. Sums
 have UP, the bytes out of the interface, and DOWN, the bytes into it; sums of hosts have what each sent and received.
@@ -20,7 +20,7 @@ Examples:
   trafficctl flows --since today --group-by host,hour --port 22,8000-8100 --src '!10.0.0.0/8'
   trafficctl flows --since 1h --group-by src,dport --sort bytes --limit 20
   trafficctl flows --since 7d --group-by country,as_name
-  trafficctl flows --since 1h --unit nginx.service
+  trafficctl flows --since 1h --unit 'nginx*'
   trafficctl flows --since today --group-by unit
   trafficctl flows --since 1h --process curl   needs flows.processes: flows of a command
   trafficctl flows --since 1d --limit 1000000 -o csv > flows.csv
@@ -128,6 +128,8 @@ def _ask_daemon(args: Namespace, client: Client) -> int:
     fields = tuple(first["columns"])
     rows = (row for reply in chain([first], replies) for row in reply["rows"])
     shown = grouped_columns(fields) if args.group_by else FLOWS
+    if args.process:
+        shown = [column._replace(weight=9) if column.key == "process" else column for column in shown]
     found = _show(args, rows, shown, fields)
     if found == args.limit == _LIMIT:
         session.print_notes({"notes": [f"there may be more than these {_LIMIT} rows; --limit N shows up to N"]})

@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from trafficctl.fleet.ask import SENSOR
-from trafficctl.fleet.where import of_sensor, where
-from trafficmond.export.clickhouse_http import literal
+from trafficctl.fleet.where import equals, of_sensor, of_unit, where
 from trafficmond.protocols import SERVED
 from trafficmond.store.query import Question
 from trafficmond.store.usage import COLUMNS, PERIODS, UsageQuery
@@ -45,7 +44,7 @@ def usage_question(wanted: UsageQuery, *, hourly: bool, sensor: str | None = Non
     if kind == "port":
         conditions.append(f"protocol_num IN ({', '.join(map(str, SERVED))})")
     if wanted.whole_key is not None:
-        conditions.append(f"{_KEYS[kind]} = {literal(wanted.whole_key)}")
+        conditions.append((of_unit if kind == "unit" else equals)(_KEYS[kind], wanted.whole_key))
     flows = "sum(flows)" if hourly else "count()"
     source = HOURLY if hourly else "flows FINAL"
     by, order = (hour, "start DESC") if period else (_KEYS[kind], "up_bytes + down_bytes DESC")

@@ -1,16 +1,18 @@
 """Builds conditions of ClickHouse's SQL from filters. Addresses have 16 bytes there; IPv4 is mapped into IPv6."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from trafficctl.fleet.ask import SENSOR
 from trafficmond import choice, networks
 from trafficmond.export.clickhouse_http import literal
-from trafficmond.flows.owners import unit_name
+from trafficmond.flows.owners import is_pattern, unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import MAPPED, within
 from trafficmond.store.query import any_of, ports_sql, process_sql, protocols_sql
 
+_PARTS = re.compile(r"\[!?.[^]]*\]|.", re.DOTALL)  # of a pattern: a class of letters, or one letter
 _TEXT = (
     "if(substring({0}, 1, 12) = unhex('00000000000000000000FFFF'), substring(IPv6NumToString({0}), 8), "
     "IPv6NumToString({0}))"
@@ -40,6 +42,22 @@ def of_flows(wanted: FlowQuery) -> Iterator[str]:
 
 def equals(column: str, value: str) -> str:
     return f"{column} = {literal(value)}"
+
+
+def of_unit(column: str, text: str) -> str:
+    """The condition that a column is this unit, or matches this pattern."""
+    unit = unit_name(text)
+    if not is_pattern(unit):
+        return equals(column, unit)
+    expression = "".join(map(_expression, _PARTS.findall(unit)))
+    return f"match({column}, {literal(f'^(?s:{expression})$')})"
+
+
+def _expression(part: str) -> str:
+    """A part of a pattern in ClickHouse's regular expressions, which are not Python's."""
+    if len(part) > 1:
+        return re.sub(r"^\[!", "[^", part.replace("\\", r"\\"))
+    return {"*": ".*", "?": "."}.get(part) or re.escape(part)
 
 
 def of_prefixes(columns: Sequence[str], text: str) -> str:
@@ -73,6 +91,6 @@ _CONDITIONS: dict[str, Callable[[Any], str]] = {
     "action": lambda name: equals("action", str(Action.parse(name))),
     "rule": lambda label: equals("rule", label),
     "interface": lambda name: equals("interface", name),
-    "unit": lambda name: equals("unit", unit_name(name)),
+    "unit": lambda name: of_unit("unit", name),
     "process": lambda name: process_sql(name, literal),
 }

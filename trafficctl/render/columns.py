@@ -123,9 +123,8 @@ AUDIT = (
 
 
 def _brief_unit(row: Row) -> str | None:
-    """The unit without ".service", as systemctl accepts it."""
     unit = row.get("unit")
-    return unit and str(unit).removesuffix(".service").replace(".service/", "/")
+    return unit and figures.brief_unit(str(unit))
 
 
 def _brief_from(row: Row) -> str:
@@ -168,7 +167,7 @@ def _process(row: Row) -> str:
     return " ".join(str(row[name]) for name in ("process", "pid") if row.get(name) is not None)
 
 
-PROCESS = Column("process", "PROCESS", weight=6, shrinks_to=8, of=_process)
+PROCESS = Column("process", "PROCESS", weight=5, shrinks_to=8, of=_process)
 
 # A table of flows has what the initiator sent and received, and the total, by which it is sorted. In JSON, CSV and SQL
 # `packets` and `bytes` count what was sent, so no column here has one of these names.

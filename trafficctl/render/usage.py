@@ -12,6 +12,7 @@ from trafficmond import figures
 _DOWN, _UP = "█", "▒"
 _ASCII_DOWN, _ASCII_UP = "#", "="
 _LEAST_BAR, _MOST_BAR = 8, 60
+_WIDE = 72  # a terminal with room for bars
 _SUMS = {"up_bytes": "UP", "down_bytes": "DOWN", "total": "TOTAL"}
 _BEFORE = "(totals from before the last upgrade do not know UP: {} of it is what initiators sent)"
 
@@ -23,17 +24,19 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
         return
     timed = rows[0]["period"] is not None
     shown = reversed(rows) if timed else rows
-    named = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12)
+    brief = (lambda row: figures.brief_unit(row["key"])) if by == "unit" else None
+    named = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12, brief=brief)
     sized = (Column(key, title, figures.size, right=True, weight=9) for key, title in _SUMS.items())
     columns = (named, Column("as_name", "AS NAME", weight=8, shrinks_to=12), *sized)
     totals = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
     sums = {key: sum(row[key] for row in totals) for key in _SUMS}
-    lines = table.lines([*totals, {named.key: "sum", **sums}], columns, width, style)
+    marks = (_DOWN, _UP) if (sys.stdout.encoding or "").upper().startswith("UTF") else (_ASCII_DOWN, _ASCII_UP)
+    legend = "{} down {} up".format(*marks)
+    beside = width - len(legend) - 2 if width and width >= _WIDE else width  # names give way to bars
+    lines = table.lines([*totals, {named.key: "sum", **sums}], columns, beside, style)
     natural = max(table.cells(bare(line)) for line in lines)
     room = min(_MOST_BAR, (width or 100) - natural - 2)
     largest = max(row["total"] for row in totals) or 1
-    marks = (_DOWN, _UP) if (sys.stdout.encoding or "").upper().startswith("UTF") else (_ASCII_DOWN, _ASCII_UP)
-    legend = "{} down {} up".format(*marks)
     yield lines[0] + (f"  {style.dim(legend)}" if room >= len(legend) else "")
     for line, row in zip(lines[1:], totals, strict=False):
         yield f"{line}  {_bar(row, largest, room, *marks)}" if room >= _LEAST_BAR else line

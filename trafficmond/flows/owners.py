@@ -3,6 +3,7 @@
 An owner is the number of a cgroup, which the kernel records for the creator of a socket, or one of these words.
 """
 
+import fnmatch
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,6 +22,7 @@ _NEIGHBOURS = ((130, 137), (143, 143))  # ICMPv6: multicast listeners and neighb
 _USER_MANAGER = re.compile(r"user@(\d{1,10})\.service")
 _USER_SLICE = re.compile(r"user-(\d{1,10})\.slice")
 _UNITS = (".service", ".scope", ".socket")
+_LETTERS_OF_PATTERNS = frozenset("*?[")
 _MOST_LETTERS = 512  # of a path: users choose the names of folders below their own
 
 
@@ -83,12 +85,26 @@ def _called(part: str) -> str:
 
 def unit_name(text: str) -> str:
     """The full name of a unit: "nginx" means "nginx.service", as for systemctl, and narrow tables show
-    "user@1000/app"."""
+    "user@1000/app". A pattern stays as it is, and names that a table cut are patterns."""
+    text = text.replace("…", "*")
     manager, slash, below = text.partition("/")
     if slash and manager.startswith("user@"):
         return f"{unit_name(manager)}/{unit_name(below)}"
-    plain = not text.endswith((*_UNITS, ".slice")) and not text.startswith(("/", "cgroup "))
+    plain = not text.endswith((*_UNITS, ".slice")) and not text.startswith(("/", "cgroup ")) and not is_pattern(text)
     return f"{text}.service" if text and plain and text not in _WORDS.values() else text
+
+
+def is_pattern(unit: str) -> bool:
+    """Whether a unit is a shell's pattern, as systemctl accepts them: "nginx*". No unit has these letters."""
+    return not _LETTERS_OF_PATTERNS.isdisjoint(unit)
+
+
+def of_unit(text: str) -> Callable[[str | None], bool]:
+    """The function that returns whether a unit is this one, or matches this pattern."""
+    wanted = unit_name(text)
+    if not is_pattern(wanted):
+        return lambda unit: unit == wanted
+    return lambda unit: unit is not None and fnmatch.fnmatchcase(unit, wanted)
 
 
 def correct(rows: Batch) -> None:

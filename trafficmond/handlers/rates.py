@@ -9,7 +9,7 @@ from trafficmond import choice, networks
 from trafficmond.detect.base import address
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
-from trafficmond.flows.owners import unit_name
+from trafficmond.flows.owners import of_unit
 from trafficmond.flows.recent import Floats, Rates, Recent, by_host, by_label
 from trafficmond.model import LIVE_WINDOWS_S, Action
 from trafficmond.protocols import protocol_name, protocol_number
@@ -127,8 +127,8 @@ def _matching(flows: Batch, match: str, names: Names) -> Column:
     if wanted.proto is not None:
         return np.asarray(flows["proto"] == protocol_number(wanted.proto))
     if wanted.unit is not None:
-        unit = unit_name(wanted.unit)
-        return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if names.owner(int(n)).unit == unit])
+        is_it = of_unit(wanted.unit)
+        return np.isin(flows["owner"], [n for n in np.unique(flows["owner"]) if is_it(names.owner(int(n)).unit)])
     if wanted.host is None:
         return np.ones(len(flows), bool)
     network = networks.parse(wanted.host)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from trafficmond import choice
 from trafficmond.config.declare import guess
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.flows.owners import unit_name
+from trafficmond.flows.owners import is_pattern, unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import WITH_PORTS, protocol_name
 from trafficmond.store.prefix_sql import within
@@ -167,7 +167,13 @@ def _conditions(wanted: FlowQuery, mistakes: list[Mistake]) -> Iterator[str]:
     yield from asked("rule", lambda: f"rule = {literal(wanted.rule or '')}")
     yield from asked("interface", lambda: f"interface = {literal(wanted.interface or '')}")
     yield from asked("process", lambda: process_sql(wanted.process or ""))
-    yield from asked("unit", lambda: f"unit = {literal(unit_name(wanted.unit or ''))}")
+    yield from asked("unit", lambda: unit_sql("unit", wanted.unit or ""))
+
+
+def unit_sql(column: str, text: str) -> str:
+    """The condition that a column is this unit, or matches this pattern; for SQLite."""
+    unit = unit_name(text)
+    return f"{column} GLOB {literal(unit.replace('[!', '[^'))}" if is_pattern(unit) else f"{column} = {literal(unit)}"
 
 
 def process_sql(text: str, quoted: Callable[[str], str] = literal) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from trafficmond import choice
 from trafficmond.flows.batch import Batch, Column, of_ports, of_prefixes, take
 from trafficmond.flows.names import Names
-from trafficmond.flows.owners import unit_name
+from trafficmond.flows.owners import of_unit
 from trafficmond.model import Action, FlowQuery
 from trafficmond.verdict import action_of
 
@@ -56,7 +56,8 @@ def _conditions(rows: Batch, names: Names, wanted: FlowQuery) -> Iterator[Column
     if wanted.interface is not None:
         yield _called(rows["ifindex"], names.interface, wanted.interface)
     if wanted.unit is not None:
-        yield _called(rows["owner"], lambda number: names.owner(number).unit, unit_name(wanted.unit))
+        is_it = of_unit(wanted.unit)
+        yield _called(rows["owner"], lambda number: str(is_it(names.owner(number).unit)), "True")
     if wanted.process is not None:
         by_number = _called(rows["owner"], lambda number: str(names.owner(number).pid), wanted.process)
         yield by_number | _called(rows["owner"], lambda number: names.owner(number).process, wanted.process)

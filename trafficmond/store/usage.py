@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.flows.owners import unit_name
+from trafficmond.flows.owners import is_pattern, unit_name
+from trafficmond.store.query import unit_sql
 from trafficmond.store.rollups import DOWN, UP
 from trafficmond.store.sql import literal
 
@@ -58,24 +59,26 @@ def usage_sql(wanted: UsageQuery) -> str:
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
     label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
+    key = wanted.whole_key
+    together = bool(key and wanted.period and is_pattern(key))  # all units of a pattern, by time
     conditions = [
         f"kind = {literal(wanted.kind)}",
         f"start > {literal(wanted.since - 3600)}",
         *([] if wanted.until is None else [f"start <= {literal(wanted.until)}"]),
-        *([] if wanted.whole_key is None else [f"key = {literal(wanted.whole_key)}"]),
+        *([] if key is None else [unit_sql("key", key) if wanted.kind == "unit" and key else f"key = {literal(key)}"]),
         "period = 'hour'" if wanted.period == "hour" else _BY_HOURS_OR_DAYS,
     ]
     sums = (
         f"sum(flows), sum(packets + reply_packets), sum({UP}), sum({DOWN}), "
         "sum(CASE WHEN up_bytes IS NULL THEN bytes + reply_bytes ELSE 0 END)"
     )
-    order = [*(["1 DESC"] if wanted.period else []), f"sum({UP} + {DOWN}) DESC", "key"]
+    order = [*(["1 DESC"] if wanted.period else []), f"sum({UP} + {DOWN}) DESC", "2"]
     return "\n".join(
         [
-            f"SELECT {label} AS label, key, {sums}",
+            f"SELECT {label} AS label, {literal(key) if together else 'key'}, {sums}",
             f"FROM rollups, ({_FIRST})",
             "WHERE " + "\n  AND ".join(conditions),
-            f"GROUP BY {'label, ' if wanted.period else ''}key",
+            f"GROUP BY {'label' if together else 'label, key' if wanted.period else 'key'}",
             f"ORDER BY {', '.join(order)}",
             f"LIMIT {wanted.limit}",
         ]

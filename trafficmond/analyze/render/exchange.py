@@ -6,7 +6,6 @@ phone, searched and copied. The sizes of bars and bands are in proportion to byt
 minimum, so that its words fit.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ _LOW, _TALL = 14.0, 3.9  # the least height of the picture in rem, and the heigh
 _GAP = 12.0  # between two bars
 _COLOURS = 7
 _LEAST = 1.2  # the least width of a band
-_BREAKS = re.compile(r"(?<=\w)([.@-])(?=\w)")  # places where a long name may break
 
 
 class _End(NamedTuple):
@@ -152,7 +150,7 @@ def _colour(at: int, name: str) -> str:
 def _label(end: _End) -> str:
     name = escape(_name(end.name))
     title = escape(f"{f.size(end.up)} up, {f.size(end.down)} down")
-    where, words = f"top:{100 * end.middle / _HEIGHT:.2f}%", _BREAKS.sub(r"<wbr>\1", name)
+    where, words = f"top:{100 * end.middle / _HEIGHT:.2f}%", escape(f.brief_unit(_name(end.name)))
     total = escape(f.size(end.up + end.down))
     return f'<li style="{where}" title="{name}: {title}"><b>{words}</b><span>{total}</span></li>'
 

@@ -207,7 +207,7 @@ def _flows(report: dict[str, Any]) -> Iterator[str]:
     rows = []
     for flow in flows:
         ends = (endpoint(flow[f"{side}_ip"], flow[f"{side}_port"], flow["protocol"]) for side in ("src", "dst"))
-        way = ' <span class="arrow">&rarr;</span>'.join(f'<span class="mono">{_text(end)}</span>' for end in ends)
+        way = ' <span class="arrow">&rarr;</span> '.join(f'<span class="mono">{_text(end)}</span>' for end in ends)
         name = f'<span class="soft">{_text(flow["protocol"])}</span> {way}'
         rows.append((name, f.exact(flow["packets"]), f.size(flow["bytes"]), 100 * flow["bytes"] / most))
     yield from bars("Largest flows", ("initiator and responder", "packets", "bytes"), rows)

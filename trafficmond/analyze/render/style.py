@@ -54,8 +54,8 @@ header p { color: var(--soft); font-size: .93rem; overflow-wrap: anywhere; }
 .tile b { display: block; font-size: 1.4rem; line-height: 1.25; font-weight: 650; letter-spacing: -.02em; }
 .tile span { color: var(--soft); font-size: .84rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 0 1.1rem; }
-.flow { columns: 2 24rem; column-gap: 1.1rem; }
-.flow > .card { break-inside: avoid; }
+.flow { columns: 2 24rem; column-gap: 1.1rem; margin-bottom: 1.1rem; }
+.flow > .card { break-inside: avoid; } .flow > .card:last-child { margin-bottom: 0; }
 a { color: var(--link); text-underline-offset: .15em; }
 .badge {
   display: inline-block; border-radius: .35rem; padding: .1rem .5rem; font-size: .74rem; font-weight: 700;
@@ -112,6 +112,7 @@ svg .band { fill: var(--own); opacity: .38; } svg .band:hover { opacity: .75; }
   font-size: .84rem; line-height: 1.25; }
 .exchange b { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden;
   font-weight: 600; }
+.exchange .left b { word-break: break-all; } /* a line that is cut where it may break anyway has no ellipsis */
 .exchange span { color: var(--soft); font-size: .78rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
 h3.line { font-size: .92rem; margin: 1.1rem 0 .8rem; font-weight: 600; }
 h3.line span { color: var(--soft); font-weight: 400; font-size: .84rem; margin-left: .4rem; }
