@@ -292,6 +292,6 @@ def test_hours_that_are_too_few_to_draw_are_sums() -> None:
 
     assert ("Bytes up and down over time" in page(3), "Bytes up and down over time" in page(2)) == (True, False)
     assert re.findall(r'"name">(.*?)</span><span class="number">(.*?)<', page(2)) == [
-        ("nginx.service", "20 B"),
+        ("nginx", "20 B"),
         ("kernel", "0 B"),
     ]

@@ -100,7 +100,7 @@ def _s(count: int) -> str:
 def _threats(report: dict[str, Any]) -> Iterator[str]:
     if not report["threats"]:
         return
-    yield '<section class="card long"><h2>Threats</h2>'
+    yield '<section class="card"><h2>Threats</h2>'
     for threat in report["threats"]:
         severity = threat["severity"] if threat["severity"] in _SEVERITIES else "low"
         period = times.period(threat["first_seen"], threat["last_seen"])

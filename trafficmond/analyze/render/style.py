@@ -148,8 +148,8 @@ footer { color: var(--soft); font-size: .84rem; text-align: center; margin-top: 
 @media print {
   :root { color-scheme: light; --page: #fff; --line: #c9ced5; --faint: #eceff2; --text: #000; --soft: #444; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  .card, .tiles { break-inside: avoid; } .card.long { break-inside: auto; }
+  html { font-size: 9.5pt; } body { font-size: 1rem; } main { max-width: none; padding: 0; }
+  .tiles, .chart, .exchange { break-inside: avoid; } h2, h3, .head, .legend { break-after: avoid; }
   .tiles { grid-template-columns: repeat(3, 1fr); }
   .pair { grid-template-columns: 1fr 1fr; } .flow { columns: 2; }
 }

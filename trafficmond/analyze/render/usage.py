@@ -28,11 +28,12 @@ def pictures(report: Mapping[str, Any]) -> Iterator[str]:
 def _sums(title: str, what: str, sums: Sequence[tuple[str, int, int]]) -> Iterator[str]:
     """Bytes up and down of each, largest first."""
     most = max((up + down for _, up, down in sums), default=0) or 1
-    rows = [
-        (escape(f.plain(name or "")) or "(none)", f.size(up), f.size(down), 100 * (up + down) / most)
-        for name, up, down in sums
-    ]
+    rows = [(_name(name), f.size(up), f.size(down), 100 * (up + down) / most) for name, up, down in sums]
     yield from bars(title, (what, "up", "down"), rows)
+
+
+def _name(name: str | None) -> str:
+    return escape(f.brief_unit(f.plain(name or ""))) or "(none)"
 
 
 def bars(
@@ -74,6 +75,6 @@ def _time_lines(kind: str, lines: Mapping[str, Any]) -> Iterator[str]:
     yield f'{f.span(step)}</span><span><i class="up"></i>up</span></p>'
     for (name, bins), (_, up, down) in zip(shown[:_LINES], sums[:_LINES], strict=True):
         total = f"{f.size(up)} up, {f.size(down)} down"
-        yield f'<h3 class="line">{escape(f.plain(name)) or "(none)"} <span>{escape(total)}</span></h3>'
+        yield f'<h3 class="line">{_name(name)} <span>{escape(total)}</span></h3>'
         yield f'<div class="chart">{charts.updown(bins, first, step)}</div>'
     yield f'<div class="chart"><div class="scale"></div><div class="times">{labels}</div></div></section>'
