@@ -81,7 +81,7 @@ def sparkline(values: Sequence[float], width: int, *, unicode: bool = True) -> s
 def _heading(live: Live, width: int, style: Style) -> str:
     assert live.answer is not None
     moving = live.answer.get("moving", len(live.answer["flows"]))
-    flows = f"{figures.many(live.answer['flow_count'], 'live flow')}, {figures.exact(moving)} with traffic in 40 s"
+    flows = f"{figures.many(live.answer['flow_count'], 'live flow')}, {figures.exact(moving)} in 40 s"
     by = f"by {live.sort}" + ("" if live.sort == "total" else f" over {live.window_s} s")
     parts = [figures.clock(live.answer["at"])[11:], by]
     if live.paused:
