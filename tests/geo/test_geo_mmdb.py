@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,6 @@ NETWORKS: list[tuple[str, Said]] = [
 
 
 def atlas(*contents: Content) -> Atlas:
-    from pathlib import Path
-
     return Atlas(tuple(Database(Path(f"{at}.mmdb"), (at,), each) for at, each in enumerate(contents)))
 
 
@@ -57,6 +56,7 @@ def test_a_database_of_ipv4_alone_is_read() -> None:
         ({"country": "FR", "asn": "AS64501", "as_name": "Example"}, Record("FR", 64501, "Example")),
         ({"country": {"iso_code": "XXX"}, "autonomous_system_number": 0}, Record()),
         ({"country": {"iso_code": 7}, "asn": "none"}, Record()),
+        ({"country_code": "CH", "traits": {"autonomous_system_number": 64502}}, Record("CH", 64502)),
         ({"x": ["a", {"b": "c"}, True], "y": "z" * 400, "country_code": "AT"}, Record("AT")),
     ],
 )
@@ -100,6 +100,21 @@ def test_look_ups_are_those_of_the_longest_network(data: st.DataObject) -> None:
         mine = [ipaddress.ip_network(rows.text(row)) for row in range(len(rows))]
         for address, record in where.of(sorted(asked)).items():
             assert any(ipaddress.ip_address(address) in each for each in mine) == (record.country == code)
+
+
+@pytest.mark.parametrize("built", ["abc", [1], {"a": 1}, 1 << 63, 1_781_654_400_000, 0])
+def test_a_date_that_is_none_is_unknown(built: Any) -> None:
+    content = read(mmdb(NETWORKS, built=built))
+    assert (content.built, len(content.networks)) == (0, len(read(mmdb(NETWORKS)).networks))
+    assert Database(Path("x.mmdb"), (), content).dated == "x.mmdb of unknown date"
+
+
+@pytest.mark.parametrize("networks", [["0.0.0.0/0", "2001:db8::/32"], ["::/1", "8000::/1"]])
+def test_one_record_may_be_that_of_all_ipv4_addresses(networks: list[str]) -> None:
+    """As maxminddb looks it up."""
+    where = atlas(read(mmdb([(network, country(code)) for network, code in zip(networks, ("XX", "YY"), strict=True)])))
+    assert where.of(["203.0.113.7"])["203.0.113.7"].country == "XX"
+    assert where.prefixes_of("country", {"XX"}).text(0) == "0.0.0.0/0"
 
 
 def test_what_is_no_database_says_so() -> None:

@@ -30,7 +30,8 @@ class Database:
     @property
     def dated(self) -> str:
         """ "GeoLite2-Country.mmdb of 2026-06-17"."""
-        return f"{self.path.name} of {time.strftime('%Y-%m-%d', time.gmtime(self.content.built))}"
+        day = time.strftime("%Y-%m-%d", time.gmtime(self.content.built)) if self.content.built else "unknown date"
+        return f"{self.path.name} of {day}"
 
     @cached_property
     def table(self) -> dict[int, tuple[Prefixes, I32]]:

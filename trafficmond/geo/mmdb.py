@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trafficmond import npt
-from trafficmond.npt import I32, U32, U64
+from trafficmond.npt import I32, U32
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
 
@@ -20,9 +19,10 @@ _GAP = 16  # bytes between tree and data
 _DEEPEST = 16  # nested maps
 _MOST_VALUES = 4096  # in one record
 _MOST_NODES = 1 << 26
+_LATEST = 1 << 36  # of dates, in seconds: what is later was written in another unit
 _WANTED = frozenset(
     (
-        *("country", "registered_country", "iso_code", "country_code"),
+        *("country", "registered_country", "iso_code", "country_code", "traits"),
         *("autonomous_system_number", "autonomous_system_organization", "asn", "as_name"),
     )
 )
@@ -72,7 +72,7 @@ def _read(data: bytes) -> Content:
         raise Damaged("its search tree is incomplete")
     tree = _tree(data, count, bits)
     root = _root4(tree, count) if version == 6 else 0
-    parts = [_walk(tree, count, root, 4)] if root is not None else []
+    parts = [_walk(tree, count, root, 4)]
     if version == 6:
         parts.append(_walk(tree, count, 0, 6, without=root))
     rows = prefixes.concat([part[0] for part in parts])
@@ -85,9 +85,9 @@ def _read(data: bytes) -> Content:
     offsets = np.flatnonzero(used)
     decoder = _Decoder(section, _WANTED)
     records = [_record(decoder.value(offset)) for offset in offsets.tolist()]
-    return Content(
-        rows, np.searchsorted(offsets, place).astype(np.int32), records, float(about.get("build_epoch") or 0)
-    )
+    built = about.get("build_epoch")
+    built = float(built) if isinstance(built, int) and 0 <= built < _LATEST else 0.0
+    return Content(rows, np.searchsorted(offsets, place).astype(np.int32), records, built)
 
 
 def _tree(data: bytes, count: int, bits: int) -> U32:
@@ -105,21 +105,23 @@ def _tree(data: bytes, count: int, bits: int) -> U32:
     return np.stack([left, right], 1)
 
 
-def _root4(tree: U32, count: int) -> int | None:
-    """The node of ::/96, which has IPv4 below it; None if there is none."""
+def _root4(tree: U32, count: int) -> int:
+    """The node of ::/96, which has IPv4 below it, or the record of all IPv4 addresses."""
     node = 0
     for _ in range(96):
         node = int(tree[node, 0])
         if node >= count:
-            return None
+            break
     return node
 
 
 def _walk(tree: U32, count: int, root: int, family: int, without: int | None = None) -> tuple[Prefixes, U32]:
     """The networks below a node, in order, and the offset of each one's record. Nodes below `without` are skipped: 6to4
     and similar networks lead there, too."""
-    node, hi, lo = np.array([root], np.uint32), np.zeros(1, np.uint64), np.zeros(1, np.uint64)
-    found: list[tuple[U64, U64, npt.NDArray[np.uint8], U32]] = []
+    nothing = np.zeros(int(root > count), np.uint64)  # one record for all, which has no node
+    found = [(nothing, nothing, nothing.astype(np.uint8), np.full(len(nothing), root, np.uint32))]
+    node = np.full(int(root < count), root, np.uint32)
+    hi, lo = (np.zeros(len(node), np.uint64) for _ in range(2))
     for depth in range(32 if family == 4 else 128):
         if without is not None:
             keep = node != without
@@ -148,6 +150,8 @@ def _record(value: Any) -> Record:
     for place in ("country", "registered_country"):
         inner = value.get(place)
         country = country or (inner.get("iso_code") if isinstance(inner, Mapping) else inner)
+    if isinstance(inner := value.get("traits"), Mapping):  # GeoIP2 Enterprise
+        value = {**inner, **value}
     number = value.get("autonomous_system_number", value.get("asn"))
     if isinstance(number, str):
         digits = number.upper().removeprefix("AS")

@@ -60,7 +60,7 @@ def usage_sql(wanted: UsageQuery) -> str:
         raise ConfigError(mistakes)
     label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     key = wanted.whole_key
-    together = bool(key and wanted.period and is_pattern(key))  # all units of a pattern, by time
+    together = literal(key) if key and wanted.period and is_pattern(key) else ""  # all units of a pattern, by time
     conditions = [
         f"kind = {literal(wanted.kind)}",
         f"start > {literal(wanted.since - 3600)}",
@@ -75,7 +75,7 @@ def usage_sql(wanted: UsageQuery) -> str:
     order = [*(["1 DESC"] if wanted.period else []), f"sum({UP} + {DOWN}) DESC", "2"]
     return "\n".join(
         [
-            f"SELECT {label} AS label, {literal(key) if together else 'key'}, {sums}",
+            f"SELECT {label} AS label, {together or 'key'}, {sums}",
             f"FROM rollups, ({_FIRST})",
             "WHERE " + "\n  AND ".join(conditions),
             f"GROUP BY {'label' if together else 'label, key' if wanted.period else 'key'}",
