@@ -6,8 +6,7 @@
  *
  * Byte order: addresses and ports are in network order, as on the wire; everything else is in host order.
  */
-#ifndef TM_ABI_H
-#define TM_ABI_H
+#pragma once
 
 #include <linux/types.h>
 
@@ -375,5 +374,3 @@ struct tm_bucket {
 	__u32 rate_per_s; /* if a rule has got another rate, the bucket starts anew */
 	__u32 pad;
 };
-
-#endif

@@ -11,8 +11,7 @@
  *   TM_SUBFN     a function that the verifier checks once (bcc has no calls between functions: inlined there)
  *   TM_PROG      a program
  */
-#ifndef TM_DIALECT_H
-#define TM_DIALECT_H
+#pragma once
 
 #ifdef TM_BCC
 /*
@@ -42,6 +41,4 @@
 #define TM_PROG(section) SEC(section)
 #define TM_SUBFN __noinline
 /* clang-format on */
-#endif
-
 #endif

@@ -3,8 +3,7 @@
  * What is read of DNS on the wire: answers over UDP to questions that were sent. Used by the programs in the kernel
  * (dns.bpf.c) and by the reader of answers in the daemon (host_dns.h); the daemon's Python code has no copy.
  */
-#ifndef TM_DNS_H
-#define TM_DNS_H
+#pragma once
 
 #include <linux/types.h>
 
@@ -38,5 +37,3 @@ struct tm_dns_counts {
 	__u64 unasked; /* nobody here asked, or the question was answered already, or is too old */
 	__u64 lost;    /* the ring was full */
 };
-
-#endif

@@ -2,8 +2,7 @@
 /*
  * For small programs at TC that are separate from the data path: both ends of a packet, from its network header.
  */
-#ifndef TM_ENDS_H
-#define TM_ENDS_H
+#pragma once
 
 #include "packet.h"
 
@@ -36,5 +35,3 @@ static __always_inline int tm_ends_read(struct __sk_buff *skb, __u8 proto, __u8 
 	}
 	return 0;
 }
-
-#endif

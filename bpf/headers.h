@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* Headers on the wire, their numbers, and limits on how many are followed. Fields are in network order. */
-#ifndef TM_HEADERS_H
-#define TM_HEADERS_H
+#pragma once
 
 #include "abi.h"
 
@@ -125,5 +124,3 @@ struct tm_icmp {
 	8 /* extension headers followed; RFC 8200 names each at most once, destination options twice */
 
 #define TM_HEADERS_MAX 0x3fff /* bytes of headers that are followed; also used as a mask */
-
-#endif

@@ -5,8 +5,7 @@
  *
  * Nothing in a file is trusted: an invalid value is noted with its offset, and reading continues.
  */
-#ifndef TM_HOST_CAPTURE_H
-#define TM_HOST_CAPTURE_H
+#pragma once
 
 #include "host_ledger.h"
 #include "host_link.h"
@@ -359,5 +358,3 @@ static double tm_pcap_time(struct tm_capture *c, const __u8 *p)
 	}
 	return (double)seconds + (double)fraction * in->per_tick;
 }
-
-#endif

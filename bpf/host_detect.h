@@ -3,8 +3,7 @@
  * The inner loops of the detectors: rows by key, and entities in bounded tables. trafficmond/detect/windows.py, the
  * only caller, explains what they do; tests/detect/detect_referee.py does the same with numpy.
  */
-#ifndef TM_HOST_DETECT_H
-#define TM_HOST_DETECT_H
+#pragma once
 
 #include <math.h>
 #include <stdlib.h>
@@ -310,5 +309,3 @@ TM_EXPORT int tm_add(__u8 *field, __u64 slots, __u64 stride, __u32 size, const _
 	free(sum);
 	return 1;
 }
-
-#endif

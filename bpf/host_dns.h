@@ -4,8 +4,7 @@
  * nothing in them is trusted: each length is checked, pointers may only lead back, and a name may have only letters,
  * digits, hyphens, underscores and dots. trafficmond/flows/compiled.py is the only caller.
  */
-#ifndef TM_HOST_DNS_H
-#define TM_HOST_DNS_H
+#pragma once
 
 #include "dns.h"
 #include "host_layout.h"
@@ -198,5 +197,3 @@ TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *
 	}
 	return count;
 }
-
-#endif

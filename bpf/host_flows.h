@@ -4,8 +4,7 @@
  * explains the table; compiled.py there is the only caller. tests/flows/flow_referee.py does the same with numpy, in
  * another order, and tests compare the two.
  */
-#ifndef TM_HOST_FLOWS_H
-#define TM_HOST_FLOWS_H
+#pragma once
 
 #include "host_state.h"
 
@@ -391,5 +390,3 @@ TM_EXPORT void tm_flows_merge(struct tm_merge *w, const struct tm_row *d, const 
 		}
 	}
 }
-
-#endif

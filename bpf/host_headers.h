@@ -3,8 +3,7 @@
  * The link headers of captures, each read up to the packet after it. host_link.h chooses the one for a frame. Layouts:
  * https://www.tcpdump.org/linktypes.html
  */
-#ifndef TM_HOST_HEADERS_H
-#define TM_HOST_HEADERS_H
+#pragma once
 
 #include "host_layers.h"
 
@@ -300,5 +299,3 @@ static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
 	}
 	return TM_IS_OTHER;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * sees none of these (its interfaces deliver complete Ethernet or IP packets), so this is compiled for the host only. A
  * frame comes here if parse.h found nothing in it; what the kernel reads is always read by the kernel's own code.
  */
-#ifndef TM_HOST_LAYERS_H
-#define TM_HOST_LAYERS_H
+#pragma once
 
 #include <string.h>
 
@@ -311,5 +310,3 @@ static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 	p->header_len = p->wire_len - c->left;
 	return tm_parse_network(c, p, type);
 }
-
-#endif

@@ -3,8 +3,7 @@
  * The offset of each field in the structs that numpy reads and writes as dtypes. Callers compare them when they load
  * the library, so a library of another version is rejected instead of misread.
  */
-#ifndef TM_HOST_LAYOUT_H
-#define TM_HOST_LAYOUT_H
+#pragma once
 
 #include <stddef.h>
 #include <string.h>
@@ -32,5 +31,3 @@ TM_EXPORT __u32 tm_state_layout(__u32 *out)
 	memcpy(out, at, sizeof(at));
 	return sizeof(at) / sizeof(at[0]);
 }
-
-#endif

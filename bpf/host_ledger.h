@@ -4,8 +4,7 @@
  * are merged for each flow and interval, and become rows of the DELTA layout (trafficmond/flows/batch.py). Fixed
  * memory: a full table is flushed early, and flows of one packet are forgotten.
  */
-#ifndef TM_HOST_LEDGER_H
-#define TM_HOST_LEDGER_H
+#pragma once
 
 #include <stdlib.h>
 #include <string.h>
@@ -353,5 +352,3 @@ static struct tm_row tm_gained(const struct tm_flow *f, const struct tm_taken *b
 	r.new_record = !base->sequence;
 	return r;
 }
-
-#endif

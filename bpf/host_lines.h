@@ -4,8 +4,7 @@
  * another form (escapes, nested values, missing or invalid fields) is returned by its position, for the caller to read
  * with a full JSON parser.
  */
-#ifndef TM_HOST_LINES_H
-#define TM_HOST_LINES_H
+#pragma once
 
 #include <arpa/inet.h>
 
@@ -341,5 +340,3 @@ TM_EXPORT __u64 tm_lines_feed(struct tm_lines *l, const char *data, __u64 size, 
 	}
 	return (__u64)(p - data);
 }
-
-#endif

@@ -3,8 +3,7 @@
  * Link types of captures on the way to parse.h; the kernel sees only Ethernet and raw IP. Numbers and layouts:
  * https://www.tcpdump.org/linktypes.html
  */
-#ifndef TM_HOST_LINK_H
-#define TM_HOST_LINK_H
+#pragma once
 
 #include "host_wrapped.h"
 
@@ -210,5 +209,3 @@ static int tm_link_known(__u32 link)
 	memset(&p, 0, sizeof(p));
 	return tm_parse_frame(nothing, &end, &p, link, 0) != TM_LINK_UNREAD;
 }
-
-#endif

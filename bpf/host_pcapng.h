@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* The blocks of pcapng: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html */
-#ifndef TM_HOST_PCAPNG_H
-#define TM_HOST_PCAPNG_H
+#pragma once
 
 #include "host_capture.h"
 
@@ -146,5 +145,3 @@ bad:
 	tm_note(c, TM_NOTE_BAD_BLOCK, c->offset, size);
 	return 1;
 }
-
-#endif

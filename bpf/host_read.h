@@ -4,8 +4,7 @@
  * passes a buffer and gets the number of bytes used; a record is used completely or not at all, so the rest must come
  * again at the beginning of the next buffer.
  */
-#ifndef TM_HOST_READ_H
-#define TM_HOST_READ_H
+#pragma once
 
 #include "host_pcapng.h"
 
@@ -185,5 +184,3 @@ TM_EXPORT __u64 tm_capture_read(struct tm_capture *c, const __u8 *data, __u64 si
 	c->offset = base + used;
 	return used;
 }
-
-#endif

@@ -3,8 +3,7 @@
  * A flow in the flow table: to which flow a delta belongs, and how long a flow is kept. trafficmond/flows (identity.py,
  * canonical.py, state.py) explains this.
  */
-#ifndef TM_HOST_STATE_H
-#define TM_HOST_STATE_H
+#pragma once
 
 #include <math.h>
 
@@ -162,5 +161,3 @@ static double tm_deadline(const struct tm_state *s, const struct tm_flow_rules *
 	active = s->since + r->active;
 	return idle < active ? idle : active;
 }
-
-#endif

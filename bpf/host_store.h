@@ -4,8 +4,7 @@
  * this thread has set last (tm_rows_give). INSERT ... SELECT from it makes no Python object for any value.
  * trafficmond/store/direct.py is the only caller, trafficmond/store/rows.py does the same with Python.
  */
-#ifndef TM_HOST_STORE_H
-#define TM_HOST_STORE_H
+#pragma once
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -289,5 +288,3 @@ static const sqlite3_module tm_rows_module = {
 	.xColumn = tm_rows_value,
 	.xRowid = tm_rows_number,
 };
-
-#endif

@@ -4,8 +4,7 @@
  * the trie. trafficmond/policy/table.py, flatten.py and trie.py explain what they do; policy/compiled.py is the only
  * caller. tests/policy/policy_referee.py does the same with numpy.
  */
-#ifndef TM_HOST_TABLE_H
-#define TM_HOST_TABLE_H
+#pragma once
 
 #include <stdlib.h>
 #include <string.h>
@@ -329,5 +328,3 @@ TM_EXPORT void tm_paint(__u32 *target, const __s64 *begin, const __s64 *end, con
 		for (at = begin[i]; at < end[i]; at++)
 			target[at] = value[i];
 }
-
-#endif

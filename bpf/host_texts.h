@@ -3,8 +3,7 @@
  * The texts of a stored flow that cost most to make: addresses, Community IDs (corelight/community-id-spec). Characters
  * are 32 bits wide, as in numpy; unused ones are 0. trafficmond/flows/compiled.py is the only caller.
  */
-#ifndef TM_HOST_TEXTS_H
-#define TM_HOST_TEXTS_H
+#pragma once
 
 #include <string.h>
 
@@ -156,5 +155,3 @@ static void tm_community_text(__u32 *out, const __u8 digest[20])
 		*out++ = i + 2 < 20 ? letters[three & 63] : '=';
 	}
 }
-
-#endif

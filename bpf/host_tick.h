@@ -4,8 +4,7 @@
  * are needed. Unusual cases are left to them: tm_tick() says so before it has changed anything.
  * trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py compares the two.
  */
-#ifndef TM_HOST_TICK_H
-#define TM_HOST_TICK_H
+#pragma once
 
 #include "host_detect.h"
 #include "host_flows.h"
@@ -281,5 +280,3 @@ static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct t
 			tm_tick_unreported(t, i, 0, r);
 	return tm_tick_next(t);
 }
-
-#endif

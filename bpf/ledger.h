@@ -7,8 +7,7 @@
  * tail). From a slot's sequence number it learns that the slot changed owner meanwhile, and a record's packet count is
  * written last. Compiler barriers keep the order of writes, and so does x86.
  */
-#ifndef TM_LEDGER_H
-#define TM_LEDGER_H
+#pragma once
 
 #include "maps.h"
 #include "opening.h"
@@ -180,5 +179,3 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 	tm_barrier();
 	f->packets += packets; /* last: whoever reads it first finds the rest no older */
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* Headers before an IP packet: Ethernet, VLAN tags, MPLS labels. */
-#ifndef TM_LINK_H
-#define TM_LINK_H
+#pragma once
 
 #include "packet.h"
 
@@ -129,5 +128,3 @@ static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet
 		type = tm_parse_tags(c, p);
 	return tm_is_mpls(type) ? tm_parse_labels(c, p) : type;
 }
-
-#endif

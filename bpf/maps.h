@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* The maps of the data path, and the constants that its loaders set. */
-#ifndef TM_MAPS_H
+#ifndef TM_MAPS_H /* tests/policy/kernel_walk.c walks a table without maps */
 #define TM_MAPS_H
 
 #include "dialect.h"

@@ -2,8 +2,7 @@
 /*
  * Where one connection ends and the next one on the same ports begins: one rule for the ledgers of kernel and host.
  */
-#ifndef TM_OPENING_H
-#define TM_OPENING_H
+#pragma once
 
 #include "parse.h"
 
@@ -33,5 +32,3 @@ static __always_inline int tm_opens_anew(const struct tm_packet *p, __u8 first_f
 		return 1;
 	return opening == TM_TCP_SYN ? flags & TM_TCP_ACK : spoke || !(flags & TM_TCP_SYN);
 }
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* What is read of a packet, and the cursor that reads it. */
-#ifndef TM_PACKET_H
-#define TM_PACKET_H
+#pragma once
 
 #include "headers.h"
 
@@ -98,5 +97,3 @@ static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packe
 	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
 	c->left = p->payload_len;
 }
-
-#endif

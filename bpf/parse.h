@@ -6,8 +6,7 @@
  * Each step checks its header against the end of the data, rejects invalid lengths, and moves the cursor past
  * everything that it consumed. Link headers are in link.h.
  */
-#ifndef TM_PARSE_H
-#define TM_PARSE_H
+#pragma once
 
 #include "link.h"
 
@@ -276,5 +275,3 @@ static __always_inline int tm_parse(const void *data, const void *end, struct tm
 	p->header_len = p->wire_len - c.left;
 	return tm_parse_network(&c, p, type);
 }
-
-#endif

@@ -2,8 +2,7 @@
 /*
  * Records about processes (process.bpf.c), as the daemon reads them (trafficmond/datapath/processes_seen.py).
  */
-#ifndef TM_PROCESS_H
-#define TM_PROCESS_H
+#pragma once
 
 #include <linux/types.h>
 
@@ -39,5 +38,3 @@ struct tm_process_counts {
 	__u64 noted; /* ends */
 	__u64 lost;  /* records for which the kernel had no room */
 };
-
-#endif

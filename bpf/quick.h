@@ -8,8 +8,7 @@
  * TCP and UDP are distinguished by arithmetic on the packet's values: so the verifier cannot tell them apart, and
  * checks what follows once for both.
  */
-#ifndef TM_QUICK_H
-#define TM_QUICK_H
+#pragma once
 
 #include "parse.h"
 
@@ -113,5 +112,3 @@ static __always_inline int tm_quick_ipv6(const struct tm_quick *q, struct tm_pac
 	p->ttl = ip->hop_limit;
 	return tm_quick_transport(q, q->link_len + sizeof(*ip), left, ip->next_header, p);
 }
-
-#endif

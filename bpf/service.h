@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /* The service of a packet: its place in the classes of services (TM_WHAT_* of abi.h). */
-#ifndef TM_SERVICE_H
-#define TM_SERVICE_H
+#pragma once
 
 #include "packet.h"
 
@@ -22,5 +21,3 @@ static __always_inline __u32 tm_what(const struct tm_packet *p)
 		return TM_WHAT_ICMPV6 + (tm_ntohs(k->sport) & 0xff);
 	return TM_WHAT_OTHER + k->proto;
 }
-
-#endif

@@ -8,8 +8,7 @@
  * address is in the upper half of `hi`, so it takes at most three steps after the root; IPv6 at most sixteen. If rules
  * have services, one more step goes through a row of leaves, one for each class of services.
  */
-#ifndef TM_TABLE_H
-#define TM_TABLE_H
+#pragma once
 
 #include "maps.h"
 
@@ -215,5 +214,3 @@ static __always_inline __u64 tm_host64(const __u8 *address)
 {
 	return __builtin_bswap64(*(const __u64 *)address);
 }
-
-#endif

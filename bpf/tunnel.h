@@ -3,8 +3,7 @@
  * What tunnels carry, read by the same parser. Only the outer packet is judged and counted, so nothing in here makes a
  * packet malformed: an inner packet that cannot be read counts as none.
  */
-#ifndef TM_TUNNEL_H
-#define TM_TUNNEL_H
+#pragma once
 
 #include "parse.h"
 
@@ -232,5 +231,3 @@ static __always_inline __u64 tm_hash_inner(const struct tm_packet *in, __u64 see
 	h = (h ^ h >> 29) * 0x9e3779b97f4a7c15ull;
 	return (h ^ h >> 32) | 1;
 }
-
-#endif

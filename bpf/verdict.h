@@ -4,8 +4,7 @@
  * longest prefix, default. Guard, allowlist, rules, lists and default are resolved when the table is compiled; what
  * depends on the packet or the moment (bans, lifelines, replies, rates) is decided here.
  */
-#ifndef TM_VERDICT_H
-#define TM_VERDICT_H
+#pragma once
 
 #include "opening.h"
 #include "table.h"
@@ -386,5 +385,3 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 	would = shadow->pair + (TM_ACTION(would) >= TM_DROP && !would_drop);
 	return (verdict & ~TM_RULE_MASK) | TM_SHADOWED | (would & TM_RULE_MASK);
 }
-
-#endif
