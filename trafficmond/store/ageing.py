@@ -1,7 +1,5 @@
 """The time by which the age of what is stored is reckoned."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
