@@ -35,11 +35,9 @@ class Explain(Handler):
         way = parse_direction(direction)
         host = str(parsed("address", networks.parse_address, address))
         asked = _service(service) if service else ()
-        in_force = parts.rulebook.in_force
-        assert in_force is not None
         atlas, units = parts.rulebook.atlas, parts.pipeline.units
         port = _port(asked) if units.on and way is Direction.INGRESS else None
-        decisions = explain(in_force.policy, host, way, time.time(), asked)
+        decisions = explain(self._in_force().policy, host, way, time.time(), asked)
         rows = [_decision(each, atlas) for each in decisions]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)

@@ -15,6 +15,7 @@ from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
 from trafficmond.reloader import Reloader
+from trafficmond.rulebook import InForce
 from trafficmond.standing import Begin
 from trafficmond.store.records import AuditEntry
 
@@ -56,10 +57,15 @@ class Handler:
         within_s = 0.0 if confirm_within_s is None else parse_probation(confirm_within_s)
         return Begin(call.caller.user, what, within_s)
 
+    def _in_force(self) -> InForce:
+        """The rules in force: there are some before clients are served."""
+        in_force = self._parts.rulebook.in_force
+        assert in_force is not None
+        return in_force
+
     def _spared(self) -> Spared:
         """The addresses that bans and rules by hand must spare, at this moment."""
-        in_force = self._parts.rulebook.in_force
-        return Spared(in_force.policy if in_force else None, self._parts.protected.logins())
+        return Spared(self._in_force().policy, self._parts.protected.logins())
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:
         """Raises Refused if `cidr` contains an address that this host or its administrator needs."""

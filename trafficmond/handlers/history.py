@@ -55,9 +55,7 @@ class History(Handler):
     @method("RulesAt")
     async def rules_at(self, call: Call, number: int | None = None) -> AsyncGenerator[Reply, None]:
         """The rules in force, or after a change, as tables of a rules file, in pages."""
-        in_force = self._parts.rulebook.in_force
-        assert in_force is not None
-        found = entries(in_force.policy) if number is None else await self._parts.history.at(number)
+        found = entries(self._in_force().policy) if number is None else await self._parts.history.at(number)
         if found is None:
             raise NotFound(f"what was in force after change {number} is not known", hint="see trafficctl history")
         pages = [found[at : at + _PAGE_ROWS] for at in range(0, len(found), _PAGE_ROWS)]
@@ -141,8 +139,7 @@ class History(Handler):
         return entry[SOURCE] in ("runtime", str(self._parts.rulebook.saved_path))
 
     def _edit(self, entry: Entry, *, out: bool) -> Row:
-        in_force = self._parts.rulebook.in_force
-        line = source_line(in_force.policy, entry) if in_force and out else 0
+        line = source_line(self._in_force().policy, entry) if out else 0
         rule = {key: value for key, value in entry.items() if key != SOURCE}
         of_settings = {"list", "allowlist", DEFAULT} & rule.keys()
         path = str(self._parts.settings.source or CONFIG_FILE) if of_settings else entry[SOURCE]

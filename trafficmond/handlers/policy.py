@@ -19,9 +19,7 @@ class Policy(Handler):
     async def policy(self, call: Call) -> AsyncGenerator[Reply, None]:
         """All rules in force with all their prefixes, in pages, the weakest first."""
         await self._parts.follow_clock()
-        in_force, settings = self._parts.rulebook.in_force, self._parts.settings
-        assert in_force is not None
-        policy = in_force.policy
+        policy, settings = self._in_force().policy, self._parts.settings
         head = {
             "default": str(policy.default),
             "default_shadow": None if policy.default_shadow is None else str(policy.default_shadow),

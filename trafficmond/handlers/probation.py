@@ -24,9 +24,7 @@ class Probation(Handler):
         what = f"--default {copy[1]}" if copy else folder or ""
         notes = await self._reloader.try_out(f"apply {what}".strip(), call.caller, folder or "", within_s)
         self._parts.host.refresh_names()
-        in_force = self._parts.rulebook.in_force
-        assert in_force is not None
-        rules = asdict(count(in_force.policy))
+        rules = asdict(count(self._in_force().policy))
         return {**rules, "probation": probation(self._parts), "notes": [*notes, *self._parts.exposure.applied()]}
 
     @method("Confirm", changes=True)

@@ -77,9 +77,7 @@ class Rules(Handler):
 
     async def _pages(self, within: str | None, used: set[str] | None) -> AsyncIterator[Sequence[Row]]:
         await self._parts.follow_clock()
-        in_force = self._parts.rulebook.in_force
-        if in_force is None:
-            return
+        in_force = self._in_force()
         policy = in_force.policy
         order = self._by_strength(in_force)
         if within is not None:
@@ -177,11 +175,10 @@ class Rules(Handler):
         before = _in_words(_table_row(done.before[-1])) if done.before else None
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
-        in_force = parts.rulebook.in_force
-        if in_force and in_force.table.crowded:
+        if self._in_force().table.crowded:
             notes.append(CROWDED)
-        if in_force and ports and (action, direction) == ("drop", "ingress"):
-            notes += still_allowed(in_force.policy, prefix, services.parse(ports), time.time())
+        if ports and (action, direction) == ("drop", "ingress"):
+            notes += still_allowed(self._in_force().policy, prefix, services.parse(ports), time.time())
         notes += [*done.notes, *parts.exposure.check()]
         notes += await self._audited(call, "add-cidr", prefix, before, _in_words(row), done.on_probation)
         return {"rule": row, "notes": notes}
@@ -189,15 +186,13 @@ class Rules(Handler):
     def _added(self, table: Table, path: str) -> Row:
         """The `Rule` row for the rule of `table`; made of the table if the rule has expired already. `path` is the file
         of the rule; "": by hand, saved or not."""
-        in_force, own = self._parts.rulebook.in_force, ("runtime", str(self._parts.rulebook.saved_path))
-        if in_force is not None:
-            policy, way = in_force.policy, parse_direction(table["direction"])
-            ports = table.get("ports", [])
-            for index in exactly(policy, table["cidr"]):
-                found = policy.rules[index]
-                same = found.direction is way and services.text(found.services) == ports
-                if same and found.path in ((path,) if path else own):
-                    return self._rule_row(in_force, index, self._counted())
+        policy, own = self._in_force().policy, ("runtime", str(self._parts.rulebook.saved_path))
+        way, ports = parse_direction(table["direction"]), table.get("ports", [])
+        for index in exactly(policy, table["cidr"]):
+            found = policy.rules[index]
+            same = found.direction is way and services.text(found.services) == ports
+            if same and found.path in ((path,) if path else own):
+                return self._rule_row(self._in_force(), index, self._counted())
         return _table_row(table)
 
     @method("RemoveCidr", changes=True)
@@ -222,11 +217,10 @@ class Rules(Handler):
 
     async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
         """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them."""
-        in_force, name = self._parts.rulebook.in_force, networks.shown(cidr)
+        policy, name = self._in_force().policy, networks.shown(cidr)
         if not save and await self._parts.rulebook.is_saved(cidr):
             raise Refused(f"the rule on {name} is saved", hint="remove it with --save")
-        rules = in_force.policy.rules if in_force else ()
-        for rule in (rules[index] for index in exactly(in_force.policy, cidr)) if in_force else ():
+        for rule in (policy.rules[index] for index in exactly(policy, cidr)):
             if rule.reason is not Reason.RULE:
                 continue
             if rule.path == "runtime" and direction not in (None, rule.direction):
@@ -234,7 +228,7 @@ class Rules(Handler):
             if rule.path != "runtime":
                 raise Refused(f"{name} is a rule of {rule.source}", hint=_EDIT)
         none = f"no rule was added on {name}"
-        around = _around(in_force.policy, cidr) if in_force else None
+        around = _around(policy, cidr)
         banned = next(iter(self._parts.bans.covering(cidr)), None)
         if banned is not None:
             raise NotFound(f"{none}; it is banned", hint=f"trafficctl unban {networks.shown(banned.cidr)} lifts a ban")
@@ -257,8 +251,7 @@ class Rules(Handler):
         else:
             within_s = parse_probation(confirm_within_s)
             changed = await self._reloader.try_out("reload", call.caller, "", within_s)
-        in_force = self._parts.rulebook.in_force
-        assert in_force is not None
+        in_force = self._in_force()
         warnings = dict.fromkeys([*in_force.policy.warnings, *self._parts.warnings.values()])
         return {
             "generation": in_force.generation,

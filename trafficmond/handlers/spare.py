@@ -13,12 +13,12 @@ from trafficmond.policy.rules import Rule
 class Spared:
     """The addresses to spare, looked up once for any number of prefixes."""
 
-    def __init__(self, policy: Policy | None, logins: Collection[str]) -> None:
+    def __init__(self, policy: Policy, logins: Collection[str]) -> None:
         """`logins` are the addresses that users are logged in from."""
         self.logins = frozenset(logins)
         self._hosts = [(address, networks.parse(address)) for address in logins]
         self._protected: list[tuple[Network, Rule]] = []
-        if policy is not None and len(policy.prefixes):
+        if len(policy.prefixes):
             first = len(policy.rules)
             while first and policy.rules[first - 1].reason in (Reason.GUARD, Reason.ALLOWLIST):
                 first -= 1  # these rules are the last ones
