@@ -12,12 +12,16 @@ skipped. So are decisions other than bans, simulated decisions, and the `create`
 """
 
 import csv
+import io
 import re
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from trafficctl import session
+from trafficctl.exits import UsageError
 from trafficctl.values import FOREVER, is_a, prefix, ttl
 from trafficmond import networks
 from trafficmond.errors import Mistake
@@ -26,6 +30,7 @@ _WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\
 _GO_DURATION = re.compile(r"-?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
 _LESS_THAN_A_SECOND = re.compile(r"-?\d+(?:\.\d+)?(?:ms|[\u00b5\u03bcu]s|ns)")
 _SCOPES = ("ip", "range")
+_NAMED = 20  # mistakes shown one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,20 @@ class Line:
     cidr: str
     ttl_s: float | None = None
     reason: str = ""
+
+
+def of_input(done: str) -> list[Line]:
+    """Reads bans from standard input. Raises ControlError with all wrong lines; `done` says what was then not done."""
+    if sys.stdin.isatty():
+        session.print_waiting("type one address on each line; Ctrl-D ends")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    found, mistakes = read(sys.stdin)
+    if mistakes:
+        named = [str(mistake) for mistake in mistakes[:_NAMED]]
+        named += [f"and {len(mistakes) - _NAMED:,} more"] if len(mistakes) > _NAMED else []
+        raise UsageError("\n".join(named), f"nothing was {done}")
+    return found
 
 
 def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:

@@ -1,26 +1,17 @@
 """The connection to the daemon and the output of one command."""
 
-from __future__ import annotations
-
-import io
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trafficctl.exits import UsageError
 from trafficctl.names import Labels
 from trafficctl.render.output import Output
 from trafficctl.render.table import Column, Row
 from trafficmond.control.client import INTERFACE, Client
 from trafficmond.errors import ControlError
 from trafficmond.figures import plain
-
-if TYPE_CHECKING:
-    from trafficctl.banlines import Line
-
-_NAMED = 20  # mistakes shown one by one
 
 
 def connect(args: Namespace) -> Client:
@@ -88,22 +79,6 @@ def several_calls(done: Callable[[], str]) -> Iterator[None]:
         if effect := done():
             print_notes({"notes": [f"{effect} before this failed; that stays in force"]})
         raise
-
-
-def read_bans(done: str) -> list[Line]:
-    """Reads bans from standard input. Raises ControlError with all wrong lines; `done` says what was then not done."""
-    from trafficctl.banlines import read
-
-    if sys.stdin.isatty():
-        print_waiting("type one address on each line; Ctrl-D ends")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    found, mistakes = read(sys.stdin)
-    if mistakes:
-        named = [str(mistake) for mistake in mistakes[:_NAMED]]
-        named += [f"and {len(mistakes) - _NAMED:,} more"] if len(mistakes) > _NAMED else []
-        raise UsageError("\n".join(named), f"nothing was {done}")
-    return found
 
 
 def fields_of(kind: str) -> tuple[str, ...]:

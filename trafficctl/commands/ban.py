@@ -69,9 +69,11 @@ def _try(args: Namespace) -> int:
 
 
 def _ban_many(args: Namespace) -> int:
+    from trafficctl import banlines
+
     if args.force:
         raise UsageError("--force works with one address, not with -")
-    bans = [_request(line, args) for line in session.read_bans("banned")]
+    bans = [_request(line, args) for line in banlines.of_input("banned")]
     banned, refused, notes = 0, list[dict[str, str]](), dict[str, None]()
     with session.connect(args) as client, session.several_calls(lambda: f"{banned:,} were banned" if banned else ""):
         for part in _parts(bans):

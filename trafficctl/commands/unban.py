@@ -50,7 +50,9 @@ def _print_held(held: Sequence[dict[str, Any]]) -> None:
 
 
 def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
-    cidrs = [line.cidr for line in session.read_bans("lifted")]
+    from trafficctl import banlines
+
+    cidrs = [line.cidr for line in banlines.of_input("lifted")]
     lifted = held = 0
     notes = dict[str, None]()
     bans, stay = list[dict[str, Any]](), list[dict[str, Any]]()

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond.config.settings import XdpModeSetting
-from trafficmond.datapath import libbpf, share
+from trafficmond.datapath import dispatcher, libbpf, share
 from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
 from trafficmond.datapath.netlink import with_library
 from trafficmond.datapath.pins import Pins, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
-_XDP_FLAGS = {XdpMode.NATIVE: libbpf.XDP_FLAGS_DRV, XdpMode.GENERIC: libbpf.XDP_FLAGS_SKB}
 _ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
     "auto": (XdpMode.NATIVE, XdpMode.GENERIC),
     "native": (XdpMode.NATIVE,),
@@ -176,7 +175,7 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: XdpModeS
     refusals = []
     for attempt in _ATTEMPTS[mode]:
         try:
-            fd = libbpf.link_create(program, interface.ifindex, libbpf.XDP, _XDP_FLAGS[attempt])
+            fd = libbpf.link_create(program, interface.ifindex, libbpf.XDP, dispatcher.FLAGS[attempt])
         except OSError as error:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise _foreign(interface) from error

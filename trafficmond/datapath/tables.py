@@ -3,13 +3,12 @@
 A table is in one of three slots by its size, and the first used slot counts (bpf/maps.h).
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class _Staged:
     live: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, words: npt.NDArray[np.uint32], *, emptied: bool = False) -> _Staged:
+    def of(cls, words: npt.NDArray[np.uint32], *, emptied: bool = False) -> Self:
         """`emptied`: the words are not needed any more, and their memory is released as they are copied. Raises
         DatapathError."""
         needed = words.nbytes // _PAGE_BYTES

@@ -5,10 +5,8 @@
 on whole batches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -93,17 +91,17 @@ class Columns:
         """Add a column, a value for each of these rows."""
         self._columns[name] = column
 
-    def take(self, at: Column) -> Columns:
+    def take(self, at: Column) -> Self:
         """These rows (indexes or a mask), as Columns again."""
-        taken = Columns(self.batch)
+        taken = type(self)(self.batch)
         at = np.flatnonzero(at) if at.dtype == bool else at
         whole = len(at) == len(self) and bool((at == np.arange(len(at))).all())
         taken._of = self, None if whole else at
         return taken
 
-    def part(self, begin: int, most: int) -> Columns:
+    def part(self, begin: int, most: int) -> Self:
         """At most so many rows of the batch from `begin` on, whose columns take memory of their own."""
-        return self if len(self) <= most else Columns(self.batch[begin : begin + most])
+        return self if len(self) <= most else type(self)(self.batch[begin : begin + most])
 
     def gather(self, into: Batch, names: tuple[str, ...]) -> None:
         """Fill these fields of `into` from those of the batch."""

@@ -1,13 +1,11 @@
 """Outlets: a service that Apprise supports, or a command. Error texts hold no secret of the target."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import logging
 import threading
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.notifier.command import Command, Undelivered
@@ -143,7 +141,7 @@ class _AppriseLog(logging.Handler):
         self._thread = threading.get_ident()
         self._logger = logging.getLogger("apprise")
 
-    def __enter__(self) -> _AppriseLog:
+    def __enter__(self) -> Self:
         self._logger.addHandler(self)
         return self
 
