@@ -20,7 +20,7 @@ from trafficmond.policy.entries import SOURCE, Entry, difference, entries, place
 from trafficmond.policy.load import Policy
 from trafficmond.store.records import AuditEntry
 
-# bound: numbered changes of the rules, in `state_dir` | the oldest are deleted
+# bound: numbered changes of the rules, in `state_dir` | the older ones are deleted when there are twice as many
 MOST_CHANGES = 1000
 # bound: bytes of the rules' history in `state_dir` | the oldest changes are deleted
 MOST_BYTES = 64 << 20
