@@ -43,8 +43,11 @@ TM_EXPORT __u32 tm_ledger_take(struct tm_ledger *l, struct tm_row *out, int all)
 {
 	__u32 rows;
 
-	if (all && tm_ledger_room(l))
-		tm_ledger_flush(l);
+	if (all) {
+		tm_ledger_settle(l);
+		if (l->rows + l->touched <= TM_ROWS_MAX)
+			tm_ledger_flush(l);
+	}
 	rows = l->rows;
 	memcpy(out, l->row, rows * sizeof(*out));
 	l->rows = 0;
@@ -281,10 +284,13 @@ TM_EXPORT void tm_mix(const __u64 *const *column, __u32 words, __u32 n, __u64 *o
 {
 	__u32 i, word;
 
-	memset(out, 0, (size_t)n * sizeof(*out));
-	for (word = 0; word < words; word++)
-		for (i = 0; i < n; i++)
-			out[i] = tm_mixed(out[i], column[word][i]);
+	for (i = 0; i < n; i++) {
+		__u64 total = 0;
+
+		for (word = 0; word < words; word++)
+			total = tm_mixed(total, column[word][i]);
+		out[i] = total;
+	}
 }
 
 /*

@@ -19,6 +19,7 @@
 #define TM_NO_ROW 0xffffffff
 #define TM_DIGIT 11  /* bits that are sorted at a time */
 #define TM_BLOCK 256 /* rows that the cache holds */
+#define TM_AHEAD 16  /* rows whose places in a large table are being fetched from memory */
 
 /* Table of windows.py: buckets of TM_WAYS places; a row begins with its `since`. */
 struct tm_table {
@@ -76,21 +77,27 @@ static __u32 tm_heaviness(double weight)
 }
 
 /* Gives the places of a bucket to the newcomers in its list, the heaviest first; returns how many got one. */
-static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, __u32 *next, const __u64 *key,
+static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, const __u32 *next, const __u64 *key,
 		       const double *weight, const double *now, __s64 *slot)
 {
-	__u32 taken = 0, turn;
+	__u32 heaviest[TM_WAYS], newcomers = 0, taken = 0, turn, row;
 
-	for (turn = 0; turn < TM_WAYS && first != TM_NO_ROW; turn++) {
-		__u32 *link, *heaviest = &first, row;
+	for (row = first; row != TM_NO_ROW; row = next[row]) {
+		__u32 heavy = tm_heaviness(weight[row]), at = newcomers;
+
+		if (newcomers < TM_WAYS)
+			newcomers++;
+		else if (heavy <= tm_heaviness(weight[heaviest[--at]]))
+			continue;
+		for (; at && tm_heaviness(weight[heaviest[at - 1]]) < heavy; at--)
+			heaviest[at] = heaviest[at - 1];
+		heaviest[at] = row;
+	}
+	for (turn = 0; turn < newcomers; turn++) {
 		__s64 at = bucket * TM_WAYS, least = at;
 		int way;
 
-		for (link = &next[first]; *link != TM_NO_ROW; link = &next[*link])
-			if (tm_heaviness(weight[*link]) > tm_heaviness(weight[*heaviest]))
-				heaviest = link;
-		row = *heaviest;
-		*heaviest = next[row];
+		row = heaviest[turn];
 		for (way = 1; way < TM_WAYS; way++)
 			if (t->worth[at + way] < t->worth[least])
 				least = at + way;
@@ -213,6 +220,11 @@ static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, _
 	}
 }
 
+static __u32 tm_scattered(__u64 key)
+{
+	return key * 0x9e3779b97f4a7c15ull >> 32;
+}
+
 /*
  * Finds the place of each key among the `known` keys: there are `count`, and room for `n` more. New keys get the next
  * places, and their rows are stored in `fresh`. `places` has the place number plus 1 by hash; its size is a power of
@@ -224,7 +236,9 @@ TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, 
 	__u32 i, at, begun = count;
 
 	for (i = 0; i < n; i++) {
-		at = key[i] * 0x9e3779b97f4a7c15ull >> 32 & (size - 1);
+		if (i + TM_AHEAD < n)
+			__builtin_prefetch(&places[tm_scattered(key[i + TM_AHEAD]) & (size - 1)]);
+		at = tm_scattered(key[i]) & (size - 1);
 		while (places[at] && known[places[at] - 1] != key[i])
 			at = (at + 1) & (size - 1);
 		if (!places[at]) {

@@ -16,6 +16,8 @@
 
 #define TM_LEDGER_SLOTS 32768u
 #define TM_LEDGER_INDEX (TM_LEDGER_SLOTS * 2)
+#define TM_ARRIVALS 16
+#define TM_LEDGER_ENTRY 0xffffu /* bits that number an entry */
 #define TM_ROWS_MAX (TM_LEDGER_SLOTS * 2)
 #define TM_LEDGER_KEEP_S 60.0 /* how long a quiet flow is remembered when room is needed */
 #define TM_TIME_MAX 1e11      /* epoch seconds; a later time is an error of the file */
@@ -81,12 +83,21 @@ struct tm_seen {
 	__u8 tcp_flags, bits, ttl;
 };
 
+/* A packet whose place in the index is being fetched from memory. */
+struct tm_arrived {
+	struct tm_key key;
+	struct tm_seen seen;
+	__u64 hash;
+};
+
 struct tm_ledger {
 	struct tm_host_totals totals;
 	double interval, bucket_start;
 	__u32 used, touched, rows;
+	__u32 arrived;
 	int begun;
-	__u32 index[TM_LEDGER_INDEX]; /* entry number + 1; 0: free */
+	struct tm_arrived arrival[TM_ARRIVALS];
+	__u32 index[TM_LEDGER_INDEX]; /* entry number + 1, and in the upper half bits of its hash; 0: free */
 	__u32 touched_list[TM_LEDGER_SLOTS];
 	struct tm_entry entry[TM_LEDGER_SLOTS];
 	struct tm_row row[TM_ROWS_MAX];
@@ -100,7 +111,7 @@ static __u64 tm_be64(const __u8 *p)
 	return __builtin_bswap64(v); /* abi.h refuses big-endian machines */
 }
 
-static __u32 tm_key_hash(const struct tm_key *key)
+static __u64 tm_key_hash(const struct tm_key *key)
 {
 	__u64 word[sizeof(*key) / 8], h = 0x9e3779b97f4a7c15ull;
 	unsigned int i;
@@ -110,7 +121,7 @@ static __u32 tm_key_hash(const struct tm_key *key)
 		h = (h ^ word[i]) * 0xff51afd7ed558ccdull;
 		h ^= h >> 32;
 	}
-	return (__u32)h & (TM_LEDGER_INDEX - 1);
+	return h;
 }
 
 static int tm_size_class(__u64 length)
@@ -220,13 +231,21 @@ static void tm_ledger_flush(struct tm_ledger *l)
 	l->touched = 0;
 }
 
-static __u32 *tm_ledger_place(struct tm_ledger *l, const struct tm_key *key)
+/* The number of the key's entry; if it has none, the next one is for it. */
+static __u32 tm_ledger_place(struct tm_ledger *l, const struct tm_key *key, __u64 hash)
 {
-	__u32 at = tm_key_hash(key);
+	__u32 at = hash & (TM_LEDGER_INDEX - 1), mark = hash >> 32 & ~TM_LEDGER_ENTRY;
 
-	while (l->index[at] && memcmp(&l->entry[l->index[at] - 1].key, key, sizeof(*key)))
-		at = (at + 1) & (TM_LEDGER_INDEX - 1);
-	return &l->index[at];
+	for (; l->index[at]; at = (at + 1) & (TM_LEDGER_INDEX - 1)) {
+		__u32 number = (l->index[at] & TM_LEDGER_ENTRY) - 1;
+
+		/* Only the entry of a key with the same bits is worth a cache line. */
+		if ((l->index[at] & ~TM_LEDGER_ENTRY) == mark && !memcmp(&l->entry[number].key, key, sizeof(*key)))
+			return number;
+	}
+	if (l->used < TM_LEDGER_SLOTS)
+		l->index[at] = mark | (l->used + 1);
+	return l->used;
 }
 
 /* Forgets quiet flows and flows seen once; all, if that frees less than half. Only after a flush. */
@@ -237,10 +256,10 @@ static void tm_ledger_forget(struct tm_ledger *l, double now)
 	for (i = 0; i < l->used; i++)
 		if (l->entry[i].older_packets > 1 && l->entry[i].last > now - TM_LEDGER_KEEP_S)
 			l->entry[kept++] = l->entry[i];
-	l->used = kept > TM_LEDGER_SLOTS / 2 ? 0 : kept;
+	kept = kept > TM_LEDGER_SLOTS / 2 ? 0 : kept;
 	memset(l->index, 0, sizeof(l->index));
-	for (i = 0; i < l->used; i++)
-		*tm_ledger_place(l, &l->entry[i].key) = i + 1;
+	for (l->used = 0; l->used < kept; l->used++)
+		tm_ledger_place(l, &l->entry[l->used].key, tm_key_hash(&l->entry[l->used].key));
 }
 
 #define TM_TOGETHER_MAX 512 /* packets of one frame */
@@ -248,24 +267,7 @@ static void tm_ledger_forget(struct tm_ledger *l, double now)
 /* Whether another frame may be added: a full interval always fits after the waiting rows. */
 static int tm_ledger_room(const struct tm_ledger *l)
 {
-	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS - TM_TOGETHER_MAX;
-}
-
-/*
- * Starts a new interval if `at` is outside the present one, which is flushed first. A packet up to one interval late
- * (captures are not always in order) still belongs to the present one. Returns 0 if rows must be taken before the
- * packet can be added.
- */
-static int tm_ledger_begin(struct tm_ledger *l, double at)
-{
-	if (!tm_ledger_room(l))
-		return 0;
-	if (l->begun && at >= l->bucket_start - l->interval && at < l->bucket_start + l->interval)
-		return 1;
-	tm_ledger_flush(l);
-	l->begun = 1;
-	l->bucket_start = __builtin_floor(at / l->interval) * l->interval;
-	return tm_ledger_room(l);
+	return l->rows <= TM_ROWS_MAX - TM_LEDGER_SLOTS - TM_TOGETHER_MAX - TM_ARRIVALS;
 }
 
 static __u16 tm_cap16(__u32 length)
@@ -285,25 +287,26 @@ static void tm_entry_begin(struct tm_entry *e, const struct tm_key *key, const s
 		e->bits |= TM_BIT_FIRST_PAYLOAD;
 }
 
-/* Adds one packet to its flow, after tm_ledger_begin() returned 1. The unused bytes of the key must be zero. */
-static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const struct tm_seen *s)
+static void tm_ledger_count(struct tm_ledger *l, const struct tm_arrived *a)
 {
+	const struct tm_key *key = &a->key;
+	const struct tm_seen *s = &a->seen;
 	struct tm_packet packet = {.tcp_flags = s->tcp_flags, .tcp_ack = s->ack, .payload_len = s->payload};
-	__u32 *place = tm_ledger_place(l, key);
+	__u32 number = tm_ledger_place(l, key, a->hash);
 	struct tm_entry *e;
 
-	if (!*place) {
-		if (l->used == TM_LEDGER_SLOTS) {
-			tm_ledger_flush(l);
-			tm_ledger_forget(l, s->at);
-			place = tm_ledger_place(l, key);
-		}
-		tm_entry_begin(&l->entry[l->used], key, s);
-		*place = ++l->used;
+	if (number == TM_LEDGER_SLOTS) {
+		tm_ledger_flush(l);
+		tm_ledger_forget(l, s->at);
+		number = tm_ledger_place(l, key, a->hash);
 	}
-	e = &l->entry[*place - 1];
+	e = &l->entry[number];
+	if (number == l->used) {
+		tm_entry_begin(e, key, s);
+		l->used++;
+	}
 	if (!e->packets)
-		l->touched_list[l->touched++] = *place - 1;
+		l->touched_list[l->touched++] = number;
 	if (tm_opens_anew(&packet, e->first_flags, e->first_ack, e->tcp_flags | e->older_flags,
 			  e->payload_packets | e->older_payload_packets)) {
 		if (e->packets)
@@ -327,7 +330,49 @@ static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const s
 	e->last_len = tm_cap16(s->length);
 	e->tcp_flags |= s->tcp_flags;
 	e->bits |= s->bits;
+}
+
+/* Adds the packets that have arrived to their flows. */
+static void tm_ledger_settle(struct tm_ledger *l)
+{
+	__u32 i;
+
+	for (i = 0; i < l->arrived; i++)
+		tm_ledger_count(l, &l->arrival[i]);
+	l->arrived = 0;
+}
+
+/*
+ * Adds one packet to its flow, after tm_ledger_begin() returned 1. The unused bytes of the key must be zero. Several
+ * packets wait for their places at once: the index is in no cache, and the processor would wait for each in turn.
+ */
+static void tm_ledger_add(struct tm_ledger *l, const struct tm_key *key, const struct tm_seen *s)
+{
+	struct tm_arrived *a = &l->arrival[l->arrived++];
+
+	*a = (struct tm_arrived){*key, *s, tm_key_hash(key)};
+	__builtin_prefetch(&l->index[a->hash & (TM_LEDGER_INDEX - 1)]);
 	tm_count_add(&l->totals.in_flows, s->length);
+	if (l->arrived == TM_ARRIVALS)
+		tm_ledger_settle(l);
+}
+
+/*
+ * Starts a new interval if `at` is outside the present one, which is flushed first. A packet up to one interval late
+ * (captures are not always in order) still belongs to the present one. Returns 0 if rows must be taken before the
+ * packet can be added.
+ */
+static int tm_ledger_begin(struct tm_ledger *l, double at)
+{
+	if (!tm_ledger_room(l))
+		return 0;
+	if (l->begun && at >= l->bucket_start - l->interval && at < l->bucket_start + l->interval)
+		return 1;
+	tm_ledger_settle(l);
+	tm_ledger_flush(l);
+	l->begun = 1;
+	l->bucket_start = __builtin_floor(at / l->interval) * l->interval;
+	return tm_ledger_room(l);
 }
 
 /* What a record of the kernel gained since it was last read. */

@@ -202,10 +202,29 @@ static const char *tm_number(const char *p, const char *end, double *value)
 	return p;
 }
 
+/* The next quote, or NULL: eight bytes at a time, since most strings are shorter than a call of memchr() takes. */
+static const char *tm_quote(const char *p, const char *end)
+{
+	const __u64 ones = 0x0101010101010101ull;
+	__u64 word;
+
+	for (; end - p >= (long)sizeof(word); p += sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		word ^= ones * '"';
+		word = (word - ones) & ~word & ones << 7;
+		if (word) /* its lowest bit is in the first quote: abi.h refuses big-endian machines */
+			return p + __builtin_ctzll(word) / 8;
+	}
+	for (; p < end; p++)
+		if (*p == '"')
+			return p;
+	return NULL;
+}
+
 /* The string at `p`, after the opening quote. NULL if it has no end or an escape. */
 static const char *tm_string(const char *p, const char *end, struct tm_text *value)
 {
-	const char *quote = memchr(p, '"', (size_t)(end - p));
+	const char *quote = tm_quote(p, end);
 
 	if (!quote || (quote > p && quote[-1] == '\\'))
 		return NULL;

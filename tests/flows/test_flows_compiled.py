@@ -140,6 +140,19 @@ def test_a_table_that_reports_nothing_takes_ticks_at_once_and_is_the_same(seed: 
     assert sum(each is not None for each in taken) > 10
 
 
+def test_a_connection_that_closes_is_forgotten_in_time_by_a_table_where_nothing_else_is_due() -> None:
+    pair = tables(in_order=True, reporting=False)
+    for at, flags in ((T0, [2, 18]), (T0 + 1, [17, 17]), (T0 + 2, []), (T0 + 8, [])):
+        deltas = make(DELTA, [{"sport": 1000, "dport": 80}, {"sport": 80, "dport": 1000}][: len(flags)])
+        deltas["family"], deltas["proto"], deltas["packets"] = 4, 6, 1
+        deltas["src_lo"][:2], deltas["dst_lo"][:2] = [1, 2][: len(flags)], [2, 1][: len(flags)]
+        deltas["tcp_flags"], deltas["first_flags"], deltas["new"] = flags, [2, 18][: len(flags)], at == T0
+        deltas["first"], deltas["last"] = T0, at
+        same(*pair, deltas, at)
+        same_table(*pair)
+    assert len(pair[0]) == 0
+
+
 def test_a_tick_of_more_rows_than_one_call_takes_is_merged_all_the_same() -> None:
     pair = tables(1 << 17, in_order=True, reporting=False)
     for at, most in ((T0, 40_000), (T0 + 1, 32_768), (T0 + 2, 32_769)):

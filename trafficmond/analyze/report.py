@@ -30,8 +30,10 @@ GATHER = 1 << 14
 """Rows that are collected before they are counted."""
 _SMALL = 256  # smaller numbers are counted without sorting
 
-_SIDE = np.dtype([(name, FLOW[name]) for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")])
-_FLOW = np.dtype([*_SIDE.descr, *((name, FLOW[name]) for name in ("sport", "dport", "proto"))])
+_ENDS = ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")
+_SIDE = np.dtype([(name, FLOW[name]) for name in _ENDS])
+_FLOW = np.dtype([(name, FLOW[name]) for name in (*_ENDS, "sport", "dport", "proto")])
+_COUNTED = [*_ENDS, "proto", "ifindex", "verdict", "packets", "bytes", "last"]  # of DELTA rows
 _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
 
 
@@ -96,7 +98,7 @@ class Gatherer:
 
     def _count(self) -> None:
         if self._deltas:
-            self._count_deltas(Columns(join(self._deltas)))
+            self._count_deltas(Columns(join(self._deltas)[_COUNTED]))
         self._deltas, self._waiting = [], 0
 
     def _count_deltas(self, rows: Columns) -> None:

@@ -11,6 +11,7 @@ from trafficmond import abi
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 from trafficmond.analyze.values import TIME_MAX, Address, count, unset
+from trafficmond.detect.windows import Grouped
 from trafficmond.flows.batch import ENDPOINTS, Batch
 from trafficmond.flows.services import FTP_DATA
 from trafficmond.model import Action, Direction
@@ -175,9 +176,9 @@ class Records:
 
 def renumber(rows: Batch, name: Callable[[int], str], stats: RunStats) -> Batch:
     """The rows with interface numbers of the run; `name` returns the name for a number in the rows."""
-    numbers, which = np.unique(rows["ifindex"], return_inverse=True)
-    if len(numbers):
-        rows["ifindex"] = np.array([stats.ifindex(name(number)) for number in numbers.tolist()], np.uint32)[which]
+    by = Grouped(rows["ifindex"].astype(np.uint64))
+    if len(by):
+        rows["ifindex"] = np.array([stats.ifindex(name(number)) for number in by.keys.tolist()], np.uint32)[by.of]
     return rows
 
 

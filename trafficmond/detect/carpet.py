@@ -9,6 +9,7 @@ import ipaddress
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -178,6 +179,7 @@ class FloodDetector(GroupedDetector):
         )
 
 
+@lru_cache(maxsize=256)
 def network_of(address: str) -> str:
     """The /24 or /64 of an address."""
     return str(ipaddress.ip_network((address, 64 if ":" in address else 24), strict=False))

@@ -145,7 +145,7 @@ class FlowTable:
         """`update` and `due` of a usual tick; None, with nothing done, for any other tick."""
         table = self._rows, self._deadline, self._quiet, self._ids, self._slots
         limits = self.capacity, self.capacity // _QUIET_FRACTION
-        taken = ticks.take(table, self._count, limits, deltas, (self._now, now))
+        taken = ticks.take(table, self._count, limits, deltas, (self._now, now, self._due))
         if taken is None:
             return None
         self._now, self._count, self._due = now, taken.flows, taken.due
@@ -247,6 +247,7 @@ class FlowTable:
     def _set_deadlines(self, slots: Column | slice, rows: Batch) -> None:
         """Set when each row must be checked again: idle, closed or quiet for long enough, or active for long."""
         self._quiet[slots] = False
+        self._due = -math.inf
         self._deadline[slots] = self._loops.deadlines(np.ascontiguousarray(rows))[0]
 
     def _kept(self, rows: Batch) -> Column:
@@ -257,6 +258,7 @@ class FlowTable:
     def _advance_clock(self, now: float) -> None:
         """Advance to `now`. After a step backwards deadlines of the old clock no longer count."""
         if now < self._now and self._count:
+            self._due = -math.inf
             latest = now + max(self._idle, self._active)
             np.minimum(self._deadline[: self._count], latest, out=self._deadline[: self._count])
             live = self._rows[: self._count]

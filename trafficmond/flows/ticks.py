@@ -20,6 +20,7 @@ class _Flows(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _FIELDS),
         *((name, ctypes.c_uint32) for name in ("count", "room", "capacity", "most_quiet")),
+        ("next", ctypes.c_double),
     )
 
 
@@ -48,13 +49,18 @@ class Ticks:
         self._rows: Batch | None = None  # of the table at the last tick
 
     def take(
-        self, table: tuple[Column, ...], count: int, limits: tuple[int, int], deltas: Batch, times: tuple[float, float]
+        self,
+        table: tuple[Column, ...],
+        count: int,
+        limits: tuple[int, int],
+        deltas: Batch,
+        times: tuple[float, float, float],
     ) -> Taken | None:
-        """Merge `deltas` between two `times`: of the tick before, and of this one. `table`: rows, deadlines, quiet, ids
-        and slots, `count` of each, whose `limits` are flows and quiet ones. None, with nothing done, if the tick is not
-        of the usual kind."""
-        before, now = times
+        """Merge `deltas` between two `times`: of the tick before, and of this one; the third says before when nothing
+        is due. `table`: rows, deadlines, quiet, ids and slots, `count` of each, whose `limits` are flows and quiet
+        ones. None, with nothing done, if the tick is not of the usual kind."""
         flows = self._flows
+        before, now, flows.next = times
         if table[0] is not self._rows:  # else all are where they were
             self._rows = table[0]
             for name, array in zip(_FIELDS, table, strict=True):
