@@ -138,15 +138,15 @@ static __u64 tm_flow_id(const struct tm_row *d, const struct tm_flow_rules *r, _
 static double tm_kept(const struct tm_state *s, const struct tm_flow_rules *r)
 {
 	const struct tm_flow_row *f = &s->flow;
-	int tcp = f->proto == TM_PROTO_TCP, answered = f->reply_packets && f->packets, lasting;
-	double kept;
+	int tcp = f->proto == TM_PROTO_TCP, lasting;
+	double kept = 0;
 
 	if (s->closed)
 		return r->linger < r->idle ? r->linger : r->idle;
-	lasting = tcp ? f->tcp_flags & f->reply_tcp_flags & TM_TCP_ACK &&
-				  !((f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST))
+	lasting = tcp ? !((f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST))
 		      : f->packets > 1 && f->reply_packets > 1 && f->last - f->first > r->idle;
-	kept = answered && lasting ? r->established : answered && !tcp ? r->answered : 0;
+	if (f->packets && f->reply_packets && (!tcp || f->tcp_flags & f->reply_tcp_flags & TM_TCP_ACK))
+		kept = lasting ? r->established : r->answered;
 	return kept > r->idle ? kept : r->idle;
 }
 

@@ -20,16 +20,17 @@ _CGROUP = (1 << 32) - 1
 def kept_s(rows: Batch, idle_s: float) -> Column:
     """Seconds after its last packet that each STATE row is kept; `idle_s` where it is no conversation.
 
-    A TCP connection is one from the handshake's third packet to the first FIN. Datagrams are one once answered, and
-    as lasting as a connection once they went on in both directions for longer than `idle_s`.
+    A TCP connection is one from the handshake's third packet on, and a shorter one from the first FIN on. Datagrams are
+    one once answered, and as lasting as a connection once they went on in both directions for longer than `idle_s`.
     """
     flags, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
     tcp, answered = rows["proto"] == TCP, rows["reply_packets"] > 0
     answered &= rows["packets"] > 0
-    open_ = (flags & reply & ACK != 0) & ((flags | reply) & (FIN | RST) == 0)
+    answered &= ~tcp | (flags & reply & ACK != 0)
+    open_ = (flags | reply) & (FIN | RST) == 0
     went_on = (rows["packets"] > 1) & (rows["reply_packets"] > 1) & (rows["last"] - rows["first"] > idle_s)
     lasting = answered & np.where(tcp, open_, went_on)
-    kept = np.where(lasting, ESTABLISHED_S, np.where(answered & ~tcp, ANSWERED_S, 0.0))
+    kept = np.where(lasting, ESTABLISHED_S, np.where(answered, ANSWERED_S, 0.0))
     kept = np.maximum(kept, idle_s)
     found: Column = np.where(rows["closed"], min(CLOSE_LINGER_S, idle_s), kept)
     return found

@@ -24,7 +24,7 @@ def kept_s(rows: np.ndarray, idle_s: float) -> np.ndarray:
         ({"proto": TCP, "tcp_flags": SYN | ACK, "reply_tcp_flags": SYN_ACK}, ESTABLISHED_S),
         ({"proto": TCP, "tcp_flags": SYN, "reply_tcp_flags": SYN_ACK}, IDLE),  # the handshake's third packet is lacking
         ({"proto": TCP, "tcp_flags": SYN, "reply_tcp_flags": 0, "reply_packets": 0}, IDLE),
-        ({"proto": TCP, "tcp_flags": SYN | FIN_ACK, "reply_tcp_flags": SYN_ACK}, IDLE),  # one side has finished
+        ({"proto": TCP, "tcp_flags": SYN | FIN_ACK, "reply_tcp_flags": SYN_ACK}, ANSWERED_S),  # one side has finished
         ({"proto": TCP, "tcp_flags": SYN | ACK | RST, "reply_tcp_flags": SYN_ACK, "closed": True}, CLOSE_LINGER_S),
         ({"proto": UDP}, ANSWERED_S),
         ({"proto": UDP, "reply_packets": 0}, IDLE),

@@ -1,10 +1,10 @@
 """A row of the flow table: a FLOW row with internal fields, and how long it is kept without a packet. A conversation
 that pauses is the same when it continues.
 
-A TCP connection is a conversation from the handshake's third packet to the first FIN. Datagrams are one once answered,
-and are kept like a connection once they lasted longer than the idle timeout in both directions. The times are those
-required of NATs, so that a conversation that passes them is one here as well: RFC 5382 (REQ-5, an established TCP
-connection), RFC 4787 (REQ-5, a datagram exchange).
+A TCP connection is a conversation from the handshake's third packet on, until both sides have closed it. Datagrams are
+one once answered, and are kept like a connection once they lasted longer than the idle timeout in both directions. The
+times are those required of NATs, so that a conversation that passes them is one here as well: RFC 5382 (REQ-5, a TCP
+connection, established or closed by one side), RFC 4787 (REQ-5, a datagram exchange).
 """
 
 import numpy as np
