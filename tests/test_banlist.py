@@ -76,7 +76,7 @@ def test_a_ban_once_forced_stays_so_until_it_is_lifted() -> None:
     restarted = BanList(kernel, lambda _put, _gone: None)
     restarted.restore(banlist.all(), NOW + 1)
     assert restarted.forced() == {one}
-    restarted.lift(one)
+    restarted.lift([one])
     assert restarted.forced() == set()
 
 
@@ -86,7 +86,7 @@ def test_what_was_done_before_the_stored_bans_could_be_read_stays_done() -> None
     stored = [ban(str(each), NOW + 600) for each in (one, two, three, four)]
     kernel = Trie()
     banlist = made(kernel, ban(str(one), NOW + 60), ban(str(two), NOW + 5), ban(str(three), NOW + 60))
-    banlist.lift(one)
+    banlist.lift([one])
     banlist.expire(NOW + 10)
     banlist.restore(stored, NOW + 10)
     assert {each.cidr: each.expires for each in banlist.all()} == {str(three): NOW + 60, str(four): NOW + 600}
@@ -109,7 +109,7 @@ def test_the_kernel_drops_what_any_ban_covers_for_as_long_as_the_last_of_them_la
     banlist = made(kernel)
     for cidr, owner, lasts, lift in steps:
         if lift:
-            lifted, held = banlist.lift(ipaddress.ip_network(cidr), owner)
+            lifted, held = banlist.lift([ipaddress.ip_network(cidr)], owner)
             wide = ipaddress.ip_network(cidr)
             inside = {key for key in told if networks.within(ipaddress.ip_network(key[0]), wide)}
             assert {(each.cidr, each.owner) for each in lifted} == {key for key in inside if key[1] == owner}
@@ -147,7 +147,7 @@ def test_the_kernel_drops_the_services_that_any_ban_of_an_address_names(
     banlist = made(kernel)
     for (cidr, owner, lasts, lift), named in zip(steps, ports, strict=False):
         if lift:
-            lifted, _ = banlist.lift(ipaddress.ip_network(cidr), owner)
+            lifted, _ = banlist.lift([ipaddress.ip_network(cidr)], owner)
             for each in lifted:
                 del told[each.cidr, each.owner]
         else:
@@ -238,7 +238,7 @@ def test_the_store_gets_every_change_and_nothing_else(
     banlist = BanList(Trie(), changed)
     for at, (cidr, owner, lasts, lift) in enumerate(steps):
         if lift:
-            banlist.lift(ipaddress.ip_network(cidr), owner)
+            banlist.lift([ipaddress.ip_network(cidr)], owner)
         else:
             banlist.add(ban(cidr, None if lasts is None else NOW + lasts, owner=owner))
         if at < len(lates):
@@ -253,18 +253,18 @@ def test_the_end_of_one_jails_ban_leaves_the_others() -> None:
     banlist.add(ban("203.0.113.9/32", NOW + 600, owner="fail2ban-sshd"))
     host = ipaddress.ip_network("203.0.113.9")
     assert kernel.entries == {host: NOW + 604800}
-    lifted, held = banlist.lift(host, "fail2ban-sshd")
+    lifted, held = banlist.lift([host], "fail2ban-sshd")
     assert [each.owner for each in lifted] == ["fail2ban-sshd"]
     assert [each.owner for each in held] == ["fail2ban-recidive"]
     assert kernel.entries == {host: NOW + 604800}
-    assert banlist.lift(host, "alice") == ([], held)
-    assert banlist.lift(host) == (held, [])
+    assert banlist.lift([host], "alice") == ([], held)
+    assert banlist.lift([host]) == (held, [])
     assert kernel.entries == {}
 
 
 def test_bans_that_nobody_owns_anybody_may_lift() -> None:
     banlist = made(Trie(), ban("203.0.113.9/32", None, owner="unknown"))
-    lifted, held = banlist.lift(ipaddress.ip_network("203.0.113.0/24"), "alice")
+    lifted, held = banlist.lift([ipaddress.ip_network("203.0.113.0/24")], "alice")
     assert (len(lifted), held, len(banlist)) == (1, [], 0)
 
 

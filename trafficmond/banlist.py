@@ -122,14 +122,18 @@ class BanList:
             raise
         return ban
 
-    def lift(self, network: Network, owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
-        """Lifts an owner's bans within a prefix and those with an unknown owner, or all. Returns (lifted, held by
-        others)."""
-        within = [ban for inner in self._inside(network) for ban in self._bans[inner].values()]
-        lifted = [ban for ban in within if owner is None or ban.owner in (owner, UNKNOWN)]
-        held = [ban for ban in within if not (owner is None or ban.owner in (owner, UNKNOWN))]
-        for ban in lifted:
-            self._leave(ban)
+    def lift(self, wanted: Iterable[Network], owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
+        """Lifts an owner's bans within some prefixes and those with an unknown owner, or all, in one change. Returns
+        (lifted, held by others)."""
+        lifted: list[Ban] = []
+        held: list[Ban] = []
+        for network in wanted:
+            for ban in [ban for inner in self._inside(network) for ban in self._bans[inner].values()]:
+                if owner is None or ban.owner in (owner, UNKNOWN):
+                    self._leave(ban)
+                    lifted.append(ban)
+                else:
+                    held.append(ban)
         if lifted:
             self._put_all(networks.parse(ban.cidr) for ban in held)
             self._drop(lifted)

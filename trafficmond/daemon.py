@@ -111,7 +111,8 @@ class Daemon:
     def _check_parts(self) -> None:
         parts = self._parts
         parts.pipeline.store_threats()
-        if parts.pipeline.report_store_health() and parts.bans.restored:
+        lost = parts.pipeline.report_store_health() or (parts.store.lost_bans and parts.store.status().state == "ok")
+        if lost and parts.bans.restored:
             parts.store.save_bans(parts.bans.all())  # for after a reboot: in the kernel they are
         parts.pipeline.report_export_health()
         if parts.datapath.refused:  # the obstacle may disappear without an event, such as the MTU of a veth's peer

@@ -13,6 +13,7 @@ from asking import asking
 
 from trafficmond import services
 from trafficmond.parts import Parts
+from trafficmond.store import queue
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
 
@@ -300,6 +301,21 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
             counts = told["lifted"], told["held"], told["notes"], len(told.pop("bans")), told.pop("stay")
             assert (counts, len(ask.parts.bans)) == ((1001, 0, [], 100, []), 0)
             assert [entry["change"] for entry in (await ask("Audit"))["entries"]] == ["unban", "ban"]
+
+    asyncio.run(run())
+
+
+def test_many_bans_are_lifted_in_few_writes_and_stay_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write for each overflowed the store's queue: the bans that it left were in force again after a restart."""
+    monkeypatch.setattr(queue, "_MOST_TASKS", 10)
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            many = [f"198.51.{n >> 8}.{n & 255}" for n in range(1000)]
+            await ask("BanMany", bans=[{"cidr": cidr} for cidr in many])
+            assert (await ask("UnbanMany", cidrs=many))["lifted"] == 1000
+            assert not await asyncio.wrap_future(ask.parts.store.load_bans())
+            assert not ask.parts.store.lost_bans
 
     asyncio.run(run())
 

@@ -233,6 +233,27 @@ def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: 
     assert store.status().lost_rows == 5
 
 
+def test_changes_of_bans_that_found_no_room_are_made_good_by_the_whole_list(
+    path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_module, "_MOST_TASKS", 10)
+    store = Store.open(path, limits)
+    bans = [Ban(f"192.0.2.{number}/32", "ada", "", 1.0, None) for number in range(15)]
+    store.save_bans(bans).result(5)
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    for ban in bans:
+        store.change_bans((), [(ban.cidr, ban.owner)])
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert store.flush(10)
+    assert caplog.text.count("a change of 1 ban was not written") == 1, "not a line for each"
+    assert (len(store.load_bans().result(5)), store.lost_bans) == (5, True)
+    store.save_bans([]).result(5)
+    assert (store.load_bans().result(5), store.lost_bans) == ([], False)
+    store.close(5)
+
+
 def test_a_task_after_closing_fails_with_the_reason(path: Path, limits: Limits) -> None:
     store = Store.open(path, limits)
     store.close(5)

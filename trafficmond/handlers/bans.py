@@ -203,14 +203,15 @@ class Bans(Handler):
         parts = self._parts
         lifted: list[Ban] = []
         held: list[Ban] = []
-        for number, network in enumerate(wanted):
-            gone, others = parts.bans.lift(network, owner)
+        for at in range(0, len(wanted), _AT_ONCE):
+            part = wanted[at : at + _AT_ONCE]
+            gone, others = parts.bans.lift(part, owner)
             lifted += gone
             held += others
             if owner in (None, RESPONSE):
-                parts.responder.lifted(str(network))
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
+                for network in part:
+                    parts.responder.lifted(str(network))
+            await asyncio.sleep(0)
         await parts.rulebook.force_bans(parts.bans.forced())
         return lifted, held
 

@@ -51,6 +51,7 @@ class Queue:
         self._batches: deque[Named] = deque()
         self._tasks: deque[Task] = deque()
         self._stop_at: float | None = None
+        self._full = False  # at the last submission
 
     # ---- any thread ----
 
@@ -75,11 +76,12 @@ class Queue:
         task.done.set_running_or_notify_cancel()  # no cancellation half way
         with self._wake:
             closed, full = self._stop_at is not None, len(self._tasks) >= _MOST_TASKS
+            again, self._full = full and self._full, full
             if not (closed or full):
                 self._tasks.append(task)
                 self._wake.notify_all()
                 return task.done
-        self._fail(task, "is closed" if closed else "too much is waiting to be written")
+        self._fail(task, "is closed" if closed else "too much is waiting to be written", quiet=again)
         return task.done
 
     def flush(self, timeout_s: float) -> bool:
@@ -175,9 +177,9 @@ class Queue:
         for task in left:
             self._fail(task, f"closed before this was done ({why})")
 
-    def _fail(self, task: Task, why: str) -> None:
+    def _fail(self, task: Task, why: str, *, quiet: bool = False) -> None:
         if task.what:
-            log.error("%s: %s was not written: %s", self._path, task.what, why)
+            log.log(logging.DEBUG if quiet else logging.ERROR, "%s: %s was not written: %s", self._path, task.what, why)
             with self._wake:
                 self.lost_rows += 1
         task.done.set_exception(StoreError(f"{self._path}: {why}"))

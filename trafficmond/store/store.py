@@ -64,6 +64,7 @@ class Store:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self.lost_bans = False  # whether changes of bans could not be queued or written since the last save_bans
 
     @classmethod
     def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Self:
@@ -124,14 +125,23 @@ class Store:
         return self._write(f"the audit of {change.change} {change.subject!r}", (_PUT_CHANGE, [astuple(change)]))
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
+        """Store exactly these bans."""
         rows = [_BAN_ROW(ban) for ban in bans]
-        return self._write(f"a list of {figures.many(len(rows), 'ban')}", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
+        self.lost_bans = False
+        done = self._write(f"a list of {figures.many(len(rows), 'ban')}", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
+        done.add_done_callback(self._lose_bans)
+        return done
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
         """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
         rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
         gone_ones = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
-        return self._write(f"a change of {figures.many(len(rows) + len(keys), 'ban')}", gone_ones, (_PUT_BAN, rows))
+        done = self._write(f"a change of {figures.many(len(rows) + len(keys), 'ban')}", gone_ones, (_PUT_BAN, rows))
+        done.add_done_callback(self._lose_bans)
+        return done
+
+    def _lose_bans(self, done: Future[None]) -> None:
+        self.lost_bans |= done.exception() is not None
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
