@@ -13,6 +13,7 @@ from asking import asking
 
 from trafficmond import services
 from trafficmond.parts import Parts
+from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store import queue
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
@@ -305,17 +306,23 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_many_bans_are_lifted_in_few_writes_and_stay_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bans_are_lifted_in_few_writes_and_one_message_and_stay_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write for each overflowed the store's queue: the bans that it left were in force again after a restart."""
     monkeypatch.setattr(queue, "_MOST_TASKS", 10)
+    noted: list[str] = []
+    monkeypatch.setattr(SinkSet, "note", lambda _, message, text, fields=None: noted.append(text))
 
     async def run() -> None:
         async with asking(tmp_path) as ask:
             many = [f"198.51.{n >> 8}.{n & 255}" for n in range(1000)]
-            await ask("BanMany", bans=[{"cidr": cidr} for cidr in many])
-            assert (await ask("UnbanMany", cidrs=many))["lifted"] == 1000
-            assert not await asyncio.wrap_future(ask.parts.store.load_bans())
-            assert not ask.parts.store.lost_bans
+            for method, parameters in (("UnbanMany", {"cidrs": many}), ("Unban", {"cidr": "198.51.0.0/16"})):
+                await ask("BanMany", bans=[{"cidr": cidr} for cidr in many])
+                noted.clear()
+                lifted = (await ask(method, **parameters))["lifted"]
+                assert (lifted if method == "UnbanMany" else len(lifted)) == 1000
+                assert not await asyncio.wrap_future(ask.parts.store.load_bans())
+                assert not ask.parts.store.lost_bans
+                assert len(noted) == 1
 
     asyncio.run(run())
 

@@ -167,10 +167,7 @@ class Bans(Handler):
                 raise NotFound(f"no ban lies within {shown(network)}", hint=hint)
             what = f"no ban lies within {shown(network)}; the ban of {wider.cidr} covers it, which is {wider.owner}'s"
             raise NotFound(what, hint=f"trafficctl unban {wider.cidr} --owner '{wider.owner}' lifts that one")
-        for ban in lifted:
-            text = f"{caller.user} lifted the ban of {shown(ban.cidr)}"
-            fields = {"prefix": ban.cidr, "by": caller.user, "owner": ban.owner}
-            self._parts.sinks.note(messages.UNBANNED, text, fields)
+        self._say_lifted(caller, lifted)
         subject, before = lifted[0].cidr, f"{_in_words(lifted[0])}{_by_whom(lifted, caller)}"
         if len(lifted) > 1:
             subject, before = str(network), many(len(lifted), "ban")
@@ -191,12 +188,17 @@ class Bans(Handler):
         lifted, held = await self._lift(wanted, None if everyone else _owner(owner, caller))
         notes: list[str] = []
         if lifted:
-            what = _summary([ban.cidr for ban in lifted])
-            fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
-            self._parts.sinks.note(messages.UNBANNED, f"{caller.user} lifted the bans of {what}", fields)
-            notes = await self._audit(caller, "unban", what, None, None)
+            notes = await self._audit(caller, "unban", self._say_lifted(caller, lifted), None, None)
         shown = {"bans": [_row(ban) for ban in lifted[:_SHOWN]], "stay": [_row(ban) for ban in held[:_SHOWN]]}
         return {"lifted": len(lifted), "held": len(held), "notes": notes, **shown}
+
+    def _say_lifted(self, caller: Caller, lifted: Sequence[Ban]) -> str:
+        """Logs it as one message; returns the prefixes as text."""
+        what = _summary(list(dict.fromkeys(ban.cidr for ban in lifted)))
+        fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
+        ban = "ban" if len(lifted) == 1 else "bans"
+        self._parts.sinks.note(messages.UNBANNED, f"{caller.user} lifted the {ban} of {what}", fields)
+        return what
 
     async def _lift(self, wanted: Sequence[Network], owner: str | None) -> tuple[list[Ban], list[Ban]]:
         """Lifts an owner's bans within these prefixes, or everyone's. Returns (lifted, held by others)."""
