@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
@@ -158,7 +158,7 @@ class History:
 
     def _append(self, recorded: Recorded) -> None:
         self.number, self._last = recorded.number, recorded
-        size = files.append(self._path, json.dumps(asdict(recorded)) + "\n")
+        size = files.append(self._path, _line(recorded) + "\n")
         self._lines += 1
         if self._lines > 2 * MOST_CHANGES or size > MOST_BYTES:
             self._shorten(MOST_CHANGES if size <= MOST_BYTES else self._lines // 4)
@@ -170,7 +170,7 @@ class History:
         self._write(gone[-1].number if gone else 0, state, kept)
 
     def _write(self, number: int, base: list[Entry], recorded: list[Recorded]) -> None:
-        lines = [json.dumps({"number": number, "rules": base}), *(json.dumps(asdict(each)) for each in recorded)]
+        lines = [json.dumps({"number": number, "rules": base}), *map(_line, recorded)]
         files.replace(self._path, "".join(f"{line}\n" for line in lines).encode(), durable=True)
         self._lines = len(recorded)
         self.number = recorded[-1].number if recorded else number
@@ -193,6 +193,11 @@ class History:
                 removed, added = [*held.removed, *each.removed], [*held.added, *each.added]
                 held = replace(held, subject=subject, removed=removed, added=added)
             yield held
+
+
+def _line(recorded: Recorded) -> str:
+    # dataclasses.asdict copies each entry, of which a file may have a hundred thousand
+    return json.dumps({name: getattr(recorded, name) for name in Recorded.__slots__})
 
 
 def _placed(found: list[Entry], tried: Places | None) -> list[Entry]:

@@ -71,6 +71,8 @@ def of_rules(part: Rules) -> list[Entry]:
 
 def without(these: Sequence[Entry], those: Sequence[Entry]) -> list[Entry]:
     """The multiset difference `these` - `those`."""
+    if not (these and those):
+        return list(these)
     left = Counter(map(_key, those))
     found = []
     for entry in these:
