@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from conftest import Reading
 from test_analyze_enveloped import EVE, ZEEK
 from test_analyze_forms import LINE
 
+from trafficmond.abi import ACTION_SHIFT
 from trafficmond.analyze import source
+from trafficmond.model import Action, Direction
 
 Record = dict[str, Any]
 MORE = {
@@ -145,3 +148,67 @@ def test_cloudwatch_trying_the_way_is_no_damage(reading: Reading) -> None:
     real = {"messageType": "DATA_MESSAGE", "logEvents": [{"id": "1", "message": LINE}]}
     _, stats = reading((json.dumps(trial) + json.dumps(real)).encode())
     assert (stats.records, stats.parse_errors.kinds) == (1, {})
+
+
+_EVENT = {
+    "class_uid": "4001", "time": "1700000000250", "action_id": "2",
+    "src_endpoint": {"ip": "192.0.2.10", "port": "40000"}, "dst_endpoint": {"ip": "2001:db8::7", "port": "443"},
+    "traffic": {"packets": "6", "bytes": "420"}, "connection_info": {"protocol_num": "6", "direction_id": "2"},
+}  # fmt: skip
+
+
+def _table(cells: dict[str, str]) -> str:
+    return ",".join(cells) + "\n" + ",".join(f'"{cell}"' for cell in cells.values()) + "\n"
+
+
+def _flat(joint: str) -> dict[str, str]:
+    parts = {name: part if isinstance(part, dict) else {"": part} for name, part in _EVENT.items()}
+    return {
+        name + (joint + inner if inner else ""): value for name, part in parts.items() for inner, value in part.items()
+    }
+
+
+def _cells(written: Callable[[dict[str, str]], str]) -> dict[str, str]:
+    return {name: written(part) if isinstance(part, dict) else part for name, part in _EVENT.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(_table(_flat(".")), id="names with points"),
+        pytest.param(_table(_flat("_")), id="names with underscores"),
+        pytest.param(json.dumps(_flat(".")), id="JSON, names with points"),
+        pytest.param(_table(_cells(lambda part: json.dumps(part).replace('"', '""'))), id="JSON in cells"),
+        pytest.param(_table(_cells(str)), id="pandas"),
+        pytest.param(_table(_cells(lambda part: str(part).replace("'", "").replace(": ", "="))), id="Athena"),
+    ],
+)
+def test_ocsf_in_tables(content: str, reading: Reading) -> None:
+    rows, stats = reading(content.encode())
+    assert stats.parse_errors.total == 0
+    assert [(row["sport"], row["dport"], row["packets"], row["bytes"], row["direction"]) for row in rows] == [
+        (40000, 443, 6, 420, Direction.EGRESS)
+    ]
+    assert [int(row["verdict"]) >> ACTION_SHIFT for row in rows] == [Action.DROP]
+
+
+def test_a_flow_in_a_cell_of_pandas(reading: Reading) -> None:
+    cells = {name: str(value) for name, value in EVE.items()}
+    rows, stats = reading(_table(cells).encode())
+    expected, _ = reading(json.dumps(EVE).encode())
+    assert stats.parse_errors.total == 0
+    assert (
+        rows[["sport", "dport", "packets", "bytes", "first"]].tolist()
+        == expected[["sport", "dport", "packets", "bytes", "first"]].tolist()
+    )
+
+
+def test_the_default_question_to_cloudwatch_is_answered_with_its_own_time(reading: Reading) -> None:
+    result = [{"field": "@timestamp", "value": "2023-11-14 22:13:20.000"}, {"field": "@message", "value": LINE}]
+    _, stats = reading(json.dumps({"results": [[*result, {"field": "@ptr", "value": "x"}]]}).encode())
+    assert (stats.parse_errors.total, stats.records) == (0, 1)
+
+
+def test_the_names_of_a_table_of_whole_messages_are_no_damage(reading: Reading) -> None:
+    _, stats = reading(f'"_time","_raw"\n"2023-11-14T22:13:20","{LINE}"\n'.encode())
+    assert (stats.parse_errors.total, stats.records) == (0, 1)

@@ -206,9 +206,9 @@ AZURE = '{"records": [{"category": "x", "properties": {"flows": [{"flows": [{"fl
         pytest.param(json.dumps(EVE).encode("utf-16-le"), "text in UTF-16", "iconv", id="UTF-16 without a mark"),
         pytest.param(b'{"jsonPayload": {}, "logName": "x"}', "Google Cloud", "srcaddr", id="Google"),
         pytest.param(AZURE.encode(), "Azure", "srcaddr", id="Azure"),
-        pytest.param(b"ts,te,td,sa,da,sp,dp,pr,flg\n", "CSV of nfdump", "srcaddr", id="nfdump"),
-        pytest.param(b"firstSeen,duration,proto,srcAddr\n", "CSV of nfdump", "srcaddr", id="nfdump 1.7.5"),
-        pytest.param(b"PROTOCOL,IPV4_SRC_ADDR,IN_BYTES\n", "CSV of nProbe", "StartTime", id="nProbe"),
+        pytest.param(b"ts,te,td,sa,da,sp,dp,pr,flg\n", "records of nfdump", "srcaddr", id="nfdump"),
+        pytest.param(b"firstSeen,duration,proto,srcAddr\n", "records of nfdump", "srcaddr", id="nfdump 1.7.5"),
+        pytest.param(b"PROTOCOL,IPV4_SRC_ADDR,IN_BYTES\n", "records of nProbe", "StartTime", id="nProbe"),
         pytest.param(b"  sIP|  dIP|sPort|\n", "SiLK", "srcaddr", id="SiLK"),
         pytest.param(
             b'{"@timestamp": "x", "source": {"ip": "192.0.2.1"}, "destination": {}}', "Elastic", "StartTime", id="ECS"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from conftest import Reading
@@ -12,7 +13,7 @@ from trafficmond.analyze.source import InputError
 _EVENT = {"timestamp": 1, "logStreamName": "eni-1", "message": "5 vpc-1 192.0.2.1 198.51.100.2 1 2 6 6 420 1 2 ACCEPT"}
 _XML = '<?xml version="1.0" encoding="utf-8"?>\n'
 REFUSED = {
-    "nfdump 1.7": ('{"type":"FLOW","first":"x","last":"y","in_packets":6}', "JSON of nfdump"),
+    "nfdump 1.7": ('{"type":"FLOW","first":"x","last":"y","in_packets":6}', "records of nfdump"),
     "nfdump -o pipe": ("2|1700000000|250|1700000002|0|6|0|0|0|3221225994|40000|", "text of nfdump"),
     "Oracle": ('{"data":{"sourceAddress":"x","destinationAddress":"y","bytesOut":1}}', "Oracle Cloud"),
     "Hubble": ('{"flow":{"verdict":"FORWARDED","IP":{"source":"x"},"l4":{"TCP":{}}}}', "Hubble"),
@@ -26,7 +27,7 @@ REFUSED = {
     "tcpdump -tt": ("1700000000.25 IP6 2001:db8::1.1 > 2001:db8::2.2: Flags [S]", "text of tcpdump"),
     "tcpdump -t": ("IP 192.0.2.1.1 > 192.0.2.2.2: Flags [S], length 0", "text of tcpdump"),
     "tcpdump -e": ("22:13:20.25 02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype IPv4", "text of tcpdump"),
-    "Wireshark's CSV": ('"No.","Time","Source","Destination"\n"1","0.0","x","y"', "CSV of Wireshark"),
+    "Wireshark's CSV": ('"No.","Time","Source","Destination"\n"1","0.0","x","y"', "packets of Wireshark"),
     "tshark -z conv": ("=====\nTCP Conversations\nFilter:<No Filter>", "conversations of tshark"),
     "PDML": (_XML + '<?xml-stylesheet href="pdml2html.xsl"?>\n<pdml version="0">', "XML of tshark"),
     "PSML": (_XML + '<psml version="0">', "XML of tshark"),
@@ -68,6 +69,51 @@ REFUSED = {
     "K12": ("+---------+---------------+----------+\n22:13:20,250,000   ETHER", "K12"),
 }
 
+REFUSED |= {
+    "Azure, a tuple a record": (
+        '{"category":"FlowLogFlowEvent","flowTuple":"1700000000250,192.0.2.1"}',
+        "log of Azure",
+    ),
+    "Azure, CSV": ("time,rule,flowTuple\nx,y,z", "flow log of Azure"),
+    "Azure's analytics": ("TimeGenerated,SubType,SrcIp,DestIp,L4Protocol\n1,FlowLog,x,y,T", "flow log of Azure"),
+    "Google's payload": ('{"connection":{"src_ip":"x"},"bytes_sent":"420","reporter":"SRC"}', "Google Cloud"),
+    "Google, CSV": ("jsonPayload.connection.src_ip,jsonPayload.bytes_sent\nx,1", "Google Cloud"),
+    "IBM": ('{"flow_logs":[{"initiator_ip":"x","target_ip":"y"}]}', "IBM Cloud"),
+    "CEF": ("<134>Nov 14 22:13:20 host CEF:0|a|b|1|x|y|3|src=192.0.2.1", "events in CEF"),
+    "CEF in JSON": ('{"@timestamp":"x","message":"CEF:0|a|b|1|x|y|3|src=192.0.2.1"}', "events in CEF"),
+    "LEEF": ("LEEF:1.0|Cisco|ASA|9|302013|src=192.0.2.1", "events in LEEF"),
+    "sflowtool -l": ("CNTR,192.0.2.1,1,6,1000000000,1,3\nFLOW,192.0.2.1,1,2,0200", "sflowtool"),
+    "sflowtool": ("startDatagram =================================\ndatagramSourceIP 192.0.2.1", "sflowtool"),
+    "sflowtool -J": ('{"datagramSourceIP":"192.0.2.1"}', "sflowtool"),
+    "NetFlow 5": ("\0\5\0\1" + "\0" * 60, "NetFlow as it was sent"),
+    "NetFlow 9": ("\0\t\0\1" + "\0" * 60, "NetFlow as it was sent"),
+    "IPFIX": ("\0\n\0\x40" + "\0" * 60, "IPFIX as it was sent"),
+    "sFlow": ("\0\0\0\5\0\0\0\1" + "\0" * 60, "sFlow as it was sent"),
+    "pmacct's text": ("SRC_IP           DST_IP           PACKETS  BYTES", "pmacct"),
+    "rwcut with commas": ("sTime,sIP,dIP,bytes", "SiLK"),
+    "yafscii": ("2023-11-14 22:13:20.250 - 22:13:21.750 (1.500 sec) tcp 192.0.2.1:1 => 192.0.2.2:2", "YAF"),
+    "pyfixbuf": ('{"sourceIPv4Address":"x","destinationIPv4Address":"y"}', "IPFIX"),
+    "Logstash's NetFlow": ('{"netflow":{"ipv4_src_addr":"x","ipv4_dst_addr":"y"}}', "NetFlow as Logstash"),
+    "NetObserv": ('{"SrcAddr":"x","DstAddr":"y","TimeFlowStartMs":1}', "NetObserv"),
+    "Hubble's text": ("Nov 14 22:13:20: a:1 -> b:443 to-endpoint FORWARDED (TCP Flags: SYN)", "Hubble"),
+    "nfdump without names": ("2023-11-14 22:13:20.250     1.500 TCP   192.0.2.1:1 ->  192.0.2.2:2   6 420", "nfdump"),
+    "NFStream": ("id,src_ip,dst_ip,bidirectional_packets", "NFStream"),
+    "nDPI": ("#flow_id|src_ip|ndpi_proto", "nDPI"),
+    "CICFlowMeter of 2017": ("Destination Port, Flow Duration, Total Fwd Packets", "CICFlowMeter"),
+    "Arkime": ('{"firstPacket":1,"source":{},"ipProtocol":6}', "Arkime"),
+    "Snort": ('{"src_ap":"192.0.2.1:1","dst_ap":"192.0.2.2:2"}', "Snort"),
+    "fast.log": ("11/14/2023-22:13:20.25  [**] [1:2100498:7] GPL [**] {TCP}", "alerts of Snort or Suricata"),
+    "ulogd": ('{"src_ip":"x","oob.in":"eth0","ip.protocol":6}', "ulogd"),
+    "conntrack -o xml": (_XML + "<conntrack>\n<flow>", "conntrack"),
+    "conntrack -o save": ("-A -t 431999 -u SEEN_REPLY -s 192.0.2.1", "conntrack"),
+    "an ACL of Cisco": ("Nov 14 22:13:20 r1: %SEC-6-IPACCESSLOGP: list 101 denied tcp", "Cisco firewall"),
+    "Juniper": ("<14>1 2023-11-14T22:13:20Z srx RT_FLOW - RT_FLOW_SESSION_CLOSE [x]", "Juniper firewall"),
+    "MikroTik": ("Nov 14 22:13:20 r firewall,info forward: in:ether1 out:bridge, proto TCP", "MikroTik"),
+    "FortiGate with commas": ('date=2023-11-14,type="traffic",subtype="forward",srcip=192.0.2.1', "FortiGate"),
+    "Palo Alto's export": ('"Receive Time","Serial Number","Source address"', "Palo Alto"),
+    "ra in JSON": ('{"saddr":"192.0.2.1","dir":"->","daddr":"192.0.2.2"}', "of ra"),
+}
+
 
 @pytest.mark.parametrize(("content", "name"), REFUSED.values(), ids=REFUSED)
 def test_it_is_refused_by_its_name(content: str, name: str, reading: Reading) -> None:
@@ -91,3 +137,36 @@ def test_text_of_windows_is(coding: str, reading: Reading) -> None:
 def test_a_long_line_takes_no_time(reading: Reading) -> None:
     with pytest.raises(InputError, match="unknown format"):
         reading(b"src=1 dst= IN= type= " * 80000)
+
+
+_NAMES = {
+    "Zeek": ["ts", "id.orig_h", "id.resp_h", "proto", "orig_pkts"],
+    "VPC": ["srcaddr", "dstaddr", "protocol", "packets", "bytes", "start"],
+    "EVE": ["timestamp", "event_type", "src_ip", "flow"],
+}
+_TABULAR = {
+    "pandas": lambda names, rows: {name: dict.fromkeys(map(str, range(rows)), 1) for name in names},
+    "pandas, split": lambda names, rows: {"columns": names, "index": [0], "data": [[1] * len(names)] * rows},
+    "ClickHouse's columns": lambda names, rows: {name: [1] * rows for name in names},
+    "ClickHouse's columns with types": lambda names, rows: {
+        "meta": [{"name": name, "type": "String"} for name in names],
+        "data": {name: ["x"] * rows for name in names},
+    },
+    "ClickHouse's rows": lambda names, rows: {"meta": [{"name": name} for name in names], "data": [[1] * 5] * rows},
+    "Elasticsearch": lambda names, rows: {"columns": [{"name": name} for name in names], "rows": [["x"] * 5] * rows},
+    "Splunk's rows": lambda names, rows: {"preview": False, "fields": names, "rows": [["x"] * 5] * rows},
+    "Kusto": lambda names, rows: {"tables": [{"columns": [{"name": name} for name in names], "rows": [[1]] * rows}]},
+    "values alone": lambda names, rows: [[1] * len(names)] * rows,
+    "names, then values": lambda names, rows: [*names, *([1] * rows)],
+}
+
+
+@pytest.mark.parametrize("names", _NAMES.values(), ids=_NAMES)
+@pytest.mark.parametrize("rows", [1, 2, 20000])
+@pytest.mark.parametrize("written", _TABULAR.values(), ids=_TABULAR)
+def test_columns_apart_from_their_rows_are_no_records(
+    names: list[str], rows: int, written: Callable[[list[str], int], object], reading: Reading
+) -> None:
+    with pytest.raises(InputError, match="columns of a table") as caught:
+        reading(json.dumps(written(names, rows)).encode())
+    assert "orient='records'" in str(caught.value.hint)

@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import json
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import Any
 
 from trafficmond.analyze.parse_errors import ParseErrors
 
@@ -13,6 +15,7 @@ SEPARATORS = (",", "\t", ";", "|")
 _NAME = re.compile(r'"?[@#$\w][\w .@:\[\]{}-]{0,100}"?')
 _COLUMNS = 400
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")  # Kibana writes numbers and times as it shows them
+_FIELD = re.compile(r"(\w+)'?\s*[=:]\s*'?([^,'{}\[\]]+)")
 _SHOWN_TIME = re.compile(r"[A-Z][a-z]{2} \d{1,2}, \d{4} @ [\d:.]+")
 
 
@@ -31,7 +34,7 @@ class Table:
         self.names = [name.strip(' "') for name in names]
         self.escape = "\\" if '"{\\"' in head else None  # in place of doubled quotes
 
-    def rows(self, lines: Iterable[str], name: str, errors: ParseErrors | None) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(self, lines: Iterable[str], name: str, errors: ParseErrors | None) -> Iterator[tuple[int, dict[str, Any]]]:
         """(line, record) of each row of the text; empty cells are left out. Rows of another width count as damage."""
         reader = csv.reader(lines, delimiter=self.separator, escapechar=self.escape)
         while True:
@@ -52,10 +55,19 @@ class Table:
                 errors.line(name, reader.line_num, what, self.separator.join(cells))
 
 
-def _plain(cell: str) -> str:
+def _plain(cell: str) -> Any:
+    if cell.startswith("{") and cell.endswith("}"):
+        return _structure(cell)
     if _THOUSANDS.fullmatch(cell):
         return cell.replace(",", "")
     if _SHOWN_TIME.fullmatch(cell):
         with contextlib.suppress(ValueError):
             return datetime.strptime(cell, "%b %d, %Y @ %H:%M:%S.%f").isoformat()
     return cell
+
+
+def _structure(cell: str) -> Any:
+    """The fields of an object: JSON, or as Python, Athena and DuckDB write it ({'ip': ...}, {ip=...})."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(cell)
+    return dict(_FIELD.findall(cell)) or cell

@@ -220,7 +220,7 @@ def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[di
         except (ValueError, RecursionError):
             value, end = None, at
         if isinstance(value, dict):
-            found += inside_all(value) if enveloped else (value,)
+            found += [one for one in (inside_all(value) if enveloped else (value,)) if not _is_columns(one)]
             at = end
         else:
             at = text.find("\n", at)
@@ -230,6 +230,15 @@ def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[di
 
 
 _TRIES = 200
+
+
+def _is_columns(found: dict[str, Any]) -> bool:
+    """Whether an object has columns of values (pandas, ClickHouse); a record has single ones, or lists of one each, as
+    Kibana shows the fields of an event."""
+    one = 1 if "@timestamp" in found else 0
+    return len(found) > 1 and all(
+        type(value) is dict or (type(value) is list and len(value) > one) for value in found.values()
+    )
 
 
 def _table(head: bytes) -> Table | None:

@@ -45,8 +45,8 @@ class Sample:
         return _least(needed, (set(names(found)) for found in self.objects))
 
     def header_lacks(self, needed: Collection[str], names: Callable[[str], Iterable[str]]) -> Lacks:
-        """The `needed` names that the most similar line lacks; `names` parses a line as a header."""
-        return _least(needed, (set(names(line)) for line in self.lines))
+        """The `needed` names that the most similar line lacks; `names` parses a line as a header. JSON is none."""
+        return _least(needed, (set(names(line)) for line in self.lines if line[:1] not in ("{", "[")))
 
 
 def with_time(event: Mapping[str, Any]) -> list[str]:

@@ -53,6 +53,14 @@ _STARTS: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
     (b"ElfFile\0", "a log of Windows' events", "evtx_dump -o jsonl"),
     (b"LOGG", "a log of Vector (BLF)", _CONVERTED),
     (b"version https://git-lfs", "Git LFS's pointer to a large file", "git lfs pull --include"),
+    (b"\xa5\x0c\0", "a binary file of nfdump", "nfdump -o csv -r"),
+    (b"\xde\xad\xbe\xef", "a binary file of SiLK", "rwcut --delimited=,"),
+    (b"\xcf\x10", "a binary file of flow-tools", "flow-export -f2 <"),
+)
+_SENT = (  # the first bytes of messages to a collector, of which the NULs in front are not looked at
+    ((b"\5\0\0\0\1", b"\5\0\0\0\2"), "sFlow"),
+    ((b"\5\0", b"\7\0", b"\x09\0"), "NetFlow"),
+    (tuple(bytes([10, size]) for size in range(6)), "IPFIX"),
 )
 
 _TAR_AT, _TAR = 257, b"ustar"
@@ -71,44 +79,94 @@ _CAPTURE = "give the capture that it was made from"
 _NAMED = "give only the lines, below a header line with the names of their fields in the flow log's format"
 _UNCOUNTED = "an Elastic Common Schema event without packets or bytes"
 
-_KEYS = (  # keys that are all in a JSON object or in one of its objects, what it is, and the next step
+_LINES_OF_JSON = (
+    "write an object for each row: pandas to_json(orient='records', lines=True), ClickHouse FORMAT JSONEachRow, others "
+    "with jq -c"
+)
+_COLLECTED = "give it to a collector, and what that writes as text: nfcapd and nfdump, or sflowtool"
+
+_FIELDS = (  # fields that are all in JSON or in a line with the names of columns, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
+    (("reporter", "bytes_sent"), "a flow log of Google Cloud", _AS_VPC),
+    (("jsonPayload.connection.src_ip",), "a flow log of Google Cloud", _AS_VPC),
     (("flowTuples",), "a flow log of Azure", _AS_VPC),
-    (("t_first", "in_packets"), "JSON of nfdump", _AS_VPC),
-    (("first", "last", "in_packets"), "JSON of nfdump", _AS_VPC),
+    (("flowTuple",), "a flow log of Azure", _AS_VPC),
+    (("packetsStoD", "bytesStoD"), "a flow log of Azure", _AS_VPC),
+    (("SrcIP_s", "L4Protocol_s"), "a flow log of Azure", _AS_VPC),
+    (("SubType", "L4Protocol"), "a flow log of Azure", _AS_VPC),
+    (("initiator_ip", "target_ip"), "a flow log of IBM Cloud", _AS_ARGUS),
     (("sourceAddress", "destinationAddress", "bytesOut"), "a flow log of Oracle Cloud", _AS_VPC),
+    (("t_first", "in_packets"), "records of nfdump", _AS_VPC),
+    (("first", "last", "in_packets"), "records of nfdump", _AS_VPC),
+    (("ts", "te", "sa", "da"), "records of nfdump", _AS_VPC),
+    (("firstSeen", "srcAddr"), "records of nfdump", _AS_VPC),
     (("verdict", "l4", "IP"), "flows of Hubble", _AS_VPC),
-    (("iana:octetDeltaCount",), "JSON of IPFIXcol2", _AS_VPC),
-    (("AgentID", "DataSets"), "JSON of vFlow", _AS_VPC),
+    (("iana:octetDeltaCount",), "records of IPFIXcol2", _AS_VPC),
+    (("AgentID", "DataSets"), "records of vFlow", _AS_VPC),
     (("stream", "values"), "an answer of Loki", "have logcli write the lines themselves: logcli query -o raw"),
     (("logStreamName", "message"), "a log group of CloudWatch", _NAMED),
     (("logEvents", "logStream"), "a log group of CloudWatch", _NAMED),
-    (("IPV4_SRC_ADDR", "IN_BYTES"), "JSON of nProbe", _AS_ARGUS),
-    (("ip_src", "stamp_inserted"), "JSON of pmacct", _AS_VPC),
-    (("time_flow_start_ns",), "JSON of GoFlow2", _AS_VPC),
-    (("flowStartMilliseconds", "sourceIPv4Address"), "JSON of YAF", _AS_ARGUS),
+    (("recordId", "data"), "records of Firehose", "decode them: jq -r '.records[].data' FILE | base64 -d"),
+    (("awslogs",), "an event of CloudWatch", "decode it: jq -r .awslogs.data FILE | base64 -d | gzip -d"),
+    (("IPV4_SRC_ADDR",), "records of nProbe", _AS_ARGUS),
+    (("IPV6_SRC_ADDR",), "records of nProbe", _AS_ARGUS),
+    (("ip_src", "ip_dst"), "records of pmacct", _AS_VPC),
+    (("SRC_IP", "DST_IP"), "records of pmacct", _AS_VPC),
+    (("time_flow_start_ns",), "records of GoFlow2", _AS_VPC),
+    (("TimeFlowStart", "SrcAddr"), "records of GoFlow", _AS_VPC),
+    (("ExporterAddress", "SrcAddr"), "records of Akvorado", _AS_VPC),
+    (("TimeFlowStartMs", "SrcAddr"), "records of NetObserv", _AS_VPC),
+    (("flowStartMilliseconds", "sourceIPv4Address"), "records of YAF", _AS_ARGUS),
+    (("start-time", "end-time", "sip"), "records of YAF", _AS_ARGUS),
+    (("sourceIPv4Address", "destinationIPv4Address"), "records of IPFIX", _AS_VPC),
+    (("ipv4_src_addr", "ipv4_dst_addr"), "NetFlow as Logstash decodes it", _AS_VPC),
+    (("sIP", "dIP"), "records of SiLK", _AS_VPC),
+    (("datagramSourceIP",), "sFlow as sflowtool writes it", _AS_VPC),
+    (("src_ap", "dst_ap"), "alerts of Snort", _CAPTURE),
+    (("ndpi_proto",), "flows of nDPI", _CAPTURE),
+    (("ndpi", "xfer"), "flows of nDPI", _CAPTURE),
+    (("flow_event_name", "l4_proto"), "flows of nDPId", _CAPTURE),
+    (("bidirectional_packets",), "flows of NFStream", _CAPTURE),
+    (("Flow Duration",), "flows of CICFlowMeter", _CAPTURE),
+    (("flow_duration", "flow_byts_s"), "flows of CICFlowMeter", _CAPTURE),
+    (("flowInd", "flowStat"), "flows of Tranalyzer", _CAPTURE),
+    (("num_pkts_out", "time_start"), "flows of Joy", _CAPTURE),
+    (("firstPacket", "ipProtocol"), "sessions of Arkime", _CAPTURE),
+    (("Arkime Node",), "sessions of Arkime", _CAPTURE),
+    (("oob.in", "ip.protocol"), "a log of ulogd", _AS_VPC),
+    (("orig.ip.saddr.str",), "connections of ulogd", _AS_ARGUS),
+    (("saddr", "daddr", "dir"), "records of ra in another format", _AS_RA),
+    (("Receive Time", "Source address"), "a log of Palo Alto", _AS_ARGUS),
+    (("No.", "Source", "Destination"), "packets of Wireshark as text", _CAPTURE),
     (("_source", "layers"), "JSON of tshark", _CAPTURE),
     (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
+    (("kvlistValue",), "logs of OpenTelemetry", "have the collector export the records themselves"),
     (("@timestamp", "source", "destination"), _UNCOUNTED, _AS_ARGUS),
-    (("@timestamp", "source.ip", "destination.ip"), _UNCOUNTED, _AS_ARGUS),
+    (("source.ip", "destination.ip"), _UNCOUNTED, _AS_ARGUS),
+)
+_TABULAR = (  # patterns for JSON that has the columns of a table, or rows without names
+    r'\s*\{\s*"[^"]+"\s*:\s*\[\s*[^][{}\s][^][]*(\]\s*,\s*"[^"]+"\s*:\s*\[|$)',
+    r'\s*\{\s*"[^"]+"\s*:\s*\{\s*"[\d:. TZ-]+"\s*:\s*[^][{}\s]',
+    r'(?s)\s*\{.{0,4096}?"(columns|fields|meta)"\s*:\s*\[\s*["{].*?(\[\s*\[|"data"\s*:\s*\{\s*"[^"]+"\s*:\s*\[)',
+    r'\s*\[\s*(\[|"[^{"]|[-\d.]+,\s*")',
 )
 _TCPDUMP = "text of tcpdump"
 _TEXTS = (  # a pattern for a line, what it is, and the next step
-    (r"ts,te,td,sa,da,", "CSV of nfdump", _AS_VPC),
-    (r"firstSeen,duration,proto,", "CSV of nfdump", _AS_VPC),
     (r"Date (first seen|flow start) +(Duration|Event)", "text of nfdump", _AS_VPC),
-    (r".*\bIPV4_SRC_ADDR\b.*\bIN_BYTES\b", "CSV of nProbe", _AS_ARGUS),
-    (r" *sIP\| *dIP\|", "text of SiLK's rwcut", _AS_VPC),
-    (r"start-time\|end-time\|duration", "text of YAF's yafscii", _AS_ARGUS),
-    (r"Flow ID, ?S(rc|ource) IP,", "CSV of CICFlowMeter", _CAPTURE),
+    (r"[\d-]{10} [\d:.]+ +[\d:.]+ \w+ +\S+ +<?-> +\S+ +\d", "text of nfdump", _AS_VPC),
+    (r"[\d-]{10} [\d:.]+ - [\d:.]+ \([\d.]+ sec\) ", "text of YAF", _AS_ARGUS),
+    (r"(FLOW|CNTR),[\da-fA-F.:]+,\d+,|startDatagram =", "sFlow as sflowtool writes it", _AS_VPC),
+    (r".*\bCEF: ?\d\|", "events in CEF", _AS_ARGUS),
+    (r".*\bLEEF: ?\d\.\d\|", "events in LEEF", _AS_ARGUS),
+    (r"\d\d/\d\d.{5,30}\[\*\*\] \[\d+:\d+:\d+\]", "alerts of Snort or Suricata", "give Suricata's eve.json"),
+    (r".* (FORWARDED|DROPPED|TRANSLATED) \((TCP|UDP|ICMP|SCTP)", "flows of Hubble", _AS_VPC),
     (r"\d{9,}(\.\d+)?\tC\w{9,19}\t", "rows of Zeek without the names of their columns", "keep them: zeek-cut -C"),
     (r"\{_path: *\"", "records of Zed", "have it write JSON or Zeek's own form: zq -f zeek"),
     (r"(\d\S* ){0,2}(\S+ +(In|Out|P|M|B) +)?IP6? (\S+ > \S+: |\((tos|class|flowlabel|hlim) )", _TCPDUMP, _CAPTURE),
     (r"(\d\S* ){0,2}[0-9a-f:]{17} (\(.{1,40}\) )?> [0-9a-f:]{17}[, ]", _TCPDUMP, _CAPTURE),
-    (r'"?No\."?,"?Time"?,"?Source"?,', "CSV of Wireshark", _CAPTURE),
     (r"(Ethernet|IPv[46]|TCP|UDP) (Conversations|Endpoints)", "conversations of tshark", _CAPTURE),
     (r" *(Start|Last)Time +.*\bSrcAddr +", "text of ra in another format", _AS_RA),
-    (r"<ArgusDataStream|<!--Generated by ra\(", "text of ra in another format", _AS_RA),
+    (r"<ArgusDataStream|\{ *\"StartTime\" *:|<!--Generated by ra\(", "text of ra in another format", _AS_RA),
     (r".{0,70}\btrafficmond\[\d+\]: |-- (Logs|Journal) begin", "a journal as text", _AS_JSON),
     (r".{0,50}\[s=[0-9a-f]{4,};i=", "a journal as text", _AS_JSON),
     (r"(COLUMNINFO|ROWS|DATA)(\t|$)", "an answer of Athena as text", "ask for JSON: --output json"),
@@ -116,14 +174,17 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"Frame \d+: \d+ bytes on wire| *\d+\s+[\d:.-]+\s+\S+\s+→\s+\S+\s", "text of tshark", _CAPTURE),
     (r"0000 +([0-9a-f]{2} +){4}", "a hex dump of packets", "make a capture of it: text2pcap FILE FILE.pcap"),
     (r"\d{1,2}\|\d{9,}\|\d+\|(\d+\|){3,}|Flow Record: $", "text of nfdump", _AS_VPC),
-    (r".*\bsource\.ip\b.*\bdestination\.ip\b", "a table in the Elastic Common Schema without counts", _AS_ARGUS),
     (r".{0,80}\bsrc=\S+ dst=\S+ .*\bsrc=\S+ dst=\S+", "connections of conntrack", _AS_ARGUS),
+    (r"<conntrack>|-A -t \d+ -u ", "connections of conntrack", _AS_ARGUS),
     (r".*\bIN=\S* .*\bSRC=\S+ DST=\S+ ", "a log of iptables or ufw", _AS_VPC),
     (r".*\brule \d+\S*\(?\S*: (pass|block|match) (in|out) on |.*\bfilterlog\b", "a log of pf", _AS_VPC),
     (r"#Software: Microsoft Windows Firewall", "a log of Windows' firewall", _AS_VPC),
-    (r".*%(ASA|FTD|PIX)-\d-\d+:", "a log of a Cisco firewall", _AS_ARGUS),
-    (r".*\btype=\"?traffic\"? .*\bsrcip=", "a log of FortiGate", _AS_ARGUS),
-    (r"(.{0,60} )?\d,\d{4}/\d\d/\d\d [\d:]+,\w+,TRAFFIC,|Receive Time,Serial", "a log of Palo Alto", _AS_ARGUS),
+    (r".*%(ASA|FTD|PIX)-\d-\d+:|.*%SEC-\d-IPACCESSLOG", "a log of a Cisco firewall", _AS_ARGUS),
+    (r"SrcIf +SrcIPaddress +", "a Cisco router's flows", _AS_VPC),
+    (r".*\bRT_FLOW(_SESSION|:| )", "a log of a Juniper firewall", _AS_ARGUS),
+    (r".*\b\w+: in:\S+ out:", "a log of a MikroTik firewall", _AS_VPC),
+    (r".*\btype=\"?traffic\"?[ ,].*\bsrcip=", "a log of FortiGate", _AS_ARGUS),
+    (r"(.{0,60} )?\d,\d{4}/\d\d/\d\d [\d:]+,\w+,TRAFFIC,", "a log of Palo Alto", _AS_ARGUS),
     (r"__[A-Z_]+=|(_BOOT_ID|_TRANSPORT|PRIORITY|MESSAGE|MESSAGE_ID)(=|$)", "a journal in its export format", _AS_JSON),
     (r"jsonPayload:$", "a flow log of Google Cloud", _AS_VPC),
     (r"(?i)<(!doctype )?html", "a web page", "download the file that it links to"),
@@ -148,14 +209,25 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
         return found
     if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "text in UTF-16 or UTF-32 without a byte order mark", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
-    for names, what, hint in _KEYS:
-        wanted = [f'"{name}"' for name in names]
-        if b"{" in head and all(name.encode() in head for name in wanted):
+    for starts, what in _SENT:
+        if head.startswith(starts):
+            return f"{what} as it was sent", _COLLECTED
+    columns = [_columns(line) for line in sample.lines[:_LINES]]
+    for names, what, hint in _FIELDS:
+        quoted = b"{" in head and all(f'"{name}"'.encode() in head for name in names)
+        if quoted or any(found.issuperset(names) for found in columns):
             return what, hint
+    if any(re.match(pattern, head.decode("utf-8", "replace")) for pattern in _TABULAR):
+        return "JSON with the columns of a table, or rows without the names of their fields", _LINES_OF_JSON
     for pattern, what, hint in _TEXTS:
         if any(re.match(pattern, line[:_SEEN]) for line in sample.lines[:_LINES]):
             return what, hint
     return None
+
+
+def _columns(line: str) -> set[str]:
+    """What may be the names of columns in a line, whatever separates them."""
+    return {name.strip(' "#') for name in re.split(r"[,;|\t]", line)} | set(line[:_SEEN].split())
 
 
 def _is_wide(start: bytes) -> bool:

@@ -3,6 +3,7 @@
 Source: https://schema.ocsf.io/classes/network_activity. A record is one direction of a flow.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,13 +20,14 @@ TITLE = "OCSF network activity"
 
 _CLASS = "4001"
 _OBJECTS = ("src_endpoint", "dst_endpoint", "traffic", "connection_info")
+_PART = re.compile(f"({'|'.join(_OBJECTS)})[._](\\w+)")
 _NO_RECORD = frozenset(("NODATA", "SKIPDATA"))
-_DENIED, _BLOCKED, _REJECT = 2, "Blocked", "REJECT"
-_OUTBOUND = 2
+_DENIED, _BLOCKED, _REJECT = "2", "Blocked", "REJECT"
+_OUTBOUND = "2"
 
 
 def lacks(sample: Sample) -> Lacks:
-    return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"))
+    return sample.object_lacks(("class_uid", "src_endpoint", "dst_endpoint"), lambda found: [*_nested(found)])
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
@@ -37,19 +39,30 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         elif str(event.get("status_code")) in _NO_RECORD:
             source.note("records without data (NODATA, SKIPDATA) were skipped")
         else:
-            _add(event, records, source, stats)
+            _add(_nested(event), records, source, stats)
 
     return recorded(objects(source), take, source, "no event")
+
+
+def _nested(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event with objects instead of names with points or underscores (src_endpoint.ip), which tables have."""
+    nested: dict[str, Any] = {}
+    for name, value in event.items():
+        if found := _PART.fullmatch(name):
+            nested.setdefault(found[1], {})[found[2]] = value
+    return {**event, **nested} if nested else event
 
 
 def _add(event: Mapping[str, Any], records: Records, source: Source, stats: RunStats) -> None:
     src, dst, traffic, connection = (_object(event, name) for name in _OBJECTS)
     start = _moment(event, "start_time", "time")
-    all_flags = None if connection.get("tcp_flags") is None else count(connection["tcp_flags"]) & 0xFF
+    all_flags = None if unset(connection.get("tcp_flags")) else count(connection["tcp_flags"]) & 0xFF
     proto = protocol(str(_first(connection, "protocol_num", "protocol_name")))
     action = event.get("action")
-    denied = event.get("action_id") == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
-    outbound = connection.get("direction_id") == _OUTBOUND
+    denied = (
+        str(event.get("action_id")) == _DENIED or event.get("disposition") == _BLOCKED or action in (_REJECT, "Denied")
+    )
+    outbound = str(connection.get("direction_id")) == _OUTBOUND
     begun, target = address(str(src["ip"])), address(str(dst["ip"]))
     ports = icmp_ends(None) if is_icmp(proto) else (port(src.get("port")), port(dst.get("port")))
     out, back = (sent(proto, begun.family, *each, link=0) for each in _sides(traffic, source))

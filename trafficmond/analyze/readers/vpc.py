@@ -100,7 +100,7 @@ def _of_text(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         found = _default_records(text) if names is _DEFAULT else []  # `--output text` puts many in one line
         for record in found:
             yield number, record
-        if found or "@message" in values:  # the names of columns, if CloudWatch exports whole messages
+        if found or not set(_MESSAGES).isdisjoint(values):  # the names of columns, if whole messages were exported
             continue
         if len(values) == len(names):
             yield number, dict(zip(names, values, strict=True))
@@ -132,7 +132,8 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if _FIELD.issuperset(found) and found.get("field") != "@message":
             name = _name(str(found.get("field")))
             if answer and (name in answer or name == _LAST_FIELD):
-                yield number, answer
+                if not answer.keys() <= _OF_CLOUDWATCH:  # else there is a whole message, too
+                    yield number, answer
                 answer = {}
             if name != _LAST_FIELD:
                 answer[name] = found.get("value")
@@ -172,6 +173,7 @@ def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 _FIELD = frozenset(("field", "value"))
+_OF_CLOUDWATCH = frozenset(("@timestamp", "@log", "@logstream", "@ingestiontime"))
 _LAST_FIELD = "@ptr"
 _MESSAGES = ("message", "@message", "value", "_raw", "original")
 _FOUND = "extractedFields"
