@@ -36,6 +36,12 @@ static __u64 tm_bucket(const struct tm_table *t, __u64 key)
 	return key >> 40 & (t->buckets - 1);
 }
 
+/* What keeps a place from a newcomer. Free places have nothing; their memory is not written before they are taken. */
+static double tm_worth(const struct tm_table *t, __s64 slot)
+{
+	return t->key[slot] ? t->worth[slot] : -INFINITY;
+}
+
 static void tm_begin(struct tm_table *t, __s64 slot, double now)
 {
 	__u8 *row = t->row + (__u64)slot * t->row_size;
@@ -99,9 +105,9 @@ static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, const __u3
 
 		row = heaviest[turn];
 		for (way = 1; way < TM_WAYS; way++)
-			if (t->worth[at + way] < t->worth[least])
+			if (tm_worth(t, at + way) < tm_worth(t, least))
 				least = at + way;
-		if (now[row] + t->credit * log2(1 + weight[row]) <= t->worth[least])
+		if (now[row] + t->credit * log2(1 + weight[row]) <= tm_worth(t, least))
 			continue;
 		t->evicted += t->key[least] != 0;
 		t->key[least] = key[row];

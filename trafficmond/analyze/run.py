@@ -15,7 +15,7 @@ from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.source import EmptyInput, Source
 from trafficmond.config.settings import Settings
-from trafficmond.detect.engine import PART_ROWS, Engine, Tick
+from trafficmond.detect.engine import Engine, Tick
 from trafficmond.detect.ours import Ours, capture_side
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import DELTA, Batch, empty, join
@@ -32,7 +32,8 @@ _BEGINNING = 4096  # packets by which the side of the capture is recognised
 _BATCHES = 2000
 _BATCHES_BULK = 60
 _BULK = 64 << 20  # bytes of log from which on speed is more important than a resolution of one second
-_AT_ONCE_TICKS = 256  # ticks that go to the detectors together, or PART_ROWS rows
+_AT_ONCE_TICKS = 256  # ticks that go to the detectors together, or _AT_ONCE_ROWS rows
+_AT_ONCE_ROWS = 6144  # more would take the most memory of all
 _INFLATION = 8  # assumed ratio of a compressed log's content to its file
 
 
@@ -114,8 +115,8 @@ def _observe(
         if not held:
             return
         flows = Columns(join([each.flows for each in held]))
-        for begin in range(0, len(flows), PART_ROWS):
-            gatherer.add_flows(flows.part(begin, PART_ROWS))
+        for begin in range(0, len(flows), _AT_ONCE_ROWS):
+            gatherer.add_flows(flows.part(begin, _AT_ONCE_ROWS))
         updates = engine.feed_ticks(held, flows)
         threats.update((update.threat.id, update.threat) for update in updates)
         held.clear()
@@ -124,7 +125,7 @@ def _observe(
         flows = table.update(deltas, at)
         table.due(at)
         gatherer.add(deltas)
-        if rows + len(flows) > PART_ROWS or len(held) == _AT_ONCE_TICKS:
+        if rows + len(flows) > _AT_ONCE_ROWS or len(held) == _AT_ONCE_TICKS:
             judge()
             rows = 0
         held.append(Tick(flows, at, width))

@@ -182,7 +182,7 @@ class BoundedTable:
         self.evicted = 0
         self.refused = 0
         self._keys = np.zeros((buckets, _WAYS), np.uint64)  # 0: a free place
-        self._worth = np.full((buckets, _WAYS), -np.inf)
+        self._worth = np.zeros((buckets, _WAYS))  # of the taken places; nothing is written to the others
         self._evidence = np.zeros((buckets, _WAYS))
         self._evidence_bonus_s = evidence_bonus_s
 
