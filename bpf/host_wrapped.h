@@ -3,8 +3,7 @@
  * The link types of captures, and frames that are wrapped together with the link type of what is inside: ERF, Juniper's
  * and those that Wireshark exports. Layouts: https://www.tcpdump.org/linktypes.html
  */
-#ifndef TM_HOST_WRAPPED_H
-#define TM_HOST_WRAPPED_H
+#pragma once
 
 #include "host_headers.h"
 
@@ -129,5 +128,3 @@ static __u32 tm_link_of_exported(struct tm_cursor *c)
 	}
 	return link;
 }
-
-#endif
