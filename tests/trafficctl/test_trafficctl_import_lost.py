@@ -267,3 +267,42 @@ def test_the_settings_of_this_host_are_not_those_of_another(tmp_path: Path, monk
     (tmp_path / "etc" / "default").mkdir()
     (tmp_path / "etc" / "default" / "ufw").write_text('DEFAULT_INPUT_POLICY="REJECT"\n')
     assert "REJECT" in import_rules.settings_of_ufw([str(tmp_path / "etc" / "ufw")])
+
+
+@pytest.mark.parametrize(
+    "written", ["ct state != { established, related } drop", "ct state != established,related drop"]
+)
+def test_all_connection_states_but_some_of_nft(written: str) -> None:
+    replies = of_nft(nft("ct state != new accept\ntcp dport 22 accept"))
+    assert (lost(replies), bool(replies.established)) == ("", True)
+    policy = policy_of(of_nft(nft(f"tcp dport 22 accept\n{written}", policy="accept")))
+    assert [passes(policy, "192.0.2.1", port) for port in ("tcp/22", "tcp/23")] == [True, False]
+    assert "its connection states" in lost(of_nft(nft("ct state != snat accept")))
+
+
+def test_all_connection_states_but_some_of_iptables() -> None:
+    replies = of_iptables(iptables("-A INPUT -m conntrack ! --ctstate NEW -j ACCEPT"))
+    assert (lost(replies), bool(replies.established)) == ("", True)
+
+
+def test_a_dormant_table_decides_nothing() -> None:
+    ruleset = of_nft(
+        nft("tcp dport 22 drop", "flags dormant", policy="drop")
+        + "\n"
+        + nft("tcp dport 23 drop", policy="accept").replace("table inet t", "table inet u")
+    )
+    assert "dormant" in lost(ruleset)
+    assert [passes(policy_of(ruleset), "192.0.2.1", port) for port in ("tcp/22", "tcp/23")] == [True, False]
+
+
+def test_a_zone_for_an_interface_and_sources_is_for_all_and_priorities_order_zones() -> None:
+    both = '<zone><interface name="eth0"/><source address="192.0.2.0/24"/><service name="ssh"/></zone>'
+    policy = policy_of(READERS["firewalld"]([("both.xml", both)]))
+    assert [passes(policy, address, "tcp/22") for address in ("192.0.2.1", "198.51.100.1")] == [True, True]
+    wide = '<zone target="DROP"{}><source address="192.0.2.0/24"/></zone>'
+    narrow = '<zone target="ACCEPT"{}><source address="192.0.2.64/26"/></zone>'
+    for before, let_in in (("", False), (' ingress-priority="-5"', True)):
+        zones = [("b.xml", narrow.format(before)), ("a.xml", wide.format(""))]
+        assert passes(policy_of(READERS["firewalld"](zones)), "192.0.2.70", "tcp/22") is let_in
+    with pytest.raises(ControlError, match="not a number"):
+        READERS["firewalld"]([("a.xml", '<zone ingress-priority="soon"/>')])

@@ -29,7 +29,7 @@ _LOST = {
     "source-port": "rules cannot match source ports",
     "interface": "rules apply to all interfaces",
 }
-_IGNORED = ("short", "description", "forward", "zone", "ingress-priority", "egress-priority")
+_IGNORED = ("short", "description", "forward", "zone")
 
 
 class _Element:
@@ -43,9 +43,10 @@ class _Element:
 
 
 def read(files: Sequence[tuple[str, str]]) -> Ruleset:
-    """Reads zones. Zones with sources precede the zone without, of which there may be one."""
+    """Reads zones. A packet enters the first one with its source, in the order of their priorities and names, or the
+    zone for interfaces, of which there may be one."""
     ruleset = Ruleset(established="firewalld")  # it always lets replies pass, and lo
-    entry: list[tuple[bool, Line]] = []
+    entry: list[tuple[tuple[int, bool, str], Line]] = []
     open_to_all = 0
     for name, text in files:
         zone = _parsed(name, text)
@@ -61,18 +62,22 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
                 text = f"{end.text}, which lets ICMP pass"
                 ruleset.chains[chain].append(Line(end.where, text, ACCEPT, services=((ping, False),)))
         sources = [each for each in zone.inner if each.name == "source"]
+        try:
+            order = _priority(zone.attributes.get("ingress-priority", "0"))
+        except Unsupported as error:
+            raise UsageError(f"{name}:{zone.line}: {error}") from None
         if sources:
-            ruleset.chains[chain].append(end)
-            entry += [(True, each) for each in _sources(ruleset, name, sources, chain)]
-        else:
+            entry += [((order, False, chain), each) for each in _sources(ruleset, name, sources, chain)]
+        if not sources or any(each.name == "interface" for each in zone.inner):
             open_to_all, policy = open_to_all + 1, _TARGETS[target]
-            entry.append((False, Line(end.where, end.text, chain)))
+            entry.append(((order, True, chain), Line(end.where, end.text, chain)))
+        ruleset.chains[chain].append(end)
     if open_to_all > 1:
         raise UsageError(
             "more than one zone is for interfaces, but rules apply to all interfaces",
-            "give one zone without sources, and any number with sources",
+            "give one zone with interfaces or without sources, and any number with sources alone",
         )
-    ruleset.chains["zones"] = [line for _, line in sorted(entry, key=lambda each: not each[0])]
+    ruleset.chains["zones"] = [line for _, line in sorted(entry, key=lambda each: each[0])]
     ruleset.bases = [Base("zones", False, policy if open_to_all else DROP)]
     return ruleset
 
@@ -163,10 +168,7 @@ def _of_family(where: str, each: _Element, target: str, family: int) -> list[Lin
 def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]]:
     """The lines of a rich rule, with their priority: one for each family if it names ICMP types."""
     family = {"ipv4": 4, "ipv6": 6}.get(rule.attributes.get("family", ""), 0)
-    written = rule.attributes.get("priority", "0")
-    if not re.fullmatch(r"[+-]?[0-9]{1,5}", written):
-        raise Unsupported("its priority is not a number")
-    priority = int(written)
+    priority = _priority(rule.attributes.get("priority", "0"))
     addresses = []
     named: list[Places] = []
     kinds: list[str] = []
@@ -199,6 +201,12 @@ def _rich(ruleset: Ruleset, where: str, rule: _Element) -> list[tuple[int, Line]
         places = tuple((each, False) for each in (*named, *types))
         found.append((priority, Line(where, rule.text(), target, False, one, tuple(addresses), places)))
     return found
+
+
+def _priority(written: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,5}", written):
+        raise Unsupported("its priority is not a number")
+    return int(written)
 
 
 def _places(ruleset: Ruleset, where: str, element: _Element) -> Places:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trafficctl.imports import words
-from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place, states
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
 from trafficmond.services import Places
 
@@ -113,9 +113,7 @@ class _Rule(Conditions):
         self.services.append((words.types(self.family, [next(rest)]), but))
 
     def _states(self, rest: Iterator[str], but: bool) -> None:
-        if but:
-            raise Unsupported("rules cannot match a negated connection state")
-        self.states = frozenset(next(rest).split(","))
+        self.states = states([next(rest)], but)
 
     def _interface(self, rest: Iterator[str], but: bool) -> None:
         if next(rest) != "lo":

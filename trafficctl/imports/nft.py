@@ -80,6 +80,9 @@ def _tables(
             if kind not in _FAMILIES:
                 ruleset.omit(where, statement.text, f"a table of the family {kind} is not supported")
                 continue
+            if any(each.words[:1] == ["flags"] and "dormant" in each.words for each in statement.block):
+                ruleset.omit(where, statement.text, "a dormant table has no effect there")
+                continue
             table = tables.setdefault((kind, title), _Table(title, _FAMILIES[kind], Names(defined, {})))
             for inner in statement.block:
                 _member(ruleset, name, table, inner)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from trafficctl.imports import words
-from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place
+from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place, states
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
 from trafficmond.services import Places
 
@@ -208,23 +208,19 @@ class _Rule(Conditions):
         if word == "vmap":
             self.by_state = _verdict_map(rest)
             return
-        found = []
+        but = word == "!="
+        word = next(rest) if word in ("!=", "==") else word
         if word == "{":
-            while (word := next(rest)) != "}":
-                found += [] if word == "," else [word]
-        else:
-            if word == "!=":
-                raise Unsupported("rules cannot match a negated connection state")
-            found.append(word)
-            self.states = frozenset(found)
-            for word in rest:
-                if word == ",":
-                    found.append(next(rest))
-                    continue
-                self.states = frozenset(found)
-                self.read(word, rest)
+            self.states = states((each for each in iter(rest.__next__, "}") if each != ","), but)
+            return
+        found, after = [word], ""
+        for after in rest:
+            if after != ",":
                 break
-        self.states = frozenset(each for text in found for each in text.split(","))
+            found.append(next(rest))
+        self.states = states(found, but)
+        if after not in ("", ","):
+            self.read(after, rest)
 
     def _interface(self, rest: Iterator[str]) -> None:
         values, but = self._values(rest)

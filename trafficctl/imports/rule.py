@@ -1,6 +1,6 @@
 """One rule of another firewall: what the readers for iptables and nft have in common."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from trafficctl.imports import words
@@ -12,6 +12,16 @@ NO_PORTS = "rules match ports of tcp and udp only"
 OWN_ADDRESS = "rules cannot match this host's own address"
 SOURCE_PORT = "rules cannot match source ports"
 ALL_INTERFACES = "rules apply to all interfaces"
+STATES = "rules cannot match its connection states"
+_STATES = frozenset(("new", "established", "related", "invalid", "untracked"))
+
+
+def states(named: Iterable[str], but: bool) -> frozenset[str]:
+    """The connection states that a rule matches: the named ones, or all others. Raises Unsupported."""
+    found = frozenset(state.lower() for text in named for state in text.split(","))
+    if but and not found <= _STATES:
+        raise Unsupported(STATES)
+    return _STATES - found if but else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,7 @@ class Place:
 
         `of_all`: the rule has no other conditions. Raises Unsupported.
         """
-        known = {state.lower() for state in states} - {"untracked", "snat", "dnat"}
+        known = states - {"untracked", "snat", "dnat"}
         if not states or "new" in known:
             return True
         if known & {"established", "related"}:
@@ -41,7 +51,7 @@ class Place:
             if target == DROP:
                 self.ruleset.note(self.where, "packets that belong to no connection are treated like all others")
             return False
-        raise Unsupported("rules cannot match its connection states")
+        raise Unsupported(STATES)
 
 
 @dataclass(slots=True)
