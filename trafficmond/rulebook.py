@@ -286,9 +286,10 @@ class Rulebook(Changes):
             await self._save_and_change(alter, on_disk, saved(list(on_disk)))
         return await self._keep(), False
 
-    async def is_saved(self, cidr: str) -> bool:
-        """Whether the daemon's own file has a rule on exactly this prefix."""
-        return any(same(table, {CIDR: cidr}) for table in await self._sources.saved())
+    async def is_saved(self, cidr: str, ports: list[str] | None) -> bool:
+        """Whether the daemon's own file has a rule on exactly this prefix, with `ports` for exactly these services."""
+        wanted: Table = {CIDR: cidr} | ({} if ports is None else {PORTS: ports})
+        return any(same(table, wanted) for table in await self._sources.saved())
 
     async def _save_and_change(self, alter: Alter, before: list[Table], saved: list[Table]) -> None:
         """Does the same as `_change` and writes these rules to the daemon's own file; both or neither."""

@@ -206,7 +206,7 @@ class Rules(Handler):
         begin = self._begin(call, f"remove-cidr {cidr}", None)
         done = await _writing(parts.rulebook.remove(cidr, wanted, only, saved=save, begin=begin), "save the rules")
         if not done.before:
-            await self._refuse_removal(cidr, wanted, save)
+            await self._refuse_removal(cidr, wanted, only, save)
         parts.host.refresh_names()
         own, notes = len(done.before) - done.saved, [*done.notes, *parts.exposure.check()]
         rows = [_table_row(table) for table in done.before[:own]]
@@ -215,31 +215,34 @@ class Rules(Handler):
             notes += await self._audited(call, "remove-cidr", cidr, _in_words(row), None, done.on_probation)
         return {"removed": rows, "notes": list(dict.fromkeys(notes))}
 
-    async def _refuse_removal(self, cidr: str, direction: Direction | None, save: bool) -> None:
-        """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them."""
+    async def _refuse_removal(
+        self, cidr: str, direction: Direction | None, ports: list[str] | None, save: bool
+    ) -> None:
+        """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them; with `ports`,
+        the rules for these services."""
         policy, name = self._in_force().policy, networks.shown(cidr)
-        if not save and await self._parts.rulebook.is_saved(cidr):
+        if not save and await self._parts.rulebook.is_saved(cidr, ports):
             raise Refused(f"the rule on {name} is saved", hint="remove it with --save")
         for rule in (policy.rules[index] for index in exactly(policy, cidr)):
-            if rule.reason is not Reason.RULE:
+            if rule.reason is not Reason.RULE or ports not in (None, services.text(rule.services)):
                 continue
             if rule.path == "runtime" and direction not in (None, rule.direction):
                 raise NotFound(f"the rule on {name} is of direction {rule.direction}", hint="see trafficctl rules")
             if rule.path != "runtime":
                 raise Refused(f"{name} is a rule of {rule.source}", hint=_EDIT)
-        none = f"no rule was added on {name}"
-        around = _around(policy, cidr)
+        none = f"no rule was added on {name}{_for(ports)}"
+        around = _around(policy, cidr, services.parse(ports or ()))
         banned = next(iter(self._parts.bans.covering(cidr)), None)
         if banned is not None:
             raise NotFound(f"{none}; it is banned", hint=f"trafficctl unban {networks.shown(banned.cidr)} lifts a ban")
         if around is None:
             raise NotFound(none, hint="see trafficctl rules")
         wider, rule = around
-        what = f"{none}; the {rule.action} rule on {wider} covers it; that rule is in {rule.source}"
-        if rule.path == "runtime":
-            what = f"{none}; the {rule.action} rule on {wider} covers it, which add-cidr made"
-        saved = rule.path == str(self._parts.rulebook.saved_path)
-        hint = f"trafficctl remove-cidr {wider}{' --save' if saved else ''} removes that one"
+        own, saved = services.text(rule.services), rule.path == str(self._parts.rulebook.saved_path)
+        made = ", which add-cidr made" if rule.path == "runtime" else f"; that rule is in {rule.source}"
+        what = f"{none}; the {rule.action} rule on {wider}{_for(own)} covers it{made}"
+        exactly_it = f"{wider}{' --port ' + ','.join(own) if own else ''}{' --save' if saved else ''}"
+        hint = f"trafficctl remove-cidr {exactly_it} removes that one"
         raise NotFound(what, hint=hint if saved or rule.path == "runtime" else f"for that one, {_EDIT}")
 
     @method("Reload", changes=True)
@@ -262,13 +265,18 @@ class Rules(Handler):
         }
 
 
-def _around(policy: Policy, cidr: str) -> tuple[str, Rule] | None:
-    """The narrowest prefix around this one that has a rule or list, and that rule."""
+def _for(ports: list[str] | None) -> str:
+    return f" for {', '.join(ports)}" if ports else ""
+
+
+def _around(policy: Policy, cidr: str, asked: services.Places) -> tuple[str, Rule] | None:
+    """The narrowest prefix around this one that has a rule or list for these services, and that rule."""
     length, now = networks.parse(cidr).prefixlen, time.time()
     found: tuple[int, int] | None = None
     for row in overlapping(policy, cidr):
         rule, plen = policy.rules[int(policy.owner[row])], int(policy.prefixes.plen[row])
         written = rule.reason in (Reason.RULE, Reason.LIST) and (rule.expires or now + 1) > now
+        written = written and services.contains(rule.services, asked)
         if written and plen <= length and (found is None or plen >= found[0]):
             found = plen, int(row)
     if found is None:
