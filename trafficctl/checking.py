@@ -20,7 +20,7 @@ from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
 from trafficmond.policy.counts import RuleCounts, count
-from trafficmond.policy.load import make_policy, read_files
+from trafficmond.policy.load import Files, make_policy, read_files
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.policy.shadows import shadows
@@ -86,7 +86,11 @@ def _one(path: Path, source: ListSource | None) -> Checked:
     read = read_list(source, data, str(path)) if source else read_toml(data, str(path))
     lists = 1 if source else 0
     counts = RuleCounts(len(read.rules) - lists, lists, len(read.prefixes))
-    return Checked(path, counts, read.mistakes, [*read.notes, *_ended(read.rules)])
+    try:
+        hidden = shadows(make_policy(Files((read,), mistakes=tuple(read.mistakes))), time.time())
+    except ConfigError as error:
+        return Checked(path, counts, error.mistakes, read.notes)
+    return Checked(path, counts, notes=[*read.notes, *_ended(read.rules), *hidden])
 
 
 def _ended(rules: Sequence[Rule]) -> list[Mistake]:

@@ -227,8 +227,9 @@ class Changes:
         async with self._lock:
             known = self.standing.known_trial()
             if known.folder and not await asyncio.to_thread(self._installed, known):
-                what = f"{known.place} does not hold what is on probation, which is {known.folder}"
-                raise TrafficmonError(what, hint="trafficctl confirm puts it there; use sudo if it may not")
+                what = f"{known.place} does not hold what is on probation, which is {known.folder} as it was applied"
+                hint = "trafficctl confirm puts it there, with sudo; if it has changed since, apply it again"
+                raise TrafficmonError(what, hint=hint)
             inputs = await self.standing.confirm()
             notes = await self._keep()
             if inputs.saved is not None:

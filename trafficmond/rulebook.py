@@ -286,7 +286,7 @@ class Rulebook(Changes):
             await self._save_and_change(alter, on_disk, saved(list(on_disk)))
         return await self._keep(), False
 
-    async def is_saved(self, cidr: str, ports: list[str] | None) -> bool:
+    async def is_saved(self, cidr: str, ports: list[str] | None = None) -> bool:
         """Whether the daemon's own file has a rule on exactly this prefix, with `ports` for exactly these services."""
         wanted: Table = {CIDR: cidr} | ({} if ports is None else {PORTS: ports})
         return any(same(table, wanted) for table in await self._sources.saved())

@@ -37,6 +37,11 @@ def test_a_rule_that_never_decides(tables: tuple[dict[str, Any], ...]) -> None:
     assert what.startswith("this rule never decides: runtime (r1) comes before it")
 
 
+def test_what_remains_for_a_rule_whose_ports_another_drops() -> None:
+    (what,) = told({"cidr": ALL, "ports": ["tcp/22"], "action": "allow"}, {"cidr": ALL, "ports": ["tcp/1-1000"]})
+    assert what.startswith("this rule never decides except about later fragments: runtime (r1) comes before it")
+
+
 @pytest.mark.parametrize(
     "tables",
     [

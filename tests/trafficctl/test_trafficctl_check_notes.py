@@ -61,3 +61,14 @@ def test_settings_in_a_folder_of_rules_are_one_mistake(ctl: Ctl, folder: Path) -
     told = ctl("check", str(folder)).stdout
     assert "has settings, not rules" in told
     assert ": 1 mistake;" in told
+
+
+def test_one_rules_file_is_checked_as_a_folder_with_it(folder: Path) -> None:
+    path = folder / "cidr.d" / "20-web.toml"
+    rule = '[[rule]]\ncidr = "192.0.2.0/24"\naction = "{}"\nports = ["tcp/{}"]\n'
+    path.write_text(rule.format("drop", "22") + rule.format("drop", "1-1000"))
+    (note,) = checking.check(path).notes
+    assert (note.where, note.what.startswith("this rule never decides")) == (f"{path}:1", True)
+    path.write_text("".join(rule.format("allow", port) for port in range(256)))
+    (mistake,) = checking.check(path).mistakes
+    assert "more than 255 different sets of services" in mistake.what

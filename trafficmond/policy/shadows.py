@@ -24,9 +24,11 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
     """A note on each rule that can never decide, and on each that drops some services, but not from sources that other
     rules name only to monitor them."""
     for index, by in sorted(_hidden(policy, now).items()):
-        before = policy.rules[by]
-        what = f"this rule never decides: {before.source} ({before.name}) comes before it on each of its prefixes"
-        yield Mistake(policy.rules[index].source, what)
+        before, rule = policy.rules[by], policy.rules[index]
+        least = services.with_unread(rule.services, rule.action is not Action.DROP, False)
+        but = "" if services.contains(before.judged, least) else " except about later fragments"
+        what = f"this rule never decides{but}: {before.source} ({before.name}) comes before it on each of its prefixes"
+        yield Mistake(rule.source, what)
     yield from _beneath(policy, now)
     stops = (Action.DROP, Action.LIMIT)
     some = ((at, rule) for at, rule in enumerate(policy.rules) if rule.services and rule.action in stops)
@@ -107,8 +109,7 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
         return False
     if (rank(strong), bool(strong.services), one) < (rank(weak), bool(weak.services), other):
         return False
-    wanted = services.with_unread(weak.services, weak.action is not Action.DROP, False)
-    return bool(weak.services or not strong.services) and services.contains(strong.judged, wanted)
+    return bool(weak.services or not strong.services) and services.contains(strong.services, weak.services)
 
 
 def _beneath(policy: Policy, now: float) -> Iterator[Mistake]:
