@@ -180,8 +180,17 @@ static __always_inline void tm_key_of_asked(const struct tm_packet *p, int egres
 	key->kind = TM_CONN_ASKED;
 }
 
-/* At most one write a second. Returns whether there was one. */
-static __always_inline int tm_note(const struct tm_conn_key *key, __u64 now)
+/*
+ * Whether this host sends the packet to answer a SYN. Such a connection is not remembered before another packet of it:
+ * anybody can open it with a forged source, and so push out the connections of this host.
+ */
+static __always_inline int tm_answers_opening(const struct tm_packet *p)
+{
+	return p->tcp_flags & TM_TCP_RST || (p->tcp_flags & TM_TCP_SYN_ACK) == TM_TCP_SYN_ACK;
+}
+
+/* At most one write a second; `p` is the packet that this host sends, if it is one. Returns whether there was one. */
+static __always_inline int tm_note(const struct tm_conn_key *key, const struct tm_packet *p, __u64 now)
 {
 	__u64 *last = bpf_map_lookup_elem(TM_REF(tm_conns), key);
 
@@ -189,6 +198,8 @@ static __always_inline int tm_note(const struct tm_conn_key *key, __u64 now)
 		return 0;
 	if (last)
 		*last = now;
+	else if (p && tm_answers_opening(p))
+		return 0;
 	else
 		bpf_map_update_elem(TM_REF(tm_conns), key, &now, BPF_ANY);
 	return 1;
@@ -214,24 +225,19 @@ static __always_inline int tm_asks_many(const struct tm_packet *p, const struct 
 	return !bpf_skb_load_bytes(x->skb, 0, &first, sizeof(first)) && (first & 1);
 }
 
-/*
- * Egress: remember what this host sends, so that replies are recognised. A SYN-ACK and a reset are not remembered:
- * anybody can cause them with a forged source, and so push out the connections of this host.
- */
+/* Egress: remember what this host sends, so that replies are recognised. */
 static __always_inline void tm_learn(const struct tm_packet *p, const struct tm_context *x)
 {
 	struct tm_conn_key key = {};
 
-	if ((p->tcp_flags & TM_TCP_SYN_ACK) == TM_TCP_SYN_ACK || p->tcp_flags & TM_TCP_RST)
-		return;
-	if (!tm_conn_key(p, 1, &key) || !tm_note(&key, x->now))
+	if (!tm_conn_key(p, 1, &key) || !tm_note(&key, p, x->now))
 		return;
 	tm_key_of_fragments(&key);
-	tm_note(&key, x->now);
+	tm_note(&key, p, x->now);
 	if (p->bits & TM_BIT_FRAGMENT || !tm_asks_many(p, x))
 		return;
 	tm_key_of_asked(p, 1, &key);
-	tm_note(&key, x->now);
+	tm_note(&key, p, x->now);
 	x->config->asked = x->now; /* spares a look-up where nobody asks, in a flood for one */
 }
 
@@ -255,7 +261,7 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
 	if (p->bits & TM_BIT_MORE_FRAGMENTS) { /* the rest of the answer may follow */
 		__builtin_memcpy(key.remote, p->key.src, sizeof(key.remote));
 		tm_key_of_fragments(&key);
-		tm_note(&key, x->now);
+		tm_note(&key, 0, x->now);
 	}
 	return 1;
 }
