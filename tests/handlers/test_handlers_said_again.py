@@ -148,3 +148,22 @@ def test_removing_for_a_service_names_only_rules_for_that_service(tmp_path: Path
             assert "saved" in (await ask.refused("RemoveCidr", cidr="198.51.100.0/24"))[1]
 
     asyncio.run(run())
+
+
+def test_what_would_change_a_decision_does(tmp_path: Path) -> None:
+    """The command is for the direction and the service that were asked about; bans have no say about what goes out."""
+
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            host = "203.0.113.7"
+            await ask("AddCidr", cidr=host, ports=["tcp/80"])
+            lets = f"trafficctl add-cidr {host} --port tcp/80 --action allow lets it pass"
+            assert (await ask("Explain", address=host, service="tcp/80"))["advice"] == [lets]
+            await ask("AddCidr", cidr=host, ports=["tcp/80"], action="allow")
+            assert (await ask("Explain", address=host, service="tcp/80"))["action"] == "allow"
+            out = (await ask("Explain", address=host, direction="egress"))["advice"]
+            assert out == [f"trafficctl add-cidr {host} --direction egress --action drop drops it"]
+            bans = f"trafficctl ban {host} --port udp/53 --ttl 1h drops it for an hour"
+            assert (await ask("Explain", address=host, service="udp/53"))["advice"][1] == bans
+
+    asyncio.run(run())

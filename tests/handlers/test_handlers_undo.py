@@ -54,3 +54,28 @@ def test_undo_after_a_ban_is_not_of_the_rule_before_it(tmp_path: Path) -> None:
             assert len((await ask("Undo", number=2))["done"]) == 1, "who names a number means that"
 
     asyncio.run(run())
+
+
+def test_undo_of_a_file_asks_for_no_edit_that_is_made_already(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            path = tmp_path / "cidr.d" / "one.toml"
+            was, becomes = (f'[[rule]]\ncidr = "203.0.113.0/24"\naction = "{each}"\n' for each in ("drop", "allow"))
+            for text in (was, becomes):
+                path.write_text(text)
+                await ask("Reload")
+            asked = await ask("Undo", number=2)
+            assert [(each["take_out"], each["rule"]["action"]) for each in asked["edits"]] == [
+                (True, "allow"),
+                (False, "drop"),
+            ]
+            path.write_text(was)
+            await ask("Reload")
+            asked = await ask("Undo", number=2)
+            assert (asked["edits"], asked["notes"]) == (
+                [],
+                ["no longer exists: 203.0.113.0/24 allow", "is there already: 203.0.113.0/24 drop"],
+            )
+
+    asyncio.run(run())

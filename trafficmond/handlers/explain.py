@@ -56,7 +56,7 @@ class Explain(Handler):
             **sums,
             "flows": placed(atlas, flows),
             "threats": placed(atlas, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
-            "advice": _advice(winner, host),
+            "advice": _advice(winner, host, way, services.text(asked)),
             "service": services.text(asked)[0] if asked else None,
             "listeners": units.listeners(*port) if port else None,
             "processes": processes,
@@ -140,12 +140,15 @@ def _about(reader: Reader, about: FlowQuery) -> tuple[list[Row], Row]:
     return flows, {**sums, "first_seen": first, "last_seen": last}
 
 
-def _advice(winner: Row, host: str) -> list[str]:
-    if winner["kind"] == "guard":
-        return ["the guard protects it: only a rule or ban with --force applies to it"]
+def _advice(winner: Row, host: str, way: Direction, asked: Sequence[str]) -> list[str]:
+    """What would change the decision about packets of this direction, for the service that was asked about."""
+    if winner["kind"] in ("guard", "allowlist"):
+        return [f"the {winner['kind']} protects it: only a rule or ban with --force applies to it"]
     if winner["kind"] == "ban":
         return [f"trafficctl unban {shown(winner['prefix'])} --all lifts the ban"]
+    port = f" --port {asked[0]}" if asked else ""
+    rule = f"trafficctl add-cidr {host}{port}{' --direction egress' if way is Direction.EGRESS else ''} --action"
     if winner["action"] == "drop":
-        return [f"trafficctl add-cidr {host} --action allow lets it pass"]
-    drop = f"trafficctl add-cidr {host} --action drop drops it"
-    return [drop, f"trafficctl ban {host} --ttl 1h drops it for an hour"]
+        return [f"{rule} allow lets it pass"]
+    bans = [f"trafficctl ban {host}{port} --ttl 1h drops it for an hour"]
+    return [f"{rule} drop drops it", *(bans if way is Direction.INGRESS else [])]

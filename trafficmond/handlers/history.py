@@ -1,5 +1,6 @@
 """The methods for the history of the rules: the changes, the rules after each change, and undo."""
 
+import json
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,18 +71,20 @@ class History(Handler):
         work = _Work(self._begin(call, f"undo {change.number}", None))
         back = [each for each in change.removed if not _ended(each)]
         places = [_place(each) for each in back]
+        files: list[tuple[Entry, bool]] = []  # and whether it is taken out
         for entry in change.added:
             if not self._by_hand(entry):
-                work.edits.append(self._edit(entry, out=True))
+                files.append((entry, True))
             elif _place(entry) not in places:  # else the rule that comes back replaces it
                 with work.reporting(entry):
                     await self._take_out(entry, work)
         for entry in back:
             if not self._by_hand(entry):
-                work.edits.append(self._edit(entry, out=False))
+                files.append((entry, False))
                 continue
             with work.reporting(entry):
                 await self._put_back(entry, work)
+        self._propose(files, work)
         notes = work.notes
         if change.change == "undo":
             what = f"change {change.number} was an undo itself: what change {change.subject} did is in force again"
@@ -137,6 +140,15 @@ class History(Handler):
 
     def _by_hand(self, entry: Entry) -> bool:
         return entry[SOURCE] in ("runtime", str(self._parts.rulebook.saved_path))
+
+    def _propose(self, files: list[tuple[Entry, bool]], work: _Work) -> None:
+        """Adds the edits of files to the work, except those that the rules in force have already."""
+        there = {json.dumps(each, sort_keys=True) for each in entries(self._in_force().policy)} if files else set()
+        for entry, out in files:
+            if (json.dumps(entry, sort_keys=True) in there) is not out:
+                work.notes.append(f"{'no longer exists' if out else 'is there already'}: {_in_words(entry)}")
+            else:
+                work.edits.append(self._edit(entry, out=out))
 
     def _edit(self, entry: Entry, *, out: bool) -> Row:
         line = source_line(self._in_force().policy, entry) if out else 0
