@@ -121,3 +121,8 @@ def test_the_service_of_a_socket_unit(tmp_path: Path, text: str | None, dropped:
     if dropped is not None:
         (etc / "web.socket.d" / "10-mine.conf").write_text(dropped)
     assert service_of("web.socket", (etc, lib)) == service
+
+
+def test_the_service_of_a_template_has_the_instance(tmp_path: Path) -> None:
+    (tmp_path / "web@.socket").write_text("[Socket]\nService=site@%i.service\n")
+    assert service_of("web@one.socket", (tmp_path,)) == "site@one.service"

@@ -22,7 +22,7 @@ def service_of(socket: str, folders: Iterable[Path] = FOLDERS) -> str:
             service = value
         elif key == "Accept":
             each = value.lower() in ("yes", "true", "on", "1")
-    return service or (f"{name}@.service" if each else f"{name}.service")
+    return service.replace("%i", name.partition("@")[2]) or (f"{name}@.service" if each else f"{name}.service")
 
 
 def _lines(socket: str, folders: tuple[Path, ...]) -> Iterator[str]:

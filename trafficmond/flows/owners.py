@@ -5,7 +5,7 @@ An owner is the number of a cgroup, which the kernel records for the creator of 
 
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,27 +53,32 @@ def owner_of_word(number: int) -> Owner | None:
 def owner_of_path(path: str, service_of: Callable[[str], str] = lambda socket: socket) -> Owner:
     """The owner for a cgroup's path, such as "/system.slice/nginx.service".
 
-    The unit is that of this host's service manager: the first one in the path, since folders below may be named by the
-    programs in it, such as a container with its own nginx.service. Services of a user include their manager, sessions
-    only the user. `service_of` returns the service of a socket unit, for which it opened the socket.
+    The unit is that of this host's service manager, which has only slices above it; folders below may be named by the
+    programs in it, such as a container with its own nginx.service, and so are those outside all slices (LXC). Services
+    of a user include their manager, sessions only the user. `service_of` returns the service of a socket unit, for
+    which it opened the socket.
     """
     parts = [_called(part) for part in path.split("/") if part]
     whole = "/" + "/".join(parts)
     if len(whole) > _MOST_LETTERS:
         whole = whole[: _MOST_LETTERS - 1] + "…"
-    manager = next((found for part in parts if (found := _USER_MANAGER.fullmatch(part))), None)
-    user = next((found for part in parts if (found := _USER_SLICE.fullmatch(part))), None)
-    uid = int(user[1]) if user and parts[0] == "user.slice" else None
-    at = next((at for at, part in enumerate(parts) if part.endswith(_UNITS)), None)
-    if at is None:
-        return Owner(whole if not user else user[0], whole, uid)
-    unit = parts[at]
+    user_slice = parts[1] if parts[:1] == ["user.slice"] and len(parts) > 1 else ""
+    uid = int(user[1]) if (user := _USER_SLICE.fullmatch(user_slice)) else None
+    unit, inside = _unit_of(parts)
+    if not unit:
+        return Owner(whole if uid is None else user_slice, whole, uid)
     if uid is not None and unit.startswith("session-"):
         return Owner(f"user-{uid}.slice", whole, uid)
-    if uid is not None and manager and unit == manager[0]:
-        below = next((part for part in parts[at + 1 :] if part.endswith(_UNITS)), None)
+    if uid is not None and _USER_MANAGER.fullmatch(unit):
+        below, _ = _unit_of(inside)
         return Owner(f"{unit}/{below}" if below else unit, whole, uid)
     return Owner(service_of(unit) if unit.endswith(".socket") else unit, whole, uid)
+
+
+def _unit_of(parts: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The first folder that is no slice, if it is a unit, and those below it."""
+    at = next((at for at, part in enumerate(parts) if not part.endswith(".slice")), len(parts))
+    return (parts[at], parts[at + 1 :]) if at < len(parts) and parts[at].endswith(_UNITS) else ("", ())
 
 
 def _called(part: str) -> str:
