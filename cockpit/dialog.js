@@ -55,6 +55,7 @@ export function dialog({ title, text = "", fields = [], done, danger = false, fo
         trouble.hidden = false;
         go.hidden = refused;
         anyway.hidden = !refused;
+        box.scrollTop = box.scrollHeight; // on a phone it is below what can be seen
       } finally {
         busy(false);
       }

@@ -148,7 +148,16 @@ def is_kept_from_harm(page: Browser, host: Host) -> str:
 
 
 def adds_and_removes_rules(page: Browser, host: Host) -> str:
-    """a rule is added by the keyboard alone and removed; one of a file is nobody's to remove here"""
+    """a mistake is in sight on a phone; a rule is added by the keyboard and removed; one of a file cannot be here"""
+    page.look_like(PHONE, dark=False)
+    page.click("button", "Add a rule")
+    page.write("dialog [name=cidr]", "300.1.1.1")
+    page.click("dialog .primary", "Add")
+    page.see("dialog .trouble", "300.1.1.1")
+    below = page.script("return document.querySelector('dialog .buttons').getBoundingClientRect().bottom - innerHeight")
+    must(float(str(below)) <= 0, "the mistake and the buttons below it in sight", f"{below} pixels below")
+    page.click("dialog button", "Cancel")
+    page.look_like(DESKTOP, dark=False)
     page.tab_to("Add a rule")
     page.type(Keys.ENTER, "198.51.100.0/24", *[Keys.TAB] * 4, "tcp/25, 465", Keys.TAB, "no mail", Keys.ENTER)
     page.see("tr", "no mail")
