@@ -118,3 +118,16 @@ def test_a_dozen_ports_within_a_minute_are_a_note_even_if_some_were_open(opened:
         sa = {"packets": 2, "tcp_flags": SYN | RST, "reply_packets": 1, "reply_tcp_flags": SYN | ACK}
         told += scan.see([{**probe, **sa} if port in opened else probe])
     assert [threat.severity for threat in told][:1] == found
+
+
+@pytest.mark.parametrize(("before", "pause", "found"), [(1, 300, [Severity.LOW]), (5, 70, [Severity.LOW]), (5, 70, [])])
+def test_what_a_source_tried_before_hides_no_dozen_of_ports_within_a_minute(
+    before: int, pause: float, found: list[Severity]
+) -> None:
+    """As with a first look at one port; those who try a port now and then are not noted."""
+    scan = watch(PortScan)
+    told = scan.see(flow(A, B, port, first=scan.now + 1) for port in range(1, before + 1))
+    scan.see([], after=pause)
+    for port in range(20, 29):
+        told += scan.see([flow(A, B, port, first=scan.now + 1)], after=0.5 if found else 9)
+    assert [threat.severity for threat in told][:1] == found

@@ -74,7 +74,8 @@ class PortScan(CrowdDetector):
     settings_class = Settings
     settings: Settings
     fields = (
-        *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "proven")),
+        *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "proven", "lately")),
+        ("begun", "f8"),  # of those tried lately
         ("map", "u1", 1024),
     )
     evidence_bonus_s = 30.0
@@ -111,8 +112,12 @@ class PortScan(CrowdDetector):
         fresh = mark(self.table.rows["map"], found.slot, mix(attempts["proto"], ports)) == 0
         was_answered = outcome == Outcome.ANSWERED
         was_wordless = (outcome == Outcome.ABANDONED) | (outcome == Outcome.HALF_OPEN)
+        first = found.by.min(found.rows["at"])
+        anew = found.watched & (np.abs(first - found.states("begun")) > _AT_ONCE_S)
+        self.table.rows["begun"][found.slots[anew]], self.table.rows["lately"][found.slots[anew]] = first[anew], 0
         found.add(
             dials=~was_answered,
+            lately=fresh & ~was_answered,
             answered=fresh & was_answered,
             wordless=fresh & was_wordless,
             failed=fresh & ~was_answered & ~was_wordless,
@@ -130,9 +135,9 @@ class PortScan(CrowdDetector):
     def _at_once(self, found: Entities) -> Column:
         """A mask of sources that tried several ports of one host within a minute without an answer: no client does."""
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
-        few = (failed + wordless >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
-        few &= found.watched & (by.sum(found.rows["kind"] == Kind.SYN) == by.sum(np.ones(len(found.rows))))
-        found_few: Column = few & (by.max(found.rows["at"]) - found.states("since") <= _AT_ONCE_S)
+        few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
+        few &= by.sum(found.rows["kind"] == Kind.SYN) == by.sum(np.ones(len(found.rows)))
+        found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
         return found_few
 
     def _note_parts(self, found: Entities, some: Column) -> None:
