@@ -116,7 +116,8 @@ def test_what_is_not_stored_yet_is_chosen_alike(filled: Store, names: Names, fou
 
 
 @pytest.mark.parametrize(
-    ("unit", "found"), [("nginx", [1]), ("*x*", [1, 2]), ("nginx[!.]*", [2]), ("kern?l", [4]), ("it's*", [])]
+    ("unit", "found"),
+    [("nginx", [1]), ("*x*", [1, 2]), ("nginx[!.]*", [2]), ("[^k]*", [1, 2]), ("kern?l", [4]), ("it's*", [])],
 )
 def test_units_by_name_and_pattern_stored_or_not(
     store: Store, names: Names, four: Batch, unit: str, found: list[int]

@@ -79,7 +79,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[tuple[tuple[str, Any], ...]]:
         {"action": "drop"},
         {"rule": "it's \\ odd\n"},
         {"rule": "bad neighbours", "interface": "eth0"},
-        {"unit": "?*.s[!c]*"},
+        {"unit": "?*.s[^c]*"},
         {"proto": "58"},
         {"proto": "!tcp,58"},
         {"group_by": ("proto", "dport"), "proto": "udp"},

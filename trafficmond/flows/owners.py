@@ -91,7 +91,7 @@ def _called(part: str) -> str:
 def unit_name(text: str) -> str:
     """The full name of a unit: "nginx" means "nginx.service", as for systemctl, and narrow tables show
     "user@1000/app". A pattern stays as it is, and names that a table cut are patterns."""
-    text = text.replace("…", "*")
+    text = text.replace("…", "*").replace("[^", "[!")  # both exclude letters, as for systemctl
     manager, slash, below = text.partition("/")
     if slash and manager.startswith("user@"):
         return f"{unit_name(manager)}/{unit_name(below)}"
