@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Reading
 
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
@@ -260,3 +261,10 @@ def test_argus_arrows(arrow: str, state: str, ends: tuple[str, str], sides: int,
     found = report(ARGUS + line)
     assert [(flow[0], flow[2]) for flow in flows(found)] == [ends]
     assert len(found["top_sources"]) == sides
+
+
+@pytest.mark.parametrize(("flags", "payload"), [("02", 0), ("1a", 48)])
+def test_an_opening_that_suricata_saw_repeated_carries_nothing(flags: str, payload: int, reading: Reading) -> None:
+    counts = {"pkts_toserver": 7, "pkts_toclient": 0, "bytes_toserver": 7 * 74, "bytes_toclient": 0, "start": TIME}
+    rows, _ = reading(lines(event("flow", flow=counts, tcp={"tcp_flags_ts": flags})).encode())
+    assert rows["payload_bytes"].sum() == payload

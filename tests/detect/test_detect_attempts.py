@@ -28,6 +28,7 @@ def judged(*rows: dict[str, Any], later: tuple[dict[str, Any], ...] = ()) -> lis
         (refused(flow(A, B, 80)), (Kind.SYN, Outcome.REFUSED)),
         (talk(flow(A, B, 80)), (Kind.SYN, Outcome.ANSWERED)),
         (flow(A, B, 80, packets=3, tcp_flags=SYN | ACK), (Kind.SYN, Outcome.ANSWERED)),  # only one direction is seen
+        (talk(flow(A, B, 80, first_flags=ACK)), (Kind.SYN, Outcome.ANSWERED)),  # its SYN was lost, not the SYN-ACK
         (flow(A, B, 80, **ACCEPTED), (Kind.SYN, Outcome.HALF_OPEN)),
         (flow(A, B, 80, tcp_flags=SYN | RST, **ACCEPTED), (Kind.SYN, Outcome.ABANDONED)),
         (flow(A, B, 80, tcp_flags=SYN | ACK | RST, **ACCEPTED), (Kind.SYN, Outcome.ABANDONED)),
@@ -60,7 +61,7 @@ def test_what_asks_is_a_dial_judged_by_what_became_of_it(row: dict[str, Any], ex
         flow(A, B, 80, first_flags=PSH | ACK, tcp_flags=PSH | ACK, bits=FIRST_PAYLOAD, payload_bytes=9),  # midstream
         flow(A, B, 50000, sport=443, first_flags=ACK, tcp_flags=ACK),  # a server's answer
         flow(A, B, 80, first_flags=ACK, tcp_flags=ACK, packets=40),  # an upload seen from one side
-        talk(flow(A, B, 80, first_flags=ACK), tcp_flags=ACK | PSH),
+        talk(flow(A, B, 80, first_flags=ACK), tcp_flags=ACK | PSH, reply_first_flags=ACK, reply_tcp_flags=ACK | PSH),
         datagram(A, B, 50000, sport=53),
         datagram(A, B, 50000, sport=53, bits=0, first_len=1500),  # of a format that does not tell payload
         flow(A, B, 50000, sport=20, first_flags=0, tcp_flags=0),  # ... or flags

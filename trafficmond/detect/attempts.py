@@ -107,11 +107,11 @@ def kinds(flows: Columns) -> Column:
 
     kind = np.zeros(len(flows), np.uint8)
     tcp = proto == TCP
-    kind[tcp & (flags & (SYN | ACK | RST | FIN) == SYN)] = Kind.SYN
     odd = (flags & (ACK | RST | SYN) == 0) | (flags & (SYN | FIN | ACK) == SYN | FIN)
     kind[tcp & bare & odd & (~answer | (flags != 0))] = Kind.STEALTH
     stray = (flags == ACK) | (flags == FIN | ACK)
     kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
+    kind[tcp & opens(flows)] = Kind.SYN
     datagram = _PORTS[proto] & ~tcp
     one_way = (proto == UDP) & ONE_WAY_PORTS[dport]
     kind[datagram & (~answer | empty_datagram) & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
@@ -121,6 +121,14 @@ def kinds(flows: Columns) -> Column:
     kind[is_group(flows["dst_hi"], flows["dst_lo"], flows["family"])] = Kind.NONE
     kind[flows["packets"] == 0] = Kind.NONE  # only replies: no request was seen
     return kind
+
+
+def opens(flows: Columns) -> Column:
+    """A mask of TCP flows that were seen from their opening: from its SYN, or, if that was lost, from the SYN-ACK that
+    the client acknowledged."""
+    first, answer = flows["first_flags"] & _FLAGS, flows["reply_first_flags"] & (SYN | ACK)
+    found: Column = (first & (SYN | ACK | RST | FIN) == SYN) | (first & (ACK | RST) == ACK) & (answer == SYN | ACK)
+    return found
 
 
 def are_served(flows: Columns) -> Column:

@@ -86,10 +86,12 @@ def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     ends = _ends(event, flow) if rank == EVENT or "src_ip" in flow else event
     src, dst = address(str(ends["src_ip"])), address(str(ends["dest_ip"]))
     proto, span = protocol(str(event["proto"])), (start, moment(end) if end else start)
-    out = sent(proto, src.family, count(flow.get("pkts_toserver")), count(flow.get("bytes_toserver")))
-    back = sent(proto, src.family, count(flow.get("pkts_toclient")), count(flow.get("bytes_toclient")))
     ours, theirs = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
     flags = (ours, ours & SYN, theirs, theirs & (SYN | ACK))
+    out, back = (
+        sent(proto, src.family, count(flow.get(f"pkts_to{end}")), count(flow.get(f"bytes_to{end}")), flags=told or None)
+        for end, told in (("server", ours), ("client", theirs))
+    )
     connection, action = (_number(event), rank), _action(event, flow)
     ports = _ports(ends, event, proto)
     records.add(src, dst, ports, proto, span, out, back, flags, connection=connection, action=action)
