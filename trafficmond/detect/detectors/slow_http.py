@@ -29,6 +29,7 @@ _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, 
 # Slow reading, as slowhttptest does it (32 bytes each 5 s after a first buffer of about 1 KiB): bytes a second and a
 # packet, packets of the question and of the answer, and connections of each source: browsers open 6 to a host.
 _CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 10
+_DRIPS = 2  # packets with payload for each of the server's: a question has an answer
 _BARE_BYTES = 70  # a segment without payload
 # A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
 # beside SYN-ACK and acknowledgement. After a minute those who keep an idle connection alive each 15 s send as many.
@@ -81,7 +82,10 @@ class SlowHttp(GroupedDetector):
         segments, octets = flows["reply_payload_packets"].astype(np.int64), flows["reply_payload_bytes"]
         closed = (segments > -(-octets.astype(np.int64) // _SEGMENT)) & (flows["payload_packets"] <= _QUESTION)
         closed &= (flows["reply_packets"] >= segments + _BARE) & (flows["last"] - flows["first"] <= _YOUNG_S)
-        return flows.take(held & (writes | reads | closed))
+        # Within TLS the first answers are those of its handshake, and a header line each few seconds gets none.
+        drips = (segments > 0) & (flows["payload_packets"] >= _DRIPS * segments)
+        drips &= flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]
+        return flows.take(held & (writes | reads | closed | drips))
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["dport"])
@@ -127,8 +131,7 @@ class SlowHttp(GroupedDetector):
         return self.found(
             Severity.LOW if reads or reports else Severity.HIGH if high else Severity.MEDIUM,
             f"{src or format_sources(sources, state['sources'])} hold {held:,} connections open "
-            f"at port {one['dport']} of {dst} "
-            + ("and hardly read the answers" if reads else "without finishing a request"),
+            f"at port {one['dport']} of {dst} " + ("and hardly use them" if reads else "without finishing a request"),
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
             src=src,
             dst=dst,
