@@ -93,6 +93,28 @@ def test_a_sweep_of_ours_is_found_where_many_are_tried() -> None:
     assert threat.severity == Severity.HIGH
 
 
+# ---- who guesses ----
+
+
+@pytest.mark.parametrize("port", [22, 445])
+@pytest.mark.parametrize("sources", [1, 40])
+def test_guesses_of_which_the_servers_side_is_missing_are_a_note(sources: int, port: int, tmp_path: Path) -> None:
+    book = Book(1)
+    book.tcp(np.arange(80) * 0.3, np.resize(book.public(sources), 80), WEB, port, 1200, 1500, 2.5)
+    assert told(book, WEB, GOT, tmp_path) == {("brute_force", "low")}
+
+
+def test_one_password_at_many_hosts_is_no_proof_of_an_address_where_one_side_is_missing(tmp_path: Path) -> None:
+    book = Book(1)
+    book.tcp(np.arange(130) * 0.5, STRANGER, host("203.0.113.1") + np.arange(130), 22, 1200, 1500, 2.5)
+    book.tcp(np.arange(30) * 2.0, WEB, book.public(30), 443, 500, 9000, 0.5)  # a capture that is not the stranger's own
+    every = packets(book.rows())
+    file = tmp_path / "world"
+    file.write_bytes(pcap(every[every["sport"] != 22]))
+    (threat,) = analyze([str(file)], load_settings(None, detectors=settings_classes()), 0.0)["threats"]
+    assert (threat["src_ip"], threat["severity"], threat["evidence"]["proven"]) == (text(STRANGER), "low", False)
+
+
 # ---- answers ----
 
 

@@ -175,8 +175,8 @@ def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]
                 yield Interval(before + after, empty(DELTA), _REST_S)
         before = part.now
         yield part
-    if before < math.inf:
-        yield Interval(before + _REST_S, empty(DELTA), _REST_S)
+    for after in sorted({_REST_S, rest_s}) if before < math.inf else ():
+        yield Interval(before + after, empty(DELTA), _REST_S)
 
 
 def _described(inputs: Sequence[Input], empty: list[Source]) -> list[dict[str, Any]]:

@@ -66,15 +66,16 @@ class Sprays(GroupedDetector):
         hosts = int(estimate(state["map"]))
         inside = found.seen.ours.side(found.rows, "src")[found.by.first[entity]]
         src, what = address(one, "src"), f"short connections to port {one['dport']}"
+        proven = bool((found.all(entity)["reply_packets"] > 0).any())  # both sides spoke over TCP
         return self.found(
-            Severity.MEDIUM if hosts >= _MANY_HOSTS and not inside else Severity.LOW,
+            Severity.MEDIUM if hosts >= _MANY_HOSTS and proven and not inside else Severity.LOW,
             f"{src} made {state['tries']:,.0f} {what} of {approx(hosts)} hosts",
             {
                 "unit": "connections",
                 "ports": [int(one["dport"])],
                 "hosts": hosts,
                 "targets": addresses(found.all(entity), "dst"),
-                "proven": True,  # both sides spoke over TCP
+                "proven": proven,
             },
             src=src,
             first_seen=state["since"],

@@ -22,6 +22,7 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect import clockwork, sessions
+from trafficmond.detect.attempts import opens
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.crowd import CrowdDetector, Service
 from trafficmond.detect.forms import PORTS as FORM_PORTS
@@ -31,7 +32,7 @@ from trafficmond.detect.spray import Sprays
 from trafficmond.detect.windows import BoundedTable, Columns, Grouped, decay, members, mix
 from trafficmond.flows.batch import FLOW, Batch, Column, empty
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ACK, FIN, RST, SYN, TCP, UDP
+from trafficmond.protocols import ACK, FIN, RST, TCP, UDP
 
 _LOGIN_PORTS = members(
     *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to
@@ -120,7 +121,7 @@ class BruteForce(CrowdDetector):
         done = flows["ended"] & (flows["proto"] == TCP)
         asked = (flows["proto"] == UDP) & _BY_DATAGRAM[flows["dport"]]
         flows = flows.take(done | asked)
-        done = (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
+        done = (flows["proto"] == TCP) & opens(flows)
         # A flow that only went quiet is not over, and does not show how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         # Of one direction only, the client's acknowledgement shows that it was answered.
@@ -130,7 +131,7 @@ class BruteForce(CrowdDetector):
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
         visited = _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]]
-        self._logins = _logins(flows.take(done & ~unseen & (short | visited)))
+        self._logins = _logins(flows.take(done & (short | visited)))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
         mute = _drops(flows["dport"]) & (flows["reply_packets"] == 0)
         asked &= mute | (flows["d_reply_packets"] > 0)
@@ -268,7 +269,7 @@ class BruteForce(CrowdDetector):
 
     def _crowd_of(self, logins: Columns) -> list[Threat]:
         """The same for one tick."""
-        services = {}
+        services, seen = {}, set()
         for refused in (False, True):
             rows = logins.take(logins["refused"] == refused)
             by = (
@@ -279,14 +280,19 @@ class BruteForce(CrowdDetector):
             for one, count in zip(rows.rows(by.first), by.sum(np.ones(len(rows))), strict=True):
                 service = (address(one, "dst"), int(one["dport"]))
                 if refused:
+                    seen |= {service} if one["reply_packets"] else set()
                     services[service] = self._crowds.add(service, address(one, "src"), int(count), float(one["last"]))
                 else:
                     self._crowds.other(service, int(count), float(one["last"]))
-        return [self._crowd(dst, port, known) for (dst, port), known in services.items() if _is_crowd(known)]
+        return [
+            self._crowd(dst, port, known, sure=not _MAILBOXES[port] and (dst, port) in seen)
+            for (dst, port), known in services.items()
+            if _is_crowd(known)
+        ]
 
-    def _crowd(self, dst: str, port: int, known: Service) -> Threat:
+    def _crowd(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
         return self.found(
-            Severity.LOW if _MAILBOXES[port] else Severity.MEDIUM,
+            Severity.MEDIUM if sure else Severity.LOW,
             f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.ever()},
             dst=dst,
