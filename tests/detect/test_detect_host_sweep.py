@@ -92,3 +92,11 @@ def test_after_a_restart_it_is_known_who_gets_anything_back() -> None:
         found = sweep.see(datagram(ours, host, 161) for host in many(150, "10.9.0.0/16"))
         severities += [threat.severity for threat in found]
     assert severities == [Severity.HIGH, Severity.LOW]
+
+
+def test_answers_to_strangers_are_none_to_our_own_hosts() -> None:
+    """On a busy server, strangers would soon take all places of who gets anything back."""
+    sweep = watch(HostSweep)
+    sweep.see(talk(flow(stranger, "192.168.0.1", 443)) for stranger in many(30000, "8.8.0.0/17"))
+    found = sweep.see(datagram("192.168.0.9", host, 161) for host in many(150, "10.9.0.0/16"))
+    assert [threat.severity for threat in found] == [Severity.LOW]

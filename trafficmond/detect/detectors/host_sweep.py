@@ -62,7 +62,7 @@ _MANY = 100  # hosts: high severity; more than most monitors watch
 # For a sequential test of the shares of hosts that answer (Jung et al.), 0.05 for a scanner and 0.3 for who dials a
 # list of peers, most of them gone, 15 failures are enough; each answer is worth six of them against it.
 _ANSWER_FAILURES = 6
-# bound: sources that were seen to get anything back, by a hash of the address | two hosts may count as one
+# bound: own hosts that were seen to get anything back, by a hash of the address | two hosts may count as one
 _HEARD = 1 << 14
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
@@ -112,7 +112,8 @@ class HostSweep(GroupedDetector):
         return self.settings.window
 
     def choose(self, seen: Observation) -> Columns:
-        self._heard[seen.attempts["src"][seen.attempts["reply_packets"] > 0] % _HEARD] = True
+        answered = seen.attempts.take(seen.attempts["reply_packets"] > 0)
+        self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
         attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]])
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_unasked(seen)
