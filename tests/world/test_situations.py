@@ -318,6 +318,8 @@ def test_a_terminal_server_that_logs_its_users_in_is_no_spray(guesses: int, foun
     login = 1.0 * np.arange(60)
     book.udp(login, LAPTOP, server, 88, 180, 190)  # refused, because a proof is wanted
     book.udp(login + 0.05, LAPTOP, server, 88, 280, 1400)
+    for ticket in range(4):  # for services, which are refused to nobody before
+        book.udp(login + 0.1 + 0.05 * ticket, LAPTOP, server, 88, 1400, 1450)
     book.udp(login[:guesses] + 0.5, LAPTOP, server, 88, 280, 190)
     assert [threat.severity for threat in judge(book.rows(), 1.0) if threat.detector == "brute_force"] == found
 

@@ -68,8 +68,9 @@ _VISITED = _MAILBOXES | members(21, 25)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
-# Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more.
-_KERBEROS, _REFUSAL_BYTES = 88, 400
+# Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more, and so does a
+# question that has the ticket of a login in it.
+_KERBEROS, _REFUSAL_BYTES, _LOGIN_BYTES = 88, 400, 600
 # RADIUS refuses in 20 bytes, with a Message-Authenticator 38, with a Reply-Message some more (RFC 2865, RFC 3579), and
 # drops what has the wrong secret; an SNMP agent drops what has the wrong community (RFC 3584). So does a dead one what
 # its monitor asks: it needs twice as many, is noted only, and nobody may be answered there a tenth of the time.
@@ -169,7 +170,7 @@ class BruteForce(CrowdDetector):
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         # By Kerberos each login that succeeds is refused once before, because only then is a proof sent along.
-        paid = flows["ticket"] * (flows["dport"] == _KERBEROS)
+        paid = flows["ticket"] * ((flows["dport"] == _KERBEROS) & (sent <= _LOGIN_BYTES))
         found.add(quick=tries - paid, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
         rows["quick"][known] = np.maximum(rows["quick"][known], 0)
         found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries * sessions.let_in(flows))
