@@ -145,6 +145,23 @@ def test_records_from_before_the_daemon_are_asked_about_once(noted: Noted) -> No
     assert counted(named) == {"unseen": 1, "given_way": 1}
 
 
+def test_however_many_records_are_from_before_each_is_looked_up_once(
+    noted: Noted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "MOST_ASKED", 10)
+    named = Processes(lambda: NOW, lambda: TICKS)
+    named.source = noted
+    many = np.concatenate([row(UDP, port, new=False, at=NOW - 9) for port in range(1, 51)])
+    named.name(many.copy())
+    asked = noted.asked
+    named.name(many.copy())
+    assert asked
+    assert noted.asked == asked
+    named.name(np.concatenate([many[:5], row(UDP, 60, new=False, at=NOW - 9)]))
+    named.name(many[:5].copy())
+    assert counted(named) == {"given_way": 40, "unseen": 11}
+
+
 def test_who_has_the_port_later_is_not_whose_it_was(named: Processes, noted: Noted) -> None:
     noted.ends[end(UDP, "", 5000)] = (TICKS, 8, b"later")
     assert told(named, row(UDP, 5000, at=NOW - 0.5)) == [None]

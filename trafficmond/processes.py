@@ -14,6 +14,7 @@ import numpy as np
 from trafficmond.datapath.processes_seen import ProcessesSeen
 from trafficmond.flows.batch import Batch, Column, take
 from trafficmond.flows.processes import END, MOST_SERIALS, NOTE, attempts, both_ends, local_ends, may_name, served, word
+from trafficmond.flows.waiting import keys
 from trafficmond.model import Direction
 from trafficmond.protocols import SYN, UDP
 
@@ -46,7 +47,7 @@ class Processes:
         self._known: dict[int, _Known] = {}
         self._serial = 0
         self._since = clock()
-        self._asked: set[int] = set()  # older records that were looked up
+        self._asked = np.zeros(0, np.uint64)  # numbers of older records that were looked up
         self._counted = dict.fromkeys(("unseen", "given_way", "reused", "protocols", "forgotten"), 0)
 
     @property
@@ -86,12 +87,14 @@ class Processes:
     def _older(self, rows: Batch, asks: Column) -> Column:
         """A mask of the records from before this daemon that it has not looked up yet."""
         older = asks & ~rows["new"] & (rows["first"] < self._since)
-        for at in np.flatnonzero(older).tolist():
-            record = hash(tuple(rows[name][at] for name in ("first", "src_lo", "dst_lo", "sport", "dport")))
-            older[at] = record not in self._asked
-            self._asked.add(record)
-        if len(self._asked) > MOST_ASKED:  # bound: as many again are looked up twice
-            self._asked.clear()
+        at = np.flatnonzero(older)
+        if len(at):
+            of = take(rows, at)
+            words = (of[name] for name in ("src_lo", "dst_lo", "sport", "dport"))
+            records = keys((of["first"].view(np.uint64), *words))
+            older[at] = ~np.isin(records, self._asked)
+            known = self._asked if len(self._asked) < 4 * MOST_ASKED else records  # those that ended are forgotten
+            self._asked = np.union1d(known, records)
         return np.asarray(older)
 
     def wait(self, rows: Batch, owners: Column) -> Column:

@@ -26,7 +26,7 @@ class Waiting:
         every_four["family"] = 4
         rows = np.concatenate([rows, every_four])
         columns = (_what(rows["family"], rows["proto"], rows["port"]), *(rows[name] for name in _ENDS))
-        self._keys, first = np.unique(_keys(columns), return_index=True)  # of several, the first
+        self._keys, first = np.unique(keys(columns), return_index=True)  # of several, the first
         self._columns = tuple(column[first] for column in columns)
         self._cgroups = rows["cgroup"][first]
 
@@ -63,7 +63,7 @@ class Waiting:
         return np.asarray((what & ~_SIX == np.uint32(proto << 16 | port)) & (peer_port == 0))
 
     def _find(self, wanted: tuple[Column, ...]) -> Column:
-        at = np.minimum(np.searchsorted(self._keys, _keys(wanted)), len(self._keys) - 1)
+        at = np.minimum(np.searchsorted(self._keys, keys(wanted)), len(self._keys) - 1)
         same = np.logical_and.reduce([mine[at] == each for mine, each in zip(self._columns, wanted, strict=True)])
         return np.asarray(np.where(same, self._cgroups[at], 0))
 
@@ -73,6 +73,6 @@ def _what(family: Column, proto: Column, port: Column) -> Column:
     return np.asarray(np.where(family == 6, _SIX, _FOUR) | proto.astype(np.uint32) << np.uint32(16) | port)
 
 
-def _keys(columns: tuple[Column, ...]) -> Column:
-    """A number per row to sort by; the fields behind a match must be compared."""
-    return np.asarray(np.bitwise_xor.reduce([column * odd for column, odd in zip(columns, _ODD, strict=True)]))
+def keys(columns: tuple[Column, ...]) -> Column:
+    """A number per row of up to six columns to sort by; those behind a match must be compared."""
+    return np.asarray(np.bitwise_xor.reduce([column * odd for column, odd in zip(columns, _ODD, strict=False)]))
