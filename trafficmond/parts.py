@@ -363,6 +363,8 @@ async def _stop_watching(parts: Parts) -> None:
         parts.pipeline.store_threats()
         await parts.learned.keep(now=True)
         await parts.rulebook.keep_in_force()
+        if parts.store.lost_bans and parts.bans.restored:
+            parts.store.save_bans(parts.bans.all())
     finally:
         parts.datapath.close(detach=parts.settings.on_stop == "detach")
     parts.sinks.note(messages.STOPPED, "trafficmon has stopped")

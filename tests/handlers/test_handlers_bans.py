@@ -12,7 +12,7 @@ import pytest
 from asking import asking
 
 from trafficmond import services
-from trafficmond.parts import Parts
+from trafficmond.parts import Parts, _stop_watching
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store import queue
 from trafficmond.store.records import AuditEntry, Ban
@@ -325,6 +325,24 @@ def test_many_bans_are_lifted_in_few_writes_and_one_message_and_stay_lifted(
                 assert not await asyncio.wrap_future(ask.parts.store.load_bans())
                 assert not ask.parts.store.lost_bans
                 assert len(noted) == 1
+
+    asyncio.run(run())
+
+
+def test_bans_lifted_just_before_a_stop_stay_lifted_though_the_store_had_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask("Ban", cidr="198.51.100.7")
+            ask.parts.bans.restore([], time.time())
+            with monkeypatch.context() as full:
+                full.setattr(queue, "_MOST_TASKS", 0)
+                ask.parts.bans.lift([ipaddress.ip_network("198.51.100.7")])
+            assert ask.parts.store.lost_bans
+            monkeypatch.setattr(ask.parts.datapath, "close", lambda detach: None)  # noqa: ARG005
+            await _stop_watching(ask.parts)
+            assert not await asyncio.wrap_future(ask.parts.store.load_bans())
 
     asyncio.run(run())
 

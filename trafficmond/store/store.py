@@ -141,7 +141,8 @@ class Store:
         return done
 
     def _lose_bans(self, done: Future[None]) -> None:
-        self.lost_bans |= done.exception() is not None
+        if done.exception():  # several threads come here: only what is true may be written
+            self.lost_bans = True
 
     def load_bans(self) -> Future[list[Ban]]:
         """The stored bans, ended ones included."""
