@@ -66,7 +66,9 @@ def test_what_says_anything_else_is_a_change(tmp_path: Path, other: dict[str, ob
             await ask("AddCidr", cidr="192.0.2.0/24")
             for _ in range(1 + ("ttl_s" in other)):  # a time begins anew
                 generation = ask.parts.rulebook.in_force.generation
-                await ask("AddCidr", cidr="192.0.2.0/24", **other)
+                notes = (await ask("AddCidr", cidr="192.0.2.0/24", **other))["notes"]
+                told = any(note.startswith("it replaces the rule that was there: drop ingress") for note in notes)
+                assert told is not bool({"save", "force"} & set(other))
                 assert ask.parts.rulebook.in_force.generation == generation + 1
             assert len((await ask("Audit"))["entries"]) == 2 + ("ttl_s" in other)
 
