@@ -13,7 +13,9 @@ from trafficmond import start
 from trafficmond.config import load
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import SettingsFile
+from trafficmond.config.settings import Settings
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, KeptSet, LastGood
+from trafficmond.status import _not_kept
 
 ROOT = Path(__file__).resolve().parents[1]
 LATE = (
@@ -48,6 +50,30 @@ def test_packets_do_not_wait_for_what_serves_clients() -> None:
         "watchdog",
         "systemd",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('state_dir = "/srv/tm"', True),
+        ("state_dir = '/srv/tm'", True),
+        ('  "state_dir"="/srv/tm" # here', True),
+        ("state_dir = '/srv/tm'\n[policy\n", True),
+        ('\tstate_dir="/srv/tm"\n[policy\n', True),
+        ("\0" * 60, False),
+        ("", False),
+    ],
+)
+def test_where_the_last_settings_are_is_known_from_a_file_with_mistakes(tmp_path: Path, text: str, found: bool) -> None:
+    """Otherwise they are not found, and `status` says so."""
+    path, folder = tmp_path / "trafficmond.toml", Path("/srv/tm")
+    path.write_text(text + "\nunknown = 1\n")
+    assert SettingsFile(path, Flags()).state_dir() == (folder if found else Settings().state_dir)
+    told = _not_kept(Settings(source=path, state_dir=folder))
+    assert (told is None) is found
+    path.unlink()
+    assert _not_kept(Settings(source=path)) is None
+    assert f"that state_dir is {folder}" in str(_not_kept(Settings(source=path, state_dir=folder)))
 
 
 @pytest.mark.parametrize("now", ["nothing", "a link to nowhere", "a pipe"])

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficmond import __version__, figures
+from trafficmond.config.flags import Flags
+from trafficmond.config.load import SettingsFile
+from trafficmond.config.settings import Settings
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
@@ -73,7 +76,16 @@ def _config(parts: Parts) -> Row:
         "loaded_at": in_force.loaded_at if in_force else parts.started_at,
         "error": str(error) if error else None,
         "mistakes": [mistake._asdict() for mistake in error.mistakes] if error else None,
+        "not_kept": _not_kept(parts.settings) if error else None,
     }
+
+
+def _not_kept(settings: Settings) -> str | None:
+    """Why a start would not find what is in force; None: it would."""
+    path, folder = settings.source, settings.state_dir
+    if path is None or SettingsFile(path, Flags()).state_dir() == folder:
+        return None
+    return f"the next start does not find it, since {path} does not say any more that state_dir is {folder}"
 
 
 def _counters(parts: Parts) -> dict[str, int]:

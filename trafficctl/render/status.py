@@ -85,7 +85,8 @@ def _mistakes(config: dict[str, Any]) -> Iterator[Fact]:
         yield Fact("" if index else "not in force", line, "red")
     if len(mistakes) > _MISTAKES:
         yield Fact("", f"and {len(mistakes) - _MISTAKES} more", "red")
-    what = "what was in force before stays in force, after a reboot too"
+    lost = config.get("not_kept")
+    what = f"what was in force before stays in force{f', but {lost}' if lost else ', after a reboot too'}"
     yield Fact("", f"{what}; trafficctl check shows every mistake in its place")
 
 

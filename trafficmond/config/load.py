@@ -21,6 +21,7 @@ from trafficmond.errors import ConfigError, Mistake
 T = TypeVar("T")
 # A message of tomllib: what, line, column; "(at end of document)" is a place too.
 _SYNTAX = re.compile(r"(.*?)(?: \(at line (\d+), column (\d+)\))?", re.DOTALL)
+_STATE_DIR = re.compile(r"""^\s*state_dir\s*=\s*(["'])([^"'\n]+)\1""", re.MULTILINE)
 
 _MOST_BYTES = 16 << 20
 
@@ -57,8 +58,10 @@ class SettingsFile:
 
     def state_dir(self) -> Path:
         """The daemon's folder, as far as a file with mistakes says."""
-        found = re.search(r'^state_dir *= *"([^"\n]+)"', self._text, re.MULTILINE)
-        return self.path.parent / found[1] if self.path and found else Settings().state_dir
+        said = self._raw.get("state_dir") if isinstance(self._raw, dict) else None
+        if not said and (found := _STATE_DIR.search(self._text)):
+            said = found[2]
+        return self.path.parent / said if self.path and isinstance(said, str) else Settings().state_dir
 
     def own(self) -> Settings | None:
         """All settings except those of detectors; None if they have mistakes."""
