@@ -131,3 +131,10 @@ def test_what_a_source_tried_before_hides_no_dozen_of_ports_within_a_minute(
     for port in range(20, 29):
         told += scan.see([flow(A, B, port, first=scan.now + 1)], after=0.5 if found else 9)
     assert [threat.severity for threat in told][:1] == found
+
+
+def test_few_ports_a_day_from_the_same_three_never_add_up() -> None:
+    scan = watch(PortScan)
+    for _ in range(5):
+        rows = [flow(f"203.0.113.{one}", B, 10 * one + port, first=scan.now) for one in (1, 2, 3) for port in range(6)]
+        assert scan.see(rows, after=90000) == []

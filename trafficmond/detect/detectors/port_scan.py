@@ -183,7 +183,10 @@ class PortScan(CrowdDetector):
         slots = self._targets.admit(part.target, np.ones(1), part.now, self.settings.memory)
         slots = slots[slots != NOWHERE]
         known = self._crowds.at((part.dst, 0))
-        before = known.sources.get(part.src, (0, 0.0))[0] if known else 0
+        before = 0
+        if known:
+            before, _ = known.sources.get(part.src, (0, 0.0))
+            known.before.pop(part.src, None)  # `dials` begins anew
         self._crowds.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
         self._targets.rows["map"][slots] |= part.ports
         return len(slots) > 0
