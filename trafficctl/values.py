@@ -42,8 +42,8 @@ def moment(text: str) -> float:
 
     if text.startswith("@"):
         try:
-            return float(text[1:])
-        except ValueError:
+            return datetime.fromtimestamp(float(text[1:])).timestamp()
+        except (ValueError, OverflowError, OSError):
             raise ValueError(f"{text!r} is not a time: after @ write seconds since 1970") from None
     with contextlib.suppress(ValueError):
         return time.time() - duration(

@@ -322,6 +322,10 @@ def test_times_of_the_day_and_days_by_name() -> None:
     assert datetime.fromtimestamp(values.moment("yesterday")).date() == today.date() - timedelta(days=1)
     for text, ago in (("1 hour ago", 3600), ("-2h", 7200), ("90 minutes", 5400), ("1 day 2hours ago", 93600)):
         assert abs(time.time() - ago - values.moment(text)) < 5, text
+    assert values.moment("@1700000000.5") == 1700000000.5
+    for text in ("@nan", "@inf", "@1700000000000", "@1e300", "@"):  # no number, or in milliseconds
+        with pytest.raises(ValueError, match="seconds since 1970"):
+            values.moment(text)
     then = time.time() - 40 * 86400
     shown = figures.when(then)  # as a table prints it
     if len(shown) == len("Nov 14 22:14"):
