@@ -278,6 +278,8 @@ def test_all_connection_states_but_some_of_nft(written: str) -> None:
     policy = policy_of(of_nft(nft(f"tcp dport 22 accept\n{written}", policy="accept")))
     assert [passes(policy, "192.0.2.1", port) for port in ("tcp/22", "tcp/23")] == [True, False]
     assert "its connection states" in lost(of_nft(nft("ct state != snat accept")))
+    none = "ct state != { new, established, related, invalid, untracked } accept"
+    assert "its connection states" in lost(of_nft(nft(none)))
 
 
 def test_all_connection_states_but_some_of_iptables() -> None:

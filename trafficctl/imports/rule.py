@@ -19,7 +19,7 @@ _STATES = frozenset(("new", "established", "related", "invalid", "untracked"))
 def states(named: Iterable[str], but: bool) -> frozenset[str]:
     """The connection states that a rule matches: the named ones, or all others. Raises Unsupported."""
     found = frozenset(state.lower() for text in named for state in text.split(","))
-    if but and not found <= _STATES:
+    if but and not found < _STATES:  # none at all would be a rule without this condition
         raise Unsupported(STATES)
     return _STATES - found if but else found
 
