@@ -156,6 +156,22 @@ def test_each_recipient_in_a_url_is_a_target_of_its_own(http: HttpTarget) -> Non
 
 
 @apprise
+def test_targets_by_recipient_are_bounded_and_have_names_of_their_own() -> None:
+    """Each has a thread; of two with one name, one would get nothing."""
+    many, more = (
+        "mailto://me:word@host.example?to=" + ",".join(f"a{n}@host.example" for n in range(count))
+        for count in (20, 200)
+    )
+    for urls, targets in (([many], 20), ([more], 1), ([many, many], 21), ([more, many], 21), ([many] * 16, 16)):
+        chosen = tuple(Target(name=f"to{number}", url=url) for number, url in enumerate(urls))
+        assert len(outlets(Settings(targets=chosen), "notify.toml")) == targets
+    both = [Target(name="it", url="ntfy://host.example/a/b"), Target(name="it/2", url="ntfy://host.example/c")]
+    for pair in (both, both[::-1]):
+        with pytest.raises(ConfigError, match="another target is called it/2, too"):
+            outlets(Settings(targets=tuple(pair)), "notify.toml")
+
+
+@apprise
 def test_recipients_of_all_kinds_are_told_apart() -> None:
     url = "rocket://user:password@host/%23a/%23b/@u"
     found = outlets(Settings(targets=(Target(name="it", url=url),)), "notify.toml")

@@ -13,6 +13,7 @@ from trafficmond.notifier.message import Message
 from trafficmond.notifier.settings import Settings
 from trafficmond.urls import hidden
 
+_MOST = 32  # outlets: each has a thread, and the unit allows 64 with the commands
 _ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
 # The recipients in a URL, as Apprise's plug-ins call them.
 _RECIPIENTS = (
@@ -59,8 +60,9 @@ def _asset(module: Any) -> Any:
     return module.AppriseAsset(async_mode=False)  # delivers in the calling thread
 
 
-def _services(url: str, module: Any) -> list[Outlet]:
-    """An outlet for each recipient in a URL: if one of several failed, Apprise would send to all of them again.
+def _services(url: str, module: Any, room: int) -> list[Outlet]:
+    """An outlet for each recipient in a URL, if there are no more than `room`: if one of several failed, Apprise would
+    send to all of them again.
 
     Raises ValueError if Apprise does not know such a service.
     """
@@ -69,14 +71,14 @@ def _services(url: str, module: Any) -> list[Outlet]:
     if plugin is None:
         raise ValueError(hidden(log_lines.first, url) or "is not a service that Apprise knows, or lacks a part")
     named = {name: each for name in _RECIPIENTS if isinstance(each := getattr(plugin, name, None), (list, set, tuple))}
+    if not 1 < sum(map(len, named.values())) <= room:
+        return [Apprise(plugin, url, module)]
     plugins = []
     for name, recipients in named.items():
         for recipient in recipients:
             plugins.append(copy.copy(plugin))
             for other, kind in named.items():
                 setattr(plugins[-1], other, type(kind)([recipient] if other == name else []))
-    if len(plugins) < 2:
-        plugins = [plugin]
     return [Apprise(each, url, module) for each in plugins]
 
 
@@ -87,9 +89,13 @@ def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
     mistakes: list[Mistake] = []
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None
     for index, (name, target) in enumerate(settings.named()):
+        room = _MOST - len(found) - len(settings.targets) + index + 1
         try:
-            each = [Command(target.command)] if target.command else _services(target.url, module)
-            found |= {f"{name}/{number}" if number > 1 else name: outlet for number, outlet in enumerate(each, 1)}
+            each = [Command(target.command)] if target.command else _services(target.url, module, room)
+            named = {f"{name}/{number}" if number > 1 else name: outlet for number, outlet in enumerate(each, 1)}
+            for twice in sorted(named.keys() & found.keys()):
+                mistakes.append(Mistake(where, f"target[{index}].name: another target is called {twice}, too"))
+            found |= named
         except ValueError as error:
             mistakes.append(Mistake(where, f"target[{index}].url: {error}"))
     if mistakes:
