@@ -140,7 +140,7 @@ judged: deps build $(TEST_OBJECTS) ## a million random packets against 500 rando
 accuracy: deps build ## what the detectors find and miss on captures with a known truth
 	$(VENV) tests/accuracy/accuracy.py
 
-world: deps build ## so many weeks of a house where nobody attacks, and every attack poured in: make world SEEDS=200
+world: deps build ## simulated weeks of a household without attacks, then with each attack added: make world SEEDS=200
 	WORLD_SEEDS=$(or $(SEEDS),20) $(VENV) -m pytest -q tests/world
 
 curves: deps build ## from loud to slow: what each detector finds, and what ordinary weeks bring, into docs/detectors.md

@@ -136,7 +136,7 @@ def test_a_corrected_file_is_recorded_by_what_is_different(tmp_path: Path) -> No
                 await subject.reload("files changed")
             path.write_text(RULE)
             assert await subject.reload("files changed") == []
-            assert said[-1] == "in order again: 1 rule, 1 prefix in force; files changed"
+            assert said[-1] == "the files are valid again: 1 rule, 1 prefix in force; files changed"
             path.write_text(RULE.replace("drop", "allow"))
             assert await subject.reload("files changed") == ["1 rule, 1 prefix (1 removed, 1 added)"]
             assert said[-1] == "1 rule, 1 prefix in force (before: 1 rule, 1 prefix; 1 removed, 1 added); files changed"
@@ -206,6 +206,6 @@ def test_what_is_as_it_was_is_neither_said_nor_recorded(tmp_path: Path, monkeypa
             assert len(said) == 1, "the same mistake is said once"
             (tmp_path / "cidr.d" / "a.toml").unlink()
             await subject.reload("files changed")
-            assert "in order again" in said[-1]
+            assert "the files are valid again" in said[-1]
 
     asyncio.run(run())

@@ -102,7 +102,7 @@ class Changes:
             await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
         except OSError as error:
             why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
-            self.trouble = f"rules by hand would not outlive a restart ({why})"
+            self.trouble = f"a restart would lose the rules by hand ({why})"
             return [f"in force, but only until the next restart ({why})"]
         self.trouble = ""
         return []

@@ -116,7 +116,7 @@ class Host:
         try:
             await self._rulebook.refresh()
         except Exception:  # noqa: BLE001  (what is in force stays)
-            self._pipeline.report_failure("the guard could not be given this host's new addresses")
+            self._pipeline.report_failure("the guard could not be updated with this host's new addresses")
         self.refresh_names()
 
     def refresh_names(self) -> None:

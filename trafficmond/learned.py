@@ -93,7 +93,7 @@ class Learned:
         except OSError as error:
             self._fail("cannot be used", error)
             return
-        text = f"what detectors had learned cannot be used ({why}): they learn anew. The file was renamed to {aside}"
+        text = f"what detectors had learned cannot be used ({why}). They start again; the old file is now {aside}"
         self._sinks.note(messages.LEARNED_REPLACED, text, {"path": str(aside)})
 
     def _fail(self, what: str, error: OSError) -> None:

@@ -23,14 +23,14 @@ _LATER_S = 0.02  # delay after the kernel has ended a probation
 _TEXTS = {
     BEGUN: (messages.PROBATION_BEGUN, "on probation for {left:.0f} s, until somebody confirms it: {what}{by}"),
     CONFIRMED: (messages.PROBATION_CONFIRMED, "confirmed: {what}{by}"),
-    ROLLED_BACK: (messages.PROBATION_OVER, "rolled back; the rules confirmed before are in force: {what}{by}"),
+    ROLLED_BACK: (messages.PROBATION_OVER, "rolled back: {what}{by}; the rules confirmed before are in force"),
     RAN_OUT: (
         messages.PROBATION_OVER,
-        "not confirmed in time; the rules confirmed before are in force: {what}{by}",
+        "not confirmed in time: {what}{by}; the rules confirmed before are in force",
     ),
     RESET: (
         messages.PROBATION_OVER,
-        "restarted during a probation; the rules confirmed before are in force: {what}{by}",
+        "ended by a reboot or a stop: {what}{by}; the rules confirmed before are in force",
     ),
 }
 
@@ -87,7 +87,9 @@ class Probation:
         try:
             await self._rulebook.resume(on_disk)
         except TrafficmonError as error:
-            standing.error = f"what is on probation cannot be read, but the kernel ends it: {error}"
+            standing.error = f"what is on probation cannot be read; the kernel takes it back in time: {error}"
         if standing.base is None and not standing.error:
-            standing.error = "what is on probation is unknown, because it was not stored; the kernel ends it"
+            standing.error = (
+                "what is on probation is unknown, because it was not stored; the kernel takes it back in time"
+            )
         self.watch()

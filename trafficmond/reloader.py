@@ -146,7 +146,7 @@ class Reloader:
         if loaded.in_force is not loaded.before or settings != old:
             return await self._changed(change, loaded, settings, why)
         if was_refused:
-            text = f"in order again: {count(loaded.in_force.policy)} in force; {why}"
+            text = f"the files are valid again: {count(loaded.in_force.policy)} in force; {why}"
             parts.sinks.note(messages.RELOADED, text)
         parts.manager.ready(parts.status_line())
         return []

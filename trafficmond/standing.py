@@ -240,7 +240,7 @@ class Standing:
         if known is None:
             raise TrafficmonError("nothing is on probation", hint=_LOOK)
         if self.base is None:
-            what = "this daemon does not know what is on probation: it did not start it, and could not read it"
+            what = "it is unknown what is on probation: an earlier daemon started it, and it cannot be read"
             raise TrafficmonError(what, hint="take it back with trafficctl rollback, and make the change again")
         return known
 

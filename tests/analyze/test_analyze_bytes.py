@@ -141,7 +141,7 @@ def test_what_cannot_be_unpacked_is_not_called_empty(content: bytes, name: str, 
     path = tmp_path / "in"
     path.write_bytes(content)
     source = Source(str(path), ParseErrors())
-    with pytest.raises(InputError, match=f"nothing can be unpacked of in: .*{what}") as caught:
+    with pytest.raises(InputError, match=f"nothing of in can be unpacked: .*{what}") as caught:
         format_of(source)
     source.close()
     assert caught.value.hint.endswith(f"{name} -t {path}")

@@ -138,7 +138,7 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
         ("a = [\n1]\na = [\n2\n]\n", ":5:", "is not TOML: Cannot overwrite a value (column"),
         ("\n\nb ? 1\n", ":3:", "is not TOML"),
         ("a = " + "[" * 100_000, ":", "is nested too deeply"),
-        ("detect = 1", ":1:", "must hold one table a detector"),
+        ("detect = 1", ":1:", "must contain one table for each detector"),
         ("interfaces = []", ":1:", 'is empty; name an interface, or use ["default-route"]'),
         ('interfaces = ["/(/"]', ":1:", "is not a valid regular expression"),
         ('policy.allowlist = ["10.0.0.0/33"]', ":", "the length of an IPv4 prefix is 0 to 32"),

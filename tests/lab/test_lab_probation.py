@@ -92,7 +92,7 @@ def test_a_machine_that_starts_anew_has_what_was_confirmed() -> None:
         status = daemon.status()
         assert (status["probation"], status["rules"]["default"]) == (None, "monitor")
         assert any("nobody confirmed" in each for each in status["warnings"])
-        assert "restarted during a probation" in daemon.said()
+        assert "ended by a reboot or a stop" in daemon.said()
         assert dropped(daemon) == "A"
         daemon.control("apply", "--confirm-within", "1m")
         assert dropped(daemon) == "ABC"
@@ -121,7 +121,7 @@ def test_settings_in_mid_probation_when_the_machine_starts_anew(of_file: bool) -
         daemon.start()
         status = daemon.status()
         assert (status["probation"], status["rules"]["default"]) == (None, "monitor")
-        assert "restarted during a probation" in daemon.said()
+        assert "ended by a reboot or a stop" in daemon.said()
         assert (dropped(daemon), daemon.config.read_bytes()) == ("A", before)
         assert daemon.control("confirm", check=False).returncode == 1, "there is nothing to confirm any more"
         daemon.control("apply", what)

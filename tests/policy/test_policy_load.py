@@ -192,7 +192,7 @@ def test_a_list_that_is_cut_off_stays_what_it_was(tmp_path: Path) -> None:
     """What is left of its last line may be a much wider prefix."""
     listed, whole = tmp_path / "evil.netset", "198.51.100.0/24\n203.0.113.0/24\n192.0.2.0/24\n"
     lists, last_good = [ListSource(listed, Action.DROP)], LastGood(tmp_path / "kept")
-    told = "cut off; if it is whole, end that line; its last good content stays in force (3 prefixes)"
+    told = "cut off; if it is complete, add a newline at its end; its last good content stays in force (3 prefixes)"
     for length, prefixes, cut in ((44, 3, 0), (43, 3, 0), (30, 3, 1), (29, 3, 1), (12, 3, 1), (31, 2, 0)):
         listed.write_text(whole[:length])
         for again in (last_good, next_start(last_good)):

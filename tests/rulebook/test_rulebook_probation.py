@@ -212,7 +212,7 @@ def test_what_is_not_known_any_more_can_only_be_taken_back(started: Book) -> Non
     restarted(book, until=book.on_trial_until)
     with pytest.raises(TrafficmonError, match="no longer has"):
         book.run(book.rules.resume(book.settings))
-    with pytest.raises(TrafficmonError, match="does not know what is on probation"):
+    with pytest.raises(TrafficmonError, match="it is unknown what is on probation"):
         book.run(book.rules.confirm())
     assert book.run(book.rules.roll_back()).what == "a change"
     with pytest.raises(TrafficmonError, match="nothing is on probation"):

@@ -240,7 +240,7 @@ def reset() -> None:
         print(f"  since then 0 of the first ({late:,} after its answer) and {later:,} of the second")
         need(last < attached and later > 0, "the rules on probation were in force")
         need(abs(both - after.counted[0]) <= 1, "for a while the second source was dropped")
-        need("restarted during a probation" in daemon.said(), "the daemon does not say it")
+        need("ended by a reboot or a stop" in daemon.said(), "the daemon does not say it")
         need(daemon.status()["probation"] is None, "still on probation")
 
 

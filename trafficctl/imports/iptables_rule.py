@@ -51,7 +51,7 @@ class _Rule(Conditions):
             try:
                 reader(self, rest, but)
             except StopIteration:
-                raise Unsupported("it ends too soon") from None
+                raise Unsupported("it is incomplete") from None
             except Unsupported as unsupported:
                 self.unsupported = self.unsupported or unsupported
             but = False

@@ -166,7 +166,7 @@ def _translate(ruleset: Ruleset, name: str, table: _Table, first: str, egress: b
             try:
                 lines += nft_rule.read(context, statement.words, prefix)
             except (Unsupported, StopIteration) as unsupported:
-                ruleset.omit(where, statement.text, str(unsupported) or "it ends too soon")
+                ruleset.omit(where, statement.text, str(unsupported) or "it is incomplete")
     return f"{prefix} {first}"
 
 

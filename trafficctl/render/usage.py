@@ -32,7 +32,7 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     sums = {key: sum(row[key] for row in totals) for key in _SUMS}
     marks = (_DOWN, _UP) if (sys.stdout.encoding or "").upper().startswith("UTF") else (_ASCII_DOWN, _ASCII_UP)
     legend = "{} down {} up".format(*marks)
-    beside = width - len(legend) - 2 if width and width >= _WIDE else width  # names give way to bars
+    beside = width - len(legend) - 2 if width and width >= _WIDE else width  # names are shortened to make room for bars
     lines = table.lines([*totals, {named.key: "sum", **sums}], columns, beside, style)
     natural = max(table.cells(bare(line)) for line in lines)
     room = min(_MOST_BAR, (width or 100) - natural - 2)

@@ -25,11 +25,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Adds the arguments of the command to the global ones (`output` is the format of the printed report)."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a log, a capture or flow records; - reads a pipe")
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="read the detectors' settings from this file")
-    parser.add_argument("--top", type=_top, default=10, metavar="N", help="how many talkers and flows (default 10)")
-    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a self-contained HTML report as well")
-    parser.add_argument("--export-report", type=Path, metavar="OUT", help="write the report for programs as well")
     parser.add_argument(
-        "--export-format", choices=("json", "csv"), default="json", help="of --export-report (default json)"
+        "--top", type=_top, default=10, metavar="N", help="rows in each list of talkers and flows (default: 10)"
+    )
+    parser.add_argument("--report", type=Path, metavar="OUT.html", help="write a self-contained HTML report as well")
+    parser.add_argument("--export-report", type=Path, metavar="OUT", help="write the report as JSON or CSV as well")
+    parser.add_argument(
+        "--export-format", choices=("json", "csv"), default="json", help="the format of --export-report (default: json)"
     )
 
 

@@ -124,11 +124,11 @@ def format_of(source: Source) -> Format:
             return found
         looked = source.look()
     if not source.head.strip() and source.compressed == "journal":
-        hint = f"see what it says: journalctl --file {path}"
+        hint = f"see what journalctl reports: journalctl --file {path}"
         raise InputError(f"{source.name} has no entry that journalctl can read", hint=hint)
     if not source.head.strip() and source.trouble:
-        hint = f"see what its own program says: {source.compressed} -t {path}"
-        raise InputError(f"nothing can be unpacked of {source.name}: {source.trouble}", hint=hint)
+        hint = f"see what its own program reports: {source.compressed} -t {path}"
+        raise InputError(f"nothing of {source.name} can be unpacked: {source.trouble}", hint=hint)
     if not source.head.strip():
         raise EmptyInput(f"{source.name} is empty", hint="there is nothing to analyse in it")
     if named := unread(sample, path):

@@ -45,7 +45,7 @@ class Sample:
         return _least(needed, (set(names(found)) for found in self.objects))
 
     def header_lacks(self, needed: Collection[str], names: Callable[[str], Iterable[str]]) -> Lacks:
-        """The `needed` names that the most similar line lacks; `names` parses a line as a header. JSON is none."""
+        """The `needed` names that the most similar line lacks; `names` parses a header; JSON is not one."""
         return _least(needed, (set(names(line)) for line in self.lines if line[:1] not in ("{", "[")))
 
 

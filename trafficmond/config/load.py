@@ -183,7 +183,7 @@ def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
 def _parse_detect(raw: Any, base: Path, detectors: Mapping[str, type[Any]], report: Report) -> dict[str, Any]:
     given = raw.get("detect", {})
     if not isinstance(given, Mapping):
-        report("detect", "must hold one table a detector; write [detect.NAME]")
+        report("detect", "must contain one table for each detector; write [detect.NAME]")
         given = {}
     for name in given:
         if name not in detectors:

@@ -24,7 +24,7 @@ MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
-AWAY = "it left this network namespace with its filter; if it comes back, it is watched as before"
+AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,8 @@ class Ticks:
         deltas: Batch,
         times: tuple[float, float, float],
     ) -> Taken | None:
-        """Merge `deltas` between two `times`: of the tick before, and of this one; the third says before when nothing
-        is due. `table`: rows, deadlines, quiet, ids and slots, `count` of each, whose `limits` are flows and quiet
+        """Merge `deltas`. `times`: of the tick before, of this tick, and the earliest deadline, before which nothing is
+        due. `table`: rows, deadlines, quiet, ids and slots, `count` of each, whose `limits` are flows and quiet
         ones. None, with nothing done, if the tick is not of the usual kind."""
         flows = self._flows
         before, now, flows.next = times

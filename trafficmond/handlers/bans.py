@@ -81,7 +81,7 @@ class Bans(Handler):
         peers = await asyncio.get_running_loop().run_in_executor(None, parts.protected.ssh_peers)
         notes = spare.notes(network, cidr, peers - spared.logins)
         if before and before.ports != done.ports:
-            notes.append(f"it takes the place of {done.owner}'s ban for {_services(before)}")
+            notes.append(f"it replaces {done.owner}'s ban for {_services(before)}")
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts}{_by_whom([done], caller)}")
         return {"ban": _row(done), "notes": notes}
 

@@ -21,7 +21,7 @@ from trafficmond.standing import Begin
 
 _PAGE_ROWS = 20
 _ENDS = {
-    "rollback": "a rollback: what was on probation is taken back already",
+    "rollback": "a rollback, which has taken back what was on probation",
     "ended": "the end of a probation that nobody confirmed",
 }
 

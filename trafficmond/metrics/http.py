@@ -87,7 +87,7 @@ class MetricsServer:
             writer.close()
 
     def _evict(self) -> bool:
-        """Let go of who has taken longest to say what it wants; False if everyone is being served."""
+        """Closes the connection that has waited longest without a request; False if all are being served."""
         if not self._asking:
             return False
         slowest = next(iter(self._asking))

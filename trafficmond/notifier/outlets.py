@@ -40,7 +40,7 @@ class Apprise:
         if "rto=" not in url:
             plugin.socket_read_timeout = _ANSWER_S
         if "overflow=" not in url:
-            plugin.overflow_mode = "split"  # otherwise the service refuses a text that is too long, for ever
+            plugin.overflow_mode = "split"  # otherwise the service refuses a long text each time it is sent
 
     def deliver(self, message: Message) -> None:
         """Sends a message. Raises Undelivered."""

@@ -21,7 +21,7 @@ _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 # bound: a file of rules or prefixes | the file is refused; its last good content stays in force
 _MAX_FILE_BYTES = 256 << 20
 _READS = 3  # attempts for a file that changes meanwhile
-_CUT_OFF = "is shorter than before and its last line has no end, as if cut off; if it is whole, end that line"
+_CUT_OFF = "is shorter than before and ends within a line, as if cut off; if it is complete, add a newline at its end"
 _UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
 
 
@@ -225,4 +225,4 @@ def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
             data = file.read(_MAX_FILE_BYTES + 1)
             if _stamp(before) == _stamp(os.fstat(file.fileno())) and len(data) == before.st_size:
                 return _stamp(before), data
-    raise OSError("it is being written; its next change will be seen")
+    raise OSError("it is still being written; it is read again at its next change")

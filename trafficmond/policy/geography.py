@@ -48,7 +48,7 @@ def named(table: Mapping[str, Any], wrong: Callable[[str, str], None]) -> tuple[
     """The way in which a rule's table names addresses, and the countries or numbers, if any."""
     keys = [by for by in By if str(by) in table]
     if len(keys) > 1:
-        wrong(str(keys[0]), "a rule has only one of cidr, country and asn; write a rule for each")
+        wrong(str(keys[0]), "a rule can have only one of cidr, country and asn; write a rule for each")
     if not keys or keys[0] is By.CIDR:
         return By.CIDR, ()
     key = str(keys[0])

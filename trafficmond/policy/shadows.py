@@ -43,7 +43,7 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
             named = ", ".join(services.text(rule.services))
             what = (
                 f"does not {rule.action} {named} from {policy.prefixes.text(row)}{also}: "
-                f'{other.source} names them without ports, with action = "monitor", and the longer prefix comes first'
+                f'{other.source} names them without ports, with action = "monitor", and the longer prefix decides'
             )
             yield Mistake(rule.source, what)
 
@@ -68,7 +68,7 @@ def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> lis
     also = f" and {more:,} more" if more else ""
     named = ", ".join(services.text(dropped))
     what = f"{policy.prefixes.text(int(rows[0]))}{also} can still connect to {named}"
-    return [f"{what}: {rule.source} ({rule.name}) allows it, and the longer prefix comes first"]
+    return [f"{what}: {rule.source} ({rule.name}) allows it, and the longer prefix decides"]
 
 
 def _hidden(policy: Policy, now: float) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""The time by which the age of what is stored is reckoned."""
+"""The clock that decides how old stored rows are."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,8 @@ _TRUST_S = 3600.0  # until it is believed
 
 
 class Ageing:
-    """Follows the wall clock, but believes a jump forward only after an hour: one that is set by mistake, or is wrong
-    until the first answer of a time server, would make all history too old at once."""
+    """Follows the wall clock, but believes a jump forward only after an hour: a clock that was set
+    by mistake, or is wrong until a time server answers, would make all history too old at once."""
 
     def __init__(self, clock: Callable[[], float], newest: float | None) -> None:
         """`newest`: when the latest row was stored, by the wall clock of that time; None: there is no row."""

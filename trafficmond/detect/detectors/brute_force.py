@@ -90,11 +90,16 @@ class Settings:
     connections: int = setting(
         20, min=3, max=10000, help="Finished short connections of one host to one service in a window."
     )
-    window: float = duration("60s", min="10s", max="1h", help="How long connections are remembered (they fade out).")
-    slow_connections: int = setting(
-        15, min=3, max=10000, help="The same over the slow window, alike in size; ten times as many of our own hosts."
+    window: float = duration(
+        "60s", min="10s", max="1h", help="How long connections count: less and less with their age."
     )
-    slow_window: float = duration("2h", min="1m", max="1d", help="How long a slow guesser is remembered.")
+    slow_connections: int = setting(
+        15,
+        min=3,
+        max=10000,
+        help="The same in `slow_window`, if they are alike in size. Own hosts need ten times as many.",
+    )
+    slow_window: float = duration("2h", min="1m", max="1d", help="How long connections of a slow guesser are added up.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
 
 
@@ -169,7 +174,7 @@ class BruteForce(CrowdDetector):
         decay(rows, known, now, settings.slow_window, _FADING)
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
-        # By Kerberos each login that succeeds is refused once before, because only then is a proof sent along.
+        # Kerberos first refuses each login, also one that then succeeds: only after that does the client send a proof.
         paid = flows["ticket"] * ((flows["dport"] == _KERBEROS) & (sent <= _LOGIN_BYTES))
         found.add(quick=tries - paid, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
         rows["quick"][known] = np.maximum(rows["quick"][known], 0)

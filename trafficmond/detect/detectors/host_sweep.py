@@ -208,7 +208,7 @@ class HostSweep(GroupedDetector):
         super().recall(learned, now)
         waiting, heard = learned["waiting"], learned["heard"]
         if heard.shape != (_HEARD // 8,) or heard.dtype != np.uint8:
-            raise ValueError("its hosts that got something back are of another number")
+            raise ValueError("its hosts with replies are of another number")
         self._heard |= np.unpackbits(heard).astype(bool)
         for key in np.unique(waiting["key"]):
             mine = waiting[waiting["key"] == key]

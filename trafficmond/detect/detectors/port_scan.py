@@ -2,13 +2,13 @@
 
 Counted are the distinct ports of a pair whose attempt failed, whatever its manner: SYN, NULL, FIN, Xmas, Maimon, ACK,
 datagram, SCTP, bare IP protocol. A service that answers, replies of a service to many ports of its client, and
-traceroute are no probes. A host that accepts everything (a tarpit, a SYN proxy) shows in the connections that were
-opened and dropped without a word. Who sends a stream to a port does not ask whether it is open: a call whose answers
-take another way is no scan.
+traceroute are not probes. On a host that accepts everything (a tarpit, a SYN proxy), those connections count that were
+opened and closed without payload. A stream of packets to a port does not test whether it is open: a call whose answers
+take another route is not a scan.
 
-Where several try many ports of one host at the same time, it is one scan: shared out among its sources, or with decoys
-beside the one true source, which nothing tells apart. It is told by its target; a source that is proven, or tries
-other hosts as well, also by itself.
+If several sources try many ports of one host at the same time, it is one scan: they share the work, or all but one are
+decoys. These two cannot be distinguished, so the threat names the target. A source that is proven, or tries other hosts
+as well, is also reported by itself.
 """
 
 from collections.abc import Mapping

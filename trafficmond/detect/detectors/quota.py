@@ -10,7 +10,7 @@ from trafficmond.model import Severity, Threat
 
 @dataclass(frozen=True)
 class Settings:
-    enabled: bool = setting(True, help="Report when a [[quota]] is used up to its share, and when it is used up.")
+    enabled: bool = setting(True, help="Report when the `share` of a [[quota]] is used, and when all of it is used.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,10 @@ _MANY = 5  # times the threshold: of high severity
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Look for connections held open by unfinished requests.")
-    connections: int = setting(100, min=10, max=500, help="Held open at one service at the same time.")
-    memory: float = duration("5m", min="1m", max="1h", help="After this long without one, the count starts again.")
+    connections: int = setting(100, min=10, max=500, help="Such connections at one service at the same time.")
+    memory: float = duration(
+        "5m", min="1m", max="1h", help="After this long without such a connection, the count starts again."
+    )
     capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.4 kB each.")
 
 

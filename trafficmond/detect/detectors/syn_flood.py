@@ -36,9 +36,11 @@ class Settings:
     unfinished: int = setting(
         256, min=16, max=1 << 20, help="Unfinished connections to one port of one host in a window."
     )
-    window: float = duration("10s", min="1s", max="5m", help="How long connections are remembered (they fade out).")
+    window: float = duration(
+        "10s", min="1s", max="5m", help="How long connections count: less and less with their age."
+    )
     completed_share: float = setting(
-        0.25, min=0.0, max=1.0, help="A port that finishes a larger share is not overloaded."
+        0.25, min=0.0, max=1.0, help="If a larger share of a port's connections is finished, it is not overloaded."
     )
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
@@ -116,7 +118,7 @@ class SynFlood(FloodDetector):
         mine = found.rows["weight"][found.by.of == entity]
         refused = np.count_nonzero(mine == _REFUSED_WEIGHT) > 0.5 * len(mine)
         moderate = len(mine) / max(found.seen.widths[found.tick[entity]], 1.0) < _MORE_THAN_A_SCAN
-        # Few who scan do not fill a backlog.
+        # A few sources that scan do not fill a backlog.
         if any_port and sources < _ANY_PORT_SOURCES and moderate:
             return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
@@ -124,7 +126,7 @@ class SynFlood(FloodDetector):
         dst = address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
         severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
-        # Clients do the same when it was stopped.
+        # A stopped service looks the same: its clients try again, and are refused.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
         return self.found(
             Severity.LOW if missed else severity,

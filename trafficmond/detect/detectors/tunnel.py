@@ -56,8 +56,10 @@ _FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "o
 class Settings:
     enabled: bool = setting(True, help="Look for data carried in DNS questions and pings.")
     questions: int = setting(200, min=20, max=1 << 20, help="Long questions of one host to one resolver in a window.")
-    pings: int = setting(100, min=20, max=1 << 20, help="Pings of one host to another in a window that may carry data.")
-    window: float = duration("5m", min="10s", max="1d", help="How long they are remembered (they fade out).")
+    pings: int = setting(
+        100, min=20, max=1 << 20, help="Pings that may carry data, from one host to another in a window."
+    )
+    window: float = duration("5m", min="10s", max="1d", help="How long they count: less and less with their age.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.1 kB each.")
 
 
@@ -176,7 +178,7 @@ def _segments(rows: Columns) -> Columns:
     carried, packets = rows["payload_packets"].astype(float), np.maximum(rows["packets"].astype(float), 1)
     counted = carried > _GUESSED * -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     hello = rows["new"] & (rows["how"] >= _IN_TLS)
-    # A connection that is seen whole has packets besides: its opening, the end, and their acknowledgements.
+    # A complete connection also has the packets of its handshake and its end, which are no questions.
     whole = tcp & rows["new"] & (rows["tcp_flags"] & rows["reply_tcp_flags"] & FIN != 0)
     asked = np.where(whole, np.maximum(rows["asked"] - _AROUND, 1), rows["asked"])
     asked = np.where(tcp & counted, rows["asked"] * carried / packets, asked) - _HELLO * hello
