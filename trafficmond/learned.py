@@ -37,7 +37,7 @@ def unpacked(data: bytes) -> dict[str, Column]:
     """The arrays in the content of a file. Raises ValueError if it is damaged or of another version."""
     start = len(_HEAD) + _SUM_BYTES
     if not data.startswith(_HEAD):
-        raise ValueError("it is of another version")
+        raise ValueError("another version wrote it")
     if data[len(_HEAD) : start] != _checksum(data[start:]):
         raise ValueError("it is damaged")
     with np.load(io.BytesIO(data[start:]), allow_pickle=False) as arrays:

@@ -169,8 +169,8 @@ class Reloader:
         now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
         differences = list(part_options.differences(old, settings))
-        told = f"before: {then}; {different}" if different else f"before: {then}"
-        parts.sinks.note(messages.RELOADED, f"{now} in force ({told}); {why}", {"generation": in_force.generation})
+        details = f"before: {then}; {different}" if different else f"before: {then}"
+        parts.sinks.note(messages.RELOADED, f"{now} in force ({details}); {why}", {"generation": in_force.generation})
         say_sources(parts, before)
         parts.manager.ready(parts.status_line())
         if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
@@ -214,8 +214,8 @@ class Reloader:
             parts.rulebook.error, mistakes = error, error.mistakes
         else:
             parts.warnings["reload"] = f"the files as they are now are not in force: {error}"
-        told, self._refused = self._refused, mistakes
-        for mistake in mistakes[:_SHOWN_MISTAKES] if mistakes != told else ():
+        reported, self._refused = self._refused, mistakes
+        for mistake in mistakes[:_SHOWN_MISTAKES] if mistakes != reported else ():
             parts.sinks.note(messages.CONFIG_REJECTED, f"refused ({why}): {mistake}", {"where": mistake.where})
         parts.manager.ready(f"{parts.status_line()}; changes refused: {error}")
 

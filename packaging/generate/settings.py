@@ -41,23 +41,30 @@ _NOTIFY_HEAD = """\
 _REFERENCE_HEAD = f"""\
 # Configuration
 
-`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default: with no file at
-all it watches the interfaces of the default routes, tells the journal of threats and drops nothing. `trafficctl check`
-shows every mistake in its place, and `trafficmond -t -c FILE` does so without a running daemon.
+Use this page to look up a setting: what it does, its default, and its limits.
 
-A change of the file takes effect by itself, at once; a file with mistakes changes nothing, the last good settings stay
-in force, after a reboot too, and the first line of `trafficctl status` says so. A setting that is marked so waits for
-the next start, and `status` names it until then. Flags of `trafficmond` override the file.
+`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default. Without a file,
+the daemon watches the interfaces of the default routes, reports threats to the journal and drops nothing.
+`trafficctl check` shows every mistake with its line, and `trafficmond -t -c FILE` does so without a running daemon.
 
-**Durations** are a number and `ms`, `s`, `m`, `h`, `d` or `w`, in any sum (`"1h30m"`); **sizes** a number and `B`,
-`KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`). A relative **path** starts at the folder of the file.
+- When you save the file, the change takes effect at once. A setting that is marked takes effect at the next start;
+  until then `status` names it.
+- If the file has mistakes, nothing changes: the last good settings stay in force, also after a reboot. The first line
+  of `trafficctl status` reports it.
+- Flags of `trafficmond` override the file.
 
-A file whose name ends in `.json` is read as a configuration of the original traffic monitor: `permitted_cidrs`
-become rules that allow, and its `logging` section becomes one `[[log]]`. With `--drop-packets` everything else is
-dropped, without it everything else is only logged.
+| value | how it is written |
+|---|---|
+| duration | a number and `ms`, `s`, `m`, `h`, `d` or `w`, also several together (`"1h30m"`) |
+| size | a number and `B`, `KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`) |
+| path | absolute, or relative to the folder of the file |
 
-This page is made from the declarations in `trafficmond/config/settings.py`; so is the commented sample
-`etc/trafficmond.toml`.
+A file whose name ends in `.json` is read as a configuration of the original traffic monitor. Its `permitted_cidrs`
+become rules that allow, and its `logging` section becomes one `[[log]]`. Packets of all other addresses are only
+logged; with `--drop-packets` they are dropped.
+
+This page and the commented sample `etc/trafficmond.toml` are made from the declarations in
+`trafficmond/config/settings.py`.
 
 ## Top level
 

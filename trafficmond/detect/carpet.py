@@ -66,7 +66,7 @@ class FloodDetector(GroupedDetector):
     def feed(self, seen: Observation) -> list[Detection]:
         rows = self.choose(seen)
         spread = self._spread(rows, seen)
-        told = {(each.tick, each.threat.evidence["network"]) for each in spread}
+        reported = {(each.tick, each.threat.evidence["network"]) for each in spread}
         by_network: dict[tuple[int, str], list[Threat]] = defaultdict(list)
         alone: list[Detection] = []
         for each in self.victims(rows, seen):
@@ -75,7 +75,7 @@ class FloodDetector(GroupedDetector):
             else:
                 by_network[each.tick, network_of(each.threat.dst_ip)].append(each.threat)
         for (tick, network), threats in by_network.items():
-            if (tick, network) in told:
+            if (tick, network) in reported:
                 continue
             if len({threat.dst_ip for threat in threats}) >= _HOSTS:
                 spread.append(Detection(tick, self._together(network, threats)))

@@ -45,7 +45,7 @@ def _listed(sources: OrderedDict[str, tuple[int, float]]) -> list[dict[str, Any]
 
 
 class Crowds:
-    """The latest 64 services, with at most 1,000 strangers each."""
+    """The 64 services tried last, each with the 1,000 strangers that tried it last."""
 
     def __init__(self, memory_s: float) -> None:
         self._memory_s = memory_s

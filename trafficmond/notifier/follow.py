@@ -19,7 +19,7 @@ _AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
 
 
 def follow(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], None]) -> NoReturn:
-    """Keeps `outbox` up to date for ever, and calls `wake` when there are news. Raises the errors of the outbox."""
+    """Keeps `outbox` up to date; calls `wake` when there is news. Never returns; raises the errors of the outbox."""
     again_s, reported = _AGAIN_S, False
     while True:
         try:

@@ -72,7 +72,7 @@ class _Instruction(ctypes.Structure):
 def _use(library: Any, module: Any, name: bytes, kept: dict[int, int]) -> None:
     """Has a compiled program name other maps, by descriptor.
 
-    bcc goes on with what is pinned by asking for its id, which takes CAP_SYS_ADMIN; the daemon does not have that.
+    bcc reuses what is pinned by asking for its id, which takes CAP_SYS_ADMIN; the daemon does not have that.
     """
     count = library.bpf_function_size(module.module, name) // ctypes.sizeof(_Instruction)
     program = ctypes.cast(library.bpf_function_start(module.module, name), ctypes.POINTER(_Instruction))

@@ -3,7 +3,7 @@
 It compares the number of distinct hosts whose first attempt from this source at this port failed with the number of
 those that answered. A client, crawler, resolver or mail server reaches nearly all hosts, a scanner hardly any
 (threshold random walk: Jung et al., IEEE S&P 2004). A host that is tried again and again is monitored, or missed: a
-scanner repeats an attempt within seconds and goes on to new hosts, so a source that returns half a minute later has a
+scanner repeats an attempt within seconds and continues with new hosts. A source that returns half a minute later has a
 list. A socket that exchanges packets with many ports belongs to a peer-to-peer program; the socket of a scanner uses
 one port. Over TCP each connection has its own socket; there, more of the peers on a list answer than a scanner finds.
 

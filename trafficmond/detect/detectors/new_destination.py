@@ -214,9 +214,9 @@ class NewDestination(GroupedDetector):
         """Each destination in words: "203.0.113.7, port 443/tcp (AS64500)"."""
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
         numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).tolist()
-        told = []
+        shown = []
         for row, number in zip(rows, numbers, strict=True):
             proto = protocol_name(int(row["proto"])).lower()
             service = f"port {row['dport']}/{proto}" if row["proto"] in WITH_PORTS else proto
-            told.append(f"{address(row, 'dst')} {service}" + (f" (AS{number})" if number else ""))
-        return told
+            shown.append(f"{address(row, 'dst')} {service}" + (f" (AS{number})" if number else ""))
+        return shown
