@@ -85,6 +85,9 @@ def test_a_clock_that_is_ten_years_ahead_for_a_while_makes_nothing_old(
     clock[0] = now + 3650 * DAY_S
     put(1500)
     time.sleep(1.2)  # a round of housekeeping
+    store.close(5)
+    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])  # a restart of the daemon meanwhile
+    time.sleep(1.2)
     clock[0] = now
     put(1500)
     time.sleep(1.2)

@@ -19,6 +19,7 @@ from trafficmond.store.schema import INDEXED, create_partition, create_view, par
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
+_HOUR_S = 3600.0
 _MOST_PARTS = 400  # changes of max_size may leave more small partitions than planned
 _ROW_BYTES = 256  # with its share of three indexes
 _LEAST_ROWS = 1024
@@ -66,10 +67,13 @@ class Partitions:
     def rows(self) -> int:
         return sum(part.rows for part in self.all)
 
-    @property
-    def newest(self) -> float | None:
-        """When the latest row was stored."""
-        return max((part.last_seen for part in self.all if part.last_seen is not None), default=None)
+    def newest(self, now: float) -> float | None:
+        """When the latest row was stored, apart from those of the last hour and those after a jump of the clock within
+        their partition: a clock that is wrong may have stored them."""
+        most = self.max_age_s / _PARTS_BY_AGE + _HOUR_S
+        times = ((part.first_seen or 0.0, part.last_seen or 0.0) for part in self.all)
+        ends = (last if last - first <= most else first for first, last in times if 0 < first < now - _HOUR_S)
+        return max(ends, default=None)
 
     @property
     def room(self) -> int:

@@ -121,7 +121,7 @@ class Writer(threading.Thread):
             self.file.reopen()
             self._partitions = Partitions(self.file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
             self.rows = self._partitions.rows
-            self._ageing = Ageing(self._clock, self._partitions.newest)
+            self._ageing = Ageing(self._clock, self._partitions.newest(self._clock()))
 
     def _check(self) -> None:
         """Check for damage at the start, before a query finds it: newest partitions first, within the time allowed."""
