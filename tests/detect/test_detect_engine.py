@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from detect_traffic import T0, datagram, flow, flows, many, talk
+from detect_traffic import T0, datagram, flow, flows, many, refused, talk
 
 from trafficmond.detect.attempts import GRACE_S
 from trafficmond.detect.engine import CLOSED, MOST_NEW, MOST_OPEN, OPENED, PART_ROWS, UPDATED, Engine
@@ -122,6 +122,18 @@ def test_the_broader_explanation_wins() -> None:
     found |= {update.threat.detector for update in engine.finish(T0 + 1)}
     assert found == {"amplification"}
     assert engine.status()["redundant"] == 1
+
+
+def test_what_one_client_does_hides_no_flood_by_many() -> None:
+    """As one whose connections are refused without end, which is a note."""
+    engine = Engine()
+    for second in range(20):
+        at = T0 + second
+        rows = [refused(flow(A, B, 81, sport=2000 + 300 * second + n, first=at)) for n in range(300)]
+        if second >= 10:
+            rows += [datagram(s, B, 8080, sport=1024 + 13 * n, first=at) for n, s in enumerate(many(4000, "8.0.0.0/8"))]
+        engine.feed(flows(rows), at + 1)
+    assert {(threat.detector, threat.src_ip) for threat in engine.threats()} == {("syn_flood", A), ("volume", None)}
 
 
 def test_live_ticks_and_one_offline_batch_agree() -> None:

@@ -353,7 +353,8 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
         return False
     if one.src_ip and other.src_ip:
         return one.src_ip == other.src_ip and (not one.dst_ip or not other.dst_ip or one.dst_ip == other.dst_ip)
-    return bool(one.dst_ip) and one.dst_ip == other.dst_ip
+    # What one source does does not explain what many do.
+    return bool(one.dst_ip) and one.dst_ip == other.dst_ip and not (one.src_ip and not other.src_ip)
 
 
 def _of_network(one: Threat, other: Threat) -> bool:
