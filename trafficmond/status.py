@@ -85,7 +85,7 @@ def _not_kept(settings: Settings) -> str | None:
     path, folder = settings.source, settings.state_dir
     if path is None or SettingsFile(path, Flags()).state_dir() == folder:
         return None
-    return f"the next start does not find it, since {path} does not say any more that state_dir is {folder}"
+    return f"the next start will not find it: {path} no longer sets state_dir to {folder}"
 
 
 def _counters(parts: Parts) -> dict[str, int]:

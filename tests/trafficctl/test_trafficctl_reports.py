@@ -105,9 +105,9 @@ def test_mistakes_are_reported_once_and_in_line() -> None:
     assert values[5][column:] == "and 3 more"
     assert "after a reboot too" in " ".join(line[column:] for line in told[:9])
     assert first == 0  # before all else
-    sick["config"]["not_kept"] = "the next start does not find it"
+    sick["config"]["not_kept"] = "the next start will not find it"
     told = " ".join(" ".join(status.render(sick, PLAIN, 200, now=T0)).split())
-    assert "stays in force, but the next start does not find it; trafficctl check" in told
+    assert "stays in force, but the next start will not find it; trafficctl check" in told
     assert "after a reboot too" not in told
     sick["config"] |= {"mistakes": None}
     assert any("and 7 more" in line for line in status.render(sick, PLAIN, 120, now=T0))

@@ -305,9 +305,9 @@ class Engine:
 def _tells(flows: Batch | Columns) -> Column:
     """A mask of significant FLOW rows: without flows that only went quiet, half of all if each flow is seen once. A
     flow that was closing is over now and counts, though no packet came."""
-    told: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
-    told |= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
-    return told
+    active: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
+    active |= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
+    return active
 
 
 def _telling(flows: Columns) -> Iterator[Columns]:

@@ -89,8 +89,8 @@ class Volume(FloodDetector):
         found = early + self.examine(rows, seen)
         if not self._waiting:
             return found
-        told = {detection.threat.dst_ip for detection in found}
-        self._waiting = {dst: each for dst, each in self._waiting.items() if dst not in told}
+        named = {detection.threat.dst_ip for detection in found}
+        self._waiting = {dst: each for dst, each in self._waiting.items() if dst not in named}
         return found + [each for tick in range(len(seen.ends)) for each in self._overdue(tick, float(seen.ends[tick]))]
 
     def due(self, now: float) -> bool:
