@@ -7,7 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-from kernel_rig import BAD, BAD6, GOOD, SETTINGS, SLOW, TRIED, Rig, must
+from every_packet import judge
+from kernel_rig import BAD, BAD6, GOOD, LOADER, SETTINGS, SLOW, TRIED, Rig, must
 from link_frames import PROVIDER, TAG, labelled, stacked, tagged
 from tmlab import LabError, Listener
 from tmlab.packets import tcp, udp
@@ -45,6 +46,11 @@ def services(on: Rig) -> None:
     for cidr in ("203.0.113.0/24", "2001:db8:bad::/48", "2001:db8::/32", BAD):
         on.ask("RemoveCidr", cidr=cidr)
     must((on.heard(BAD), on.heard(BAD6)) == (5, 5), "all pass without rules", "fewer")
+
+
+def every_packet(_: Rig) -> None:
+    """Random packets are judged as the words of random rules say."""
+    judge(LOADER, 50_000)
 
 
 def shadow(on: Rig) -> None:

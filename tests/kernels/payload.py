@@ -43,6 +43,7 @@ def features(on: Rig) -> None:
 CHECKS: tuple[Callable[[Rig], None], ...] = (
     judged.services,
     judged.verdicts,
+    judged.every_packet,
     judged.malformed,
     kept.egress,
     kept.units,
@@ -62,7 +63,7 @@ CHECKS: tuple[Callable[[Rig], None], ...] = (
 
 
 # A daemon, or programs for six hooks: with bcc these compile. tests/lab does it with bcc on the kernel it runs on.
-STARTING = {kept.egress, kept.restart, kept.look_inside, kept.beside, kept.processes}
+STARTING = {judged.every_packet, kept.egress, kept.restart, kept.look_inside, kept.beside, kept.processes}
 
 
 def attempt(check: Callable[[Rig], None], on: Rig) -> str:
