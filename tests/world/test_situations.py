@@ -312,18 +312,6 @@ def test_a_spray_over_kerberos_is_found_and_logins_are_not() -> None:
     assert kinds(threats(book)) == set()
 
 
-@pytest.mark.parametrize(("guesses", "found"), [(0, []), (60, [Severity.HIGH])])
-def test_a_terminal_server_that_logs_its_users_in_is_no_spray(guesses: int, found: list[Severity]) -> None:
-    book, server = Book(1), host("192.168.1.5")
-    login = 1.0 * np.arange(60)
-    book.udp(login, LAPTOP, server, 88, 180, 190)  # refused, because a proof is wanted
-    book.udp(login + 0.05, LAPTOP, server, 88, 280, 1400)
-    for ticket in range(4):  # for services, which are refused to nobody before
-        book.udp(login + 0.1 + 0.05 * ticket, LAPTOP, server, 88, 1400, 1450)
-    book.udp(login[:guesses] + 0.5, LAPTOP, server, 88, 280, 190)
-    assert [threat.severity for threat in judge(book.rows(), 1.0) if threat.detector == "brute_force"] == found
-
-
 def test_a_few_refusals_by_kerberos_at_once_are_noted_and_who_logs_in_is_not() -> None:
     book, server = Book(1), host("192.168.20.5")
     book.udp(np.arange(13) * 0.18, LAPTOP, server, 88, 180, 120)

@@ -170,3 +170,15 @@ def test_those_who_guessed_days_ago_are_still_listed() -> None:
     listed = {each["src_ip"]: each["count"] for each in threat.evidence["sources"]}
     assert all(listed[text(source)] == 4 for source in (*early.tolist(), *late.tolist()))
     assert threat.evidence["hosts"] < len(listed) == 90
+
+
+@pytest.mark.parametrize(("guesses", "found"), [(0, []), (60, [Severity.HIGH])])
+def test_a_terminal_server_that_logs_its_users_in_is_no_spray(guesses: int, found: list[Severity]) -> None:
+    book, server = Book(1), host("192.168.1.5")
+    login = 1.0 * np.arange(60)
+    book.udp(login, LAPTOP, server, 88, 180, 190)  # refused, because a proof is wanted
+    book.udp(login + 0.05, LAPTOP, server, 88, 280, 1400)
+    for ticket in range(4):  # for services, which are refused to nobody before
+        book.udp(login + 0.1 + 0.05 * ticket, LAPTOP, server, 88, 1400, 1450)
+    book.udp(login[:guesses] + 0.5, LAPTOP, server, 88, 280, 190)
+    assert [threat.severity for threat in told(book, 1.0)] == found
