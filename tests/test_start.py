@@ -63,6 +63,7 @@ def test_packets_do_not_wait_for_what_serves_clients() -> None:
         ("\0" * 60, False),
         ("", False),
     ],
+    ids=["a line", "single quotes", "a quoted name", "a header without its end", "a tab", "NULs", "nothing"],
 )
 def test_where_the_last_settings_are_is_known_from_a_file_with_mistakes(tmp_path: Path, text: str, found: bool) -> None:
     """Otherwise they are not found, and `status` says so."""
@@ -73,7 +74,7 @@ def test_where_the_last_settings_are_is_known_from_a_file_with_mistakes(tmp_path
     assert (told is None) is found
     path.unlink()
     assert _not_kept(Settings(source=path)) is None
-    assert f"that state_dir is {folder}" in str(_not_kept(Settings(source=path, state_dir=folder)))
+    assert f"no longer sets state_dir to {folder}" in str(_not_kept(Settings(source=path, state_dir=folder)))
 
 
 @pytest.mark.parametrize("now", ["nothing", "a link to nowhere", "a pipe"])
