@@ -32,12 +32,12 @@ guard = false
 """
 _JUDGED_S = 2.0  # live detection is to come within this of the evidence
 
-Situation = tuple[str, str | None, str | None]
+Situation = tuple[str, str | None, str | None, str]
 
 
 def situations(threats: list[dict[str, Any]]) -> set[Situation]:
-    """What was said of whom, of the threats that an administrator is to act on."""
-    return {(t["detector"], t["src_ip"], t["dst_ip"]) for t in threats if t["severity"] != "low"}
+    """What was said of whom, and how severe it is."""
+    return {(t["detector"], t["src_ip"], t["dst_ip"], t["severity"]) for t in threats}
 
 
 def offline(path: Path) -> set[Situation]:

@@ -181,7 +181,7 @@ def test_one_that_is_moved_to_another_namespace_is_said_and_watched_again(lab: L
         index = lab.host.link(other.host)["ifindex"]
         lab.host.ip(f"link set {other.host} netns {elsewhere}")
         status = daemon.wait_status(lambda s: watched(s) == {link.host}, "the other to be missed")
-        assert status["warnings"][0].startswith(f"{other.host}: it left this network namespace")
+        assert status["warnings"][0].startswith(f"{other.host}: it was moved to another network namespace")
         elsewhere.ip(f"link set {other.host} netns {lab.host}")
         status = daemon.wait_status(lambda s: watched(s) == {link.host, other.host}, "it to be back")
         assert status["unwatched"] == []
