@@ -49,7 +49,7 @@ exec /bin/busybox switch_root /root /bin/busybox sh -c '
     mount -t bpf bpf /sys/fs/bpf; mkdir -p /dev/shm /tmp/trafficmon; mount -t tmpfs tmpfs /dev/shm
     ip link set lo up; answer=/dev/vport0p1
     [ -c $answer ] || { answer=/dev/ttyS1; stty -F $answer raw; }
-    cd /tmp/trafficmon && tar -xf /dev/vdb && python3 tests/kernels/payload.py >$answer
+    cd /tmp/trafficmon && tar -xf /dev/vdb && python3 tests/kernels/${payload:-payload.py} >$answer
     sync; busybox poweroff -f
 '
 """
@@ -181,10 +181,18 @@ def _plain(module: Path) -> bytes:
 
 
 def boot(
-    machine: Machine, image: Path, initrd: Path, root: Path, words: str, seconds: float, log: Path, show: bool
+    machine: Machine,
+    image: Path,
+    initrd: Path,
+    root: Path,
+    words: str,
+    seconds: float,
+    log: Path,
+    show: bool,
+    disk: Path | None = None,
 ) -> dict[str, Any]:
     """Boots, runs the payload on a copy of the tree and returns what it wrote. Raises Failure if it wrote nothing
-    within `seconds`. `words` are what the payload finds on the kernel's command line."""
+    within `seconds`. `words` are what the payload finds on the kernel's command line; `disk` is one that stays."""
     payload, answer = log.with_suffix(".tar"), log.with_suffix(".json")
     with payload.open("wb") as tar:
         name = f"--transform=s,^{machine.library}$,build/libtmparse.so,"
@@ -202,6 +210,7 @@ def boot(
     command += ["-serial", "stdio" if show else f"file:{log}", *(each.format(file=answer) for each in machine.answer)]
     command += ["-drive", f"file={root},format=raw,if=virtio,snapshot=on"]
     command += ["-drive", f"file={payload},format=raw,if=virtio,readonly=on"]
+    command += ["-drive", f"file={disk},format=raw,if=virtio"] if disk else []
     try:
         subprocess.run(command, timeout=seconds, check=True, stdin=subprocess.DEVNULL)
         return dict(json.loads(answer.read_text()))
