@@ -176,8 +176,9 @@ def test_either_loader_on_any_kernel(lab: Lab, loader: str, kernel: str, monkeyp
 def test_a_kernel_that_does_not_tell_networks_apart(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 5.14: who sends is noted as ever, who waits is not, and that is said in words."""
     monkeypatch.setattr(processes_seen, "_NETNS_COOKIE", 0x7FFF)  # an option of sockets that no kernel has
-    link = lab.links[0]
-    options = Options("libbpf", "auto", True, BPFFS, 1024, False, False, processes=True)
+    link, pins = lab.links[0], BPFFS / f"{lab.name}-process"
+    pins.mkdir()
+    options = Options("libbpf", "auto", True, pins, 1024, False, False, processes=True)
     loaded = Loaded("libbpf", {}, {}, seed=0, reused=False, owners=True)
     with lab.host.entered():
         seen, why = _processes_seen(options, loaded)
@@ -192,6 +193,7 @@ def test_a_kernel_that_does_not_tell_networks_apart(lab: Lab, monkeypatch: pytes
         ends = np.zeros(1, END)
         ends["proto"], ends["local_port"] = 17, 4445
         assert (int(seen.sent(ends)["pid"][0]), int(seen.waiting(ends)["pid"][0])) == (os.getpid(), 0)
+    remove_pins(pins)
 
 
 def test_who_sends_connects_and_waits(lab: Lab) -> None:
