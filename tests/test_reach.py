@@ -25,6 +25,18 @@ class Open(Same):
     anybody = True
 
 
+class Admits:
+    """To each port in its own way."""
+
+    anybody = True
+
+    def __init__(self, by_port: dict[int, Admission]) -> None:
+        self._by_port = by_port
+
+    def to(self, _proto: int, port: int) -> Admission:
+        return self._by_port[port]
+
+
 SSH = Listener(6, ip_address("::"), 22, "sshd", both=True)
 WEB = [Listener(6, ip_address("0.0.0.0"), port, "nginx") for port in (443, 80)]
 NAMES = Listener(17, ip_address("192.0.2.1"), 53, "named")
@@ -81,3 +93,13 @@ def test_whom_the_guard_spares() -> None:
 def test_the_family_that_is_left_out_is_named() -> None:
     text = reach.nobody(Open({4: [ip_network("0.0.0.0/0")], 6: []}), [SIX])
     assert text.startswith("not reachable over IPv6: tcp/9999; no rule lets a new connection in there; ")
+
+
+def test_a_service_with_a_socket_for_each_family_is_not_shut_where_one_of_them_is_open() -> None:
+    both = [Listener(6, ip_address("0.0.0.0"), 22, "sshd"), Listener(6, ip_address("::"), 22, "sshd")]
+    text = reach.nobody(from_("192.0.2.7/32"), [*both, SIX])
+    assert text.startswith("not reachable: sshd on tcp/22 over IPv6, tcp/9999; no rule lets a new connection in there;")
+    hidden = Listener(6, ip_address("0.0.0.0"), 8099)
+    admitted = Admits({22: from_("192.0.2.7/32"), 8099: NOBODY})
+    text = reach.nobody(admitted, [*both, hidden])
+    assert text.startswith("not reachable: sshd on tcp/22 over IPv6, tcp/8099; no rule")

@@ -1,6 +1,6 @@
 """Writes sentences about services that nobody can reach, and about those that only some prefixes can reach. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from trafficmond.datapath.lifelines import OWN
 from trafficmond.datapath.listeners import Listener
@@ -28,19 +28,19 @@ def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", 
 
     `over`: the watched interfaces; `spared`: the addresses that can connect nevertheless; both as text.
     """
-    shut = sorted(closed(admitted, listeners), key=_order)
+    waiting = list(listeners)
+    shut = sorted(closed(admitted, waiting), key=_order)
     if not shut:
         return ""
+    reached = {(each.proto, each.port) for each in waiting if each not in shut}  # by a socket for the other family
     where = f" over {over}" if over else ""
     but = f" (only {spared} can still connect)" if spared else ""
     # If rules allow some connections, the reason may be a family that they do not cover.
     families = {family for each in shut for family in each.families} if admitted.anybody else set()
     by = f" over IPv{families.pop()}" if len(families) == 1 else ""
+    names = services(shut, () if by else reached)
     there = f"{protocol_name(shut[0].proto).lower()}/{shut[0].port}"
-    return (
-        f"not reachable{where}{by}: {services(shut)}; no rule lets a new connection in there{but}; "
-        f"{LET_IN.format(there)}"
-    )
+    return f"not reachable{where}{by}: {names}; no rule lets a new connection in there{but}; {LET_IN.format(there)}"
 
 
 def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
@@ -62,11 +62,13 @@ def spared_by(guard: Iterable[tuple[str, str]]) -> str:
     return listed([f"{shown(cidr)} ({what})" for cidr, what in guard if what != OWN], _SOURCES)
 
 
-def services(listeners: Iterable[Listener]) -> str:
-    """ "sshd on tcp/22, nginx on tcp/80 and tcp/443, tcp/9999"."""
+def services(listeners: Iterable[Listener], partly: Collection[tuple[int, int]] = ()) -> str:
+    """ "sshd on tcp/22, nginx on tcp/80 and tcp/443, tcp/9999". Of `partly`, protocols and ports, with the family."""
     by_name: dict[str, list[str]] = {}
     for each in sorted(listeners, key=_order):
         port = f"{protocol_name(each.proto).lower()}/{each.port}"
+        if (each.proto, each.port) in partly:
+            port += f" over IPv{each.families[0]}"
         ports = by_name.setdefault(each.name or port, [])
         if port not in ports:
             ports.append(port)
