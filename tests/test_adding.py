@@ -38,15 +38,13 @@ class Settings:
     capacity: int = setting(1024, min=64, max=1 << 20, help="Sources watched at once; 40 bytes each.")
 
 
-class Discard(GroupedDetector):
+class Discard(GroupedDetector[Settings]):
     name = "discard"
     technique = "T1095"
     dedup_key = ("src_ip",)
     suppressed_by = ("port_scan",)
     idle_timeout_s = 600.0
     bannable = True
-    settings_class = Settings
-    settings: Settings
     fields = (("packets", "f8"),)
     evidence_bonus_s = 60.0
 

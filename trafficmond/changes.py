@@ -1,16 +1,14 @@
 """Changes of the rules, one at a time and atomic: in force, or on probation."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trafficmond.config.load import holds_settings, load_settings
 from trafficmond.config.settings import Settings
+from trafficmond.datapath.datapath import Datapath
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.files import is_file
 from trafficmond.policy.byhand import ByHand
@@ -21,9 +19,6 @@ from trafficmond.policy.trial import Trial, fingerprint, in_folder, place_of
 from trafficmond.ruleset import Guard, InForce, Inputs
 from trafficmond.sources import Sources
 from trafficmond.standing import Alter, Begin, Made, Standing
-
-if TYPE_CHECKING:
-    from trafficmond.datapath.datapath import Datapath
 
 _MANY_PREFIXES = 50_000  # compiling so many frees memory worth returning to the system
 BY_HAND_NAME = "rules-by-hand.jsonl"  # in state_dir

@@ -4,24 +4,20 @@ The kernel uses rules on probation until a deadline, and then the confirmed ones
 rules. A change in between changes both.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from trafficmond.config.settings import Settings
+from trafficmond.datapath.datapath import Datapath
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.part_options import switched
 from trafficmond.policy import trial
 from trafficmond.policy.trial import Kept, Trial
 from trafficmond.ruleset import Guard, InForce, Inputs, Maker
-
-if TYPE_CHECKING:
-    from trafficmond.datapath.datapath import Datapath
 
 TRIAL_NAME = "probation.json"  # in state_dir
 BEGUN, CONFIRMED, ROLLED_BACK, RAN_OUT, RESET = "begun", "confirmed", "rolled back", "ran out", "reset"

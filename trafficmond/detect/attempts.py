@@ -92,8 +92,7 @@ def is_group(hi: Column, lo: Column, family: Column) -> Column:
     low = lo & np.uint64(0xFFFFFFFF)
     v4 = (low >= np.uint64(0xE0000000)) & (low < np.uint64(0xF0000000)) | (low == np.uint64(0xFFFFFFFF)) | (low == 0)
     v6 = (hi >> np.uint64(56) == np.uint64(0xFF)) | ((hi == 0) & (lo == 0))
-    group: Column = np.where(family == 4, v4, v6)
-    return group
+    return np.where(family == 4, v4, v6)
 
 
 def kinds(flows: Columns) -> Column:
@@ -164,8 +163,7 @@ def judge(attempts: Batch) -> Column:
     other[(attempts["proto"] == SCTP) & (attempts["packets"] < 2)] = Outcome.SILENT
     odd = np.where(refused, Outcome.REFUSED, other)
     kind = attempts["kind"]
-    outcome: Column = np.where(kind == Kind.SYN, syn, np.where(attempts["proto"] == TCP, odd, other)).astype(np.uint8)
-    return outcome
+    return np.where(kind == Kind.SYN, syn, np.where(attempts["proto"] == TCP, odd, other)).astype(np.uint8)
 
 
 def proven(attempts: Columns) -> Column:
@@ -240,8 +238,7 @@ class Attempts:
         if explained.any():
             judged = take(judged, ~explained)
         judged["outcome"] = judge(judged)
-        done: Batch = judged
-        return done
+        return judged
 
     def feed_ticks(self, flows: Columns, ends: Column) -> tuple[Batch, Column]:
         """The same for several ticks, in order of time: (the judged ATTEMPT rows, the tick of each)."""

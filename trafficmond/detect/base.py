@@ -1,5 +1,6 @@
 """The base of detectors: frozen Settings, a name, a technique, and one method from an observation to threats."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,8 +54,7 @@ class Observation:
         flows = self.flows
         whole = flows["new"] & (flows["packets"] == flows["d_packets"])
         width = self.widths[flows["tick"]]
-        spans: Column = np.maximum(np.where(whole, flows["last"] - flows["first"], width), 1.0)
-        return spans
+        return np.maximum(np.where(whole, flows["last"] - flows["first"], width), 1.0)
 
 
 class Detection(NamedTuple):
@@ -78,6 +78,11 @@ class Detector(ABC):
     bannable: ClassVar[bool] = False
     """Whether its `src_ip` is an attacker from outside, whom `[response]` may ban."""
     settings_class: ClassVar[type[Any]]
+    """The `Settings` of its module."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.settings_class = getattr(sys.modules[cls.__module__], "Settings", object)
 
     @abstractmethod
     def __init__(self, settings: Any) -> None: ...

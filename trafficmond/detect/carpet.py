@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from trafficmond.detect.base import Detection, Observation, approx, format_sources
-from trafficmond.detect.grouped import GroupedDetector
+from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, decay, estimate, in_turns, mark, mix
 from trafficmond.flows.batch import address_text
 from trafficmond.model import Severity, Threat
@@ -32,7 +32,7 @@ _IGNORED = 0.01  # of the threshold in a batch: less is not tracked
 _NETWORKS = 256
 
 
-class FloodDetector(GroupedDetector):
+class FloodDetector(GroupedDetector[S]):
     """A detector of floods at one victim, which reports floods over a network as one."""
 
     spread_window_s: ClassVar[float] = 10.0

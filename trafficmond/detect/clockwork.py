@@ -39,5 +39,4 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
 
 def is_clock(states: Batch) -> Column:
     """A mask of rows of a table that act by the clock, with pauses of at least a second."""
-    regular: Column = (states["gaps"] >= _GAPS) & (states["even"] >= _EVEN_SHARE * states["gaps"])
-    return regular
+    return (states["gaps"] >= _GAPS) & (states["even"] >= _EVEN_SHARE * states["gaps"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trafficmond.detect.grouped import GroupedDetector
+from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.flows.batch import Column
 
 # bound: strangers remembered for each of the latest 64 services | the one seen longest ago is forgotten
@@ -112,7 +112,7 @@ class Crowds:
         return known
 
 
-class CrowdDetector(GroupedDetector):
+class CrowdDetector(GroupedDetector[S]):
     """A detector that also finds many sources, each below its threshold, at one service."""
 
     def __init__(self, settings: Any, memory_s: float) -> None:

@@ -6,15 +6,14 @@ What is left is guessing, of passwords or of names of pages; and a program that 
 which few do from a new connection each second.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from trafficmond.detect import clockwork
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import address
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
+from trafficmond.detect.windows import Columns, decay, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
@@ -28,25 +27,17 @@ _FADING = ("tries", "same", "varied", *clockwork.FADING)
 _CAPACITY = 1024
 
 
-class Forms(GroupedDetector):
+class Forms(GroupedDetector[Any]):
     """Part of `brute_force`: of rows with `sent` and `got`, the clients that guess at a web service."""
 
     name = "brute_force"
     technique = "T1110"
     fields = tuple((name, "f8") for name in ("at", "sent", "got", "total", *clockwork.FIELDS, *_FADING))
     evidence_bonus_s = 60.0
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(replace(settings, capacity=_CAPACITY))
-
-    def choose(self, seen: Observation) -> Columns:
-        return seen.flows
+    capacity = _CAPACITY
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["dport"])
-
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(np.ones(len(rows)))
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from trafficmond.detect.base import Detection, Detector, Observation, heaviest
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, in_turns
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
+
+S = TypeVar("S")  # the Settings of a detector
 
 
 class Entities:
@@ -45,14 +47,12 @@ class Entities:
     @property
     def known(self) -> Column:
         """The slot of each watched entity."""
-        slots: Column = self.slots[self.watched]
-        return slots
+        return self.slots[self.watched]
 
     @property
     def heard(self) -> Column:
         """The time of each watched entity."""
-        heard: Column = self.now[self.watched]
-        return heard
+        return self.now[self.watched]
 
     def add(self, **amounts: Column) -> None:
         """Add to fields of the table: an amount for each of the rows `kept`."""
@@ -61,8 +61,7 @@ class Entities:
 
     def states(self, field: str) -> Column:
         """A field of each entity's row in the table; undefined for one that is not watched."""
-        column: Column = self._table.rows[field][self.slots]
-        return column
+        return self._table.rows[field][self.slots]
 
     def state(self, entity: int) -> Any:
         """The row of a watched entity in the table."""
@@ -77,35 +76,38 @@ class Entities:
         return self.rows.rows(self.by.of == entity)
 
 
-class GroupedDetector(Detector):
+class GroupedDetector(Detector, Generic[S]):
     """A detector defined by the rows that count, their entities, and a threshold.
 
-    `fields` and `evidence_bonus_s` are those of its `BoundedTable`, which has room for `settings.capacity` entities.
+    `fields` and `evidence_bonus_s` are those of its `BoundedTable`.
     """
 
     fields: ClassVar[tuple[Any, ...]]
     evidence_bonus_s: ClassVar[float]
 
+    capacity = 0
+    """The room for entities; 0: `settings.capacity`."""
+
     def __init__(self, settings: Any) -> None:
-        self.settings = settings
-        self.table = BoundedTable(list(self.fields), settings.capacity, self.evidence_bonus_s)
+        self.settings: S = settings
+        self.table = BoundedTable(list(self.fields), self.capacity or settings.capacity, self.evidence_bonus_s)
 
     @property
     def window_s(self) -> float:
         """The time after which an entity's row starts again."""
         return np.inf
 
-    @abstractmethod
     def choose(self, seen: Observation) -> Columns:
-        """The rows that count."""
+        """The rows that count; those of all flows, if not overridden."""
+        return seen.flows
 
     @abstractmethod
     def key(self, rows: Columns) -> Column:
         """The entity that each row counts for, as a 64-bit hash."""
 
-    @abstractmethod
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        """The weight of each entity's rows when room is short; 0 adds no new entity."""
+    def weight(self, rows: Columns, by: Grouped) -> Column:  # noqa: ARG002
+        """The weight of each entity's rows when room is short: here their number; 0 adds no new entity."""
+        return by.counts
 
     @abstractmethod
     def judge(self, found: Entities) -> tuple[Column, Column]:
@@ -196,7 +198,7 @@ class GroupedDetector(Detector):
         )
 
 
-class PacketDetector(GroupedDetector):
+class PacketDetector(GroupedDetector[Any]):
     """A detector of entities that send `settings.packets` packets of a kind."""
 
     idle_timeout_s = 3600.0

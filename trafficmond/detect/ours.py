@@ -52,8 +52,7 @@ class Ours(Prefixes):
     """The prefixes that are ours besides private space, which always is."""
 
     def holds(self, hi: Column, lo: Column, family: Column) -> Column:
-        found: Column = is_private(hi, lo, family) | super().holds(hi, lo, family)
-        return found
+        return is_private(hi, lo, family) | super().holds(hi, lo, family)
 
 
 def capture_side(rows: Batch) -> Network | None:
@@ -86,5 +85,4 @@ def is_private(hi: Column, lo: Column, family: Column) -> Column:
     high = np.asarray(hi)
     v6 = (high >> np.uint64(57) == 0x7E) | (high >> np.uint64(54) == 0x3FA) | (high >> np.uint64(56) == 0xFF)
     v6 |= (high == 0) & (np.asarray(lo) <= np.uint64(1))
-    private: Column = np.where(np.asarray(family) == 4, v4, v6)
-    return private
+    return np.where(np.asarray(family) == 4, v4, v6)

@@ -4,12 +4,11 @@ At each host there is too little evidence; the threat names the source, with the
 up the failed logins of a source over all hosts (policy/protocols/ssh/detect-bruteforcing: 30 in 30 minutes).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from trafficmond.detect.base import Observation, address, addresses, approx
+from trafficmond.detect.base import address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
 from trafficmond.flows.batch import Column
@@ -24,23 +23,18 @@ _DAY_S = 86400.0
 _CAPACITY = 1024
 
 
-class Sprays(GroupedDetector):
+class Sprays(GroupedDetector[Any]):
     """Part of `brute_force`: of TCP rows with a column `refused` (bool), the sources and ports that are a spray."""
 
     name = "brute_force"
     technique = "T1110.003"
     fields = (("tries", "f4"), ("others", "f4"), ("map", "u1", 256))
     evidence_bonus_s = 60.0
+    capacity = _CAPACITY
 
     @property
     def window_s(self) -> float:
         return _DAY_S
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(replace(settings, capacity=_CAPACITY))
-
-    def choose(self, seen: Observation) -> Columns:
-        return seen.flows
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dport"])

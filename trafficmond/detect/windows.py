@@ -116,8 +116,7 @@ class Columns:
         if self._of is not None:
             parent, mine = self._of
             return parent.rows(at if mine is None else mine[at])
-        rows: Batch = take(self.batch, at) if np.ndim(at) else self.batch[at]
-        return rows
+        return take(self.batch, at) if np.ndim(at) else self.batch[at]
 
 
 class Grouped:
@@ -131,19 +130,22 @@ class Grouped:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def counts(self) -> Column:
+        """The number of rows of each group, float64."""
+        return np.bincount(self.of, minlength=len(self.keys)).astype(float)
+
     def sum(self, values: Column) -> Column:
         """The sum of `values` (numbers or bools, a row each) over each group, float64."""
         return np.bincount(self.of, weights=values, minlength=len(self.keys))
 
     def max(self, values: Column) -> Column:
         """The largest of `values` in each group."""
-        largest: Column = np.maximum.reduceat(values[self._order], self._starts) if len(values) else values
-        return largest
+        return np.maximum.reduceat(values[self._order], self._starts) if len(values) else values
 
     def min(self, values: Column) -> Column:
         """The smallest of `values` in each group."""
-        least: Column = np.minimum.reduceat(values[self._order], self._starts) if len(values) else values
-        return least
+        return np.minimum.reduceat(values[self._order], self._starts) if len(values) else values
 
 
 def in_turns(keys: Column, ticks: Column) -> Iterator[Column]:

@@ -140,14 +140,12 @@ def empty(dtype: np.dtype[Any], count: int = 0) -> Batch:
 
 def take(rows: Batch, index: Column | slice) -> Batch:
     """`rows[index]`, several times faster: numpy copies structured rows a field at a time, opaque ones whole."""
-    taken: Batch = _opaque(rows)[index].view(rows.dtype)
-    return taken
+    return _opaque(rows)[index].view(rows.dtype)
 
 
 def copied(rows: Batch) -> Batch:
     """A copy of the rows; see `take`."""
-    copy: Batch = _opaque(rows).copy().view(rows.dtype)
-    return copy
+    return _opaque(rows).copy().view(rows.dtype)
 
 
 def put(rows: Batch, index: Column | slice, values: Batch) -> None:
@@ -159,15 +157,13 @@ def join(batches: Sequence[Batch]) -> Batch:
     """Batches of one dtype (at least one), one after the other; see `take`."""
     if len(batches) == 1:
         return batches[0]
-    joined: Batch = np.concatenate([_opaque(batch) for batch in batches]).view(batches[0].dtype)
-    return joined
+    return np.concatenate([_opaque(batch) for batch in batches]).view(batches[0].dtype)
 
 
 def _opaque(rows: Batch) -> Batch:
     if rows.dtype.hasobject:
         return rows  # numpy counts the references in it
-    opaque: Batch = rows.view(np.dtype((np.void, rows.dtype.itemsize)))
-    return opaque
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize)))
 
 
 def split_address(packed: bytes) -> tuple[int, int]:

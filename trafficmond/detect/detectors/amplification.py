@@ -61,13 +61,11 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")
 
 
-class Amplification(FloodDetector):
+class Amplification(FloodDetector[Settings]):
     name = "amplification"
     technique = "T1498.002"
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")),
         ("map", "u1", 256),

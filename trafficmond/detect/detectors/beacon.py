@@ -79,14 +79,12 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.5 kB each.")
 
 
-class Beacon(GroupedDetector):
+class Beacon(GroupedDetector[Settings]):
     name = "beacon"
     technique = "T1071"
     dedup_key = ("src_ip", "dst_ip")
     suppressed_by = ("port_scan", "host_sweep", "brute_force")
     idle_timeout_s = 21600.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         ("port", "u2"),
         ("service", "u8"),  # hash of the destination, protocol and port
@@ -142,15 +140,12 @@ class Beacon(GroupedDetector):
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
 
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(np.ones(len(rows)))
-
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         if len(rows) and len(seen.ends) > 1:
             # Beats have times of their own: of those that are not enough yet, all ticks are noted in one step.
             by = Grouped(self.key(rows))
             slots = self.table.find(by.keys)
-            beats = np.where(slots == NOWHERE, 0, self.table.rows["beats"][slots]) + by.sum(np.ones(len(rows)))
+            beats = np.where(slots == NOWHERE, 0, self.table.rows["beats"][slots]) + by.counts
             few = (beats < self._least)[by.of]
             if few.any():
                 some = rows.take(few)
@@ -285,8 +280,7 @@ def _alike(states: Batch) -> Column:
     sizes = np.where(beyond, np.inf, states["sizes"])
     median = _median(sizes, ~beyond)
     away = np.abs(np.where(beyond, 0, sizes) - median[:, None])
-    alike: Column = _median(np.where(beyond, np.inf, away), ~beyond) <= _ALIKE * median
-    return alike
+    return _median(np.where(beyond, np.inf, away), ~beyond) <= _ALIKE * median
 
 
 def _median(values: Column, counted: Column) -> Column:

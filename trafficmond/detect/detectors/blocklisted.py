@@ -26,8 +26,6 @@ class Blocklisted(PacketDetector):
     name = "blocklisted"
     technique = "T1071"
     dedup_key = ("src_ip", "dst_ip")
-    settings_class = Settings
-    settings: Settings
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows

@@ -103,14 +103,12 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
 
 
-class BruteForce(CrowdDetector):
+class BruteForce(CrowdDetector[Settings]):
     name = "brute_force"
     technique = "T1110"
     dedup_key = ("src_ip", "dst_ip")
     idle_timeout_s = 1800.0
     bannable = True
-    settings_class = Settings
-    settings: Settings
     fields = tuple((name, "f8") for name in ("at", "quick", "steady", *clockwork.FIELDS, *_FADING))
     evidence_bonus_s = 60.0
 
@@ -237,8 +235,7 @@ class BruteForce(CrowdDetector):
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
         guessing &= ~(mute & datagrams) | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
-        known: Column = np.where(guessing, severity, 0)
-        return known
+        return np.where(guessing, severity, 0)
 
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         crowded = self._crowded(seen)
@@ -283,7 +280,7 @@ class BruteForce(CrowdDetector):
                 if refused
                 else Grouped(mix(rows["dst"], rows["dport"]))
             )
-            for one, count in zip(rows.rows(by.first), by.sum(np.ones(len(rows))), strict=True):
+            for one, count in zip(rows.rows(by.first), by.counts, strict=True):
                 service = (address(one, "dst"), int(one["dport"]))
                 if refused:
                     seen |= {service} if one["reply_packets"] else set()
@@ -359,8 +356,7 @@ def _drops(ports: Column) -> Column:
 
 def _is_mute(states: Batch) -> Column:
     """A mask of states whose guesses mostly got no reply."""
-    mute: Column = states["mute"] > 0.5 * np.maximum(states["total"], 1)
-    return mute
+    return states["mute"] > 0.5 * np.maximum(states["total"], 1)
 
 
 def _is_crowd(known: Service) -> bool:

@@ -36,14 +36,12 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 0.2 kB each.")
 
 
-class Exfiltration(GroupedDetector):
+class Exfiltration(GroupedDetector[Settings]):
     name = "exfiltration"
     technique = "T1048"
     dedup_key = ("src_ip",)
     suppressed_by = ("volume",)
     idle_timeout_s = 3600.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
         ("map", "u1", _PLACES),  # of destinations that got much: 0, or the half day of the first time

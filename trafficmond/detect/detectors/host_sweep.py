@@ -85,14 +85,12 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")
 
 
-class HostSweep(GroupedDetector):
+class HostSweep(GroupedDetector[Settings]):
     name = "host_sweep"
     technique = "T1046"
     dedup_key = ("src_ip",)
     idle_timeout_s = 7200.0
     bannable = True
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
         ("map", "u1", _MAP),  # for each host 0, or the tick of the last attempt
@@ -141,7 +139,7 @@ class HostSweep(GroupedDetector):
         service = np.where(turned, flows["sport"], np.where(flows["proto"] == TCP, flows["dport"], 0))
         by = Grouped(mix(asker, flows["proto"], service))
         now = by.max(seen.ends[flows["tick"]])
-        slot = self._unasked.admit(by.keys, by.sum(np.ones(len(flows))), now, self.settings.window)[by.of]
+        slot = self._unasked.admit(by.keys, by.counts, now, self.settings.window)[by.of]
         mark(self._unasked.rows["hosts"], slot, host)
 
     def _note_named(self, seen: Observation) -> None:
@@ -158,16 +156,14 @@ class HostSweep(GroupedDetector):
     def _asked(self, sources: Column) -> Column:
         """The number of questions for names that each source asked."""
         slots = self._named.find(sources)
-        asked: Column = np.where(slots == NOWHERE, 0, self._named.rows["questions"][slots])
-        return asked
+        return np.where(slots == NOWHERE, 0, self._named.rows["questions"][slots])
 
     def _unseen(self, keys: Column) -> Column:
         """The number of hosts from which each entity got answers to questions that were not seen."""
         if not len(self._unasked):
             return np.zeros(len(keys), np.int64)
         slots = self._unasked.find(keys)
-        hosts: Column = np.where(slots == NOWHERE, 0, estimate(self._unasked.rows["hosts"][slots]))
-        return hosts
+        return np.where(slots == NOWHERE, 0, estimate(self._unasked.rows["hosts"][slots]))
 
     def _peers(self, attempts: Columns, seen: Observation) -> Column:
         """A mask of attempts from a socket that exchanges packets with many ports."""
@@ -187,7 +183,7 @@ class HostSweep(GroupedDetector):
     def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
         """Records what the sockets tried to reach; returns a mask of attempts from a socket as in `_peers`."""
         now = seen.ends[mine["tick"][by.first]]
-        slots = self._sockets.admit(by.keys, by.sum(np.ones(len(mine))), now, self.settings.window)
+        slots = self._sockets.admit(by.keys, by.counts, now, self.settings.window)
         slot = slots[by.of]
         mark(self._sockets.rows["map"], slot, mix(mine["dport"]))
         self._sockets.add("answered", slot, mine["outcome"] == Outcome.ANSWERED)
@@ -331,8 +327,7 @@ class HostSweep(GroupedDetector):
         few = (hosts < _MANY) & (unheard | ours & ping)
         some = np.where(few | unheard & (peers | blind) | named, Severity.LOW, Severity.MEDIUM)
         many = (hosts >= _MANY) & (some > Severity.LOW)
-        severity: Column = np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
-        return severity
+        return np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
 
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state = found.all(entity), found.state(entity)

@@ -19,7 +19,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, kinds
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, mix
+from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import Batch, Column, left_aligned
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Direction, Severity, Threat
@@ -62,14 +62,12 @@ class Elsewhere:
     atlas: Callable[[], Atlas] = _no_atlas
 
 
-class NewDestination(GroupedDetector):
+class NewDestination(GroupedDetector[Settings]):
     name = "new_destination"
     technique = "T1071"
     dedup_key = ("summary",)
     suppressed_by = ("beacon", "blocklisted", "exfiltration", "host_sweep", "port_scan", "tunnel")
     idle_timeout_s = 3600.0
-    settings_class = Settings
-    settings: Settings
     # Times are in seconds of watching, since the first that this detector saw.
     fields = (
         ("began", "f8"),
@@ -114,9 +112,6 @@ class NewDestination(GroupedDetector):
     def key(self, rows: Columns) -> Column:
         return rows["unit"]
 
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(np.ones(len(rows)))
-
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, slot, states = found.kept, found.slot, self.table.rows
         now = self._moments[rows["tick"]]
@@ -146,7 +141,7 @@ class NewDestination(GroupedDetector):
                 self._fresh[unit] = each[mine]
             self._learn(states[unit], prefix[mine], system[mine], float(now[mine[0]]))
         over = np.isin(found.slots, np.array(list(self._fresh), np.intp))
-        return over, found.by.sum(np.ones(len(found.rows)))
+        return over, found.by.counts
 
     def threat(self, found: Entities, entity: int) -> Threat:
         fresh = self._fresh[int(found.slots[entity])]

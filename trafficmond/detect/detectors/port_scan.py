@@ -65,14 +65,12 @@ class _Part(NamedTuple):
     last: float
 
 
-class PortScan(CrowdDetector):
+class PortScan(CrowdDetector[Settings]):
     name = "port_scan"
     technique = "T1046"
     dedup_key = ("src_ip",)
     idle_timeout_s = 7200.0
     bannable = True
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "proven", "lately")),
         ("begun", "f8"),  # of those tried lately
@@ -136,7 +134,7 @@ class PortScan(CrowdDetector):
         """A mask of sources that tried several ports of one host within a minute without an answer: no client does."""
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
         few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
-        few &= by.sum(found.rows["kind"] == Kind.SYN) == by.sum(np.ones(len(found.rows)))
+        few &= by.sum(found.rows["kind"] == Kind.SYN) == by.counts
         found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
         return found_few
 

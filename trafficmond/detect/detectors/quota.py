@@ -32,7 +32,6 @@ class Quota(Detector):
     technique = "T1496.002"
     dedup_key = ("summary",)
     idle_timeout_s = 900.0
-    settings_class = Settings
 
     def __init__(self, _: Settings) -> None:
         self._news: Sequence[Used] = ()

@@ -26,14 +26,12 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 48 bytes each.")
 
 
-class RepeatedFlow(GroupedDetector):
+class RepeatedFlow(GroupedDetector[Settings]):
     name = "repeated_flow"
     technique = "T1205"
     dedup_key = ("src_ip", "dst_ip")
     suppressed_by = ("port_scan", "host_sweep", "syn_flood", "volume", "brute_force", "amplification")
     idle_timeout_s = 3600.0
-    settings_class = Settings
-    settings: Settings
     fields = (("failed", "f8"), ("answered", "f8"))
     evidence_bonus_s = 30.0
 

@@ -18,7 +18,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, estimate, mark, mix
+from trafficmond.detect.windows import Columns, estimate, mark, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
@@ -49,13 +49,11 @@ class Settings:
     capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.4 kB each.")
 
 
-class SlowHttp(GroupedDetector):
+class SlowHttp(GroupedDetector[Settings]):
     name = "slow_http"
     technique = "T1499.002"
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         ("heard", "f8"),
         ("total", "f8"),
@@ -91,9 +89,6 @@ class SlowHttp(GroupedDetector):
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["dport"])
-
-    def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(np.ones(len(rows)))
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known, now = self.table.rows, found.known, found.heard
@@ -145,10 +140,8 @@ class SlowHttp(GroupedDetector):
 
 def _reads(read: Column, total: Column) -> Column:
     """Whether most of the connections are held by reading."""
-    reads: Column = read > 0.5 * total
-    return reads
+    return read > 0.5 * total
 
 
 def _tick(now: Column) -> Column:
-    ticks: Column = (now // _TICK_S).astype(np.int64) % 255 + 1
-    return ticks
+    return (now // _TICK_S).astype(np.int64) % 255 + 1

@@ -45,13 +45,11 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
-class SynFlood(FloodDetector):
+class SynFlood(FloodDetector[Settings]):
     name = "syn_flood"
     technique = "T1499.001"
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f8") for name in ("at", "unfinished", "completed", "retried", "total", "from_source")),
         ("source", "u8"),

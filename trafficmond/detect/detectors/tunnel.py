@@ -63,13 +63,11 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.1 kB each.")
 
 
-class Tunnel(GroupedDetector):
+class Tunnel(GroupedDetector[Settings]):
     name = "tunnel"
     technique = "T1572"
     dedup_key = ("src_ip", "dst_ip")
     idle_timeout_s = 3600.0
-    settings_class = Settings
-    settings: Settings
     fields = tuple((name, "f8") for name in ("at", "total", *_FADING))
     evidence_bonus_s = 60.0
 
@@ -143,8 +141,7 @@ class Tunnel(GroupedDetector):
         large = (asked >= settings.pings) & (np.maximum(mean, back) > _PING_BYTES)
         echo = np.where(large & other, Severity.MEDIUM, np.where(large & (mean >= _LARGE), Severity.LOW, 0))
         questions = np.where(how == _BY_UDP, Severity.MEDIUM, Severity.LOW)
-        severity: Column = np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
-        return severity
+        return np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
 
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state, how = found.first(entity), found.state(entity), int(found.rows["how"][found.by.first[entity]])

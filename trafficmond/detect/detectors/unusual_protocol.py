@@ -35,8 +35,6 @@ class UnusualProtocol(PacketDetector):
     technique = "T1095"
     dedup_key = ("src_ip",)
     suppressed_by = ("port_scan", "volume")
-    settings_class = Settings
-    settings: Settings
 
     def choose(self, seen: Observation) -> Columns:
         return seen.flows.take(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))

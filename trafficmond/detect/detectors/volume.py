@@ -62,14 +62,12 @@ class Settings:
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
-class Volume(FloodDetector):
+class Volume(FloodDetector[Settings]):
     name = "volume"
     technique = "T1498.001"
     dedup_key = ("dst_ip",)
     suppressed_by = ("amplification", "syn_flood")
     idle_timeout_s = 300.0
-    settings_class = Settings
-    settings: Settings
     fields = (
         *((name, "f8") for name in ("tick", "rate", "usual", "total", "peak", "over", "began")),
         ("map", "u1", 256),
