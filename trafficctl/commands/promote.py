@@ -13,23 +13,18 @@ Examples:
   trafficctl promote default
 """
 
-from __future__ import annotations
-
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trafficctl import exits, probation, session, values
+from trafficctl import exits, probation, promote, session, values
 from trafficctl.exits import UsageError
 from trafficmond import files
+from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 from trafficmond.figures import plain
-
-if TYPE_CHECKING:
-    from trafficctl.promote import Line
-    from trafficmond.control.client import Client
 
 _BY_HAND = "runtime"
 
@@ -115,9 +110,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     made["written"].append(f"{path}:{line.number}: removed: {line.text}")
 
 
-def _line(row: Mapping[str, Any], text: str) -> Line | None:
-    from trafficctl import promote
-
+def _line(row: Mapping[str, Any], text: str) -> promote.Line | None:
     if row["kind"] == "default":
         return promote.of_default(text)
     if row["kind"] == "list":
