@@ -7,8 +7,6 @@ CLANG  ?= clang
 STRIP  ?= llvm-strip
 SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 
-MINUTES ?= 5
-
 # The interface `make run` watches: the one with the default route.
 IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p;q')
 
@@ -157,7 +155,7 @@ build/fuzz/.tools: Makefile
 	@touch $@
 
 fuzz: deps build build/fuzz/.tools ## mutated files at every reader: make fuzz MINUTES=20 (in all); what breaks one is kept in build/fuzz/found
-	build/fuzz/venv/bin/python tests/fuzz/fuzz.py $(MINUTES)
+	build/fuzz/venv/bin/python tests/fuzz/fuzz.py $(or $(MINUTES),5)
 
 soak: deps build $(TEST_OBJECTS) ## minutes of kills, upgrades, floods, mutated packets and look-ups; what they show is printed
 	$(SUDO) env PYTHONPATH=tests/lab:. TRAFFICMON_KILLS=1000 TRAFFICMON_FUZZ=10000000 $(VENV) tests/soak/soak.py
