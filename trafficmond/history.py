@@ -37,7 +37,8 @@ class Recorded:
     number: int
     at: float  # epoch s
     user: str
-    change: str  # as in the audit; "ended": a rule or probation expired; "start": changed while no daemon ran
+    # As in the audit; "ended": a rule or probation expired; "start": changed while no daemon ran; "clock": it was set.
+    change: str
     subject: str
     removed: list[Entry] = field(default_factory=list)
     added: list[Entry] = field(default_factory=list)
@@ -144,7 +145,7 @@ class History:
 
     def _next(self, change: AuditEntry | None, removed: list[Entry], added: list[Entry]) -> Recorded:
         now = time.time()
-        made = change or AuditEntry(now, 0, "", 0, "ended", "")
+        made = change or AuditEntry(now, 0, "", 0, "clock" if _only_ends(removed, added) else "ended", "")
         last, number = self._last, self.number + 1
         of_several = made.pid and made.change in _OF_SEVERAL
         if (
@@ -202,6 +203,12 @@ def _line(recorded: Recorded) -> str:
 
 def _placed(found: list[Entry], tried: Places | None) -> list[Entry]:
     return [placed(each, *tried) for each in found] if tried else found
+
+
+def _only_ends(removed: list[Entry], added: list[Entry]) -> bool:
+    """Whether they are the same rules with other ends: those of durations move with a clock that is set."""
+    old, new = ([each | {"expires": 0} for each in found] for found in (removed, added))
+    return not (without(old, new) or without(new, old))
 
 
 def _is_sound(recorded: Recorded) -> bool:

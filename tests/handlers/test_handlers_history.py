@@ -379,3 +379,19 @@ def test_a_history_with_values_of_another_type_is_set_aside(tmp_path: Path, righ
     path.write_text(text.replace(right, wrong))
     asyncio.run(then())
     assert path.with_name(path.name + ".broken").exists()
+
+
+def test_a_clock_that_is_set_ends_no_rule_in_the_history(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            await ask("AddCidr", cidr="::/0", action="drop", ttl_s=3600.0, ports=["23"])
+            ask.parts.rulebook.shift(18_000.0)
+            await ask.parts.rulebook.settle()
+            await ask.parts.follow_rules()
+            assert await ask.changes() == [(2, "clock", 1, 1), (1, "add-cidr", 0, 1)]
+            name, said = await ask.refused("Undo")
+            assert (name, "the clock was set" in str(said)) == ("Refused", True)
+            assert await ask.rules(2) == await ask.rules() != await ask.rules(1)
+
+    asyncio.run(run())

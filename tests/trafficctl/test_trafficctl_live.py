@@ -182,6 +182,17 @@ def test_what_decides_about_the_order_has_its_column_at_any_width() -> None:
         assert {"SENT", "RECEIVED"} <= set(heading.split())
 
 
+@pytest.mark.parametrize("focus", ["flows", "hosts", "units", "threats"])
+def test_an_open_threat_is_shown_beside_many_hosts_and_units(focus: str) -> None:
+    state = live(40, 1, 40)
+    assert state.answer is not None
+    state.answer["units"] = [each | {"unit": f"a{number}.service"} for number, each in enumerate(state.answer["hosts"])]
+    state.focus = focus
+    text = "\n".join(screen.draw(state, 80, 24, PLAIN))
+    for heading in ("FROM", "SEVERITY", "HOST", "UNIT"):
+        assert f" {heading} " in text, text
+
+
 def test_much_content_fills_the_screen() -> None:
     lines = screen.draw(live(100, 100, 100), 100, 50, PLAIN)
     assert len([line for line in lines if line.strip()]) >= 45

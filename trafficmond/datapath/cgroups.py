@@ -1,7 +1,8 @@
 """The cgroups of this host by their numbers, followed by inotify(7) from a thread of their own.
 
 A cgroup's number is the inode of its folder; the kernel gives it for a packet's socket. A short-lived unit is gone when
-its flow is reported: so folders are read as soon as they are made, and removed ones remembered.
+its flow is reported: so folders are read as soon as they are made, and removed ones remembered. Until a folder has its
+name, the thread keeps Python's lock: each time it lets another thread run, it may wait 5 ms for its next turn.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import ctypes
 import os
 import select
 import struct
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +25,8 @@ _CREATE, _IGNORED, _OVERFLOW, _IS_DIR = 0x100, 0x8000, 0x4000, 0x40000000  # IN_
 _ONLY_DIR = 0x01000000
 _EVENT = struct.Struct("=iIII")  # struct inotify_event
 _READ_BYTES = 65536
+_HERE, _NO_FOLLOW, _INODE = -100, 0x100, 0x100  # AT_FDCWD, AT_SYMLINK_NOFOLLOW, STATX_INO
+_STATX_BYTES, _INODE_AT = 256, slice(32, 40)  # struct statx
 _REST_S = 60.0  # between walks if not every folder can be watched
 
 
@@ -44,7 +48,9 @@ class Cgroups:
         self._paths: dict[int, str] = {}  # number -> path below the top
         self._gone: OrderedDict[int, None] = OrderedDict()  # numbers of removed folders, the oldest first
         self._watched: dict[int, tuple[int, str]] = {}  # watch -> number, path
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = ctypes.PyDLL(None, use_errno=True)  # keeps the lock
+        self._events = ctypes.create_string_buffer(_READ_BYTES)
+        self._found = ctypes.create_string_buffer(_STATX_BYTES)
         self._inotify = -1
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
@@ -94,11 +100,10 @@ class Cgroups:
                 time.sleep(0)  # lets other threads run while folders are made without end
 
     def _read(self) -> bool:
-        try:
-            events = os.read(self._inotify, _READ_BYTES)
-        except OSError:
-            return False
+        size = self._libc.read(self._inotify, self._events, _READ_BYTES)
+        events = self._events.raw[: max(0, size)]
         at, lost = 0, False
+        made: list[str] = []
         while at < len(events):
             watch, mask, _, length = _EVENT.unpack_from(events, at)
             name = os.fsdecode(events[at + _EVENT.size : at + _EVENT.size + length].rstrip(b"\0"))
@@ -107,42 +112,49 @@ class Cgroups:
             if mask & _IGNORED:
                 self._leave(watch)
             elif mask & _CREATE and mask & _IS_DIR and watch in self._watched:
-                self._enter(f"{self._watched[watch][1]}/{name}")
+                made.append(f"{self._watched[watch][1]}/{name}")
+        self._enter(made)
         if lost:
             self._walk()
-        return True
+        return size > 0
 
     def _walk(self) -> None:
         """Reads the whole tree; folders no longer in it count as removed."""
         self.unwatched = 0
         before = set(self._paths) - set(self._gone)
-        present: set[int] = set()
-        self._enter("", present)
-        for number in before - present:
+        for number in before - self._enter([""]):
             self._gone.setdefault(number)
 
-    def _enter(self, path: str, met: set[int] | None = None) -> None:
-        """Adds a folder and those below it: watched first and then read, so that none is missed."""
-        pending = [path]
-        while pending:
-            path = pending.pop()
-            folder = self._top + path
-            watch = self._watch(folder)
-            with contextlib.suppress(OSError):  # it is gone already
-                number = Path(folder).stat().st_ino
-                self._name(number, path or "/")
-                if met is not None:
-                    met.add(number)
-                if watch >= 0:
-                    self._watched[watch] = (number, path)
-                else:
-                    self.unwatched += 1
-                with os.scandir(folder) as entries:
-                    pending += [f"{path}/{each.name}" for each in entries if each.is_dir(follow_symlinks=False)]
+    def _enter(self, paths: list[str]) -> set[int]:
+        """Adds folders and those below them, and returns their numbers: all are watched and named and then read, so
+        that none is missed."""
+        met: set[int] = set()
+        while paths:
+            present = {path: number for path in paths if (number := self._meet(path))}
+            met.update(present.values())
+            paths = []
+            for path in present:
+                with contextlib.suppress(OSError), os.scandir(self._top + path) as entries:  # it is gone already
+                    paths += [f"{path}/{each.name}" for each in entries if each.is_dir(follow_symlinks=False)]
+        return met
 
-    def _watch(self, folder: str) -> int:
+    def _meet(self, path: str) -> int:
+        """Watches and names a folder, and returns its number; 0: it is gone."""
+        folder = os.fsencode(self._top + path)
+        watch = self._watch(folder)
+        if self._libc.statx(_HERE, folder, _NO_FOLLOW, _INODE, self._found):
+            return 0
+        number = int.from_bytes(self._found[_INODE_AT], sys.byteorder)
+        self._name(number, path or "/")
+        if watch >= 0:
+            self._watched[watch] = (number, path)
+        else:
+            self.unwatched += 1
+        return number
+
+    def _watch(self, folder: bytes) -> int:
         """Watches a folder. Below 0: no more can be watched, or it is gone."""
-        return int(self._libc.inotify_add_watch(self._inotify, os.fsencode(folder), _CREATE | _ONLY_DIR))
+        return int(self._libc.inotify_add_watch(self._inotify, folder, _CREATE | _ONLY_DIR))
 
     def _leave(self, watch: int) -> None:
         number, _ = self._watched.pop(watch, (0, ""))

@@ -106,6 +106,9 @@ class History(Handler):
         if wanted not in changes:
             raise NotFound(f"change {wanted} is not known", hint="see trafficctl history")
         change, trial = changes[wanted], self._parts.rulebook.standing.trial
+        if change.change == "clock":
+            what = f"change {wanted} cannot be undone: the clock was set, and the ends of rules moved with it"
+            raise Refused(what, hint="for others see trafficctl history")
         if number is None:
             self._refuse_after_a_ban(user, change)
             self._refuse_after_an_end(change)
