@@ -21,21 +21,24 @@ MEANT = {
     **dict.fromkeys(("units", "services", "processes", "hosts", "talkers"), "top, or flows --group-by"),
     **dict.fromkeys(("alerts", "alarms", "attacks"), "threats"),
     **dict.fromkeys(("save", "commit"), "confirm"),
+    **dict.fromkeys(("help", "man"), "trafficctl COMMAND --help"),
 }
 # An option by the name that it has in other programs, or in another command.
 _OPTIONS = {
     **dict.fromkeys(("--html", "--file", "--out", "--report"), ("--write", "--report")),
-    **dict.fromkeys(("--time", "--timeout", "--duration", "--for", "--bantime", "--expires"), ("--ttl",)),
+    **dict.fromkeys(("--time", "--timeout", "--duration", "--for", "--bantime", "--expires", "-t"), ("--ttl",)),
     **dict.fromkeys(("--comment", "--message", "--why", "--name"), ("--reason", "--label")),
     **dict.fromkeys(("--source", "--from-ip", "--ip", "--address"), ("--src", "--host", "--match")),
     **dict.fromkeys(("--hours", "--days", "--last", "--period"), ("--since",)),
     **dict.fromkeys(("--count", "--head", "--lines"), ("--limit", "--top")),
-    **dict.fromkeys(("--ports", "--service", "--dport"), ("--port",)),
+    **dict.fromkeys(("--port", "--ports", "--service", "--dport", "-p"), ("--port",)),
     **dict.fromkeys(("--by", "--group", "--group-by"), ("--group-by", "--by")),
     "--once": ("--count",),
+    **dict.fromkeys(("--delay", "-d"), ("--interval",)),
     **dict.fromkeys(("--country", "--asn"), ("--group-by",)),
     "--format": ("--output",),
 }
+_SEVERAL = ("--group-by", "--port", "--proto", "--src", "--dst", "--host")  # options that take several, with commas
 # What a word means, in this order: how it is read, and the options that take it.
 _MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
     (values.duration, ("--ttl", "--since", "--confirm-within", "--unused")),
@@ -64,18 +67,36 @@ _COMMANDS = {
 def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown: str) -> str:
     """What to type in place of `unknown`, one of the words `typed` after `command`; empty if nothing comes near."""
     options = parser._option_string_actions
+    known = {str(choice): name for name, action in options.items() for choice in action.choices or ()}
     if unknown.startswith("-"):
         flag, equals, value = unknown.partition("=")
-        near = _option(flag, options)
-        return f"did you mean {near}{equals}{value}?" if near else ""
+        if near := _option(flag, options):
+            return f"did you mean {near}{equals}{value}?"
+        if command == "explain" and flag in _OPTIONS:
+            return "a service comes after the address: trafficctl explain 203.0.113.5 tcp/22"
+        word = flag.lstrip("-")
+        return f"did you mean {known[word]} {word}?" if word in known else ""
     if command == "what-if" and typed[0] in ("add-cidr", "ban"):
         return f"to try that: trafficctl {shlex.join([*typed, '--dry-run'])}"
-    chosen = (name for name, action in options.items() if unknown in (action.choices or ()))
+    at = typed.index(unknown)
+    before = typed[at - 1] if at else ""
+    bare = next((name for name in (f"--{unknown}", *_OPTIONS.get(f"--{unknown}", ())) if name in options), None)
+    if at > 1 and typed[at - 2] in _SEVERAL and (not bare or typed[at - 2] == "--group-by"):  # "src dst"
+        return _write(command, typed[: at - 1], [f"{before},{unknown}"], typed[at + 1 :])
+    if bare and bare not in typed:  # "since 1h"
+        return _write(command, typed[:at], [bare], typed[at + 1 :])
+    if f"--{before}" in options:  # "default drop", where a command takes one word
+        return _write(command, typed[: at - 1], [f"--{before}"], typed[at:])
+    if before == "-n" and "--limit" in options and unknown.isdecimal():  # as for tail
+        return _write(command, typed[: at - 1], ["--limit"], typed[at:])
     meant = (name for reads, names in _MEANINGS if values.is_a(reads, unknown) for name in names if name in options)
-    if (taken := next(chain(chosen, meant), None)) and taken not in typed:
-        at = typed.index(unknown)
-        return f"did you mean: trafficctl {shlex.join([command, *typed[:at], taken, *typed[at:]])}"
+    if (taken := known.get(unknown) or next(meant, None)) and taken not in typed:
+        return _write(command, typed[:at], [taken], typed[at:])
     return _COMMANDS.get(command, "").format(shlex.quote(unknown))
+
+
+def _write(command: str, *words: Sequence[str]) -> str:
+    return f"did you mean: trafficctl {shlex.join([command, *chain(*words)])}"
 
 
 def _option(flag: str, options: dict[str, Action]) -> str | None:

@@ -16,7 +16,7 @@ _DECLARED: dict[str, dict[str, Any]] = {
         **{"metavar": "SERVICE", "action": "extend", "type": values.services, "dest": "ports"},
         "help": f"only for {_SERVICES}",
     },
-    "--ttl": {"metavar": "TIME", "type": values.duration, "dest": "ttl_s", "help": "how long: 30s, 10m, 1h30m, 7d"},
+    "--ttl": {"metavar": "TIME", "type": values.lifetime, "dest": "ttl_s", "help": "how long: 30s, 10m, 1h30m, 7d"},
     "--label": {"default": "", "help": "a name for logs, flows and statistics"},
     "--save": {"action": "store_true", "help": "keep it over restarts"},
     "--force": {"action": "store_true", "help": "also for addresses that the guard or the allowlist protects"},

@@ -139,7 +139,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> None:
     text = "the daemon's control socket ($TRAFFICMON_SOCKET)"
     parser.add_argument("-s", "--socket", metavar="SOCKET", default=socket, help=text)
-    text = "human (default), json, jsonl, csv; rules: toml"
+    text = "the format: human (default), json, jsonl, csv; of rules also toml"
     parser.add_argument("-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help=text)
     text = "the same as -o json"
     parser.add_argument("--json", dest="output", action="store_const", const="json", default=form, help=text)

@@ -25,6 +25,13 @@ _LONG = re.compile(r"(?:sec|second|min|minute|hr|hour|day|week)s?(?![a-z])")  # 
 _PERMANENT = ("forever", "-1", "-1s")
 
 
+def lifetime(text: str) -> float:
+    """The seconds that a rule lasts."""
+    if text in _PERMANENT:
+        raise ValueError("a rule without an end has no --ttl; --save keeps it over restarts")
+    return duration(text)
+
+
 def duration(text: str) -> float:
     """Seconds of "30s", "1h30m", "7d"."""
     from trafficmond.config.units import parse_duration
@@ -146,6 +153,11 @@ def service(text: str) -> str:
 def host(cidr: str) -> str:
     """A prefix for people: a single host without its length."""
     return cidr.removesuffix("/128" if ":" in cidr else "/32")
+
+
+def hosts(subject: str) -> str:
+    """What a change was about, for people: each host of "A, B" without its length."""
+    return ", ".join(map(host, subject.split(", ")))
 
 
 def ttl(text: str) -> float:

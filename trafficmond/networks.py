@@ -21,6 +21,7 @@ _MAPPED_BYTES = MAPPED.network_address.packed[:12]
 _LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
 OF_A_NAME = "for a name, ask for its addresses first: getent ahosts"
 _NAME = re.compile(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*", re.ASCII | re.IGNORECASE)
+_WITH_PORT = re.compile(r"\[([^]]*)\](?::\d+)?|([\d.]+):\d+", re.ASCII)
 _SHOWN = 60
 _PARTS = 6  # prefixes of a range that are named
 
@@ -39,7 +40,7 @@ def split(text: str) -> tuple[bytes, int]:
         raise ValueError(several)
     if packed is None:
         what = f"{quoted(text)} is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
-        raise ValueError(what + (f"; {OF_A_NAME} {text.strip()}" if _NAME.fullmatch(text.strip()) else ""))
+        raise ValueError(what + _meant(text.strip()))
     if slash and not length:
         raise ValueError(f"{quoted(text)} has no length after its slash")
     family = 4 if len(packed) == 4 else 6
@@ -50,6 +51,18 @@ def split(text: str) -> tuple[bytes, int]:
     if family == 6 and bits >= MAPPED.prefixlen and packed.startswith(_MAPPED_BYTES):
         return packed[12:], bits - MAPPED.prefixlen
     return packed, bits
+
+
+def _meant(text: str) -> str:
+    """What to write in place of a text that is no prefix; empty if nothing comes near."""
+    if _NAME.fullmatch(text):
+        return f"; {OF_A_NAME} {text}"
+    if text in ("any", "all", "anywhere"):
+        return "; every address is 0.0.0.0/0, and ::/0 of IPv6"
+    bare = _WITH_PORT.fullmatch(text)  # as logs have it
+    if bare and _packed(bare[1] or bare[2]) is not None:
+        return f"; write {bare[1] or bare[2]} alone"
+    return "; leave out the leading zeros" if _packed(re.sub(r"\b0+(?=\d)", "", text)) else ""
 
 
 def _of_mask(mask: str) -> str:

@@ -95,7 +95,9 @@ def _settings(cls: type[Any], name: str) -> Iterator[str]:
 
 def _sentence(text: str) -> str:
     text = text.replace("%(default)s", "")
-    return plain(text[:1].upper() + text[1:] + ("" if text.endswith(".") else "."))
+    # Not "Tcp/443, 53": a value stays as it is typed.
+    text = text[:1].upper() + text[1:] if re.match(r"[a-z]+([ :]|$)", text) else text
+    return plain(text + ("" if text.endswith(".") else "."))
 
 
 def _paragraphs(text: str) -> str:

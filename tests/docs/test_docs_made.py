@@ -32,3 +32,11 @@ def test_every_mark_of_a_bound_is_a_row() -> None:
     table = (ROOT / "docs/security.md").read_text().split("<!-- made: bounds -->")[1].split("<!-- end -->")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == len(marks) >= 20
+
+
+def test_values_stay_as_they_are_typed_in_the_pages(tmp_path: Path) -> None:
+    command = ["/usr/bin/python3", "packaging/generate", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    page = (tmp_path / "man/trafficctl.1").read_text()
+    assert "\ntcp/443, 53, ssh, icmp/8; with commas." in page
+    assert not re.findall(r"^(?:Tcp|Udp|Icmp|Human)\b.*", page, re.MULTILINE)

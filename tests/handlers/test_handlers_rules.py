@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from asking import Asked, asking
 
-from trafficmond import exposure, parts
+from trafficmond import exposure, figures, parts
 from trafficmond.datapath.listeners import Listener
 from trafficmond.model import Action, Reason
 from trafficmond.policy.layout import PARENTS_MAX
 from trafficmond.policy.table import CROWDED
-from trafficmond.sinks.record import iso_time
 from trafficmond.verdict import verdict_word
 
 
@@ -38,7 +37,7 @@ def test_a_rule_comes_is_listed_and_goes(tmp_path: Path) -> None:
             assert await listed(ask) == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="192.0.2.9") == [("192.0.2.0/24", "rule", "allow")]
             assert await listed(ask, within="198.51.100.0/24") == []
-            until = f"until {iso_time(rule['expires'])}"
+            until = f"until {figures.clock(rule['expires'])}"
             await ask("AddCidr", cidr="192.0.2.0/24", action="limit", rate_per_s=9)
             (removed,) = (await ask("RemoveCidr", cidr="192.0.2.0/24"))["removed"]
             assert (removed["cidr"], removed["action"]) == ("192.0.2.0/24", "limit")

@@ -62,7 +62,21 @@ def test_rules_file() -> None:
     assert (second.name, second.source) == ("198.51.100.0/24", "10-office.toml:8")
     assert found.counts.tolist() == [1, 2]
     assert cidrs(found) == ["203.0.113.0/24", "198.51.100.0/24", "2001:db8::/32"]
-    assert "1 prefix with host bits set" in found.notes[0].what
+    note = found.notes[0]
+    assert (note.where, note.what) == ("10-office.toml:2", "1 prefix with host bits set, read without them")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('action = "block"', "did you mean drop?"),
+        ('action = "drop"\ndirection = "in"', "did you mean ingress?"),
+        ('action = "drop"\nports = [22]', 'names no services in quotes; write ports = ["tcp/443", "udp/8000-8100"]'),
+    ],
+)
+def test_a_mistake_that_other_firewalls_teach_is_answered(written: str, said: str) -> None:
+    found = read_toml(f'[[rule]]\ncidr = "192.0.2.0/24"\n{written}\n'.encode(), "x.toml")
+    assert said in found.mistakes[0].what
 
 
 def test_every_mistake_at_once() -> None:

@@ -71,4 +71,4 @@ def _render(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]
     if reply["probation"]:
         yield style.paint(probation.status_line(reply["probation"]), "yellow")
     for note in reply["notes"]:
-        yield f"  {figures.plain(note)}"
+        yield ("  " if reply["probation"] else "") + figures.plain(note)

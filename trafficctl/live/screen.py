@@ -186,8 +186,10 @@ def _shares(room: int, counts: dict[str, int], focus: str) -> dict[str, int]:
     shares = dict.fromkeys(counts, 0)
     wanted = {name: max(count, 1) + 2 for name, count in counts.items() if count or name in ("flows", focus)}
     weights = {"threats": 1, "flows": 3, "hosts": 2, "units": 2}
-    for name in sorted(wanted, key=lambda each: (each != focus, -weights[each])):
-        fair = room if name == focus and room < 9 else max(3, room * weights[name] // 6)
+    whole = sum(weights[name] for name in wanted)
+    # An open threat is shown however many hosts and units there are.
+    for name in sorted(wanted, key=lambda each: (each != focus, each != "flows", each != "threats", -weights[each])):
+        fair = room if name == focus and room < 9 else max(3, room * weights[name] // whole)
         if room - sum(shares.values()) >= 3:
             shares[name] = min(wanted[name], fair, room - sum(shares.values()))
     for name in sorted(wanted, key=lambda each: -weights[each]):

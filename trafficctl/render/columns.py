@@ -63,7 +63,7 @@ CHANGES = (
     Column("at", "AT", figures.when, weight=8),
     Column("user", "BY", weight=6),
     Column("change", "CHANGE", weight=8),
-    Column("subject", "SUBJECT", weight=7, shrinks_to=12),
+    Column("subject", "SUBJECT", values.hosts, weight=7, shrinks_to=12),
     Column("removed", "REMOVED", figures.exact, right=True, weight=5),
     Column("added", "ADDED", figures.exact, right=True, weight=5),
 )

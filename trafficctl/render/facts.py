@@ -7,7 +7,7 @@ from trafficctl.render import table
 from trafficctl.render.style import Style
 from trafficmond import figures
 
-_KEY, _WIDEST_KEY = 12, 24
+_KEY, _WIDEST_KEY = 12, 26
 _LEAST_ROOM = 20
 
 

@@ -246,11 +246,22 @@ def _waits(spec: TableSpec) -> bool:
     return any(isinstance(each, Spec) and each.restart for _, each in declared(spec.cls).values())
 
 
+# What other firewalls call it.
+_MEANT = {
+    "drop": ("block", "deny", "reject"),
+    "allow": ("accept", "pass", "permit"),
+    "monitor": ("log",),
+    "ingress": ("in", "input", "incoming", "inbound"),
+    "egress": ("out", "output", "outgoing", "outbound"),
+}
+
+
 def guess(word: str, choices: Sequence[str]) -> str:
     """ "; did you mean X?" if one of `choices` is similar, else empty."""
     import difflib
 
-    near = difflib.get_close_matches(word.lower(), choices, 1)
+    meant = [choice for choice, words in _MEANT.items() if choice in choices and word.lower() in words]
+    near = meant or difflib.get_close_matches(word.lower(), choices, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

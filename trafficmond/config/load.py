@@ -145,7 +145,7 @@ def _ignore(key: str, what: str) -> None:
 
 
 def _read_text(path: Path) -> str:
-    hint = "give the right file with -c, or check its permissions"
+    hint = "give the right file (trafficmond: -c), or check its permissions"
     try:
         return files.read(path, _MOST_BYTES).decode("utf-8")
     except FileNotFoundError:

@@ -149,6 +149,8 @@ def _cannot_connect(path: str, error: OSError) -> ControlError:
     if isinstance(error, FileNotFoundError):
         what = "there is no such socket"
         hint = "start the daemon: sudo systemctl start trafficmond; or name its socket: -s"
+        if "/" not in path:
+            hint = "-s names the daemon's socket; times are given with --since, and an order with --sort"
     elif isinstance(error, ConnectionRefusedError):
         what, hint = "nobody listens on it", "the daemon is not running: sudo systemctl start trafficmond"
     return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

@@ -76,7 +76,8 @@ def _service(text: str) -> Places:
     """The one service in `text`. Raises ConfigError."""
     places = parsed("service", services.parse, [text])
     if len(places) != 1 or places[0][0] != places[0][1]:
-        raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as tcp/443')])
+        one = f"tcp/{text}" if text.isdecimal() else "tcp/443"
+        raise ConfigError([Mistake("service", f'"{text}" is more than one service; ask about one, such as {one}')])
     return places
 
 

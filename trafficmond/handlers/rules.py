@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
 
-from trafficmond import networks, services
+from trafficmond import figures, networks, services
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.paging import paged
 from trafficmond.control.refusals import NotFound, Refused
@@ -34,7 +34,6 @@ from trafficmond.policy.table import CROWDED
 from trafficmond.policy.tables import Table
 from trafficmond.rulebook import InForce
 from trafficmond.shadow import Sums, sums_of
-from trafficmond.sinks.record import iso_time
 from trafficmond.store.query import MAX_LIMIT
 from trafficmond.store.sql import literal
 
@@ -71,7 +70,7 @@ class Rules(Handler):
         names, first = await self._stored.read_all(wanted, lambda reader: (reader.rows(sql), reader.rows(oldest)[0][0]))
         notes = []
         if first is None or first > since:
-            known = "no flow is stored yet" if first is None else f"flows are stored since {iso_time(first)} only"
+            known = "no flow is stored yet" if first is None else f"flows are stored since {figures.clock(first)} only"
             notes = [f"{known}: what matched before is unknown"]
         return {name for (name,) in names}, notes
 
@@ -319,7 +318,7 @@ def _in_words(rule: Row) -> str:
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []
     words += [", ".join(rule["ports"])] if rule.get("ports") else []
     words += [repr(rule["label"])] if rule["label"] else []
-    words += [f"until {iso_time(rule['expires'])}"] if rule["expires"] else []
+    words += [f"until {figures.clock(rule['expires'])}"] if rule["expires"] else []
     return " ".join(words)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from trafficmond import figures, npt, services
+from trafficmond import figures, networks, npt, services
 from trafficmond.config.declare import guess
 from trafficmond.errors import Mistake
 from trafficmond.model import Action, Direction, Reason
@@ -203,8 +203,13 @@ def read_tables(
             wrong("cidr", what)
     if found:
         return Rules.nothing(path, found)
+    where = path
+    if parsed.host_bits:
+        first = next(at for at, text in enumerate(texts) if networks.has_host_bits(text))
+        index = int(np.searchsorted(np.cumsum(counts), first, "right"))
+        where = f"{path}:{line}" if (line := line_of(index, "cidr")) else path
     rows = _inserted(parsed.prefixes, counts, elsewhere)
-    return Rules(tuple(rules), rows, counts, (), _notes(path, parsed.host_bits))
+    return Rules(tuple(rules), rows, counts, (), _notes(where, parsed.host_bits))
 
 
 def _inserted(rows: Prefixes, counts: npt.NDArray[np.int64], elsewhere: Mapping[int, Prefixes]) -> Prefixes:
@@ -264,7 +269,7 @@ def _cidrs(value: Any, wrong: Wrong) -> list[str]:
 def _ports(value: Any, wrong: Wrong) -> Places:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(each, str) for each in texts):
-        wrong("ports", 'names no services; write ports = ["tcp/443", "udp/8000-8100"]')
+        wrong("ports", 'names no services in quotes; write ports = ["tcp/443", "udp/8000-8100"]')
         return ()
     try:
         return services.parse(texts)
@@ -277,7 +282,7 @@ def _one_of(choices: Mapping[str, T], value: Any, otherwise: T, key: str, wrong:
     found = choices.get(value.lower()) if isinstance(value, str) else None
     if found is None:
         what = "is missing" if value is None else f"{value!r} is not valid"
-        wrong(key, f"{what}; write " + " or ".join(f'"{choice}"' for choice in choices))
+        wrong(key, f"{what}; write " + " or ".join(f'"{choice}"' for choice in choices) + guess(str(value), [*choices]))
         return otherwise
     return found
 
