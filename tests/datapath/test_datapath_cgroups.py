@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +53,28 @@ def test_what_comes_is_named_and_keeps_its_name_when_it_goes(top: Path, cgroups:
         "/system.slice/short.service",
         "/system.slice/short.service/inside",
     ]
+
+
+def test_short_ones_are_named_before_any_is_read(top: Path, cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a folder may take until others that came with it are gone."""
+    going, scan, here = threading.Event(), os.scandir, [top / f"{at}.scope" for at in range(2)]
+
+    def slow(folder: str) -> Iterator[os.DirEntry[str]]:
+        assert going.wait(5)
+        if Path(folder) in here:
+            for each in here:
+                each.rmdir()
+        return scan(folder)
+
+    monkeypatch.setattr("os.scandir", slow)
+    (top / "first.slice").mkdir()
+    until(lambda: cgroups.path(number(top / "first.slice")))
+    for each in here:
+        each.mkdir()
+    made = list(map(number, here))
+    going.set()
+    until(lambda: cgroups.path(made[1]))
+    assert [cgroups.path(each) for each in made] == ["/0.scope", "/1.scope"]
 
 
 def test_the_names_that_went_first_give_way_and_living_ones_stay(top: Path, cgroups: Cgroups) -> None:

@@ -43,10 +43,10 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The flow 128.232.110.120:34855 -> 66.35.250.204:80 of the Community ID vectors.
     batch["src_lo"][3], batch["dst_lo"][3] = int(V4_MAPPED) | 0x80E86E78, int(V4_MAPPED) | 0x4223FACC
     batch["sport"][3], batch["dport"][3] = 34855, 80
-    batch["owner"] = 7
-    store.put(
-        batch, replace(NAMES, owners={7: Owner("nginx.service", "/system.slice/nginx.service", None, "nginx", 7)})
-    )
+    batch["owner"] = (7, 7, 7, 7, 7, 8)
+    web = Owner("nginx.service", "/system.slice/nginx.service", None, "nginx", 7)
+    session = Owner("user-1000.slice", "/user.slice/user-1000.slice/session-2.scope", 1000, "curl", 8)
+    store.put(batch, replace(NAMES, owners={7: web, 8: session}))
     found = Threat("port_scan", Severity.HIGH, "T1046", "10.0.0.1", None, now - 100, now, 20, "20 ports", {}, "t1")
     store.put_threat(found, "opened").result(5)
     store.audit(AuditEntry(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)
@@ -71,6 +71,11 @@ def test_every_question_answers(history: Path, sql: str) -> None:
         assert connection.execute(sql).fetchall()
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("column", [*Owner._fields, "up_bytes", "down_bytes", "'unit'", "'country'", "'asn'"])
+def test_a_question_uses_each_column_of_owners_and_each_kind_of_sums(column: str) -> None:
+    assert any(re.search(rf"(?<!\w){column}(?!\w)", sql) for sql in QUESTIONS)
 
 
 @pytest.mark.parametrize("table", TABLES)
