@@ -91,6 +91,21 @@ def test_a_record_that_continues_from_the_call_before_hides_no_call(
         table.update(deltas({**reset, **at(began + 0.9)}), began + 1.0)
 
 
+@pytest.mark.parametrize("later", [0.2, 35.2])
+def test_a_record_that_continues_counts_where_its_last_packet_does(
+    table: FlowTable, deltas: Deltas, later: float
+) -> None:
+    """A port is used again, and a CPU without the handshake has most of the answers: no call of answers alone."""
+    mine, theirs = call(100.0)
+    table.update(deltas({**mine, "tcp_flags": SYN | ACK | FIN}, {**theirs, "tcp_flags": SYN_ACK | FIN}), 101.0)
+    began = 101.0 + later
+    table.update(deltas(), began - 0.1)
+    answers = {**BACK, **at(100.001, began + 0.02), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK, "new": False}
+    rows = table.update(deltas(*call(began), {**answers, "packets": 44}), began + 1)
+    now = rows[~rows["ended"]]
+    assert (opened(now), total(now, "packets", "reply_packets")) == ([began], 3 + 3 + 44)
+
+
 def test_a_syn_that_is_drained_before_its_answer_is_another_call_when_it_is_answered(
     table: FlowTable, deltas: Deltas
 ) -> None:

@@ -19,15 +19,15 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
     """The deltas, and the rows of each turn in order: a turn begins with a SYN, and ends before the next one.
 
     The table decides whether a SYN begins another connection, since it has the state before. A record may span several,
-    if another CPU has their handshakes: its end is that of the last one, so it counts there, as if it had begun with
-    its last packet.
+    if another CPU has their handshakes: its last packet, and so its end, are those of the last one. So it counts there,
+    as if it had begun with that packet.
     """
     every = np.arange(len(ids))
     opens = opening(deltas)
     if not opens.any():
         return deltas, [every]
     began = begins(deltas, before)
-    ends = (deltas["proto"] == TCP) & (deltas["tcp_flags"] & (FIN | RST) != 0) & ~opens
+    lasts = (deltas["proto"] == TCP) & (~deltas["new"] | (deltas["tcp_flags"] & (FIN | RST) != 0)) & ~opens
     starts = starts_of(ids)
     sizes = np.diff(np.append(starts, len(ids)))
     opens &= began > np.repeat(np.minimum.reduceat(began, starts), sizes) + TIE_S
@@ -35,7 +35,7 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
         return deltas, [every]
     at = np.flatnonzero(np.repeat(np.logical_or.reduceat(opens, starts), sizes))
     # Within a tick the SYN comes first.
-    when = np.where(ends, deltas["last"], began - np.where(opens, TIE_S, 0.0))
+    when = np.where(lasts, deltas["last"], began - np.where(opens, TIE_S, 0.0))
     at = at[np.lexsort((~opens[at], when[at], ids[at]))]
     begin = starts_of(ids[at])
     rows = np.diff(np.append(begin, len(at)))
@@ -43,7 +43,7 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
     turn = np.zeros(len(ids), np.int64)
     turn[at] = np.minimum(count - np.repeat(count[begin], rows), _MOST)
     latest = np.maximum.accumulate(np.where(opens[at], np.arange(len(at)), -1))  # the SYN before each
-    spans = ends[at] & (latest >= np.repeat(begin, rows)) & (began[at] < began[at[latest]])
+    spans = lasts[at] & (latest >= np.repeat(begin, rows)) & (began[at] < began[at[latest]])
     if spans.any():
         deltas = deltas.copy()
         deltas["first"][at[spans]] = deltas["last"][at[spans]]
