@@ -4,12 +4,12 @@ import ipaddress
 
 import numpy as np
 import pytest
-from detect_traffic import flow, flows
+from detect_traffic import flow, flows, many
 
 from trafficmond.detect.base import Observation, address, addresses, approx, format_sources, heaviest
-from trafficmond.detect.ours import is_private
+from trafficmond.detect.ours import capture_side, is_private
 from trafficmond.detect.windows import Columns
-from trafficmond.flows.batch import split_address
+from trafficmond.flows.batch import DELTA, empty, split_address
 
 ADDRESSES = """
     10.1.2.3 172.16.0.1 172.31.255.255 172.32.0.1 172.15.255.255 192.168.0.1 192.169.0.1 127.0.0.1 169.254.1.1 8.8.8.8
@@ -61,3 +61,21 @@ def test_numbers_in_sentences_are_in_groups_as_in_tables() -> None:
     assert [approx(count) for count in (7, 900, 1020)] == ["7", "about 900", "about 1,020"]
     assert format_sources(65_536, np.zeros(4096)) == "about 65,536 sources"
     assert format_sources(65_536, np.ones(4096)) == "more than 12,288 sources"
+
+
+@pytest.mark.parametrize(
+    ("one", "others", "side"),
+    [
+        ("203.0.113.9", "192.168.0.0/24", None),  # a stranger who scans a network of ours
+        ("192.168.0.9", "192.168.0.0/24", "192.168.0.9/32"),
+        ("203.0.113.9", "198.51.100.0/24", "203.0.113.9/32"),
+        ("192.168.0.9", "198.51.100.0/24", "192.168.0.9/32"),
+    ],
+)
+def test_the_side_of_a_capture_is_no_stranger_among_our_private_hosts(one: str, others: str, side: str | None) -> None:
+    rows = empty(DELTA, 40)
+    for row, other in zip(rows, many(40, others), strict=True):
+        for end, host in (("src", one), ("dst", other)):
+            row[f"{end}_hi"], row[f"{end}_lo"] = split_address(ipaddress.ip_address(host).packed)
+    rows["family"], rows["packets"] = 4, 5
+    assert capture_side(rows) == (side and ipaddress.ip_network(side))

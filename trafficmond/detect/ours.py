@@ -70,6 +70,9 @@ def capture_side(rows: Batch) -> Network | None:
     if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
         return None
     at = by.first[most[0]]
+    private = is_private(hi, lo, family)
+    if not private[at] and packets[private[: len(rows)] | private[len(rows) :]].sum() > 0.5 * total:
+        return None  # a stranger in a capture of our private hosts
     return parse(address_text(int(hi[at]), int(lo[at]), int(family[at])))
 
 
