@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import FIN, datagram, flow, many, ping, refused, talk, watch
+from detect_traffic import ACK, FIN, datagram, flow, many, ping, refused, talk, watch
 
 from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.model import Severity
@@ -100,3 +100,46 @@ def test_answers_to_strangers_are_none_to_our_own_hosts() -> None:
     sweep.see(talk(flow(stranger, "192.168.0.1", 443)) for stranger in many(30000, "8.8.0.0/17"))
     found = sweep.see(datagram("192.168.0.9", host, 161) for host in many(150, "10.9.0.0/16"))
     assert [threat.severity for threat in found] == [Severity.LOW]
+
+
+# ---- hosts that have a list ----
+
+
+OURS, V6 = "192.168.0.9", "2001:db8:5::20"
+FAR = [f"2001:db8:{each:x}::1" for each in range(100, 220)]
+
+
+def worst(rows: list[dict[str, Any]]) -> Severity | None:
+    return max((threat.severity for threat in watch(HostSweep).see(rows)), default=None)
+
+
+@pytest.mark.parametrize(
+    ("tries", "reached"),
+    [
+        ([datagram(OURS, host, 443, first_len=1292) for host in many(120, "203.0.113.0/24")], OURS),  # QUIC
+        ([flow(V6, host, 443) for host in FAR], OURS),  # IPv6, of which one does not know whose it is
+    ],
+    ids=["quic", "ipv6"],
+)
+def test_a_browser_that_reaches_the_same_sites_another_way_is_a_note(tries: list[dict[str, Any]], reached: str) -> None:
+    web = [talk(flow(reached, host, 443)) for host in many(80, "203.0.113.0/24")]
+    assert worst([talk(flow(OURS, "203.0.113.1", 22)), *tries]) == Severity.HIGH
+    assert worst([*web, *tries]) == Severity.LOW
+
+
+def test_who_browses_and_sweeps_our_own_network_is_found() -> None:
+    names = [talk(datagram(OURS, "192.168.0.1", 53, sport=port)) for port in range(2000, 2080)]
+    assert worst([*names, *(flow(OURS, host, 443) for host in many(120, "192.168.0.0/24"))]) == Severity.HIGH
+
+
+@pytest.mark.parametrize(("port", "severity"), [(7680, Severity.LOW), (7681, Severity.MEDIUM)])
+def test_windows_that_asks_other_hosts_for_its_updates_is_a_note(port: int, severity: Severity) -> None:
+    assert worst([flow(OURS, host, port) for host in many(25, "192.168.5.0/24")]) == severity
+
+
+@pytest.mark.parametrize(("source", "severity"), [(A, Severity.MEDIUM), (OURS, None)])
+def test_acknowledgements_without_a_connection_sweep_unless_they_are_left_over(
+    source: str, severity: Severity | None
+) -> None:
+    rows = [flow(source, host, 80, sport=33333, first_flags=ACK, tcp_flags=ACK) for host in many(80, "192.0.2.0/24")]
+    assert worst(rows) == severity

@@ -43,11 +43,10 @@ _DATAGRAM_SHARE = 0.9  # unanswered datagrams are common; questions and gossip v
 _DATAGRAM_SPREAD = 16  # bytes
 # Behind a firewall, or with broken IPv6, the connections of a browser fail too: this factor applies to the web.
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
-_MAIL, _DNS, _NAMED_SHARE = (
-    25,
-    53,
-    0.5,
-)  # questions for each failed host: caches and several addresses of a name save some
+# Questions for each failed host (caches and several addresses of a name save some), or web servers that were reached:
+# a browser whose IPv6 or QUIC is blocked reaches the same ones over IPv4 and TCP (RFC 8305).
+_MAIL, _DNS, _NAMED_SHARE = 25, 53, 0.5
+_DELIVERY = 7680  # Windows asks hosts on its list for updates that they have (Delivery Optimization); most are off
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 _LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # if many hosts answer: factor of failed hosts, and their share
 _MAP = 512
@@ -112,7 +111,9 @@ class HostSweep(GroupedDetector[Settings]):
     def choose(self, seen: Observation) -> Columns:
         answered = seen.attempts.take(seen.attempts["reply_packets"] > 0)
         self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
-        attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]])
+        # Of our own hosts an acknowledgement without a connection is left over from one (a laptop that wakes up).
+        stray = (seen.attempts["kind"] == Kind.STRAY) & ~seen.ours.side(seen.attempts, "src")
+        attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]] | stray)
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_unasked(seen)
         self._note_named(seen)
@@ -143,20 +144,23 @@ class HostSweep(GroupedDetector[Settings]):
         mark(self._unasked.rows["hosts"], slot, host)
 
     def _note_named(self, seen: Observation) -> None:
-        """Counts the questions for names of each source."""
-        flows = seen.flows
-        at = np.flatnonzero((flows["dport"] == _DNS) & (flows["proto"] == UDP) & (flows["d_packets"] > 0))
-        if not len(at):
+        """Counts the questions for names of each source, and the web servers that it reached."""
+        flows, dials = seen.flows, seen.attempts
+        asked = np.flatnonzero((flows["dport"] == _DNS) & (flows["proto"] == UDP) & (flows["d_packets"] > 0))
+        reached = (dials["kind"] == Kind.SYN) & (dials["outcome"] == Outcome.ANSWERED) & _WEB_PORTS[dials["dport"]]
+        at = np.flatnonzero(reached)
+        if not len(asked) + len(at):
             return
-        flows = flows.take(at)
-        by, asked = Grouped(flows["src"]), flows["d_packets"].astype(float)
-        slot = self._named.admit(by.keys, by.sum(asked), by.max(seen.ends[flows["tick"]]), self.settings.window)
-        self._named.add("questions", slot[by.of], asked)
+        src, tick = (np.concatenate([flows[name][asked], dials[name][at]]) for name in ("src", "tick"))
+        by, number = Grouped(src), np.concatenate([flows["d_packets"][asked].astype(float), np.ones(len(at))])
+        slot = self._named.admit(by.keys, by.sum(number), by.max(seen.ends[tick]), self.settings.window)
+        self._named.add("questions", slot[by.of], number)
 
-    def _asked(self, sources: Column) -> Column:
-        """The number of questions for names that each source asked."""
-        slots = self._named.find(sources)
-        return np.where(slots == NOWHERE, 0, self._named.rows["questions"][slots])
+    def _asked(self, rows: Columns) -> Column:
+        """How often each row's source asked for names or reached the web. For IPv6 all sources: one host has several
+        addresses, and it is unknown which."""
+        slots, counts = self._named.find(rows["src"]), self._named.rows["questions"]
+        return np.where(rows["family"] == 6, counts.sum(), np.where(slots == NOWHERE, 0, counts[slots]))
 
     def _unseen(self, keys: Column) -> Column:
         """The number of hosts from which each entity got answers to questions that were not seen."""
@@ -298,7 +302,8 @@ class HostSweep(GroupedDetector[Settings]):
         needed = np.where(ping, settings.ping_hosts, settings.hosts)
         peers = datagram & (rows["peer"] > 0.5 * rows["dials"])
         needed = np.where(peers, _PEER_FACTOR * needed, needed)
-        ours, within = (found.seen.ours.side(found.rows.take(first), side) for side in ("src", "dst"))
+        sources = found.rows.take(first)
+        ours, within = (found.seen.ours.side(sources, side) for side in ("src", "dst"))
         dials = ours & ~within & (kind == Kind.SYN) & (port >= _PATIENT_PORTS)
         needed = np.where(dials, needed + _ANSWER_FAILURES * rows["answered"], needed)
         web = ~ping & _WEB_PORTS[port]
@@ -317,14 +322,11 @@ class HostSweep(GroupedDetector[Settings]):
         unheard = ours & (ping | datagram) & (rows["answered"] == 0)
         # Between equal ports all of them may be answers of a time server or a gateway for IKE. Who asked for the names
         # of web servers has a list: a browser at a captive portal, or whose network is down; a mail server likewise.
-        named = (
-            ours
-            & (web | (kind == Kind.SYN) & (port == _MAIL))
-            & (self._asked(found.rows["src"][first]) >= _NAMED_SHARE * failed)
-        )
+        named = (ours | (sources["family"] == 6)) & ~within & (web | (kind == Kind.SYN) & (port == _MAIL))
+        named &= self._asked(sources) >= _NAMED_SHARE * failed
         blind = ~self._heard[found.rows["src"][first] % _HEARD]
         # A monitor whose hosts are mostly switched off pings as a sweep does, until it comes back to them.
-        few = (hosts < _MANY) & (unheard | ours & ping)
+        few = (hosts < _MANY) & (unheard | ours & (ping | (port == _DELIVERY)))
         some = np.where(few | unheard & (peers | blind) | named, Severity.LOW, Severity.MEDIUM)
         many = (hosts >= _MANY) & (some > Severity.LOW)
         return np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
