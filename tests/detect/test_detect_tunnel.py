@@ -48,3 +48,28 @@ def test_a_connection_for_each_question_in_tls_is_not_judged_by_its_hello() -> N
 def test_a_connection_for_each_question_over_tcp_counts_as_one(size: int, found: int) -> None:
     rows = [asked(1, size, id=number, packets=6, bytes=size + 66 * 6) for number in range(1, 300)]
     assert len(watch(Tunnel).see(rows)) == found
+
+
+def pings(sizes: list[tuple[int, int]], asks: int = 10) -> list[Severity]:
+    """What is said of batches of so many pings each, with their size and that of the replies."""
+    watching = watch(Tunnel)
+    told = []
+    for sent, got in sizes:
+        counts = {"packets": asks, "bytes": asks * (42 + sent), "reply_packets": asks, "reply_bytes": asks * (42 + got)}
+        row = flow("192.168.0.9", "203.0.113.7", 0, id=1, proto=1, sport=8, tcp_flags=0, first_flags=0, **counts)
+        told += watching.see([row])
+    return [threat.severity for threat in told][-1:]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "severity"),
+    [
+        ([(40 + n % 20, 55 - n % 15) for n in range(30)], [Severity.MEDIUM]),  # replies that are no echo, however small
+        ([(200 + 90 * (n % 7),) * 2 for n in range(30)], [Severity.LOW]),  # all sizes, each echoed: measures a path
+        ([(1000, 64)] * 30, [Severity.LOW]),  # replies that are cut off
+        ([(56, 56)] * 30, []),
+        ([(1, 18)] * 30, []),  # padded on the wire, not where it was sent
+    ],
+)
+def test_a_reply_has_what_its_ping_had(sizes: list[tuple[int, int]], severity: list[Severity]) -> None:
+    assert pings(sizes) == severity

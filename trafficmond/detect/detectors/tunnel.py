@@ -2,8 +2,8 @@
 
 A name has little room, so a tunnel through DNS needs hundreds of queries to one resolver, far longer than usual names.
 A tool with one socket for all of them is detected earlier, since resolvers use a new port for each query (RFC 5452).
-The reply to a ping has the same data (RFC 792, RFC 4443): if sizes differ between the two sides, or vary from packet to
-packet, the data is not an echo.
+The reply to a ping has the same data (RFC 792, RFC 4443): if as many replies as pings have other sizes, and those vary,
+the data is no echo. Pings whose sizes vary but come back as they were may measure a path: a note.
 
 Over TCP several queries may share a segment, and in TLS, QUIC or HTTP they are padded (RFC 8467), so that their size
 shows less: a note.
@@ -47,9 +47,13 @@ _ADDRESS_NAMES = members(90, 101, 113, 129)
 # one that is longer has 256.
 _LONGEST = np.array([0, _LONG, _LONG, 200, 300, 200])
 _PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 with its header, Windows 32)
-_UNEQUAL, _VARIES = 8.0, 8.0  # bytes: between both sides' mean, and deviation of batches' means
+# Bytes: the deviation of batches' means. A host that cuts the replies off at a size (8.8.8.8) replies to equal pings,
+# whose mean does not vary at all.
+_VARIES, _EQUAL = 8.0, 1.0
+_UNLIKE_SHARE = 0.25  # of the pings that are needed: where packets are lost, few batches have as many replies
+_PADDED_BYTES = 18  # Ethernet's padding makes shorter replies that long, and the pings of the same host do not have it
 _LARGE = 500
-_FADING = ("asked", "answered", "sent", "got", "means", "squares", "batches", "one_socket")
+_FADING = ("asked", "answered", "sent", "got", "squares", "paired", "unlike", "one_socket")
 
 
 @dataclass(frozen=True)
@@ -110,16 +114,16 @@ class Tunnel(GroupedDetector[Settings]):
         decay(rows, known, found.heard, self.settings.window, _FADING)
         flows = found.kept
         asked = flows["asked"]
-        mean = flows["sent"] / np.maximum(asked, 1)
+        paired = np.where(flows["d_packets"] == flows["d_reply_packets"], asked, 0)
         found.add(
             asked=asked,
             total=asked,
             answered=flows["d_reply_packets"].astype(float),
             sent=flows["sent"],
             got=flows["got"],
-            means=asked * mean,
-            squares=asked * mean * mean,
-            batches=np.ones(len(flows)),
+            squares=flows["sent"] ** 2 / np.maximum(asked, 1),
+            paired=paired,
+            unlike=np.where(flows["sent"] != flows["got"], paired, 0),
             one_socket=np.where((flows["packets"] >= _ONE_SOCKET) & (flows["how"] == _BY_UDP), asked, 0),
         )
         how = found.rows["how"][found.by.first]
@@ -136,10 +140,12 @@ class Tunnel(GroupedDetector[Settings]):
         dns = many & (mean >= longest)
 
         back = states["got"] / np.maximum(states["answered"], 1)
-        deviation = np.sqrt(np.maximum(states["squares"] / asked - (states["means"] / asked) ** 2, 0))
-        other = (states["answered"] > 0) & (np.abs(mean - back) > _UNEQUAL) | (deviation > _VARIES)
-        large = (asked >= settings.pings) & (np.maximum(mean, back) > _PING_BYTES)
-        echo = np.where(large & other, Severity.MEDIUM, np.where(large & (mean >= _LARGE), Severity.LOW, 0))
+        deviation = np.sqrt(np.maximum(states["squares"] / asked - mean**2, 0))
+        size, pings = np.maximum(mean, back), asked >= settings.pings
+        unlike = pings & (states["unlike"] > 0.5 * states["paired"]) & (size > _PADDED_BYTES)
+        unlike &= states["unlike"] >= _UNLIKE_SHARE * settings.pings
+        large = pings & (size > _PING_BYTES) & ((deviation > _VARIES) | (mean >= _LARGE))
+        echo = np.where(unlike & (deviation > _EQUAL), Severity.MEDIUM, np.where(unlike | large, Severity.LOW, 0))
         questions = np.where(how == _BY_UDP, Severity.MEDIUM, Severity.LOW)
         return np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
 
