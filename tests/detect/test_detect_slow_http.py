@@ -1,6 +1,8 @@
-"""Connections held open within TLS, where the first answers are those of its handshake."""
+"""Connections held open: within TLS, seen from one side, or by devices that report."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from detect_traffic import ACK, PSH, SYN, T0, flow, watch
@@ -32,3 +34,39 @@ def test_header_lines_that_get_no_answer_are_found_and_questions_with_answers_ar
             after=8.0,
         )  # fmt: skip
     assert [threat.severity for threat in told][-1:] == found
+
+
+def held(port: int, source: str = "203.0.113.7", **fields: Any) -> list[Severity]:
+    """What is said of 150 connections that each sent five pieces and got nothing but acknowledgements."""
+    seen = {
+        "tcp_flags": SYN | ACK | PSH, "reply_tcp_flags": SYN | ACK, "reply_first_flags": SYN | ACK, "reply_packets": 6,
+        "packets": 7, "payload_packets": 5, "payload_bytes": 260, "bytes": 800, "first": T0, "last": T0 + 20,
+    }  # fmt: skip
+    rows = [flow(source, "192.168.0.80", port, id=number, **{**seen, **fields}) for number in range(150)]
+    return [threat.severity for threat in watch(SlowHttp).see(rows, after=20.0)]
+
+
+ONE_SIDE = {"reply_tcp_flags": 0, "reply_first_flags": 0, "reply_packets": 0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [({}, [Severity.MEDIUM]), (ONE_SIDE, [Severity.LOW]), ({**ONE_SIDE, "packets": 12, "payload_bytes": 300}, [])],
+    ids=["both sides", "one side", "one side, and it acknowledges answers"],
+)
+def test_of_one_side_a_client_with_nothing_to_acknowledge_is_a_note(
+    fields: dict[str, Any], found: list[Severity]
+) -> None:
+    assert held(80, **fields) == found
+
+
+@pytest.mark.parametrize(
+    ("port", "source", "severity"),
+    [
+        (2003, "192.168.0.5", Severity.LOW),  # a relay of metrics
+        (2003, "203.0.113.7", Severity.MEDIUM),
+        (80, "192.168.0.5", Severity.MEDIUM),
+    ],
+)
+def test_one_of_our_hosts_may_report_over_many_connections(port: int, source: str, severity: Severity) -> None:
+    assert held(port, source) == [severity]

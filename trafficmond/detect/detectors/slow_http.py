@@ -28,7 +28,8 @@ _PIECES, _PIECE_BYTES = 4, 120  # packets so far, and what they carried on avera
 _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, slowhttptest: 10 s)
 # Slow reading, as slowhttptest does it (32 bytes each 5 s after a first buffer of about 1 KiB): bytes a second and a
 # packet, packets of the question and of the answer, and connections of each source: browsers open 6 to a host.
-_CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 10
+_CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 7
+_OPENING = 3  # a client's packets without payload: SYN, ACK, and one that was lost or acknowledges a keep-alive
 _DRIPS = 2  # packets with payload for each of the server's: a question has an answer
 _BARE_BYTES = 70  # a segment without payload
 # A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
@@ -58,7 +59,7 @@ class SlowHttp(GroupedDetector[Settings]):
         ("heard", "f8"),
         ("total", "f8"),
         ("from_source", "f8"),
-        ("read", "f8"),  # of the total: connections that hardly read
+        ("read", "f8"),  # of the total: connections that hardly read, or of which one side is seen
         ("source", "u8"),
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
@@ -72,7 +73,9 @@ class SlowHttp(GroupedDetector[Settings]):
         open_ones &= (flows["payload_bytes"] > 0) & (age >= _HELD_S)
         flows = flows.take(open_ones & (flows["reply_payload_bytes"] <= _CRUMBS_S * age))
         held = (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
-        held &= (flows["tcp_flags"] & ACK != 0) & (flows["reply_tcp_flags"] & SYN != 0)
+        # Where the server's side is not seen, the client's shows that it has nothing to acknowledge.
+        unseen = (flows["reply_packets"] == 0) & (flows["payload_packets"] + _OPENING >= flows["packets"])
+        held &= (flows["tcp_flags"] & ACK != 0) & ((flows["reply_tcp_flags"] & SYN != 0) | unseen)
         held &= flows["packets"] >= _PIECES
         writes = (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"])
         reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
@@ -103,7 +106,7 @@ class SlowHttp(GroupedDetector[Settings]):
         fresh = mark(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
-        found.add(read=fresh & (flows["reply_payload_bytes"] > 0))
+        found.add(read=fresh & ((flows["reply_payload_bytes"] > 0) | (flows["reply_packets"] == 0)))
         held = self._held(found)
         over = held >= self.settings.connections
         at = np.flatnonzero(over & _reads(found.states("read"), found.states("total")))
@@ -124,7 +127,8 @@ class SlowHttp(GroupedDetector[Settings]):
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         reads, high = bool(_reads(state["read"], state["total"])), held >= _MANY * self.settings.connections
-        reports = held < _EACH * sources and not WEB_PORTS[one["dport"]]
+        ours = bool(found.seen.ours.side(found.rows, "src")[found.by.first[entity]]) and single
+        reports = (held < _EACH * sources or ours) and not WEB_PORTS[one["dport"]]
         return self.found(
             Severity.LOW if reads or reports else Severity.HIGH if high else Severity.MEDIUM,
             f"{src or format_sources(sources, state['sources'])} hold {held:,} connections open "
