@@ -60,6 +60,12 @@ def test_datagrams_over_a_network_are_one_threat() -> None:
     assert threat.evidence["targets"] == pytest.approx(256, rel=0.25)
 
 
+def test_one_that_ends_before_its_window_is_full_is_found() -> None:
+    book = Book(1)
+    udp_carpet(book, 6_600, 9)
+    assert [is_of_the_network(threat) for threat in told(book)] == [True]
+
+
 @pytest.mark.parametrize("among", [8, 12, 48])
 def test_datagrams_to_random_ports_of_a_few_hosts_are_one_threat(among: int) -> None:
     book = Book(1)

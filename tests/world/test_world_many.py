@@ -19,7 +19,7 @@ def told(book: Book, detector: str, interval_s: float = 1.0) -> list[Threat]:
 # ---- scans ----
 
 
-@pytest.mark.parametrize(("every", "interval_s"), [(0.01, 1.0), (60.0, 10.0)])
+@pytest.mark.parametrize(("every", "interval_s"), [(0.01, 1.0), (0.4, 1.0), (60.0, 10.0)])
 def test_a_scan_behind_decoys_is_one_threat_that_lists_them_all(every: float, interval_s: float) -> None:
     book = Book(1)
     scan_by_many(book, HOUR, WEB, every=every)

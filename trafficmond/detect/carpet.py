@@ -41,11 +41,11 @@ class FloodDetector(GroupedDetector[S]):
     """How many hosts of a network must be hit: a quarter of a /24. The answers of a farm of fewer may be unseen."""
     unit: ClassVar[str] = "packets"
     patience_s: ClassVar[float] = 0.0
-    """How long a flood at a network must last."""
+    """How long a flood at a network must last; if so, it is one by its rate, not by the sum of the window."""
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
-        numbers = [(name, "f8") for name in ("at", "amount", "other", "total", "began", "over")]
+        numbers = [(name, "f8") for name in ("at", "first", "amount", "other", "total", "began", "over")]
         maps = [("sources", "u1", 256), ("targets", "u1", 256)]
         self._networks = BoundedTable([*numbers, *maps], _NETWORKS, self.evidence_bonus_s)
 
@@ -133,15 +133,19 @@ class FloodDetector(GroupedDetector[S]):
         watched = slots != NOWHERE
         known = slots[watched]
         decay(table, known, now[watched], self.spread_window_s, ("amount", "other"))
-        quiet = known[table["amount"][known] < _IGNORED * threshold]
+        begins = table["amount"][known] < _IGNORED * threshold
+        quiet = known[begins]
         for field in ("sources", "targets", "total"):
             table[field][quiet] = 0
+        table["first"][quiet] = now[watched][begins]
         for field, added in (("amount", sums), ("total", sums), ("other", by.sum(rows["other"]))):
             table[field][known] += added[watched]
         poured = np.where(amount > 0, slots[by.of], NOWHERE)
         mark(table["sources"], poured, rows["by"])
         mark(table["targets"], poured, victim)
-        over = watched & (sums > 0) & (table["amount"][slots] >= threshold)
+        lasted_s = np.maximum(now - table["first"][slots], self.patience_s or np.inf)
+        filled = 1 - np.exp(-lasted_s / self.spread_window_s)  # of the window, at an even rate
+        over = watched & (sums > 0) & (table["amount"][slots] >= filled * threshold)
         over &= table["other"][slots] <= _MOST_OF_IT * table["amount"][slots]
         detections = []
         for at in np.flatnonzero(over).tolist():

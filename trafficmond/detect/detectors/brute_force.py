@@ -41,7 +41,7 @@ _LOGIN_PORTS = members(
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = members(25, 88, 135, 389, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
+_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
 _BUSY_FACTOR = 3  # ... and so many times more of them
 # One of our own hosts there is a program, of whose calls only a note is made, unless they come 30 a second: a database
 # refuses within milliseconds, and four guessers at once (hydra's limit for MySQL) try more than a hundred.

@@ -200,7 +200,7 @@ class PortScan(CrowdDetector[Settings]):
         sources = [each for each in known.listed() if self._crowds.places(each["src_ip"]) < _SCANS_ELSEWHERE]
         dials = sum(each["count"] for each in sources)
         ports = int(estimate(self._targets.rows["map"][self._targets.find(part.target)[0]]))
-        if len(sources) < _MANY or ports < 2 * _PART or dials < _MANY_PORTS_FACTOR * settings.ports:
+        if len(sources) < _MANY or ports < _AT_ONCE or dials < _MANY_PORTS_FACTOR * settings.ports:
             return None
         slow = ports * settings.window < settings.ports * (part.last - known.began)
         return self.found(
