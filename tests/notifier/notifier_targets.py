@@ -47,10 +47,10 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 10) -> An
 
 class HttpTarget:
     """Takes POSTs: a webhook, and ntfy's way to publish JSON. `status` is what it answers, `location` where it says
-    that it has moved to."""
+    that it has moved to, `later` when it says to come again."""
 
     def __init__(self, port: int = 0) -> None:
-        self.status, self.location = 200, ""
+        self.status, self.location, self.later = 200, "", ""
         self.got: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.delay_s = 0.0
@@ -74,6 +74,8 @@ class HttpTarget:
                 self.send_response(status)
                 if target.location:
                     self.send_header("Location", target.location)
+                if target.later:
+                    self.send_header("Retry-After", target.later)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 with contextlib.suppress(OSError):  # who has lost patience

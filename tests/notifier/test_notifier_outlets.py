@@ -12,6 +12,8 @@ import stat
 import sys
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,33 @@ def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarg
     with pytest.raises(Undelivered, match=r"its server has moved .*write the new URL") as refused:
         outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert "T0KEN" not in str(refused.value)
+
+
+@apprise
+@pytest.mark.parametrize(
+    ("later", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("in 90 s", 0, 0),
+        (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 500, 600),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", -1e10, 0),
+        ("9" * 400, 1e300, float("inf")),
+        ("-5", 0, 0),
+        ("", 0, 0),
+    ],
+    ids=["seconds", "words", "date", "past", "absurd", "negative", "none"],
+)
+def test_how_long_a_server_asks_to_wait(http: HttpTarget, later: str, least: float, most: float) -> None:
+    target = outlet(url=f"json://127.0.0.1:{http.port}/hook")
+    for http.status in (429, 503):
+        http.later = later
+        with pytest.raises(Undelivered) as refused:
+            target.deliver(MESSAGE)
+        assert least <= refused.value.wait_s <= most
+    http.status = 500  # where it means nothing, and what the last reply said is forgotten
+    with pytest.raises(Undelivered) as refused:
+        target.deliver(MESSAGE)
+    assert refused.value.wait_s == 0
 
 
 @apprise

@@ -86,6 +86,10 @@ def test_a_target_that_is_down_is_tried_each_minute() -> None:
     assert waits == [1, 2, 4, 60, 60, 60]
 
 
+def test_a_server_that_asks_for_a_longer_wait_gets_it_up_to_an_hour() -> None:
+    assert [retry_after(*each) for each in ((1, 300.0), (8, 5.0), (1, -1.0), (1, float("inf")))] == [300, 60, 1, 3600]
+
+
 def test_one_situation_reads_as_one() -> None:
     message = compose("web1", [news(OPENED), News(2, T0, WORSE, threat(severity="critical"))])
     assert message.title == "web1: critical port_scan (got worse)"

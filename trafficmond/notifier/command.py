@@ -17,9 +17,11 @@ _STDERR_BYTES = 4096  # how much of the end of a command's standard error is kep
 
 
 class Undelivered(Exception):
-    """A target did not accept a message. The text gives the reason in printable characters, without the address."""
+    """A target did not accept a message. The text gives the reason in printable characters, without the address.
+    `wait_s`: how long the server asked to wait."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, wait_s: float = 0.0) -> None:
+        self.wait_s = wait_s
         shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in why)
         super().__init__(shown[:_ERROR_CHARS].rstrip(": "))
 

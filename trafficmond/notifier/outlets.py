@@ -4,6 +4,8 @@ import copy
 import importlib
 import logging
 import threading
+import time
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Protocol, Self
 
@@ -20,6 +22,9 @@ _RECIPIENTS = (
     *("targets", "topics", "channels", "rooms", "users", "groups", "devices", "phone", "channel_ids", "subreddits"),
     *("target_phones", "target_groups", "target_contacts"),
 )
+
+
+_reply = threading.local()  # wait_s: how long the last server asked this thread to wait
 
 
 class Outlet(Protocol):
@@ -44,6 +49,7 @@ class Apprise:
 
     def deliver(self, message: Message) -> None:
         """Sends a message. Raises Undelivered."""
+        _reply.wait_s = 0.0
         with _AppriseLog() as log_lines:
             try:
                 done = self._service.notify(
@@ -53,7 +59,7 @@ class Apprise:
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
             why = hidden(log_lines.why() or _last_log(done), self._url)
-            raise Undelivered(why or "the service did not accept it")
+            raise Undelivered(why or "the service did not accept it", _reply.wait_s)
 
 
 def _asset(module: Any) -> Any:
@@ -112,15 +118,15 @@ def _load_apprise(where: str) -> Any:
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
-    _refuse_get_redirects()
+    _heed_replies()
     return apprise
 
 
-def _refuse_get_redirects() -> None:
-    """Makes a redirect that turns POST into GET an error: the message would be lost, and count as delivered. After
-    status 303 it was delivered."""
+def _heed_replies() -> None:
+    """Notes how long a server asks to wait. Makes a redirect that turns POST into GET an error: the message would be
+    lost, and count as delivered. After status 303 it was delivered."""
     requests: Any = importlib.import_module("requests")
-    usual = requests.Session.rebuild_method
+    usual, send = requests.Session.rebuild_method, requests.Session.send
 
     def rebuild(self: Any, prepared: Any, response: Any) -> None:
         before = prepared.method
@@ -129,7 +135,21 @@ def _refuse_get_redirects() -> None:
             logging.getLogger("apprise").warning("its server has moved (%d): write the new URL", response.status_code)
             raise requests.TooManyRedirects(response=response)
 
-    requests.Session.rebuild_method = rebuild
+    def heed(self: Any, request: Any, **options: Any) -> Any:
+        response = send(self, request, **options)
+        if response.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            _reply.wait_s = _seconds(response.headers.get("Retry-After", ""))
+        return response
+
+    requests.Session.rebuild_method, requests.Session.send = rebuild, heed
+
+
+def _seconds(text: str) -> float:
+    """The time of a Retry-After header, which is in seconds or a date; 0 for anything else."""
+    try:
+        return float(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _last_log(result: Any) -> str:

@@ -17,6 +17,6 @@ def due(waiting: Sequence[News], sent: Sequence[float], now: float, group_wait: 
     return max(at, latest[0] + HOUR_S) if len(latest) == max_per_hour else at
 
 
-def retry_after(failures: int) -> float:
-    """Seconds until a target is tried again after so many failures in a row."""
-    return float(min(_RETRY_S * 2 ** min(failures - 1, 10), _LONGEST_RETRY_S))
+def retry_after(failures: int, asked_s: float = 0.0) -> float:
+    """Seconds until a target is tried again after so many failures in a row, or as its server asked, up to an hour."""
+    return float(min(max(asked_s, min(_RETRY_S * 2 ** min(failures - 1, 10), _LONGEST_RETRY_S)), HOUR_S))

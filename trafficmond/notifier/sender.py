@@ -68,17 +68,18 @@ class Sender(threading.Thread):
         try:
             self._outlet.deliver(compose(self._host, waiting, lost))
         except Undelivered as error:
-            self._fail(str(error))
-            return retry_after(self._failures)
+            return self._fail(error)
         self._outbox.delivered(self._target, waiting[-1], lost, time.time())
         if self._failures:
             log.info("target %s accepts messages again", self._target)
         self._failures = 0
         return 0.0
 
-    def _fail(self, error: str) -> None:
+    def _fail(self, error: Undelivered) -> float:
         self._failures += 1
-        self._retry_at = time.monotonic() + retry_after(self._failures)
+        wait_s = retry_after(self._failures, error.wait_s)
+        self._retry_at = time.monotonic() + wait_s
         if self._failures == 1:
             log.warning("target %s: %s; messages wait, and are tried again", self._target, error)
-        self._outbox.failed(self._target, error, time.time())
+        self._outbox.failed(self._target, str(error), time.time())
+        return wait_s
