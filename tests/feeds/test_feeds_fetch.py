@@ -233,6 +233,33 @@ def test_the_shapes_of_spamhaus_and_dshield() -> None:
         shape(b'{"error": "over quota"}\n{"cidr": 7}\n{not json\n')
 
 
+def test_a_list_of_decisions_may_be_empty_if_the_settings_say_so(server: FeedServer, tmp_path: Path) -> None:
+    """CrowdSec's mirror has none when the last decision has expired: what it held before must not stay in force."""
+    settings = with_list(tmp_path, PrefixList(url=server.url(), label="bad", url_allow=("http", "private", "empty")))
+    assert run(settings) == 0
+    server.page = says(200, b"<html>\nsorry\n</html>\n")
+    assert run(settings, T0 + 7200) == 1
+    for body in (b"", b"# nothing today\n"):
+        server.page = says(200, body)
+        assert run(settings, T0 + 8200, all_of_them=True) == 0
+        assert (tmp_path / "bad.netset").read_bytes() == body
+        assert read(tmp_path)["bad"].prefixes == 0
+        assert not len(read_policy(settings, EMPTY).prefixes)
+    server.page = server.serve_list
+    assert run(settings, T0 + 9200, all_of_them=True) == 0
+    assert len(read_policy(settings, EMPTY).prefixes) == 3
+
+
+@pytest.mark.parametrize(
+    "before", [b"\xef\xbb\xbf", b"# " + b"x" * 5000 + b"\n", b"  ;\r\n\r\n  #\r\n", b"\n" * 100_000]
+)
+@pytest.mark.parametrize(("body", "prefixes"), [(DROP, 2), (BLOCK, 2), (LIST, 3)], ids=["drop", "dshield", "plain"])
+def test_what_stands_before_a_list_changes_nothing(before: bytes, body: bytes, prefixes: int) -> None:
+    for ends in (b"\n", b"\r\n", b"\r"):
+        found = shape(before + body.replace(b"\n", ends))
+        assert (found.prefixes, found.wrong) == (prefixes, 0)
+
+
 @given(st.binary(max_size=300))
 def test_anything_else_is_a_list_or_said_to_be_none(body: bytes) -> None:
     try:

@@ -72,9 +72,9 @@ class PrefixList:
     refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is fetched.")
     url_allow: tuple[str, ...] = setting(
         (),
-        choices=("http", "private", "redirect"),
-        help="With url: allow http without encryption, private and local addresses, or redirects. By default, none of "
-        "these is allowed.",
+        choices=("http", "private", "redirect", "empty"),
+        help="With url: allow http without encryption, private and local addresses, redirects, or a list without any "
+        "prefix. By default, none of these is allowed.",
     )
     action: str = setting(
         "drop", choices=("allow", "monitor", "drop"), help="The action for its prefixes: allow, monitor or drop."

@@ -61,7 +61,7 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
         if answer.body is None:
             log.info("%s: unchanged", feed.label)
             return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
-        found = shape(answer.body)
+        found = shape(answer.body, "empty" in feed.url_allow)
     except (FetchError, NoList) as error:
         log.warning("%s: %s; the list that was fetched last stays in use", feed.label, error)
         return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
@@ -69,7 +69,8 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
     if changed:
         files.replace(path, found.data, mode=0o644, durable=True)
     wrong = f", {figures.many(found.wrong, 'line')} without a prefix" if found.wrong else ""
-    log.info("%s: %s%s%s", feed.label, figures.many(found.prefixes, "prefix"), wrong, "" if changed else ", unchanged")
+    how = f" (before: {known.prefixes:,})" if changed and known.changed else "" if changed else ", unchanged"
+    log.info("%s: %s%s%s", feed.label, figures.many(found.prefixes, "prefix"), wrong, how)
     validators = answer.validators
     return Fetched(
         known.source,

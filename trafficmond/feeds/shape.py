@@ -19,6 +19,7 @@ MOST_LINES = 1_500_000  # less than half of the prefixes that all rules may have
 _SHORTEST_4, _SHORTEST_6 = 3, 7  # lengths of prefixes for whole classes of addresses, as in lists of bogons
 _MOST_SHARE = 0.5  # of all IPv4 addresses, or of the assigned IPv6 addresses (2000::/3)
 _TOP = np.uint64(61)
+_BOM = b"\xef\xbb\xbf"
 _DSHIELD = re.compile(r"(\d+\.\d+\.\d+\.\d+)\t\d+\.\d+\.\d+\.\d+\t(\d+)(?:\t|$)")
 
 
@@ -35,8 +36,8 @@ class Shaped:
     wrong: int  # lines that are not prefixes
 
 
-def shape(body: bytes) -> Shaped:
-    """The list in the body of a reply. Raises NoList."""
+def shape(body: bytes, empty: bool = False) -> Shaped:
+    """The list in the body of a reply; `empty`: it may have no prefix. Raises NoList."""
     if b"\0" in body:
         raise NoList("it is not plain text")
     if (lines := max(body.count(b"\n"), body.count(b"\r"))) > MOST_LINES:
@@ -46,7 +47,7 @@ def shape(body: bytes) -> Shaped:
     found = parse_list(data, "line")
     if found.wrong > len(found.prefixes):  # for example an error page
         raise NoList(f"{found.wrong:,} of its lines are not prefixes, {len(found.prefixes):,} are")
-    if not len(found.prefixes):
+    if not (empty or len(found.prefixes)):
         raise NoList("it holds no prefix")
     short = found.prefixes.plen < np.where(found.prefixes.family == 4, _SHORTEST_4, _SHORTEST_6)
     if short.any():
@@ -70,9 +71,10 @@ def _share(prefixes: Prefixes, family: int) -> float:
 
 def _converter(body: bytes) -> Callable[[str], str | None] | None:
     """The function that converts a line to a prefix, chosen by the first line that is no comment; None: not needed."""
-    for line in body[:4096].decode("utf-8", "replace").splitlines():
-        if line.strip() and not line.lstrip().startswith(("#", ";")):
-            if line.lstrip().startswith("{"):
+    for found in re.finditer(rb"[^\r\n]+", body):
+        line = found[0].removeprefix(_BOM).strip().decode("utf-8", "replace")
+        if line and not line.startswith(("#", ";")):
+            if line.startswith("{"):
                 return _of_json
             return _of_dshield if _DSHIELD.match(line) or line.startswith("Start\tEnd\t") else None
     return None
@@ -80,8 +82,8 @@ def _converter(body: bytes) -> Callable[[str], str | None] | None:
 
 def _converted(body: bytes, convert: Callable[[str], str | None]) -> bytes:
     lines = []
-    for line in body.decode("utf-8", "replace").splitlines():
-        if line.strip() and not line.startswith(("#", ";")) and (prefix := convert(line)) is not None:
+    for line in body.decode("utf-8-sig", "replace").splitlines():
+        if line.strip() and not line.lstrip().startswith(("#", ";")) and (prefix := convert(line)) is not None:
             lines.append(prefix)
     return ("\n".join(lines) + "\n").encode()
 
