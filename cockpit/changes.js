@@ -112,7 +112,7 @@ export const addRule = (cidr = "", action = "drop") => change({
       hint: "0.0.0.0/0 and ::/0 are everybody." },
     { name: "action", label: "Action", kind: "select", value: action,
       options: [["drop", "Drop"], ["allow", "Allow"], ["monitor", "Monitor"], ["limit", "Limit the rate"]] },
-    { name: "rate", label: "Packets a second", hint: "For a limit." },
+    { name: "limit", type: "number", label: "Packets a second", hint: "For a limit." },
     { name: "direction", label: "Direction", kind: "select", value: "ingress",
       options: [["ingress", "Packets from it"], ["egress", "Packets to it"], ["both", "Both"]] },
     SERVICES,
@@ -123,11 +123,11 @@ export const addRule = (cidr = "", action = "drop") => change({
   ],
   done: "Add",
   forced: FORCED,
-}, async ({ cidr, action, rate, direction, ports, label, lasts, trial }, force) => {
+}, async ({ cidr, action, limit, direction, ports, label, lasts, trial }, force) => {
   const given = {
     cidr, action, direction, label, force,
     ...(trial && { confirm_within_s: 60 }),
-    ...(rate && { rate_per_s: +rate }),
+    ...(limit && { rate_per_s: +limit }),
     ...services(ports),
     ...(lasts === "save" ? { save: true } : lasts && { ttl_s: +lasts }),
   };

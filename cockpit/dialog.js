@@ -2,14 +2,14 @@
 
 import { h, select } from "./dom.js";
 
-/** A field: {name, label, kind: "text", "select" or "check", value, options, hint, required}. */
+/** A field: {name, label, kind: "text", "select" or "check", type, value, options, hint, required}. */
 function control(field) {
   if (field.kind === "select")
     return select(field.name, field.label, field.options, field.value);
   if (field.kind === "check")
     return h("input", { type: "checkbox", name: field.name, checked: field.value });
   return h("input", { name: field.name, value: field.value, required: field.required, autocomplete: "off",
-    spellcheck: "false" });
+    spellcheck: "false", type: field.type, min: field.type && 1 });
 }
 
 function labelled(field) {
@@ -38,6 +38,11 @@ export function dialog({ title, text = "", fields = [], done, danger = false, fo
     const form = h("form", { method: "dialog" }, h("h2", {}, title), text && h("p", {}, text), fields.map(labelled),
       trouble, h("div", { class: "buttons" }, go, anyway, cancel));
     const box = h("dialog", {}, form);
+    // Where the daemon names a field, its label.
+    const labels = text => text.replace(/^(?:.*rule\[0\]\.)?(\w+): /, (all, name) => {
+      const field = fields.find(each => each.name === name);
+      return field ? `${field.label}: ` : all;
+    });
     const busy = is => [go, anyway].forEach(each => { each.disabled = is; });
 
     async function perform(force) {
@@ -48,7 +53,7 @@ export function dialog({ title, text = "", fields = [], done, danger = false, fo
       } catch (problem) {
         const mistakes = (problem.mistakes || []).map(each => h("li", {}, `${each.where}: ${each.what}`));
         const refused = forced && problem.name === "Refused";
-        trouble.replaceChildren(h("strong", {}, sentence(problem.message)),
+        trouble.replaceChildren(h("strong", {}, sentence(labels(problem.message))),
           mistakes.length > 1 ? h("ul", {}, mistakes) : "",
           refused ? h("p", {}, "It may cut off this host, or somebody who is logged in.")
             : problem.hint && h("p", {}, sentence(problem.hint)));

@@ -46,6 +46,8 @@ export function empty(text, ...step) {
   return h("p", { class: "empty" }, h("strong", {}, text), " ", step);
 }
 
+const LONG = 20; // characters; such a text may be broken anywhere
+
 /** A table. A column is [title, row => text or element, kind]; of kind "number" it stands on the right, of "wide" it
  * has a line of its own on a phone, where each row is a card unless the table is of another kind than "rows". A column
  * of which no row has anything is left out. */
@@ -54,7 +56,8 @@ export function table(columns, rows, kind = "rows") {
   const used = columns.map((_, at) => cells.some(line => line[at] !== "" && line[at] !== false));
   const heads = columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title));
   const lines = cells.map(line => h("tr", {}, line.map((cell, at) =>
-    h("td", { class: columns[at][2], "data-title": columns[at][0] }, cell)).filter((_, at) => used[at])));
+    h("td", { class: columns[at][2], "data-title": columns[at][0] },
+      cell.length > LONG ? h("span", { class: "long" }, cell) : cell)).filter((_, at) => used[at])));
   return h("table", { class: kind }, h("thead", {}, h("tr", {}, heads.filter((_, at) => used[at]))), h("tbody", {}, lines));
 }
 

@@ -14,6 +14,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 
 COCKPIT = "http://127.0.0.1:9090"
 FRAME = "iframe[name='cockpit1:localhost/trafficmon']"
@@ -124,6 +125,10 @@ class Browser:
         field = self.see(selector)
         field.clear()
         field.send_keys(text)
+
+    def choose(self, selector: str, text: str) -> None:
+        """One of a drop-down's choices."""
+        Select(self.see(selector)).select_by_visible_text(text)
 
     def type(self, *keys: str) -> None:
         """Keys, to whatever has the focus."""

@@ -62,8 +62,11 @@ def rests_while_hidden(page: Browser, host: Host) -> str:
 
 
 def every_view_is_fit_to_be_seen(page: Browser, host: Host) -> str:
-    """each view, on a desk and on a phone, light and dark, with long addresses: nothing is wider than screen or card"""
+    """each view, on a desk and on a phone, light and dark, with long names: nothing is wider than screen or card"""
     host.run(f"ip netns exec peer ping -q -i 0.02 -c 100 {LONG}1")
+    host.run(
+        f"trafficctl ban 203.0.113.99 --reason {'r' * 150} && trafficctl add-cidr 203.0.113.98 --label {'l' * 150}"
+    )
     page.go("history")
     page.see("td a", f"{LONG}2")
     for view in VIEWS:
@@ -79,6 +82,7 @@ def every_view_is_fit_to_be_seen(page: Browser, host: Host) -> str:
             wide = page.script(_OVERHANG)
             must(wide == 0, f"{name} no wider than the {device}", f"{wide} pixels more")
     page.look_like(DESKTOP, dark=False)
+    host.run("trafficctl unban 203.0.113.99 --all && trafficctl remove-cidr 203.0.113.98")
     return f"{len(VIEWS)} views"
 
 
@@ -153,9 +157,13 @@ def adds_and_removes_rules(page: Browser, host: Host) -> str:
     page.click("button", "Add a rule")
     page.write("dialog [name=cidr]", "300.1.1.1")
     page.click("dialog .primary", "Add")
-    page.see("dialog .trouble", "300.1.1.1")
+    page.see("dialog .trouble", "Address or prefix: '300.1.1.1'")
     below = page.script("return document.querySelector('dialog .buttons').getBoundingClientRect().bottom - innerHeight")
     must(float(str(below)) <= 0, "the mistake and the buttons below it in sight", f"{below} pixels below")
+    page.write("dialog [name=cidr]", "198.51.100.0/24")
+    page.choose("dialog [name=action]", "Limit the rate")
+    page.click("dialog .primary", "Add")
+    page.see("dialog .trouble", "Packets a second: is missing")
     page.click("dialog button", "Cancel")
     page.look_like(DESKTOP, dark=False)
     page.tab_to("Add a rule")
