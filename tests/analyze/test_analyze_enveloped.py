@@ -79,6 +79,11 @@ SHAPES = {
     "fields as CSV": lambda text: _csv(**{name: value for name, (value,) in _listed(json.loads(text)).items()}),
     "names with points": lambda text: json.dumps({name: one for name, (one,) in _listed(json.loads(text)).items()}),
     "syslog": lambda text: "Nov 14 22:13:31 host suricata[77]: " + text,
+    "a list of texts": lambda text: json.dumps([text]),
+    "Redis": lambda text: f"1) {json.dumps(text)}",
+    "logfmt": lambda text: f"level=info msg={json.dumps(text)}",
+    "Splunk's rows": lambda text: json.dumps({"preview": False, "fields": ["_raw"], "rows": [[text]]}),
+    "Loki's text": lambda text: f'{AT} {{job="x", host="y"}} {text}',
     "CEE": lambda text: "<142>Nov 14 22:13:31 host suricata: @cee: " + text,
 }
 
@@ -88,6 +93,18 @@ SHAPES = {
 def test_a_record_is_taken_out_of_its_envelope(record: dict[str, Any], shape: Any, reading: Reading) -> None:
     plain, _ = reading((json.dumps(record) + "\n").encode())
     rows, stats = reading((shape(json.dumps(record)) + "\n").encode())
+    assert stats.parse_errors.total == 0
+    assert len(plain)
+    assert rows.tolist() == plain.tolist()
+
+
+@pytest.mark.parametrize("record", [EVE, ZEEK], ids=["EVE", "Zeek"])
+def test_fields_of_gelf_are_those_of_the_record(record: dict[str, Any], reading: Reading) -> None:
+    """GELF has underscores before all but its own fields; Fluent Bit and Graylog put one between nested names, too."""
+    fields = {f"_{name.replace('.', '_')}": value for name, (value,) in _listed(record).items()}
+    plain, _ = reading(json.dumps(record).encode())
+    own = {"version": "1.1", "host": "x", "short_message": "-", "timestamp": 1700000011.5}
+    rows, stats = reading(json.dumps(own | fields).encode())
     assert stats.parse_errors.total == 0
     assert len(plain)
     assert rows.tolist() == plain.tolist()
@@ -209,6 +226,7 @@ AZURE = '{"records": [{"category": "x", "properties": {"flows": [{"flows": [{"fl
         pytest.param(b"ts,te,td,sa,da,sp,dp,pr,flg\n", "records of nfdump", "srcaddr", id="nfdump"),
         pytest.param(b"firstSeen,duration,proto,srcAddr\n", "records of nfdump", "srcaddr", id="nfdump 1.7.5"),
         pytest.param(b"PROTOCOL,IPV4_SRC_ADDR,IN_BYTES\n", "records of nProbe", "StartTime", id="nProbe"),
+        pytest.param(b'{"1":420,"8":"192.0.2.1","12":"192.0.2.2"}', "records of nProbe", "StartTime", id="by number"),
         pytest.param(b"  sIP|  dIP|sPort|\n", "SiLK", "srcaddr", id="SiLK"),
         pytest.param(
             b'{"@timestamp": "x", "source": {"ip": "192.0.2.1"}, "destination": {}}', "Elastic", "StartTime", id="ECS"

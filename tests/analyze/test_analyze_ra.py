@@ -91,3 +91,13 @@ def test_times_without_a_date_go_on_after_midnight(reading: Reading) -> None:
     rows, _ = reading((NAMES + "".join(lines)).encode())
     times = rows["first"][rows["sport"].argsort()]
     assert (times - times[0]).tolist() == [0, 10799, 10798, 10801, 50400, 90000, 100800]
+
+
+def test_default_columns_between_tabs_are_no_table(reading: Reading) -> None:
+    """`ra -c '\\t'` names the same columns as the table of plain `ra`, in which blanks separate and flags may lack."""
+    names = "StartTime\tFlgs\tProto\tSrcAddr\tSport\tDir\tDstAddr\tDport\tTotPkts\tTotBytes\tState\n"
+    line = "02/13.14:34:38.788187\t e        \ttcp\t192.0.2.1\t40000\t   ->\t192.0.2.2\t443\t10\t800\tFIN\n"
+    rows, stats = reading((names + line + " Totalrecords 1  TotalManRecords 0  TotalPkts 10\n").encode())  # `ra -A`
+    assert stats.parse_errors.total == 0
+    assert int(rows["packets"].sum()) == 10
+    assert {(int(row["sport"]), int(row["dport"])) for row in rows} == {(40000, 443), (443, 40000)}

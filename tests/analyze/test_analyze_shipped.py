@@ -32,6 +32,10 @@ EVENT = {"src_ip": "192.0.2.10", "dst_ip": "198.51.100.7", "src_port": 40000, "d
         ("," + CSV.replace("\n1", "\n0,1").replace(",6,", ",6.0,"), 11, 5020),
         (CSV.replace('"ssl,http"', "ssl").replace(",", "\t"), 11, 5020),
         (CSV.replace(",", ";").replace('"ssl;http"', '"ssl,http"').replace("id.", "id_"), 11, 5020),
+        (CSV.replace(",5,4600", ',"5","4,600"'), 11, 5020),
+        (CSV.replace(",5,4600", ",5,4'600"), 11, 5020),
+        (CSV.replace('"ssl,http"', "ssl").replace(",", ";").replace("0.5", "0,5"), 11, 5020),  # a decimal comma
+        (CSV.replace("\n", "\n" + "String,Nullable(UInt64)" + ",IPv4" * 11 + "\n", 1), 11, 5020),  # ClickHouse's types
         (json.dumps({**WHEN, **CONN}), 11, 5020),
         (json.dumps({**WHEN, "event_type": "netflow", **ENDS, "netflow": {"pkts": 6, "bytes": 420}}), 6, 420),
         (json.dumps({**WHEN, **EVENT, "packet_size": 60, "action": "LOG"}), 1, 60),

@@ -5,18 +5,16 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any
 
 from trafficmond.analyze.parse_errors import ParseErrors
+from trafficmond.analyze.values import THOUSANDS
 
 SEPARATORS = (",", "\t", ";", "|")
 
 _NAME = re.compile(r'"?[@#$\w][\w .@:\[\]{}-]{0,100}"?')
 _COLUMNS = 400
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")  # Kibana writes numbers and times as it shows them
 _FIELD = re.compile(r"(\w+)'?\s*[=:]\s*'?([^,'{}\[\]]+)")
-_SHOWN_TIME = re.compile(r"[A-Z][a-z]{2} \d{1,2}, \d{4} @ [\d:.]+")
 
 
 class Table:
@@ -58,12 +56,7 @@ class Table:
 def _plain(cell: str) -> Any:
     if cell.startswith("{") and cell.endswith("}"):
         return _structure(cell)
-    if _THOUSANDS.fullmatch(cell):
-        return cell.replace(",", "")
-    if _SHOWN_TIME.fullmatch(cell):
-        with contextlib.suppress(ValueError):
-            return datetime.strptime(cell, "%b %d, %Y @ %H:%M:%S.%f").isoformat()
-    return cell
+    return cell.replace(",", "") if THOUSANDS.fullmatch(cell) else cell  # as Kibana shows numbers
 
 
 def _structure(cell: str) -> Any:

@@ -25,6 +25,7 @@ _WRAPPER = (  # what holds a list of records: of AWS and OCSF; answers of Elasti
     r'\s*\{\s*(?:"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet|meta|schema|total'
     rf'|count|@odata\.context)"[^\0]{{0,4096}}?)?{_NEXT_LIST}'
 )
+_OBJECT = re.compile(r'"\{\\"|\{(?=\s*["}]|$)')  # the beginning of an object in a line, which may be in quotes (Redis)
 _NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer
 _AT_THE_END = 16  # an error this close to the end of the buffer may only mean that more is needed
 _SHOWN = 120
@@ -78,7 +79,8 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 return
             buffer, at = more(""), 0
             continue
-        if wrapper and buffer[start] in '"}':  # the list has ended; the rest of the object follows, or another list
+        # The list has ended, and the rest of the object follows, or another list.
+        if wrapper and buffer[start] in '"}' and not buffer.startswith('"{', start):
             following = re.compile(_NEXT_LIST).search(buffer, start)
             if not following and final:
                 return
@@ -88,12 +90,13 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
                 buffer, at = more('"' + buffer[at:]), 0
             continue
         if enveloped and buffer[start] != "{":
-            newline, brace = buffer.find("\n", start), buffer.find("{", start)
-            if newline < 0 and brace < 0 and not final and len(buffer) - start < OBJECT_MAX:
+            newline = buffer.find("\n", start)
+            opening = _OBJECT.search(buffer, start, newline if newline >= 0 else len(buffer))
+            if newline < 0 and not opening and not final and len(buffer) - start < OBJECT_MAX:
                 buffer, at = more(buffer[start:]), 0
                 continue
-            if brace >= 0 and (newline < 0 or brace < newline):
-                start = brace
+            if opening:
+                start = opening.start()
         try:
             value, end = decode(buffer, start)
         except (ValueError, RecursionError) as error:
@@ -103,6 +106,8 @@ def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
             source.parse_errors.line(source.name, line, "not JSON", _shown(buffer, start))
             skipping = True
             continue
+        if enveloped and isinstance(value, str):
+            value = _written(value)
         if isinstance(value, dict):
             for record in inside_all(value) if enveloped else (value,):
                 yield line, record
@@ -141,6 +146,8 @@ def inside_all(found: dict[str, Any]) -> list[dict[str, Any]]:
     known = inside(found)
     if known is not None:
         return [known]
+    if "short_message" in found:  # GELF
+        found = {name.removeprefix("_"): value for name, value in found.items()}
     return [found] if _is_record(found) else [*_anywhere(found, 0)] or [found][: len(found)]
 
 
@@ -214,9 +221,11 @@ def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[di
         at = match.end() if match else at
         if enveloped and not text.startswith("{", at):
             newline = text.find("\n", at)
-            at = max(at, text.find("{", at, newline if newline >= 0 else len(text)))
+            opening = _OBJECT.search(text, at, newline if newline >= 0 else len(text))
+            at = opening.start() if opening else at
         try:
-            value, end = decode(text, at) if text.startswith("{", at) else (None, at)
+            value, end = decode(text, at) if text.startswith(_STARTS[: 1 + enveloped], at) else (None, at)
+            value = _written(value) if isinstance(value, str) else value
         except (ValueError, RecursionError):
             value, end = None, at
         if isinstance(value, dict):
@@ -230,6 +239,7 @@ def first_objects(head: bytes, most: int, *, enveloped: bool = False) -> list[di
 
 
 _TRIES = 200
+_STARTS = ("{", '"')
 
 
 def _is_columns(found: dict[str, Any]) -> bool:

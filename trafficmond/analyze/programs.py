@@ -1,8 +1,9 @@
-"""Unpacks zstd and journal files while they are read, with the programs zstd and journalctl."""
+"""Unpacks files while they are read, with the program for their compression, and journal files with journalctl."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 import threading
@@ -13,11 +14,12 @@ from trafficmond.analyze.unpack import Spoiled
 
 _PART = 1 << 16
 _SHOWN = 120
+_BEFORE = re.compile(r"\S+: (?:\(stdin\): )?")  # the program's name
 
 
-def zstd(file: BinaryIO) -> Program | None:
-    """The content of a zstd file, which may be a pipe; None if zstd is not installed."""
-    program = shutil.which("zstd")
+def unpacked(file: BinaryIO, name: str) -> Program | None:
+    """The content of a compressed file, which may be a pipe; None if the program is not installed."""
+    program = shutil.which(name)
     return Program([program, "-dcq"], file) if program else None
 
 
@@ -79,4 +81,4 @@ def _pump(file: BinaryIO, into: IO[bytes]) -> None:
 
 def _reason(output: bytes) -> str:
     text = output.decode("utf-8", "replace").strip().split("\n")[-1]
-    return text.removeprefix("zstd: ").replace("/*stdin*\\", "").strip(" :")[:_SHOWN]
+    return _BEFORE.sub("", text).replace("/*stdin*\\", "").strip(" :")[:_SHOWN]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from trafficmond.analyze.parse_errors import ParseErrors
-from trafficmond.analyze.unpack import GZIP, JOURNAL, ZSTD, Gzip, Spoiled, Unpacker
+from trafficmond.analyze.unpack import GZIP, JOURNAL, PROGRAMS, Gzip, Spoiled, Unpacker
 from trafficmond.errors import TrafficmonError
 
 HEAD = 1 << 16
@@ -96,18 +96,20 @@ class Source:
         if start.startswith(GZIP):
             self.compressed = "gzip"
             return Gzip(file)
-        if not start.startswith((*ZSTD, JOURNAL)):
+        name = next((name for name, magic in PROGRAMS.items() if start.startswith(magic)), "")
+        if not name and not start.startswith(JOURNAL):
             return file
         from trafficmond.analyze import programs  # import what starts programs only if it is needed
 
-        if start.startswith(JOURNAL):
+        if not name:
             entries = programs.journal(self.path)
             self.compressed = "journal" if entries else ""
             return entries or file
-        self.compressed = "zstd"
-        if not (unpacked := programs.zstd(file)):
-            hint = f"install the zstd package (apt install zstd), or unpack it first: zstd -dc {self.path} > FILE"
-            what = f"{self.path} is compressed with zstd, and the program zstd is not installed"
+        self.compressed = name
+        if not (unpacked := programs.unpacked(file, name)):
+            package = {"xz": "xz-utils"}.get(name, name)
+            hint = f"install it (apt install {package}), or unpack the file on another host: {name} -dc {self.path}"
+            what = f"{self.path} is compressed with {name}, and the program {name} is not installed"
             raise InputError(what, hint=hint)
         return unpacked
 

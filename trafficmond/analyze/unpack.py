@@ -7,8 +7,16 @@ import zlib
 from typing import BinaryIO, Protocol
 
 GZIP = b"\x1f\x8b"
-ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes((kind,)) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60)))
-"""The first bytes of a zstd stream: a frame or, as pzstd writes it, a frame to skip (RFC 8878, 3.1.2)."""
+PROGRAMS = {
+    "zstd": (b"\x28\xb5\x2f\xfd", *(bytes((kind,)) + b"\x2a\x4d\x18" for kind in range(0x50, 0x60))),
+    "xz": (b"\xfd7zXZ\0", b"\x5d\0\0"),
+    "bzip2": (b"BZh",),
+    "lz4": (b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18"),
+    "gzip": (b"\x1f\x9d",),
+    "lzip": (b"LZIP",),
+}
+"""The first bytes of streams that a program of this name unpacks. A zstd stream begins with a frame or, as pzstd writes
+it, a frame to skip (RFC 8878, 3.1.2); xz also reads lzma, gzip what compress wrote."""
 
 JOURNAL = b"LPKSHHRH"
 """The first bytes of a systemd journal file (https://systemd.io/JOURNAL_FILE_FORMAT)."""

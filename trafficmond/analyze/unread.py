@@ -3,7 +3,7 @@
 import re
 
 from trafficmond.analyze.sample import Sample
-from trafficmond.analyze.unpack import GZIP, ZSTD
+from trafficmond.analyze.unpack import GZIP, PROGRAMS
 
 _CONVERTED = "tshark -w FILE.pcap -r"
 _QUERIED = "duckdb -json -c \"from 'FILE'\" # instead of FILE its path:"
@@ -23,15 +23,12 @@ _CAPTURES = {  # by the program
 }
 # The first bytes of a file, what it is, and how to convert it.
 _STARTS: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
-    (b"\xfd7zXZ\0", "compressed with xz", "xz -dc"),
-    (b"BZh", "compressed with bzip2", "bzip2 -dc"),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", "lz4 -dc"),
-    (b"\x02\x21\x4c\x18", "compressed with lz4 as Linux's images are", "lz4 -dc"),
-    (b"\x5d\0\0", "compressed with lzma", "lzma -dc"),
-    (b"\x1f\x9d", "compressed with compress", "zcat"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "7z x -so"),
     (GZIP, "compressed twice", "zcat FILE | zcat # instead of FILE its path:"),
-    (ZSTD, "compressed twice", "zstdcat FILE | zstdcat # instead of FILE its path:"),
+    *(
+        (starts, "compressed twice", f"{name} -dc FILE | {name} -dc # instead of FILE its path:")
+        for name, starts in PROGRAMS.items()
+    ),
     (b"PK\x03\x04", "a zip archive", "unzip -p"),
     (b"PAR1", "a Parquet file", _QUERIED),
     (b"LPKSHHRH", "a file of the journal", "journalctl -o json --file"),
@@ -42,7 +39,6 @@ _STARTS: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
     (b"\x83\x10", "a binary file of Argus", "ra -n -c , -r"),
     (b"PK\x05\x06", "an empty zip archive", "unzip -l"),
     (b"Rar!\x1a\x07", "a rar archive", "unrar p -inul"),
-    (b"LZIP", "compressed with lzip", "lzip -dc"),
     (b"\x89LZO", "compressed with lzop", "lzop -dc"),
     (b"\xff\x06\0\0sNaPpY", "compressed with snappy", "snzip -dc"),
     (b"0707", "a cpio archive", "cpio -i --to-stdout -I"),
@@ -173,6 +169,7 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"<[pw]s?d?ml ", "XML of tshark", _CAPTURE),
     (r"Frame \d+: \d+ bytes on wire| *\d+\s+[\d:.-]+\s+\S+\s+→\s+\S+\s", "text of tshark", _CAPTURE),
     (r"0000 +([0-9a-f]{2} +){4}", "a hex dump of packets", "make a capture of it: text2pcap FILE FILE.pcap"),
+    (r"\[?\{(?=.*\"8\": ?\"[\d.]+\")(?=.*\"12\": ?\"[\d.]+\")", "records of nProbe", _AS_ARGUS),  # fields by number
     (r"\d{1,2}\|\d{9,}\|\d+\|(\d+\|){3,}|Flow Record: $", "text of nfdump", _AS_VPC),
     (r".{0,80}\bsrc=\S+ dst=\S+ .*\bsrc=\S+ dst=\S+", "connections of conntrack", _AS_ARGUS),
     (r"<conntrack>|-A -t \d+ -u ", "connections of conntrack", _AS_ARGUS),
@@ -196,7 +193,7 @@ def packed(head: bytes, path: str) -> tuple[str, str] | None:
     bytes."""
     for magic, what, program in _STARTS:
         if head.startswith(magic):
-            return what, f"unpack it: {program} {path}"
+            return what, f"make a readable file of it: {program} {path}"
     if head[_TAR_AT:].startswith(_TAR):
         return "a tar archive", f"unpack it: tar -xOf {path}"
     return None

@@ -2,12 +2,14 @@
 
 import contextlib
 import math
+import re
 import socket
 import zlib
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from trafficmond.analyze.dates import in_order
 from trafficmond.analyze.iana import IANA
 from trafficmond.flows.batch import V4_MAPPED, split_address
 from trafficmond.flows.canonical import TYPE_UNKNOWN
@@ -67,8 +69,12 @@ def whole(value: Any) -> int:
         return int(value) if isinstance(value, str) else _exact(float(value))
     except (ValueError, TypeError):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            return _exact(float(value))
+            return int(re.sub("[,']", "", value)) if THOUSANDS.fullmatch(value) else _exact(float(value))
         raise ValueError(f"{value!r} is not a valid number") from None
+
+
+THOUSANDS = re.compile(r"\d{1,3}(?:[,']\d{3})+")
+"""A whole number as people read it."""
 
 
 def bare(value: Any) -> Any:
@@ -164,15 +170,12 @@ def is_icmp(proto: int) -> bool:
 
 
 def moment(value: Any) -> float:
-    """Parses a time to epoch seconds: a number of seconds, milli-, micro- or nanoseconds, or ISO 8601 (UTC without a
-    zone).
-
-    Raises ValueError.
-    """
+    """Parses a time to epoch seconds: a number of seconds, milli-, micro- or nanoseconds, which may have a decimal
+    comma, or a date in ISO 8601 or another order (UTC without a zone). Raises ValueError."""
     if type(value) is str and value[4:5] == "-":
         return iso_time(value)
     try:
-        number = float(value)
+        number = float(value.replace(",", ".") if type(value) is str else value)
     except (ValueError, TypeError):
         return moment(bare(value)) if type(value) is dict and len(value) == 1 else iso_time(str(value))
     if number > TIME_MAX:
@@ -187,8 +190,8 @@ def iso_time(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:  # Athena's zone; small letters (RFC 3339, 5.6)
-        moment = datetime.fromisoformat(text.upper().replace("UTC", "").strip())
+    except ValueError:  # other orders; Athena's zone; small letters (RFC 3339, 5.6)
+        moment = datetime.fromisoformat(in_order(text.strip()).upper().replace("UTC", "").strip())
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -14,7 +14,7 @@ from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
-from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, port, protocol
+from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, moment, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import TCP, WITH_PORTS
 
@@ -31,6 +31,7 @@ _TABLE = [
     *("starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"),
 ]
 _ARROWS = frozenset("<>-?|o.")
+_SUMMARY = "Totalrecords "  # `ra -A`
 _WHO = "who"  # ARP's arrow
 _CUT = ("srcaddr", "sport", "dstaddr", "dport")  # the columns that the table may cut
 _DOTS = 3
@@ -84,7 +85,7 @@ def _lines(source: Source) -> Iterator[tuple[int, Mapping[str, str]]]:
             separator, names = found
             continue
         if len(values) < len(names) or not names:
-            if text.strip():
+            if text.strip() and not text.lstrip().startswith(_SUMMARY):
                 source.parse_errors.line(source.name, number, f"{len(values)} fields instead of {len(names)}", line)
             continue
         yield number, dict(zip(names, values, strict=False))
@@ -136,7 +137,7 @@ class _Flows:
 
     def _add(self, fields: Mapping[str, str], packets: int, octets: int, records: Records) -> None:
         start, proto = self._clock.read(fields["starttime"]), _protocol(fields["proto"])
-        end = start + float(fields["dur"]) if fields.get("dur") else start
+        end = start + moment(fields["dur"]) if fields.get("dur") else start
         if not fields.get("dur") and fields.get("lasttime"):
             end = self._clock.read(fields["lasttime"])
         state, arrow = fields.get("state", ""), fields.get("dir", "->")
@@ -194,7 +195,7 @@ def _header(line: str) -> tuple[str, list[str]] | None:
 
 
 def _table(line: str) -> tuple[str, list[str]] | None:
-    return ("", _TABLE) if line.lower().split() == _TABLE else None
+    return ("", _TABLE) if "\t" not in line and line.lower().split() == _TABLE else None
 
 
 def _separated(line: str) -> tuple[str, list[str]]:

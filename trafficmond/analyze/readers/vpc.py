@@ -140,7 +140,7 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         for inner in _events(found):
             text = next((inner[name] for name in _MESSAGES if isinstance(inner.get(name), str)), None)
-            if text is not None and (records := _default_records(text)):
+            if records := [one for value in inner.values() for one in _default_records(str(value))]:
                 yield number, records[0]
             elif text is None or "srcaddr" in inner:
                 yield number, {_name(name): value for name, value in inner.items()}

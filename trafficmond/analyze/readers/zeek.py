@@ -87,7 +87,7 @@ def _tsv(source: Source) -> Iterator[tuple[int, tuple[str, Mapping[str, Any]]]]:
     unset, empty = "-", "(empty)"
     names: list[str] = []
     used: list[tuple[int, str]] = []
-    header = ""  # of CSV; joined files repeat it
+    header, behind = "", 0  # of CSV, which joined files repeat; the line behind it
     for number, line in source.lines():
         text = line.decode("utf-8", "replace")
         if text.startswith("#"):
@@ -112,10 +112,10 @@ def _tsv(source: Source) -> Iterator[tuple[int, tuple[str, Mapping[str, Any]]]]:
         elif text:
             bare = None if names else _bare_header(text)
             if bare is not None:
-                header, (separator, names), unset, empty = text, bare, "-", ""
+                header, behind, (separator, names), unset, empty = text, number + 1, bare, "-", ""
                 used = [(at, name) for at, name in enumerate(names) if name in _USED]
                 path = "conn" if _has_connections(names) else ""
-            if text == header:
+            if text == header or (number == behind and "." not in text and ":" not in text):  # ClickHouse: types
                 continue
             values = _cells(text, separator) if header else text.split(separator)
             if len(values) < len(names) or not names:
@@ -200,7 +200,7 @@ def _duration(value: Any) -> float:
         return 0.0
     value = bare(value)
     try:
-        return float(value)
+        return moment(value)
     except ValueError:
         return _interval(str(value))
 
