@@ -98,7 +98,7 @@ class Parts:
         store, sinks, tasks = self.store, self.sinks, self.tasks
         self.rulebook = rulebook = Rulebook(settings, datapath, protected.guard)
         self.bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
-        datapath.clock.followers += [self.bans.shift, rulebook.shift]
+        datapath.clock.followers += [self.bans.shift, rulebook.shift, self._shift]
         self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
         outlets, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
         self.pipeline = Pipeline(settings, *outlets, *receivers, datapath, tasks, units, self.started_at)
@@ -112,6 +112,10 @@ class Parts:
         self.history = History(settings.state_dir / HISTORY_NAME)
         self.probation = Probation(rulebook, self.host, exposure, sinks, tasks, self.audit)
         self.quotas = Quotas(store.path, self.questions, self.pipeline)
+
+    def _shift(self, seconds: float) -> None:
+        """Moves the start after the wall clock was stepped, so that it stays as long ago as it is."""
+        self.started_at += seconds
 
     async def follow_clock(self) -> None:
         """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and lets

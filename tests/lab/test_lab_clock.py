@@ -98,6 +98,7 @@ def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:
             assert banned() == ["198.51.100.2/32", "198.51.100.1/32"], "bans last for a time, not until a date"
             left = {ban["cidr"]: ban["expires"] - time.time() - ahead for ban in daemon.ask("bans")}
             assert 3400 < left["198.51.100.1/32"] <= 3601
+            assert 0 <= time.time() + ahead - daemon.status()["started_at"] < 110, "it has run for as long as it has"
             ruled_for = ruled()
             assert 3400 < ruled_for["198.51.101.1"] <= 3601, "so do rules"
             assert 3400 < ruled_for["198.51.101.2"] - 4 * DAY_S + 3600 <= 3601

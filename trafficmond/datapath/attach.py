@@ -182,7 +182,7 @@ def _attach_xdp(loaded: Loaded, pins: Pins, interface: Interface, mode: XdpModeS
             refusals.append(f"{attempt} mode: {os.strerror(error.errno or 0)}{_why(error.errno, interface)}")
             continue
         done.mode = attempt
-        done.notes += [f"{refusal}; running in generic mode" for refusal in refusals]
+        done.notes += [f"{interface.name}: {refusal}; running in generic mode" for refusal in refusals]
         pins.keep_link("xdp", interface.ifindex, fd)
         return fd
     raise DatapathError(
