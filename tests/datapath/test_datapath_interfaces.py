@@ -47,6 +47,22 @@ def test_patterns_mean(patterns: list[str], expected: list[str]) -> None:
     assert [each.name for each in Selection(tuple(patterns), {4, 99}).chosen(ALL)] == expected
 
 
+def test_what_is_on_top_and_the_lowest_first() -> None:
+    """A bridge made before its ports, a VLAN on a bond of two, a macvlan; a veth's two ends are on top of nothing."""
+    made = {"br0": (0, 0), "vlan5": (1, 3), "bond0": (0, 0), "eth0": (3, 0), "eth1": (3, 0), "veth": (1, 7),
+            "peer": (0, 6), "mac0": (0, 4), "gone": (99, 98)}  # fmt: skip
+    present = [
+        Interface(number, name, 1500, True, False, 0, interfaces.XdpMode.NONE, *stack)
+        for number, (name, stack) in enumerate(made.items(), 1)
+    ]
+    above = interfaces.stacked(present)
+    assert above == {1: set(), 2: {1}, 3: {2}, 4: {3, 8}, 5: {3}, 6: {1}, 7: set(), 8: set(), 9: set()}
+    order = list(above)
+    assert all(order.index(lower) < order.index(upper) for lower, uppers in above.items() for upper in uppers)
+    around = [Interface(n, "x", 1500, True, False, 0, interfaces.XdpMode.NONE, 3 - n) for n in (1, 2)]
+    assert len(interfaces.stacked(around)) == 2, "the kernel allows no circle, and one would not hang the daemon"
+
+
 def test_routes_are_looked_up_only_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interfaces, "default_route_interfaces", lambda: {4})
     assert Selection.now(["default-route"]).chosen(ALL) == [ALL[3]]

@@ -96,6 +96,24 @@ def test_a_setting_that_was_changed_while_no_daemon_ran_holds(lab: Lab) -> None:
         assert watched(daemon.status()) == {link.host}, "chosen by the default route, which the setting still has"
 
 
+def test_below_a_bridge_that_is_watched(lab: Lab) -> None:
+    """The kernel attaches no XDP program below an interface that has one."""
+    jumbo = "mtu 9000 type veth peer name"
+    lab.host.ip("link add br0 type bridge", f"link add v0 {jumbo} w0 mtu 9000", f"link add v1 {jumbo} w1 mtu 9000")
+    lab.host.ip("link set v0 master br0", "link set v1 master br0", *(f"link set {n} up" for n in ("br0", "v0", "w0")))
+    with Daemon(lab, SETTINGS, interfaces=["br0", "v0"]) as daemon:
+        assert watched(daemon.status()) == {"br0", "v0"}, "though the bridge has the lower number"
+        assert "v0: native mode: " in " ".join(daemon.status()["warnings"]), "whose mode it is"
+        for name in ("w0", "v0"):
+            lab.host.ip(f"link set {name} mtu 1500")
+        daemon._interfaces.append("v1")
+        daemon.configure(SETTINGS)
+        daemon.control("reload")
+        status = daemon.status()
+        assert watched(status) == {"br0", "v0"}, "it is not detached for a mode that the kernel would refuse"
+        assert status["unwatched"][0].startswith("v1 is not watched: br0, which is on top of v1, has an XDP program")
+
+
 def test_nothing_watched_is_the_first_line(lab: Lab) -> None:
     lab.host.ip("route del default")
     with Daemon(lab, SETTINGS, interfaces=["default-route"]) as daemon:

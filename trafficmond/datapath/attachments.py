@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import attach
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
-from trafficmond.datapath.interfaces import Interface, Selection, XdpMode
+from trafficmond.datapath.interfaces import Interface, Selection, XdpMode, stacked
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
@@ -24,6 +24,10 @@ MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
+_COVERED = (
+    "{upper}, which is on top of {name}, has an XDP program, and the kernel attaches none below one; leave {upper} or "
+    "{name} out of `interfaces`, or stop and start trafficmond, which attaches to {name} first"
+)
 AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
@@ -68,6 +72,7 @@ class Attachments:
         keeps the reasons.
         """
         found = {interface.ifindex: interface for interface in present}
+        above = {ifindex: [found[upper] for upper in uppers] for ifindex, uppers in stacked(found.values()).items()}
         self.check_pins()
         changes = [
             self._detach_one(ifindex, found.get(ifindex))
@@ -76,8 +81,8 @@ class Attachments:
         ]
         changes += [change for ifindex in self.attached if (change := self._followed(ifindex, ifindex in found))]
         wanted = {
-            ifindex: interface
-            for ifindex, interface in found.items()
+            ifindex: interface  # the lowest first: the kernel attaches nothing below an interface with an XDP program
+            for ifindex, interface in ((ifindex, found[ifindex]) for ifindex in above)
             if selection.choosers(interface) or ifindex in self.attached or self._was_left(ifindex, selection)
         }
         for ifindex in self.refused.keys() - wanted.keys():
@@ -85,9 +90,9 @@ class Attachments:
         for ifindex, interface in wanted.items():
             if ifindex in self.attached:
                 self.attached[ifindex].name = interface.name  # renamed, perhaps
-                change = self._native_after_all(interface)
+                change = self._native_after_all(interface, above[ifindex])
             else:
-                change = self._take_up(interface)
+                change = self._take_up(interface, above[ifindex])
             changes += [change] if change else []
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
@@ -137,8 +142,8 @@ class Attachments:
             left = self._pins.is_shared(ifindex)
         return left and self._choices.hold(ifindex, selection.patterns)
 
-    def _take_up(self, interface: Interface) -> AttachmentChange | None:
-        """Attaches to one more interface; returns the change."""
+    def _take_up(self, interface: Interface, above: Iterable[Interface]) -> AttachmentChange | None:
+        """Attaches to one more interface, which these are on top of; returns the change."""
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
         shared = bool(self._shared.choosers(interface))
@@ -147,9 +152,12 @@ class Attachments:
         try:
             self._attach_one(interface, shared)
         except (TrafficmonError, OSError) as error:
-            kind = FOREIGN if isinstance(error, ForeignProgramError) else FAILED
+            kind, text = FOREIGN if isinstance(error, ForeignProgramError) else FAILED, str(error)
+            covers = [each.name for each in above if each.xdp_prog_id or each.ifindex in self.attached]
+            if kind == FOREIGN and covers and not interface.xdp_prog_id:
+                kind, text = FAILED, _COVERED.format(name=interface.name, upper=covers[0])
             self._again = time.monotonic() + _PAUSE_S
-            self.refused[ifindex] = AttachmentChange(kind, interface.name, str(error))
+            self.refused[ifindex] = AttachmentChange(kind, interface.name, text)
             return self.refused[ifindex] if self.refused[ifindex] != before else None
         self.refused.pop(ifindex, None)
         done = self.attached[ifindex]
@@ -158,18 +166,20 @@ class Attachments:
         text = "; ".join((f"watching {done.name}: {done.mode} XDP{beside}, {egress}", *done.notes))
         return AttachmentChange(ATTACHED, done.name, text, done.mode)
 
-    def _native_after_all(self, interface: Interface) -> AttachmentChange | None:
+    def _native_after_all(self, interface: Interface, above: Collection[Interface]) -> AttachmentChange | None:
         """Reattaches if the MTU prevented native mode before and no longer does; returns the change. A few packets in
-        between are not filtered, since the kernel cannot switch modes in place."""
+        between are not filtered, since the kernel cannot switch modes in place. Not below another XDP program, where
+        the kernel would refuse it."""
         done = self.attached[interface.ifindex]
         if (
             self._mode != "auto"
             or done.mode is not XdpMode.GENERIC
             or not interface.mtu <= attach.MAX_XDP_MTU < done.mtu
+            or any(each.xdp_prog_id for each in above)
         ):
             return None
         attach.detach(self.attached.pop(interface.ifindex), self._pins)
-        return self._take_up(interface)
+        return self._take_up(interface, above)
 
     def _attach_one(self, interface: Interface, shared: bool) -> None:
         slots = self._slots

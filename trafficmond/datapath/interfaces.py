@@ -52,7 +52,7 @@ _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
 _GETLINK = 18  # RTM_GETLINK
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
-_IFNAME, _MTU, _XDP = 3, 4, 43  # IFLA_
+_IFNAME, _MTU, _LOWER, _MASTER, _LOWER_ELSEWHERE, _XDP = 3, 4, 5, 10, 37, 43  # IFLA_
 _XDP_MODES = {
     7: XdpMode.OFFLOADED,
     6: XdpMode.GENERIC,
@@ -76,12 +76,28 @@ class Interface:
     raw_ip: bool  # frames start at the IP header (tun, WireGuard, PPP)
     xdp_prog_id: int  # of any XDP program attached now; 0: none
     xdp_mode: XdpMode  # how it is attached
+    master: int = 0  # ifindex of the bridge or bond that it belongs to
+    lower: int = 0  # ifindex of the interface that a VLAN or macvlan is on, or of a veth's other end
 
 
 def list_interfaces() -> list[Interface]:
     """Every interface of this network namespace. Raises DatapathError."""
     with asking("list interfaces"):
         return [_interface(message) for message in dump(socket.NETLINK_ROUTE, _GETLINK, bytes(_LINK.size))]
+
+
+def stacked(interfaces: Iterable[Interface]) -> dict[int, set[int]]:
+    """By ifindex, the interfaces directly on top: a bridge, a bond, VLANs, macvlans. The lowest comes first."""
+    found = {each.ifindex: each for each in interfaces}
+    above: dict[int, set[int]] = {ifindex: {each.master} & found.keys() for ifindex, each in found.items()}
+    for ifindex, each in found.items():
+        if each.lower in found and found[each.lower].lower != ifindex:  # not the two ends of a veth
+            above[each.lower].add(ifindex)
+    return dict(sorted(above.items(), key=lambda item: -_height(item[0], above)))
+
+
+def _height(ifindex: int, above: dict[int, set[int]], limit: int = 8) -> int:
+    return 1 + max((_height(upper, above, limit - 1) for upper in above[ifindex]), default=0) if limit else 0
 
 
 def _interface(message: bytes) -> Interface:
@@ -95,12 +111,18 @@ def _interface(message: bytes) -> Interface:
     return Interface(
         ifindex=ifindex,
         name=name_of(found.get(_IFNAME, b"")),
-        mtu=int.from_bytes(found.get(_MTU, b""), sys.byteorder),
+        mtu=_number(found, _MTU),
         up=bool(flags & 1),
         raw_ip=kind not in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK),
         xdp_prog_id=prog_id,
         xdp_mode=mode,
+        master=_number(found, _MASTER),
+        lower=0 if _LOWER_ELSEWHERE in found else _number(found, _LOWER),
     )
+
+
+def _number(found: dict[int, bytes], kind: int) -> int:
+    return int.from_bytes(found.get(kind, b""), sys.byteorder)
 
 
 def name_of(octets: bytes) -> str:
