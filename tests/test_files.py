@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -42,3 +43,18 @@ def test_a_file_is_read_and_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert [files.append(path, text) for text in ("one\n", "two\n")] == [4, 8]
     assert files.read(path) == b"one\ntwo\n"
+
+
+def test_what_a_full_disk_takes_in_part_is_not_appended(tmp_path: Path) -> None:
+    """Half a line would spoil the next one, and with it the whole file."""
+    path = tmp_path / "lines"
+    files.append(path, "one\n")
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9, usual[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            files.append(path, "two, a longer line\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert files.append(path, "three\n") == 10
+    assert path.read_text() == "one\nthree\n"

@@ -39,7 +39,7 @@ class Changes:
         self._clock = datapath.clock
         self._sources = Sources(settings.state_dir)
         self._by_hand = ByHand(settings.state_dir / BY_HAND_NAME)
-        self._recalled = False
+        self._recalled = self._unstored = False
         self._spent_memory = False
         self._lock = asyncio.Lock()
         self._reading = asyncio.Lock()  # held while files are read, which may take long; taken before the other
@@ -96,11 +96,18 @@ class Changes:
         try:
             await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
         except OSError as error:
+            self._unstored = True
             why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
             self.trouble = f"a restart would lose the rules by hand ({why})"
             return [f"in force, but only until the next restart ({why})"]
-        self.trouble = ""
+        self._unstored, self.trouble = False, ""
         return []
+
+    async def keep_again(self) -> None:
+        """Stores the rules by hand if that failed: the disk may work by now."""
+        if self._unstored:
+            async with self._lock:
+                await self._keep()
 
     async def _change(self, alter: Alter, draft: Made | None = None) -> InForce:
         self._clock.calibrate()

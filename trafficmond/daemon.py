@@ -99,6 +99,7 @@ class Daemon:
                 self._check_parts()
                 await self._expire_rules(time.time())
                 await parts.quotas.check(parts.settings.quotas, time.time())
+                await parts.rulebook.keep_again()
                 await parts.rulebook.release_memory()
                 await parts.rulebook.force_bans(parts.bans.forced())  # guard and allowlist apply after a forced ban
                 await parts.follow_rules()

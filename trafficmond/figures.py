@@ -96,6 +96,11 @@ def span(seconds: float | None) -> str:
     return ("-" if seconds < 0 else "") + " ".join(parts[:2])
 
 
+def unit(word: str) -> str:
+    """The unit of a threat's count for people; the words of evidence do not change."""
+    return {"dials": "connection attempts", "openings": "connections opened"}.get(word, word)
+
+
 def clock(then: float | None) -> str:
     """Local date and time to the second."""
     return "" if then is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))

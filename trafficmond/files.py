@@ -69,11 +69,17 @@ def read(path: Path, most: int = sys.maxsize) -> bytes:
 
 
 def append(path: Path, text: str) -> int:
-    """Appends ASCII text to a regular file, which is on the disk when this returns; the new size. Raises OSError."""
-    with open(opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Appends ASCII text to a regular file, which is on the disk when this returns; the new size. Raises OSError: then
+    nothing was appended."""
+    with open(opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
+        before, rest = os.fstat(file.fileno()).st_size, text.encode("ascii")
+        try:
+            while rest:  # a full disk may take a part
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
         return file.tell()
 
 

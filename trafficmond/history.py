@@ -63,6 +63,7 @@ class History:
         self._seen: Policy | None = None
         self._seen_tried: Places | None = None
         self._last: Recorded | None = None
+        self._missed: AuditEntry | None = None  # could not be stored yet
         self._lines = 0
         self._lock = asyncio.Lock()
 
@@ -77,10 +78,12 @@ class History:
         async with self._lock:
             before, self._seen = self._seen, policy
             tried_before, self._seen_tried = self._seen_tried, tried
+            change = self._missed = change or self._missed
             try:
                 await asyncio.to_thread(self._follow, before, policy, change, (tried_before, tried))
-                self.trouble = ""
+                self._missed, self.trouble = None, ""
             except OSError as error:
+                self._seen, self._seen_tried = before, tried_before  # the next call tries again
                 self.trouble = (
                     f"changes of the rules cannot be numbered and stored ({self._path}: {error.strerror or error})"
                 )

@@ -8,6 +8,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from asking import Asked, asking
@@ -393,5 +394,21 @@ def test_a_clock_that_is_set_ends_no_rule_in_the_history(tmp_path: Path) -> None
             name, said = await ask.refused("Undo")
             assert (name, "the clock was set" in str(said)) == ("Refused", True)
             assert await ask.rules(2) == await ask.rules() != await ask.rules(1)
+
+    asyncio.run(run())
+
+
+def test_a_change_that_a_full_disk_refused_is_recorded_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            await ask.parts.follow_rules()
+            with monkeypatch.context() as full:
+                full.setattr("trafficmond.files.append", Mock(side_effect=OSError(28, "No space left on device")))
+                await ask("AddCidr", cidr="203.0.113.0/24", action="drop")
+                await ask.parts.follow_rules()
+                assert "No space left" in ask.parts.history.trouble
+            await ask.parts.follow_rules()
+            assert await ask.changes() == [(1, "add-cidr", 0, 1)]
+            assert ask.parts.history.trouble == ""
 
     asyncio.run(run())

@@ -133,6 +133,11 @@ def test_a_start_never_depends_on_the_rules_kept(book: Book, content: bytes) -> 
     assert "cannot be read" in book.rules.trouble
     done = book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
     assert "only until the next restart" in done.notes[0]
+    path.rmdir()
+    book.run(book.rules.keep_again())  # as the housekeeping does
+    assert book.rules.trouble == ""
+    book.rules = book.restarted()
+    assert [rule.expires for rule in book.load().policy.rules if rule.path == "runtime"]
     assert book.action("192.0.2.1") == "rule drop"
 
 

@@ -13,7 +13,6 @@ from trafficmond import figures
 
 _FLOWS = 20  # flows shown; they are examples
 _ANSWERS = 5  # decisions in the first line of an explanation; the table below has all
-_UNITS = {"dials": "connection attempts", "openings": "connections opened"}  # the words of evidence do not change
 
 
 def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> Iterator[str]:
@@ -32,7 +31,7 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
             Fact("to", (threat.get("dst_ip") or "many") + _named(threat, "dst_ip")),
             Fact("", columns.place(threat, "dst_")),
             Fact("seen", seen),
-            Fact("count", f"{figures.exact(threat['count'])} {_UNITS.get(unit, unit)}"),
+            Fact("count", f"{figures.exact(threat['count'])} {figures.unit(unit)}"),
             Fact("id", threat["id"]),
         ],
         style,

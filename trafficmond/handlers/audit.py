@@ -15,4 +15,4 @@ class Audit(Handler):
         """The changes, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
-        return {"entries": await self._stored.rows(_COLUMNS, f'FROM audit {where} ORDER BY "at" DESC LIMIT {most}')}
+        return {"entries": await self._stored.rows(_COLUMNS, f"FROM audit {where} ORDER BY id DESC LIMIT {most}")}

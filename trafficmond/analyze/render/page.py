@@ -110,7 +110,11 @@ def _threats(report: dict[str, Any]) -> Iterator[str]:
         yield f"<h3>{_text(threat['summary'])}</h3>"
         yield f'<p class="when">{_text(period)}</p><dl class="facts">'
         evidence = dict(threat["evidence"])
-        facts = {"from": threat["src_ip"], "to": threat["dst_ip"], evidence.pop("unit", "count"): threat["count"]}
+        facts = {
+            "from": threat["src_ip"],
+            "to": threat["dst_ip"],
+            f.unit(evidence.pop("unit", "count")): threat["count"],
+        }
         for name, value in (facts | evidence).items():
             if value not in (None, "", [], {}):
                 shown = f.evidence(value)

@@ -96,7 +96,7 @@ class _Page:
             yield f"  {head} {f.plain(threat['detector'])} {f.plain(threat['technique'])}  {f.plain(threat['summary'])}"
             yield self._paint(
                 f"           {times.period(threat['first_seen'], threat['last_seen'])}, "
-                f"{f.exact(threat['count'])} {f.plain(threat['evidence'].get('unit', 'times'))}",
+                f"{f.exact(threat['count'])} {f.plain(f.unit(threat['evidence'].get('unit', 'times')))}",
                 "dim",
             )
 
