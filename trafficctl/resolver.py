@@ -88,8 +88,11 @@ class Resolver:
 
 
 def reverse(address: str) -> str:
-    """The name of an address by this host's resolver. Raises OSError if it has none."""
-    return socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
+    """The name of an address by this host's resolver. Raises OSError if it has none.
+
+    Not by socket.getnameinfo: with Python 3.11, no other thread runs until that is answered.
+    """
+    return socket.gethostbyaddr(address)[0]
 
 
 def read_hosts(path: Path) -> Mapping[str, str]:

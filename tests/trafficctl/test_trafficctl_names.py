@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from trafficctl.render.style import Style
 from trafficctl.render.table import lines
 from trafficctl.resolver import _THREADS, Resolver
 
+ROOT = Path(__file__).parents[2]
 HOSTS = """\
 127.0.0.1       localhost
 # a comment      with words
@@ -192,3 +195,32 @@ def test_names_are_added_to_tables_and_data(ctl: Ctl, monkeypatch: pytest.Monkey
     assert "far.example" in ctl("threats", "--names").stdout
     assert "(far.example)" in ctl("explain", "203.0.113.5", "--names").stdout
     assert "far.example" in ctl("top", "--names", "-o", "jsonl").stdout
+
+
+_SILENT = """
+import socket, sys, time
+silent = socket.socket(type=socket.SOCK_DGRAM)
+silent.bind(("127.0.0.1", 53))  # a resolver that never answers
+from pathlib import Path
+from trafficctl.resolver import Resolver, reverse
+began = time.monotonic()
+Resolver(reverse, Path("/dev/null")).wait([f"192.0.2.{number}" for number in range(20)], 0.3)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.root
+def test_a_resolver_that_never_answers_holds_nobody_up(tmp_path: Path) -> None:
+    """socket.getnameinfo would with Python 3.11: no other thread runs meanwhile."""
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\\noptions timeout:2 attempts:1\\n")
+    script = 'ip link set lo up && mount --bind "$1" "$(realpath /etc/resolv.conf)" && exec "$2" -c "$3"'
+    inner = ["sh", "-c", script, "sh", str(tmp_path / "resolv.conf"), sys.executable, _SILENT]
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "--propagation", "private", *inner],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert float(done.stdout) < 1.5
