@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -85,3 +86,30 @@ def test_its_table_is_bounded() -> None:
     detector = watch(BruteForce, capacity=64)
     detector.see(talk(flow(source, B, 22)) for source in many(2000))
     assert detector.detector.counters()["entities"] <= 64
+
+
+@pytest.mark.parametrize(
+    ("source", "port", "sent", "lasts", "severity"),
+    [
+        (A, 873, 100, 0.2, None),  # a mirror looks for news each few minutes
+        (A, 119, 40, 0.2, None),  # a reader of news
+        (A, 4949, 170, 0.9, None),  # Munin
+        (A, 6667, 40, 0.3, None),  # a chat server turns the same client away
+        (A, 6667, 40, 2.2, Severity.LOW),  # each is held back
+        (A, 5061, 900, 0.2, None),  # a telephone registers
+        (A, 22022, 1900, 2.2, Severity.HIGH),  # SSH at another port
+        (A, 22, 1900, 2.2, Severity.HIGH),
+        ("192.168.1.9", 445, 1900, 0.2, Severity.LOW),  # a program of ours looks at a share
+        ("192.168.1.9", 22, 1900, 2.2, Severity.HIGH),
+    ],
+)
+def test_who_calls_each_few_minutes_guesses_where_programs_do_not(
+    source: str, port: int, sent: int, lasts: float, severity: Severity | None
+) -> None:
+    caller, pauses, found = watch(BruteForce), random.Random(1), []
+    for turn in range(30 if source == A else 260):
+        pause = pauses.uniform(180, 420) if source == A else pauses.uniform(10, 30)
+        row = {"sport": 20000 + turn, "first": caller.now + 1, "last": caller.now + 1 + lasts}
+        greets = {"reply_bits": SPOKE_FIRST} if port in (119, 873, 4949, 6667, 22022) else {}
+        found += caller.see([talk(flow(source, "192.168.1.22", port, **row), sent, 700, **greets)], after=pause)
+    assert max((threat.severity for threat in found), default=None) == severity

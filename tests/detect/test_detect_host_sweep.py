@@ -132,6 +132,12 @@ def test_who_browses_and_sweeps_our_own_network_is_found() -> None:
     assert worst([*names, *(flow(OURS, host, 443) for host in many(120, "192.168.0.0/24"))]) == Severity.HIGH
 
 
+@pytest.mark.parametrize(("dport", "severity"), [(853, Severity.LOW), (8853, Severity.MEDIUM)])
+def test_a_mail_server_may_ask_for_names_over_tls(dport: int, severity: Severity) -> None:
+    names = [talk(flow(OURS, "203.0.113.53", dport, sport=port)) for port in range(2000, 2040)]
+    assert worst([*names, *(flow(OURS, host, 25) for host in many(60, "198.51.100.0/24"))]) == severity
+
+
 @pytest.mark.parametrize(("port", "severity"), [(7680, Severity.LOW), (7681, Severity.MEDIUM)])
 def test_windows_that_asks_other_hosts_for_its_updates_is_a_note(port: int, severity: Severity) -> None:
     assert worst([flow(OURS, host, port) for host in many(25, "192.168.5.0/24")]) == severity

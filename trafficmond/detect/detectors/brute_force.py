@@ -64,7 +64,9 @@ _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as m
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
-_VISITED = _MAILBOXES | members(21, 25)
+_VISITED = _MAILBOXES | members(
+    21, 25, 873, 1080, 5060, 5061
+)  # programs call there all day, mirrors and telephones too
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
@@ -217,7 +219,11 @@ class BruteForce(CrowdDetector[Settings]):
         # A gateway of ours asks RADIUS for its users, one of whom may guess; to accept takes as few bytes as to refuse.
         severity[inside & datagrams & (ports == _RADIUS)] = Severity.LOW
         severity[busy & inside] = np.where(full_speed, Severity.MEDIUM, Severity.LOW)[busy & inside]
-        polls = _VISITED[ports] & ~quick
+        # So they do at any port that greets and is told less than a login by SSH takes: news, chat, Munin.
+        said_little = ~_LOGIN_PORTS[ports] & ~busy & (states["sent"] < _TALK_BYTES * total)
+        polls = (_VISITED[ports] | said_little) & ~quick
+        # A program of ours that is let in each minute says as little; at SSH and FTP its messages show it.
+        severity[inside & ~quick & ~sessions.PORTS[ports] & ~datagrams] = Severity.LOW
         # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
         # So does, at a database, who waits for his users most of the time. A guesser waits for the server alone.
@@ -225,8 +231,7 @@ class BruteForce(CrowdDetector[Settings]):
         severity[polls | looks & ~inside] = Severity.LOW
         guessing &= ~(let_in & inside) & (~polls | (lasted >= _HELD_BACK_S))
         # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
-        chats = inside & ~_LOGIN_PORTS[ports] & ~busy & (states["sent"] < _TALK_BYTES * total)
-        guessing &= ~chats | datagrams | seen.ours.side(rows, "dst")
+        guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
         # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
         check = clock & inside & (busy | seen.ours.side(rows, "dst"))
         severity[check] = Severity.LOW

@@ -45,7 +45,7 @@ _DATAGRAM_SPREAD = 16  # bytes
 _WEB_PORTS, _WEB_FACTOR = members(80, 443), 4
 # Questions for each failed host (caches and several addresses of a name save some), or web servers that were reached:
 # a browser whose IPv6 or QUIC is blocked reaches the same ones over IPv4 and TCP (RFC 8305).
-_MAIL, _DNS, _NAMED_SHARE = 25, 53, 0.5
+_MAIL, _DNS, _NAMED_SHARE = 25, members(53, 853), 0.5
 _DELIVERY = 7680  # Windows asks hosts on its list for updates that they have (Delivery Optimization); most are off
 _PEER_FACTOR = 3  # same port on both sides: peer-to-peer, NTP and IKE do that, and lose peers all the time
 _LIVELY_FACTOR, _LIVELY_SHARE = 4, 0.4  # if many hosts answer: factor of failed hosts, and their share
@@ -146,7 +146,7 @@ class HostSweep(GroupedDetector[Settings]):
     def _note_named(self, seen: Observation) -> None:
         """Counts the questions for names of each source, and the web servers that it reached."""
         flows, dials = seen.flows, seen.attempts
-        asked = np.flatnonzero((flows["dport"] == _DNS) & (flows["proto"] == UDP) & (flows["d_packets"] > 0))
+        asked = np.flatnonzero(_DNS[flows["dport"]] & (flows["d_packets"] > 0))
         reached = (dials["kind"] == Kind.SYN) & (dials["outcome"] == Outcome.ANSWERED) & _WEB_PORTS[dials["dport"]]
         at = np.flatnonzero(reached)
         if not len(asked) + len(at):
