@@ -182,3 +182,13 @@ def test_a_terminal_server_that_logs_its_users_in_is_no_spray(guesses: int, foun
         book.udp(login + 0.1 + 0.05 * ticket, LAPTOP, server, 88, 1400, 1450)
     book.udp(login[:guesses] + 0.5, LAPTOP, server, 88, 280, 190)
     assert [threat.severity for threat in told(book, 1.0)] == found
+
+
+# ---- telephones ----
+
+
+@pytest.mark.parametrize(("lasts", "severity"), [(300.0, Severity.LOW), (3.0, Severity.HIGH)])
+def test_a_record_of_minutes_is_no_burst_of_registrations(lasts: float, severity: Severity) -> None:
+    book, phones = Book(1), np.arange(60)
+    book.udp(phones * 0.9, STRANGER, WEB, 5060, 10 * 560, 10 * 510, lasts, packets=10, sport=1024 + 7 * phones)
+    assert [threat.severity for threat in told(book)] == [severity]

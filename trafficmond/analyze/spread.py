@@ -99,7 +99,7 @@ def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
     portions, step = _portions(rows)
     opening, closing = np.equal(number, 0), np.equal(np.add(number, 1), portions)
     at = rows["start"] + np.multiply(number, step)
-    seen = np.where(closing, np.minimum(rows["end"], at + step), at)
+    seen = np.where(portions == 1, rows["end"], np.where(closing, np.minimum(rows["end"], at + step), at))
     out = []
     for prefix in ("", "reply_"):
         total = rows[prefix + "packets"].astype(np.int64)

@@ -150,8 +150,11 @@ class BruteForce(CrowdDetector[Settings]):
         ticket |= datagrams & (rows["dport"] == _SNMP) & ~mute
         tries = np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1)
         tries = np.where(datagrams & mute, rows["d_packets"], tries)
-        rows.put("tries", np.where(ticket, 0, tries).astype(float))
-        rows.put("ticket", ticket * np.minimum(rows["d_packets"], rows["d_reply_packets"]))
+        # Of a record's datagrams, as many as come within a window.
+        lasts = np.where(datagrams & rows["new"], rows["last"] - rows["first"], 0)
+        tries = tries * self.settings.window / np.maximum(lasts, self.settings.window)
+        rows.put("tries", np.where(ticket, 0, tries))
+        rows.put("ticket", ticket * np.minimum(tries, rows["d_reply_packets"]))
         rows.put("mute", np.where(mute, tries, 0))
         for name, prefix in (("sent", ""), ("got", "reply_")):
             rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
