@@ -100,7 +100,7 @@ class Cgroups:
                 time.sleep(0)  # lets other threads run while folders are made without end
 
     def _read(self) -> bool:
-        size = self._libc.read(self._inotify, self._events, _READ_BYTES)
+        size: int = self._libc.read(self._inotify, self._events, _READ_BYTES)
         events = self._events.raw[: max(0, size)]
         at, lost = 0, False
         made: list[str] = []
@@ -144,7 +144,7 @@ class Cgroups:
         watch = self._watch(folder)
         if self._libc.statx(_HERE, folder, _NO_FOLLOW, _INODE, self._found):
             return 0
-        number = int.from_bytes(self._found[_INODE_AT], sys.byteorder)
+        number = int.from_bytes(self._found.raw[_INODE_AT], sys.byteorder)
         self._name(number, path or "/")
         if watch >= 0:
             self._watched[watch] = (number, path)
