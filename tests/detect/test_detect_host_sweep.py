@@ -127,6 +127,13 @@ def test_a_browser_that_reaches_the_same_sites_another_way_is_a_note(tries: list
     assert worst([*web, *tries]) == Severity.LOW
 
 
+def test_what_was_browsed_hours_ago_explains_no_sweep() -> None:
+    sweep = watch(HostSweep)
+    sweep.see(talk(flow(OURS, host, 443)) for host in many(80, "203.0.113.0/24"))
+    found = sweep.see((flow(V6, host, 443, first=sweep.now + 10_000) for host in FAR), after=10_001)
+    assert {threat.severity for threat in found} == {Severity.HIGH}
+
+
 def test_who_browses_and_sweeps_our_own_network_is_found() -> None:
     names = [talk(datagram(OURS, "192.168.0.1", 53, sport=port)) for port in range(2000, 2080)]
     assert worst([*names, *(flow(OURS, host, 443) for host in many(120, "192.168.0.0/24"))]) == Severity.HIGH

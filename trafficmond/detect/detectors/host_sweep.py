@@ -156,10 +156,11 @@ class HostSweep(GroupedDetector[Settings]):
         slot = self._named.admit(by.keys, by.sum(number), by.max(seen.ends[tick]), self.settings.window)
         self._named.add("questions", slot[by.of], number)
 
-    def _asked(self, rows: Columns) -> Column:
+    def _asked(self, rows: Columns, now: float) -> Column:
         """How often each row's source asked for names or reached the web. For IPv6 all sources: one host has several
         addresses, and it is unknown which."""
-        slots, counts = self._named.find(rows["src"]), self._named.rows["questions"]
+        slots, known = self._named.find(rows["src"]), self._named.rows
+        counts = np.where(np.abs(now - known["since"]) <= self.settings.window, known["questions"], 0)
         return np.where(rows["family"] == 6, counts.sum(), np.where(slots == NOWHERE, 0, counts[slots]))
 
     def _unseen(self, keys: Column) -> Column:
@@ -323,7 +324,7 @@ class HostSweep(GroupedDetector[Settings]):
         # Between equal ports all of them may be answers of a time server or a gateway for IKE. Who asked for the names
         # of web servers has a list: a browser at a captive portal, or whose network is down; a mail server likewise.
         named = (ours | (sources["family"] == 6)) & ~within & (web | (kind == Kind.SYN) & (port == _MAIL))
-        named &= self._asked(sources) >= _NAMED_SHARE * failed
+        named &= self._asked(sources, found.now.max()) >= _NAMED_SHARE * failed
         blind = ~self._heard[found.rows["src"][first] % _HEARD]
         # A monitor whose hosts are mostly switched off pings as a sweep does, until it comes back to them.
         few = (hosts < _MANY) & (unheard | ours & (ping | (port == _DELIVERY)))
