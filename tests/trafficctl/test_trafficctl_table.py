@@ -204,6 +204,7 @@ def test_wide_and_combining_characters_are_measured() -> None:
     assert table.cells("日本") == 4
     assert table.cells("é") == 1
     assert table.clip("日本語", 5) == "日本…"
+    assert table.clip("libpod-0123456789ab….scope", 22) == "libpod-0123456789ab…"
     assert table.pad("日本", 6) == "日本  "
     assert table.clip("abc", 0) == ""
 

@@ -167,7 +167,7 @@ def clip(text: str, width: int | None) -> str:
         if used > width - 1:
             break
         kept += char
-    return kept + "…" if width > 0 else ""
+    return kept.rstrip("….") + "…" if width > 0 else ""
 
 
 def hung(text: str, width: int | None, first: str = "", other: str = "") -> list[str]:
