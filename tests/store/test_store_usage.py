@@ -77,6 +77,27 @@ def test_days_add_up_over_the_end_of_hours(store: Store, names: Names, make_repo
     assert [row[0] for row in recent] == [f"2023-11-{day}" for day in (15, 14, 13, 12, 11, 10)]
 
 
+@pytest.mark.parametrize("zone_name", ["XXX5", "XXX-2", "XXX-12", "XXX11", "EST5EDT"])
+def test_a_day_whose_hours_are_gone_has_its_date_in_every_zone(
+    store: Store, names: Names, make_reports: Make, path: Path, monkeypatch: pytest.MonkeyPatch, zone_name: str
+) -> None:
+    """In America, each of them was shown as the day before, and the first of a month in the month before."""
+    monkeypatch.setenv("TZ", zone_name)
+    time.tzset()
+    first = 1_672_574_400.0  # 2023-01-01 12:00 UTC
+    for day in range(31):
+        store.put(flow(make_reports, first + day * DAY, True, 1, 100), names)
+    store.put(flow(make_reports, NOW, True, 7, 700), names)
+    store.flush(5)
+    with sqlite3.connect(path) as connection:
+        prune(connection, NOW)
+    since = time.mktime((2023, 1, 1, 0, 0, 0, 0, 0, -1))
+    assert used(path, period="month", since=since)[1:] == [("2023-01", "all", 31, 3100)]
+    days = [row[0] for row in used(path, period="day", since=since, until=since + 30.5 * DAY)]
+    assert days == [f"2023-01-{day:02}" for day in range(31, 0, -1)]
+    assert used(path, period="", since=since, until=since + DAY / 2) == [(None, "all", 1, 100)]
+
+
 def test_what_was_summed_before_has_only_who_began(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     store.put(flow(make_reports, NOW, False, 7, 300), names)
     store.flush(5)

@@ -17,6 +17,8 @@ _DAY_S = 86400
 # Hours are kept for two months only. Older traffic is taken from days, which are sums of the same; so is a day if some
 # of its hours are gone. A young file has all its hours.
 _BY_HOURS_OR_DAYS = f"(period = 'hour' AND start >= first OR period = 'day' AND start < first - first % {_DAY_S})"
+# When a row's period began. The day of a date, which is that of UTC, counts as that date everywhere.
+_BEGAN = "CASE period WHEN 'day' THEN CAST(strftime('%s', start, 'unixepoch', 'utc') AS INTEGER) ELSE start END"
 _OLDEST = "(SELECT min(start) FROM rollups WHERE period = '{}' AND kind = 'total')"
 _FIRST = (
     f"SELECT CASE WHEN day < hour - hour % {_DAY_S} THEN hour + {_DAY_S - 1} - (hour + {_DAY_S - 1}) % {_DAY_S} "
@@ -58,13 +60,13 @@ def usage_sql(wanted: UsageQuery) -> str:
     ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
-    label = f"strftime('{PERIODS[wanted.period]}', start, 'unixepoch', 'localtime')" if wanted.period else "NULL"
+    label = f"strftime('{PERIODS[wanted.period]}', {_BEGAN}, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     key = wanted.whole_key
     together = literal(key) if key and wanted.period and is_pattern(key) else ""  # all units of a pattern, by time
     conditions = [
         f"kind = {literal(wanted.kind)}",
-        f"start > {literal(wanted.since - 3600)}",
-        *([] if wanted.until is None else [f"start <= {literal(wanted.until)}"]),
+        f"start > {literal(wanted.since - _DAY_S)} AND {_BEGAN} > {literal(wanted.since - 3600)}",
+        *([] if wanted.until is None else [f"{_BEGAN} <= {literal(wanted.until)}"]),
         *([] if key is None else [unit_sql("key", key) if wanted.kind == "unit" and key else f"key = {literal(key)}"]),
         "period = 'hour'" if wanted.period == "hour" else _BY_HOURS_OR_DAYS,
     ]
