@@ -45,3 +45,12 @@ def test_build_deb_installs_the_build_dependencies() -> None:
     assert installs
     real = {name for name in named("Build-Depends") if not name.startswith(("dh-sequence-", "debhelper-compat"))}
     assert real <= set(re.findall(r"[a-z0-9+.-]+", installs[1]))
+
+
+def test_the_socket_for_sharing_is_stopped_after_those_who_ask_it_at_their_end() -> None:
+    """With them, in one command, systemd resets their connections, whatever the order of the units."""
+    prerm = (ROOT / "packaging" / "debian" / "trafficmon.prerm").read_text()
+    stops = [line.split()[2:] for line in prerm.splitlines() if line.strip().startswith("deb-systemd-invoke stop")]
+    asking = next(at for at, units in enumerate(stops) if "trafficmond-pins.service" in units)
+    asked = [at for at, units in enumerate(stops) if "trafficmon-share.socket" in units]
+    assert asked == [asking + 1]
