@@ -30,7 +30,7 @@ HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
-.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world curves compare fuzz soak soak-idle soak-guessing soak-probation judged test-system test-pip test-kernels deb apt-repo clean
+.PHONY: help to-run to-show packages deps build abi docs run demo test test-newest test-clickhouse fleet lint bench accuracy world curves compare fuzz soak soak-idle soak-guessing soak-probation judged test-system test-sharing test-pip test-kernels deb apt-repo clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -195,6 +195,11 @@ apt-repo: ## build the package, once, and make a local apt repository of it in b
 test-system: deb build ## boot fresh Debians with systemd, install the package, use it as an administrator would
 	packaging/build-apt-repo
 	$(SUDO) tests/system/run
+
+test-sharing: deps build ## Debian 12 and 13 with their kernels under qemu: xdp_share beside xdp-filter, by the package's own units
+	@packaging/need qemu-system-x86 mmdebstrap debian-archive-keyring kmod cpio e2fsprogs xz-utils zstd
+	packaging/build-deb && packaging/build-apt-repo
+	$(SUDO) tests/system/emulated
 
 clean: ## remove what was built and what the tools cached
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -138,8 +138,8 @@ def root_image(suite: str, machine: Machine, build: Path) -> Path:
     return image
 
 
-def initramfs(files: Kernel, tarball: Path, build: Path) -> Path:
-    """A compressed cpio with busybox of `tarball`, the modules this kernel needs and the init script."""
+def initramfs(files: Kernel, tarball: Path, build: Path, first: str = INIT) -> Path:
+    """A compressed cpio with busybox of `tarball`, the modules this kernel needs and `first` as its init script."""
     folder = build / "initramfs"
     remove(folder)
     for name in ("bin", "dev", "modules"):
@@ -160,7 +160,7 @@ def initramfs(files: Kernel, tarball: Path, build: Path) -> Path:
                 (folder / "modules" / module).write_bytes(_plain(Path(path)))
     (folder / "modules" / "order").write_text("\n".join(order) + "\n")
     init = folder / "init"
-    init.write_text(INIT)
+    init.write_text(first)
     init.chmod(0o755)
     names = "\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
     done = subprocess.run(

@@ -14,6 +14,7 @@ from in_cockpit import is_managed_in_cockpit
 from jails import carries_out_the_bans_of_fail2ban
 from logins import spares_who_is_logged_in
 from newcomer import drops_by_default_over_ssh
+from sharing import asks_to_share
 from whose import tells_whose_flows_are
 
 ONLY_OURS = "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/trafficmon.list -o Dir::Etc::sourceparts=/dev/null"
@@ -22,11 +23,22 @@ ONLY_OURS += " -o APT::Get::List-Cleanup=0"
 
 def installs(host: Host) -> str:
     """apt install trafficmon, from the local repository"""
+    _knows_the_repository(host)
+    host.run(f"{INSTALL} /srv/previous.deb")  # the build before this one; this one comes with the upgrade below
+    return host.run("dpkg-query -W trafficmon").stdout
+
+
+def installs_afresh(host: Host) -> str:
+    """apt install trafficmon, the newest"""
+    _knows_the_repository(host)
+    host.run(f"{INSTALL} trafficmon", timeout=300)
+    return host.run("dpkg-query -W trafficmon").stdout
+
+
+def _knows_the_repository(host: Host) -> None:
     host.run("echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list.d/trafficmon.list")
     host.run(f"apt-get update -q {ONLY_OURS}")
     host.run("apt-cache policy trafficmon | grep -q 'Candidate: [0-9]'")
-    host.run(f"{INSTALL} /srv/previous.deb")  # the build before this one; this one comes with the upgrade below
-    return host.run("dpkg-query -W trafficmon").stdout
 
 
 def starts(host: Host) -> str:
@@ -258,25 +270,6 @@ def fetches_a_list(host: Host) -> str:
     host.run(f"mv {SETTINGS}.before {SETTINGS} && trafficctl reload")
     must(host.ping(3, source=STRANGER) == 3, "pings of it answered again", "not all")
     return f"in force {took:.1f} s after it was fetched\n{said.stdout}"
-
-
-def asks_to_share(host: Host) -> str:
-    """xdp_share: the privileged step, in its sandbox, shares the interface, or says that this kernel cannot"""
-    host.run(f"{INSTALL} xdp-tools")
-    host.run(f"cp -p {SETTINGS} {SETTINGS}.before")
-    host.run(f"printf '%s\\n' '[[interface]]' 'name = \"uplink\"' 'xdp_share = \"libxdp\"' >>{SETTINGS}")
-    host.run("systemctl start trafficmon-share.socket && systemctl restart trafficmond")
-    (watched,) = host.json("status")["interfaces"]
-    said = [each for each in host.json("status")["warnings"] if "not shared" in each]
-    if watched["dispatcher"] is None:
-        must(said and "this kernel refuses" in said[0], "no reason but this kernel's", said)
-    must(host.ping() == 3, "pings answered", "not all")
-    journal = host.run("journalctl -q --no-pager -o cat -t trafficmon-share").stdout
-    must("Permission denied" not in journal and "Traceback" not in journal, "nothing that its sandbox forbids", journal)
-    host.run(f"mv {SETTINGS}.before {SETTINGS}; systemctl stop trafficmon-share.socket; systemctl restart trafficmond")
-    (watched,) = host.json("status")["interfaces"]
-    must(watched["dispatcher"] is None and not host.json("status")["warnings"], "alone again, without a word", watched)
-    return said[0] if said else "shared"
 
 
 def stops(host: Host) -> str:

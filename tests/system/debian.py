@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CGROUPS = [Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup/systemd")]
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 CLEAN |= {"TERM": "dumb", "DEBIAN_FRONTEND": "noninteractive"}
+PATIENCE = int(os.environ.get("TRAFFICMON_PATIENCE", "1"))  # how many times as long each thing may take
 
 
 class Failure(Exception):
@@ -73,6 +74,11 @@ class Machine:
         self.name, self.folder = name, folder
         self.leader = 0  # its init, as this host numbers it; 0: not booted
         self._nspawn: subprocess.Popen[bytes] | None = None
+
+    @property
+    def entrance(self) -> list[str]:
+        """The command that runs another one inside."""
+        return ["nsenter", "-t", str(self.leader), "-a"]
 
     @contextlib.contextmanager
     def booted(self, binds: Sequence[str] = ()) -> Iterator[Machine]:
@@ -154,7 +160,7 @@ class Machine:
         """Starts a shell command inside, as `user`."""
         inner = ["bash", "-c", command] if user == "root" else ["runuser", "-u", user, "--", "bash", "-c", command]
         return subprocess.Popen(
-            ["nsenter", "-t", str(self.leader), "-a", *inner],
+            [*self.entrance, *inner],
             env=CLEAN,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -168,10 +174,10 @@ class Machine:
         """Runs a shell command inside, as `user`, and returns what it wrote. Raises Failure if it fails and `check`."""
         process = self.popen(command, user)
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = process.communicate(timeout=timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise Failure(f"`{command}` had not ended after {timeout:.0f} s") from None
+            raise Failure(f"`{command}` had not ended after {timeout * PATIENCE:.0f} s") from None
         if check and process.returncode:
             raise Failure(f"`{command}` ended with {process.returncode}:\n{out}{err}")
         return subprocess.CompletedProcess(command, process.returncode, out, err)
