@@ -78,7 +78,7 @@ _KERBEROS, _REFUSAL_BYTES, _LOGIN_BYTES = 88, 400, 600
 # its monitor asks: it needs twice as many, is noted only, and nobody may be answered there a tenth of the time.
 _SNMP, _RADIUS, _REJECT_BYTES = 161, 1812, 60
 _UNANSWERED_FACTOR, _ANSWERED_SHARE = 2, 0.1
-_BY_DATAGRAM = members(88, 161, 1812, 5060)
+_BY_DATAGRAM, _DROPS = members(88, 161, 1812, 5060), members(_SNMP, _RADIUS)
 _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
 # A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
 # refused): 50 to 100 of them behind one address make 200 a minute. So do 200 mailboxes that are looked into each
@@ -139,7 +139,7 @@ class BruteForce(CrowdDetector[Settings]):
         visited = _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]]
         self._logins = _logins(flows.take(done & (short | visited)))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
-        mute = _drops(flows["dport"]) & (flows["reply_packets"] == 0)
+        mute = _DROPS[flows["dport"]] & (flows["reply_packets"] == 0)
         asked &= mute | (flows["d_reply_packets"] > 0)
         asked &= (flows["dport"] != _SIP) | (_each(flows, "") >= _REGISTER_BYTES)
         rows = flows.take(done & short | asked)
@@ -239,7 +239,7 @@ class BruteForce(CrowdDetector[Settings]):
         check = clock & inside & (busy | seen.ours.side(rows, "dst"))
         severity[check] = Severity.LOW
         guessing &= ~check | sessions.PORTS[ports] & (lasted >= _AT_ONCE_S)
-        mute = _is_mute(states)
+        mute = states["mute"] > 0.5 * total  # guesses that mostly got no reply
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
         guessing &= ~(mute & datagrams) | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
@@ -354,17 +354,6 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
     kerberos = (rows["proto"] == UDP) & (rows["dport"] == _KERBEROS)
     spray: Column = kerberos & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
     return spray
-
-
-def _drops(ports: Column) -> Column:
-    """A mask of ports of services that do not reply to unknown clients."""
-    drops: Column = (ports == _SNMP) | (ports == _RADIUS)
-    return drops
-
-
-def _is_mute(states: Batch) -> Column:
-    """A mask of states whose guesses mostly got no reply."""
-    return states["mute"] > 0.5 * np.maximum(states["total"], 1)
 
 
 def _is_crowd(known: Service) -> bool:

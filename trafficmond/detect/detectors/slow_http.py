@@ -109,7 +109,7 @@ class SlowHttp(GroupedDetector[Settings]):
         found.add(read=fresh & ((flows["reply_payload_bytes"] > 0) | (flows["reply_packets"] == 0)))
         held = self._held(found)
         over = held >= self.settings.connections
-        at = np.flatnonzero(over & _reads(found.states("read"), found.states("total")))
+        at = np.flatnonzero(over & (found.states("read") > 0.5 * found.states("total")))
         over[at] = held[at] >= _EACH * estimate(rows["sources"][found.slots[at]])
         return over, held
 
@@ -126,7 +126,7 @@ class SlowHttp(GroupedDetector[Settings]):
         held, sources = int(self._held(found)[entity]), int(estimate(state["sources"]))
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
-        reads, high = bool(_reads(state["read"], state["total"])), held >= _MANY * self.settings.connections
+        reads, high = bool(state["read"] > 0.5 * state["total"]), held >= _MANY * self.settings.connections
         ours = bool(found.seen.ours.side(found.rows, "src")[found.by.first[entity]]) and single
         reports = (held < _EACH * sources or ours) and not WEB_PORTS[one["dport"]]
         return self.found(
@@ -140,11 +140,6 @@ class SlowHttp(GroupedDetector[Settings]):
             last_seen=found.all(entity)["last"].max(),
             count=state["total"],
         )
-
-
-def _reads(read: Column, total: Column) -> Column:
-    """Whether most of the connections are held by reading."""
-    return read > 0.5 * total
 
 
 def _tick(now: Column) -> Column:
