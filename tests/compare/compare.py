@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import referees  # noqa: E402
-from conversations import Conversations, Ends, Sums, add, apart  # noqa: E402
+from conversations import Conversations, Ends, Sums, add, apart, key_of  # noqa: E402
 from explained import reason  # noqa: E402
 
 from trafficmond.analyze.formats import format_of  # noqa: E402
@@ -65,7 +65,7 @@ def _add_times(path: Path, found: Conversations) -> None:
             proto = row[6]
             ports = (0, 0) if is_icmp(proto) else row[4:6]
             sides = [(address_text(*row[at : at + 2], row[9]), ports[at // 2]) for at in (0, 2)]
-            sums = found[frozenset(sides), protocol_name(proto).lower()]
+            sums = found[key_of(sides, protocol_name(proto).lower())]
             sums.first, sums.last = min(sums.first, row[7]), max(sums.last, row[8])
     source.close()
 

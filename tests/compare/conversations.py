@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,8 +60,7 @@ def add(
 
     `began`: which of the ends, 0 or 1; None if this goes on with what had begun before.
     """
-    src, dst = (ipaddress.ip_address(address).compressed for address in (ends.src, ends.dst))
-    sides = (src, ends.sport), (dst, ends.dport)
+    sides = _sides(((ends.src, ends.sport), (ends.dst, ends.dport)))
     sums = found.setdefault((frozenset(sides), ends.protocol), Sums())
     sums.packets += packets
     sums.bytes += octets
@@ -68,6 +68,15 @@ def add(
     if began is not None:
         sums.began.add(sides[began])
     sums.doubts |= {doubt} - {""}
+
+
+def key_of(sides: Iterable[tuple[str, int]], protocol: str) -> Key:
+    """What a conversation is found by."""
+    return frozenset(_sides(sides)), protocol
+
+
+def _sides(sides: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    return [(ipaddress.ip_address(address).compressed, port) for address, port in sides]
 
 
 def apart(found: Conversations, what: str, packets: int, octets: int) -> None:

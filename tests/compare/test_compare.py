@@ -61,10 +61,12 @@ def _frames(change: str) -> list[tuple[float, bytes]]:
         frames += [ethernet(bytes(more)), ethernet(bytes(last))]
     elif change == "extension":
         frames.append(ethernet(ipv6(bytes([44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 7]) + udp(), 0), 0x86DD))
+    elif change == "mapped":
+        frames.append(ethernet(ipv6(udp(), 17, dst="::ffff:192.0.2.2"), 0x86DD))
     return [(AT + at / 8, frame) for at, frame in enumerate(frames)]
 
 
-@pytest.mark.parametrize("change", ["", "answer first", "short", "only short", "fragments", "extension"])
+@pytest.mark.parametrize("change", ["", "answer first", "short", "only short", "fragments", "extension", "mapped"])
 @pytest.mark.parametrize("form", [{}, {"order": ">", "magic": 0xA1B23C4D}, {"magic": 0xA1B2CD34}])
 def test_tshark_and_the_report_say_the_same(
     change: str, form: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
