@@ -77,7 +77,7 @@ def test_the_daemon_tells_and_asks_no_more_than_once_a_minute(tmp_path: Path) ->
                 for _ in parts.pipeline.steps(parts.datapath.read_ledger(), now):
                     pass
             told = [threat.summary.partition(": ")[2] for threat in parts.pipeline.engine.threats()]
-            assert sorted(told) == ["80% of it is used", "it is used up"]
+            assert sorted(told) == ["at least 80% of it is used", "it is used up"]
         finally:
             close(parts)
 

@@ -24,9 +24,9 @@ def used(octets: int, period: str = "2023-11") -> list[Used]:
     [
         (0, []),
         (80 * GIB - 1, []),
-        (80 * GIB, ["80% of it is used"]),
-        (100 * GIB, ["80% of it is used", "it is used up"]),
-        (900 * GIB, ["80% of it is used", "it is used up"]),
+        (80 * GIB, ["at least 80% of it is used"]),
+        (100 * GIB, ["at least 80% of it is used", "it is used up"]),
+        (900 * GIB, ["at least 80% of it is used", "it is used up"]),
     ],
 )
 def test_the_share_and_the_whole_are_reported(octets: int, told: list[str]) -> None:

@@ -53,7 +53,7 @@ class Quota(Detector):
 
 def _threats(used: Used, now: float) -> list[Threat]:
     """One threat when the share is passed, another when the quota is used up."""
-    marks = {used.share: f"{used.share:.0%} of it is used", 1.0: "it is used up"}
+    marks = {used.share: f"at least {used.share:.0%} of it is used", 1.0: "it is used up"}
     return [
         Threat(
             detector=Quota.name,
