@@ -90,7 +90,7 @@ class Resolver:
 def reverse(address: str) -> str:
     """The name of an address by this host's resolver. Raises OSError if it has none.
 
-    Not by socket.getnameinfo: with Python 3.11, no other thread runs until that is answered.
+    Not by socket.getnameinfo: with Python 3.11.2, no other thread runs until that is answered.
     """
     return socket.gethostbyaddr(address)[0]
 
