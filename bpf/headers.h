@@ -96,6 +96,7 @@ struct tm_icmp {
 
 #define TM_MPLS_BOTTOM 0x0100 /* of a label's lower half: the last of the stack */
 #define TM_TAGS_MAX 386	      /* tags that are followed: more than fit into 1,514 bytes */
+#define TM_TAGS_INSIDE 16     /* the same inside a tunnel: fewer to verify */
 #define TM_LABELS_MAX 16      /* labels */
 
 #define TM_IP_MORE_FRAGMENTS 0x2000

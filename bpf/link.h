@@ -54,7 +54,7 @@ static __always_inline const struct tm_vlan *tm_take_word(struct tm_cursor *c, s
  * A round has few instructions, because the verifier checks all rounds. All ways out of a round leave their result in
  * *p only, so the verifier sees one state there, and the same on the way in.
  */
-static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p)
+static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet *p, int most)
 {
 	const struct tm_vlan *tag;
 	__u32 whole;
@@ -68,7 +68,7 @@ static __always_inline __u16 tm_parse_tags(struct tm_cursor *c, struct tm_packet
 	tag = (const void *)c->pos;
 	whole = c->left;
 	TM_LOOP
-	for (i = 0; i < TM_TAGS_MAX; i++, tag++) {
+	for (i = 0; i < most; i++, tag++) {
 		if ((const __u8 *)(tag + 1) > c->end) {
 			p->malformed = TM_SHORT_VLAN;
 			break;
@@ -114,7 +114,7 @@ static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_pack
  * Ethernet, and what the host's own stack removes before it looks for an IP packet. Returns the EtherType after it in
  * host order, 0 if it cannot be IP or is malformed.
  */
-static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p)
+static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p, int tags)
 {
 	const struct tm_ethernet *eth = tm_take(c, sizeof(*eth));
 	__u16 type;
@@ -125,6 +125,6 @@ static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet
 	}
 	type = tm_ntohs(eth->type);
 	if (tm_is_tag(type))
-		type = tm_parse_tags(c, p);
+		type = tm_parse_tags(c, p, tags);
 	return tm_is_mpls(type) ? tm_parse_labels(c, p) : type;
 }

@@ -268,7 +268,7 @@ static __always_inline int tm_parse(const void *data, const void *end, struct tm
 	if (raw) {
 		type = tm_type_of_raw(&c);
 	} else {
-		type = tm_parse_link(&c, p);
+		type = tm_parse_link(&c, p, TM_TAGS_MAX);
 		if (p->malformed)
 			return TM_IS_MALFORMED;
 	}

@@ -126,17 +126,18 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
  */
 static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
-	__u32 zero = 0, unit, index, shadowed = 0;
+	__u32 zero = 0, unit, index;
 	struct tm_shadow *shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
 	const struct tm_record *record;
 	const struct tm_page *page;
-	int i;
+	int i, alive;
 
 	if (!shadow)
 		return 0;
+	shadow->would = 0;
 	for (i = 0; i < TM_PARENTS_MAX; i++) {
 		if (!(leaf & TM_LEAF_RECORD))
-			return leaf | shadowed;
+			break;
 		page = bpf_map_lookup_elem(table, &zero);
 		if (!page)
 			return 0;
@@ -146,26 +147,27 @@ static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 		if (!page)
 			return 0;
 		record = &page->record[unit % TM_PAGE_UNITS];
-		if (!record->shadow && (!record->expires || now < record->expires)) {
+		alive = now <= record->expires - 1; /* 0: it has no end */
+		if (alive && !record->shadow) {
 			struct tm_packet *p = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 
 			if (p) {
 				p->rate_per_s = record->rate_per_s;
 				p->burst_packets = record->burst_packets;
 			}
-			return record->verdict | shadowed;
+			leaf = record->verdict;
+			break;
 		}
 		shadow->pair += 2;
-		if (record->shadow && !shadowed && (!record->expires || now < record->expires)) {
+		if (alive && !shadow->would) {
 			shadow->would = record->shadow;
 			shadow->rate_per_s = record->rate_per_s;
 			shadow->burst_packets = record->burst_packets;
 			shadow->pair = record->verdict;
-			shadowed = TM_SHADOWED;
 		}
 		leaf = record->parent;
 	}
-	return 0;
+	return leaf & TM_LEAF_RECORD ? 0 : leaf | (shadow->would ? TM_SHADOWED : 0);
 }
 
 /* The leaf's verdict, by the table that the leaf is from: both must be of one generation. */

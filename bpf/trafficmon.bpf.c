@@ -75,6 +75,7 @@ static __always_inline int tm_begin(struct tm_context *x, __u8 ifslot, __u32 ifi
 	x->egress = egress;
 	x->raw = ifslot & TM_IFSLOT_RAW_IP;
 	x->skb = skb;
+	x->usual = 1;
 	return 1;
 }
 
@@ -176,6 +177,13 @@ static __always_inline int tm_is_tunnel(int kind)
 	return kind == TM_IS_IP && p && tm_tunnel(p) != TM_NO_TUNNEL;
 }
 
+/* The same of a usual frame, by its service alone: each test of a field splits what the verifier checks after it. */
+static __always_inline int tm_is_quick_tunnel(const struct tm_packet *p)
+{
+	return p->what == TM_WHAT_UDP + TM_PORT_VXLAN || p->what == TM_WHAT_UDP + TM_PORT_VXLAN_LINUX ||
+	       p->what == TM_WHAT_UDP + TM_PORT_GENEVE;
+}
+
 /* Reads the inner packet of the CPU's packet into its second place. Returns whether it could be read. */
 static __always_inline int tm_read_inside(const void *data, const void *end)
 {
@@ -229,10 +237,11 @@ int tm_xdp(struct xdp_md *ctx)
 	if (TM_QUICK && !tm_begin(&x, ifslot, ctx->ingress_ifindex, TM_INGRESS, 0))
 		return XDP_PASS;
 	type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
-	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
+	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(TM_LOOK_INSIDE && tm_is_quick_tunnel(p)))
 		return tm_handle(p, kind, 0, &w, &x) ? XDP_DROP : XDP_PASS;
-	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(TM_LOOK_INSIDE && tm_tunnel(p)))
+	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(TM_LOOK_INSIDE && tm_is_quick_tunnel(p)))
 		return tm_handle(p, kind, 0, &w, &x) ? XDP_DROP : XDP_PASS;
+	x.usual = !TM_QUICK;
 	kind = tm_read_xdp(ctx, raw);
 	if (TM_LOOK_INSIDE && tm_is_tunnel(kind) && tm_inside_xdp(ctx))
 		inner = tm_keep_inner();
@@ -301,10 +310,11 @@ int tm_tc(struct __sk_buff *skb)
 	if (TM_QUICK && !tm_begin(&x, ifslot, skb->ifindex, TM_EGRESS, skb))
 		return TC_ACT_UNSPEC;
 	type = TM_QUICK && !raw ? tm_quick_link(&q, p) : 0;
-	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(look_inside && tm_tunnel(p)))
+	if (type == tm_htons(TM_ETH_IPV4) && tm_quick_ipv4(&q, p) && !(look_inside && tm_is_quick_tunnel(p)))
 		return tm_send(skb, p, kind, gso_size, 0, 0, &x);
-	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(look_inside && tm_tunnel(p)))
+	if (type == tm_htons(TM_ETH_IPV6) && tm_quick_ipv6(&q, p) && !(look_inside && tm_is_quick_tunnel(p)))
 		return tm_send(skb, p, kind, gso_size, 0, 0, &x);
+	x.usual = !TM_QUICK;
 	kind = tm_read_skb(skb, raw);
 	if (kind == TM_IS_MALFORMED && !tm_pull(skb))
 		kind = tm_read_skb(skb, raw);

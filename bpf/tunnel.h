@@ -190,7 +190,7 @@ static __always_inline int tm_parse_inside(const void *data, const void *end, co
 	type = tm_parse_tunnel(&c, p, in);
 	if (type == TM_ETH_BRIDGED) {
 		whole = c.left;
-		type = tm_parse_link(&c, in);
+		type = tm_parse_link(&c, in, TM_TAGS_INSIDE);
 		if (in->malformed || c.left > whole) /* headers longer than the packet */
 			return 0;
 	}

@@ -23,6 +23,7 @@ struct tm_context {
 	__u32 raw; /* the packet has no link header */
 	__u32 ifindex;
 	__u32 cpu;
+	int usual;	       /* the quick parser read it: the table is first walked in line, else in a call alone */
 	struct __sk_buff *skb; /* of what goes out */
 	struct tm_config *config;
 	struct tm_totals *totals;
@@ -269,17 +270,17 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
 /*
  * Takes a token from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may both take
  * the last token; then the next one is taken for both, since spent tokens are only added up, never overwritten. A CPU
- * whose tick comes late finds slightly fewer.
+ * whose tick comes late finds slightly fewer. `hi`, `lo`: the halves of the source, as they are in the packet.
  */
-static __always_inline int tm_take_token(const struct tm_packet *p, __u32 rule, __u32 rate_per_s, __u32 burst_packets,
-					 __u64 now)
+TM_SUBFN int tm_take_token(__u64 hi, __u64 lo, __u32 rule, __u32 rate_per_s, __u32 burst_packets)
 {
 	struct tm_bucket_key key = {.rule = rule & TM_RULE_MASK};
 	struct tm_bucket fresh = {.rate_per_s = rate_per_s}, *bucket;
-	__u64 dripped = now * rate_per_s, full = (__u64)burst_packets * c_hz;
+	__u64 dripped = bpf_jiffies64() * rate_per_s, full = (__u64)burst_packets * c_hz;
 	__s64 left;
 
-	__builtin_memcpy(key.src, p->key.src, sizeof(key.src));
+	__builtin_memcpy(key.src, &hi, sizeof(hi));
+	__builtin_memcpy(key.src + sizeof(hi), &lo, sizeof(lo));
 	bucket = bpf_map_lookup_elem(TM_REF(tm_buckets), &key);
 	if (!bucket || bucket->rate_per_s != fresh.rate_per_s) {
 		fresh.spent = dripped - full + c_hz;
@@ -299,11 +300,11 @@ static __always_inline int tm_take_token(const struct tm_packet *p, __u32 rule, 
 
 /* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out.
  */
-static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress, __u64 now, __u32 place)
+static __always_inline __u32 tm_look_up(const struct tm_packet *p, const struct tm_context *x)
 {
-	const __u8 *address = egress ? p->key.dst : p->key.src;
+	const __u8 *address = x->egress ? p->key.dst : p->key.src;
 	__u64 hi = tm_host64(address), lo = tm_host64(address + 8);
-	__u32 which = 2 * egress, leaf;
+	__u32 which = 2 * x->egress, leaf;
 
 	if (p->key.scope & TM_SCOPE_IPV6) {
 		which++;
@@ -311,18 +312,18 @@ static __always_inline __u32 tm_look_up(const struct tm_packet *p, __u32 egress,
 		hi = lo << 32;
 		lo = 0;
 	}
-	leaf = tm_decide_small(which, hi, place, p->what);
+	leaf = x->usual ? tm_decide_small(which, hi, x->place, p->what) : TM_LEAF_RECORD;
 	if (!(leaf & TM_LEAF_RECORD))
 		return leaf;
 	/* The only call: bcc writes out the function wherever it is called. */
-	return tm_decide(which + TM_ON_TRIAL * place, hi, lo, now, p->what);
+	return tm_decide(which + TM_ON_TRIAL * x->place, hi, lo, x->now, p->what);
 }
 
 /*
  * Whether a rule in shadow would drop the packet, except replies and lifelines. It is stored with the rest, where the
  * verifier forgets how it was found and checks what follows once.
  */
-static __always_inline void tm_note_shadow(const struct tm_packet *p, __u64 now)
+static __always_inline void tm_note_shadow(const __u64 *src)
 {
 	__u32 zero = 0;
 	struct tm_shadow *shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
@@ -331,15 +332,17 @@ static __always_inline void tm_note_shadow(const struct tm_packet *p, __u64 now)
 		return;
 	shadow->drops = TM_ACTION(shadow->would) == TM_DROP;
 	if (TM_ACTION(shadow->would) == TM_LIMIT)
-		shadow->drops = !tm_take_token(p, shadow->would, shadow->rate_per_s, shadow->burst_packets, now);
+		shadow->drops =
+			!tm_take_token(src[0], src[1], shadow->would, shadow->rate_per_s, shadow->burst_packets);
 	tm_barrier();
 }
 
 /* The verdict word for a packet with valid addresses. */
 static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm_context *x)
 {
-	__u32 verdict = tm_look_up(p, x->egress, x->now, x->place), shadowed = verdict & TM_SHADOWED;
-	__u32 would = 0, would_drop = 0, zero = 0, drop, ban;
+	__u32 verdict = tm_look_up(p, x), shadowed = verdict & TM_SHADOWED;
+	__u32 would = 0, would_drop = 0, zero = 0, taken = 1, drop, ban;
+	const __u64 *src = (const __u64 *)p->key.src;
 	const struct tm_shadow *shadow;
 
 	/* The usual: it passes, and nothing else has a say (TM_DROP is a bit of TM_LIMIT too). */
@@ -358,21 +361,23 @@ static __always_inline __u32 tm_judge(const struct tm_packet *p, const struct tm
 	if (TM_ACTION(verdict) == TM_LIMIT) {
 		const struct tm_packet *settled = bpf_map_lookup_elem(TM_REF(tm_scratch), &zero);
 
-		if (!settled || /* tm_settle() left it there */
-		    tm_take_token(p, verdict, settled->rate_per_s, settled->burst_packets, x->now))
-			verdict = TM_VERDICT(TM_ALLOW, TM_REASON(verdict), verdict & TM_RULE_MASK);
-		else
-			verdict = TM_VERDICT(TM_DROP, TM_BY_LIMIT, verdict & TM_RULE_MASK);
+		if (settled) /* tm_settle() left it there */
+			taken = tm_take_token(src[0], src[1], verdict, settled->rate_per_s, settled->burst_packets);
+		taken = 0 - (taken & 1);
+		verdict = (TM_VERDICT(TM_ALLOW, TM_REASON(verdict), verdict & TM_RULE_MASK) & taken) |
+			  (TM_VERDICT(TM_DROP, TM_BY_LIMIT, verdict & TM_RULE_MASK) & ~taken);
 	}
 	if (shadowed) {
-		tm_note_shadow(p, x->now);
+		tm_note_shadow(src);
 		shadow = bpf_map_lookup_elem(TM_REF(tm_shadow), &zero);
 		if (!shadow)
 			return verdict;
 		would = shadow->would;
 		would_drop = shadow->drops;
 	}
-	drop = TM_ACTION(verdict) == TM_DROP;
+	/* 1 or 0 without a branch, which would double what the verifier has to check after it. */
+	drop = ((TM_ACTION(verdict) ^ TM_DROP) - 1ull) >> 63;
+	__asm__ __volatile__("" : "+r"(drop));
 	if (drop | would_drop) {
 		if (tm_is_lifeline(p)) {
 			verdict = drop ? TM_VERDICT(TM_ALLOW, TM_BY_GUARD, 0) : verdict;
