@@ -5,6 +5,7 @@
 on whole batches.
 """
 
+import mmap
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -31,8 +32,8 @@ def mix(*words: Any) -> Column:
 
 
 def members(*numbers: int, size: int = 65536) -> Column:
-    """A mask of 0..size-1 that marks `numbers`."""
-    table = np.zeros(size, bool)
+    """A mask of 0..size-1 that marks `numbers`. Only pages with a mark take memory."""
+    table = np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), bool)
     table[list(numbers)] = True
     return table
 

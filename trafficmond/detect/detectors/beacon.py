@@ -32,7 +32,7 @@ _BURST_S = 1.0
 _RETRY_S = (
     5.0  # tries from one port so soon after each other are one call: clients retry a reset (Windows: three times)
 )
-_NEVER = members(67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
+_NEVER = (67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
 # A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); a host with more is a resolver.
 _DNS, _ASKED_SERVERS = 53, 3
 # bound: hosts of ours that ask foreign servers for names | the one seen longest ago is forgotten
@@ -103,7 +103,7 @@ class Beacon(GroupedDetector[Settings]):
         ports = [int(each) for each in settings.ignore if each.isdigit()]
         self._rhythms: dict[int, _Rhythm] = {}  # of the entities to be reported
         self._least = min(settings.beats, _STRICT_BEATS)
-        self._never = _NEVER | members(*ports)
+        self._never = members(*_NEVER, *ports)
         self._askers = BoundedTable([("map", "u1", 64)], _ASKERS, self.evidence_bonus_s)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
 

@@ -64,9 +64,8 @@ _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as m
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
-_VISITED = _MAILBOXES | members(
-    21, 25, 873, 1080, 5060, 5061
-)  # programs call there all day, mirrors and telephones too
+# Programs call there all day, mirrors and telephones too.
+_VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
@@ -83,7 +82,7 @@ _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a
 # A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
 # refused): 50 to 100 of them behind one address make 200 a minute. So do 200 mailboxes that are looked into each
 # minute. A guesser makes that in seconds, unless his refusals are held back.
-_OFFICE, _MAILBOXES = 10, members(110, 143, 465, 587, 993, 995)
+_OFFICE = 10
 
 
 @dataclass(frozen=True)
