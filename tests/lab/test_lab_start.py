@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tmlab import Daemon, Lab
@@ -74,3 +75,9 @@ def test_pipes_in_place_of_its_files_hold_up_neither_start_nor_end() -> None:
         assert daemon.control("rules", "198.51.100.0/24").stdout, "the last good copy"
         daemon.control("add-cidr", "192.0.2.0/24", "--ttl", "1h")
         assert daemon.stop() == 0
+
+
+def test_the_daemon_does_not_load_tls(prepared: Daemon) -> None:
+    prepared.start()
+    assert prepared.process is not None
+    assert "libssl" not in Path(f"/proc/{prepared.process.pid}/maps").read_text()
