@@ -14,7 +14,7 @@ import pytest
 from asking import asking
 
 from trafficmond.flows.batch import DELTA, split_address
-from trafficmond.metrics.counted import COUNTED
+from trafficmond.metrics.families import COUNTED
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.verdict import verdict_word
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trafficmond.metrics.counted import COUNTED
-from trafficmond.metrics.families import Counters, Traffic
+from trafficmond.metrics.families import COUNTED, Counters, Traffic
 from trafficmond.model import Action, Reason
 from trafficmond.verdict import verdict_word
 

@@ -6,7 +6,7 @@ from sink_events import event, threat
 
 from trafficmond.config.streams import SHIPPED_LOG, Log
 from trafficmond.model import Action, Severity
-from trafficmond.sinks.filters import Filter
+from trafficmond.sinks.base import Filter
 
 BATCH = np.concatenate(
     [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trafficmond.store import ageing
-from trafficmond.store.ageing import Ageing
+from trafficmond.store import writer
+from trafficmond.store.writer import Ageing
 
 NOW, HOUR_S, YEAR_S = 1_700_000_000.0, 3600.0, 365 * 86400.0
 
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(ageing.time, "monotonic", lambda: clock.monotonic)
+    monkeypatch.setattr(writer.time, "monotonic", lambda: clock.monotonic)
     return clock
 
 

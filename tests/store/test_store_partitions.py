@@ -13,8 +13,8 @@ from store_reports import until
 
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.store import ageing
 from trafficmond.store import partitions as partitions_module
+from trafficmond.store import writer
 from trafficmond.store.partitions import Partitions
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
@@ -55,7 +55,7 @@ def test_a_partition_covers_a_share_of_the_time(path: Path, names: Names, make_r
 def test_old_partitions_go_and_the_rollups_stay(
     path: Path, names: Names, make_reports: Make, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ageing, "_TRUST_S", 0.0)
+    monkeypatch.setattr(writer, "_TRUST_S", 0.0)
     now = 1_700_000_000.0
     clock = [now]
     store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
@@ -93,7 +93,7 @@ def test_a_clock_that_is_ten_years_ahead_for_a_while_makes_nothing_old(
     time.sleep(1.2)
     assert ask("SELECT count(*) FROM flows") == [(4500,)]
     assert ask("SELECT sum(flows) FROM rollups WHERE period = 'minute' AND kind = 'total'") == [(4500,)]
-    monkeypatch.setattr(ageing, "_TRUST_S", 0.0)
+    monkeypatch.setattr(writer, "_TRUST_S", 0.0)
     clock[0] = now + 11 * DAY_S  # the partition with times of ten years later is not the one that keeps the rest
     until(lambda: store.status().rows < 1024)
     store.close(5)

@@ -18,7 +18,7 @@ from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery
-from trafficmond.store import answer as answer_module
+from trafficmond.store import reader as reader_module
 from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
 from trafficmond.store.schema import STORED_COLUMNS
@@ -260,7 +260,7 @@ def test_who_takes_a_large_answer_slowly_holds_neither_a_transaction_nor_memory(
 def test_an_answer_that_cannot_be_kept_is_a_clear_error(
     filled: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(answer_module, "_KEPT_BYTES", 10)
+    monkeypatch.setattr(reader_module, "_KEPT_BYTES", 10)
     with Reader(filled.path) as reader:
         assert len(next(reader.pages(question(FlowQuery())))) == 4
         reader._path = tmp_path / "gone" / "flows.db"

@@ -6,7 +6,8 @@ import random
 import tomllib
 from pathlib import Path
 
-from trafficctl.imports import decide, firewalld, iptables, nft, write
+from trafficctl.commands import import_rules
+from trafficctl.imports import decide, firewalld, iptables, nft
 from trafficctl.imports.ruleset import ACCEPT, Ruleset
 from trafficmond import networks
 from trafficmond.model import Action, Direction
@@ -30,7 +31,7 @@ SAMPLES = {"ufw": UFW, "nft": ("server.nft",), "firewalld": ("public.xml",)}
 def policy_of(ruleset: Ruleset) -> Policy:
     """The rules file that is printed, read again."""
     default, rules = decide.decide(ruleset)
-    text = "\n".join(write.lines(ruleset, default, rules, "a test"))
+    text = "\n".join(import_rules.lines(ruleset, default, rules, "a test"))
     tables = tomllib.loads(text).get("rule", [])
     return make_policy(Files(), default=Action.ALLOW if default == ACCEPT else Action.DROP, runtime=tables)
 

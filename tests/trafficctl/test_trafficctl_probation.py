@@ -10,7 +10,7 @@ from control_fake import Running
 from control_replies import STATUS, TRIAL
 from ctl_runs import Ctl
 
-from trafficctl import default
+from trafficctl.commands import apply
 from trafficctl.install import installed
 from trafficctl.live.model import Live
 from trafficctl.live.screen import draw
@@ -162,10 +162,10 @@ retention = "7d"
 def test_settings_with_another_default_are_as_they_were_but_for_that(text: str, became: str | None) -> None:
     if became is None:
         with pytest.raises(ValueError, match=r"cannot edit|TOML|Expected"):
-            default.changed(text, "drop")
+            apply.changed(text, "drop")
     else:
-        assert default.changed(text, "drop") == became
-        assert default.changed(became, "drop") == became
+        assert apply.changed(text, "drop") == became
+        assert apply.changed(became, "drop") == became
 
 
 def test_a_default_is_applied_as_a_copy_of_the_settings(ctl: Ctl, running: Running, tmp_path: Path) -> None:

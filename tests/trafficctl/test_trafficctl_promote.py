@@ -11,7 +11,7 @@ from control_fake import Running
 from control_replies import STATUS
 from ctl_runs import Ctl
 
-from trafficctl import promote
+from trafficctl.commands import promote
 
 RULES = """\
 # ours

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from control_replies import CONTROL, EXPLANATION, STATUS, T0, THREAT, TOLD_THREAT
 
-from trafficctl.render import columns, detail, events, findings, mistakes, status, table
+from trafficctl.commands import check, doctor
+from trafficctl.render import columns, detail, events, status, table
 from trafficctl.render.style import Style
 
 PLAIN = Style(False)
@@ -158,13 +159,13 @@ def test_explanation(width: int) -> None:
 def test_mistakes_stand_under_their_lines() -> None:
     wrong = {"path": "a.toml", "line": 3, "what": "no such key", "text": "\tcolour = 1"}
     checked = {"path": "a.toml", "rules": 0, "lists": 0, "prefixes": 0, "mistakes": [wrong], "notes": []}
-    assert list(mistakes.render(checked, PLAIN, 60)) == [
+    assert list(check.render(checked, PLAIN, 60)) == [
         "a.toml",
         "     3 |     colour = 1",
         "       ^ no such key",
         "a.toml: 1 mistake; the daemon would keep the rules in force",
     ]
-    assert list(mistakes.render({**checked, "path": "b.toml"}, PLAIN, 60))[-1].startswith(
+    assert list(check.render({**checked, "path": "b.toml"}, PLAIN, 60))[-1].startswith(
         "b.toml with the files that it names: 1 mistake;"
     )
 
@@ -174,7 +175,7 @@ def test_findings_end_with_their_sum() -> None:
         {"subject": "kernel", "state": "ok", "what": "Linux", "advice": ""},
         {"subject": "clock", "state": "warn", "what": "off " * 30, "advice": "turn it on"},
     ]
-    lines = list(findings.render(rows, PLAIN, 60))
+    lines = list(doctor.render(rows, PLAIN, 60))
     fitting(lines, 60)
     assert lines[0] == "ok    kernel  Linux"
     assert any(line.strip() == "-> turn it on" for line in lines)

@@ -22,8 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from trafficctl import exits, session
+from trafficctl import exits, rulelines, session
 from trafficctl.exits import UsageError
+from trafficctl.imports.decide import Decided
+from trafficctl.imports.ruleset import ACCEPT, DROP, Ruleset, short
+from trafficmond import services
 
 _SETTINGS = Path("/etc/default/ufw")
 _MOST = 32 << 20  # characters
@@ -37,7 +40,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    from trafficctl.imports import decide, firewalld, iptables, nft, write
+    from trafficctl.imports import decide, firewalld, iptables, nft
 
     if args.output not in ("human", "toml"):
         hint = "leave -o out: import prints a rules file in TOML"
@@ -53,7 +56,7 @@ def run(args: Namespace) -> int:
     else:
         ruleset = {"nft": nft.read, "iptables-save": iptables.read, "firewalld": firewalld.read}[args.source](files)
     default, rules = decide.decide(ruleset)
-    for line in write.lines(ruleset, default, rules, args.source):
+    for line in lines(ruleset, default, rules, args.source):
         print(line)
     for note in ruleset.notes:
         print(note if note.lost else f"note: {note}", file=sys.stderr)
@@ -99,3 +102,29 @@ def _read(name: str, file: TextIO) -> str:
     if len(text) > _MOST:
         raise UsageError(f"{name} is larger than {_MOST >> 20} MiB")
     return text
+
+
+_ACTIONS = {ACCEPT: "allow", DROP: "drop"}
+_MOST_LABEL = 200
+
+
+def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str) -> Iterator[str]:
+    """The rules file: each rule with the line that it comes from."""
+    yield f"# Made by trafficctl import of {source}. Check it with trafficctl check, then put it into cidr.d."
+    yield "# Use it with these settings in trafficmond.toml:"
+    yield "#   [policy]"
+    yield f'#   default = "{_ACTIONS[default]}"'
+    if default == DROP and not ruleset.established:
+        yield "#   established = false      # no line there lets replies pass"
+    for rule in rules:
+        yield ""
+        yield f"# {rule.line.where}: {short(rule.line.text)}" if rule.line else "# what no line decides"
+        yield from rulelines.table(
+            {
+                "cidr": list(rule.cidrs),
+                "action": _ACTIONS[rule.action],
+                "direction": "egress" if rule.egress else None,
+                "ports": services.text(rule.places) if rule.places else None,
+                "label": "".join(filter(str.isprintable, rule.line.label))[:_MOST_LABEL] or None if rule.line else None,
+            }
+        )

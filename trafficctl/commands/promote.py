@@ -13,13 +13,16 @@ Examples:
   trafficctl promote default
 """
 
+import re
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from trafficctl import exits, probation, promote, session, values
+from trafficctl import exits, probation, session, values
 from trafficctl.exits import UsageError
 from trafficmond import files
 from trafficmond.control.client import Client
@@ -27,6 +30,19 @@ from trafficmond.errors import ControlError
 from trafficmond.figures import plain
 
 _BY_HAND = "runtime"
+_HEADER = re.compile(r"\s*\[")
+_SHADOW = re.compile(r"\s*shadow\s*=\s*true\s*(#.*)?")
+_DEFAULT_SHADOW = re.compile(r"\s*(policy\s*\.\s*)?default_shadow\s*=\s*true\s*(#.*)?")
+_LIST = re.compile(r"\s*\[\[\s*list\s*\]\]\s*(#.*)?")
+_PATH = re.compile(r"""\s*path\s*=\s*["']([^"']+)["']\s*(#.*)?""")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a file that is to be removed, counted from 1."""
+
+    number: int
+    text: str
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -110,9 +126,38 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     made["written"].append(f"{path}:{line.number}: removed: {line.text}")
 
 
-def _line(row: Mapping[str, Any], text: str) -> promote.Line | None:
+def _line(row: Mapping[str, Any], text: str) -> Line | None:
     if row["kind"] == "default":
-        return promote.of_default(text)
+        return of_default(text)
     if row["kind"] == "list":
-        return promote.of_list(text, row["path"])
-    return promote.of_rule(text, row["line"]) if row["line"] else None
+        return of_list(text, row["path"])
+    return of_rule(text, row["line"]) if row["line"] else None
+
+
+def of_rule(text: str, header: int) -> Line | None:
+    """The `shadow = true` of the [[rule]] whose header is line `header`; None if it is written in another way."""
+    return _first(_block(text.splitlines(), header), header + 1, _SHADOW)
+
+
+def of_list(text: str, path: str) -> Line | None:
+    """The `shadow = true` of the [[list]] of the file `path`, of which the settings may name the end only."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        block = _block(lines, number) if _LIST.fullmatch(line) else ()
+        if any(path.endswith(found[1]) for each in block if (found := _PATH.fullmatch(each))):
+            return _first(block, number + 1, _SHADOW)
+    return None
+
+
+def of_default(text: str) -> Line | None:
+    return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
+
+
+def _first(lines: Iterable[str], start: int, wanted: re.Pattern[str]) -> Line | None:
+    """The first line that matches; `start` is the number of the first of `lines`."""
+    return next((Line(at, line.strip()) for at, line in enumerate(lines, start) if wanted.fullmatch(line)), None)
+
+
+def _block(lines: Sequence[str], header: int) -> list[str]:
+    """The lines of the table whose header is line `header`."""
+    return list(takewhile(lambda line: not _HEADER.match(line), lines[header:]))

@@ -1,7 +1,10 @@
 """Reading flows.db beside the writer: a read-only connection with a time limit."""
 
 import contextlib
+import itertools
+import marshal
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,12 +13,47 @@ from urllib.parse import quote
 
 from trafficmond.errors import StoreError
 from trafficmond.files import is_file, mode
-from trafficmond.store.answer import Answer, Row
 from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import PLACES, Question
 from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS, refuse_others
 from trafficmond.worker import Named
+
+Row = dict[str, Any]
+
+_KEPT_BYTES = 1 << 20  # in memory
+
+
+class Answer:
+    """Rows of an answer, kept so that a slow reader holds neither a transaction nor memory."""
+
+    def __init__(self, rows: Iterable[tuple[Any, ...]], columns: Sequence[str], folder: Path, page_rows: int) -> None:
+        """Reads all rows. Raises StoreError if they do not fit into `folder`."""
+        self._columns = columns
+        self._spool = tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(folder))  # noqa: SIM115  (see close)
+        self._sizes: list[int] = []
+        rows = iter(rows)
+        try:
+            while page := list(itertools.islice(rows, page_rows)):
+                self._sizes.append(self._spool.write(marshal.dumps(page)))
+            self._spool.seek(0)
+        except OSError as error:
+            self.close()
+            raise StoreError(
+                f"{folder}: the result cannot be stored: {error}", hint="ask for less, or free some space"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def pages(self) -> Iterator[list[Row]]:
+        """`page_rows` dicts at a time, once."""
+        for size in self._sizes:
+            yield [dict(zip(self._columns, row, strict=True)) for row in marshal.loads(self._spool.read(size))]
+
+    def close(self) -> None:
+        self._spool.close()
+
 
 _STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock
 _CACHE_KIB = 4096
