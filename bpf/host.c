@@ -62,18 +62,16 @@ TM_EXPORT __u32 tm_ledger_waiting(const struct tm_ledger *l)
 /* What the kernel's records gained since each was last read, as rows; their times are still in jiffies64. */
 TM_EXPORT void tm_ledger_gained(const struct tm_flow *record, const struct tm_taken *base, __u32 n, struct tm_row *out)
 {
-	__u32 i;
-
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		out[i] = tm_gained(&record[i], &base[i]);
 }
 
 /* The slots whose records moved on from what had been taken of each, in `out`, which has room for all; how many. */
 TM_EXPORT __u32 tm_ledger_moved(const struct tm_flow *slot, const struct tm_taken *taken, __u32 n, __s64 *out)
 {
-	__u32 i, moved = 0;
+	__u32 moved = 0;
 
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		if (slot[i].packets != taken[i].packets || slot[i].sequence != taken[i].sequence)
 			out[moved++] = i;
 	return moved;
@@ -164,10 +162,10 @@ TM_EXPORT const char *tm_lines_name(const struct tm_lines *l, __u32 ifindex)
 TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct tm_flow_rules *r, __u64 *id,
 				  __u8 *swapped, double *earliest)
 {
-	__u32 i, later = 0;
+	__u32 later = 0;
 
 	*earliest = INFINITY;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		double at = tm_begins(&d[i], r->before);
 
 		id[i] = tm_flow_id(&d[i], r, &swapped[i]);
@@ -198,9 +196,9 @@ TM_EXPORT double tm_tick(struct tm_flows *t, struct tm_tick *w, const struct tm_
 /* Whether sorted deltas must be merged in turns; see tm_takes_turns. */
 TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8 *side, __u32 n, double before)
 {
-	__u32 at, end;
+	__u32 end;
 
-	for (at = 0; at < n; at = end) {
+	for (__u32 at = 0; at < n; at = end) {
 		for (end = at + 1; end < n && id[end] == id[at]; end++)
 			;
 		if (tm_takes_turns(d + at, side + at, end - at, before))
@@ -213,9 +211,7 @@ TM_EXPORT int tm_flows_turns(const struct tm_row *d, const __u64 *id, const __u8
 TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struct tm_flow_rules *r, double *deadline,
 				  double *kept)
 {
-	__u32 i;
-
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		deadline[i] = tm_deadline(&s[i], r);
 		kept[i] = tm_kept(&s[i], r);
 	}
@@ -226,9 +222,7 @@ TM_EXPORT void tm_flows_deadlines(const struct tm_state *s, __u32 n, const struc
 /* The text of each IPv4 address, TM_V4_TEXT characters each. */
 TM_EXPORT void tm_v4_texts(const __u32 *address, __u32 n, __u32 *out)
 {
-	__u32 i;
-
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		tm_v4_text(out + (size_t)i * TM_V4_TEXT, address[i]);
 }
 
@@ -237,11 +231,10 @@ TM_EXPORT void tm_v4_texts(const __u32 *address, __u32 n, __u32 *out)
 TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 length, __u32 *out)
 {
 	__u8 digest[20];
-	__u32 i;
 
 	if (length > TM_SHA1_MOST || length > size)
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		tm_sha1(text + (size_t)i * size, length, digest);
 		tm_community_text(out + (size_t)i * TM_COMMUNITY_TEXT, digest);
 	}
@@ -257,11 +250,11 @@ TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 le
 TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 *offset, const __u32 *size,
 			  __u8 *const *column, __u32 fields)
 {
-	__u32 from, count, field;
+	__u32 count;
 
-	for (from = 0; from < n; from += count) {
+	for (__u32 from = 0; from < n; from += count) {
 		count = n - from < TM_BLOCK ? n - from : TM_BLOCK;
-		for (field = 0; field < fields; field++)
+		for (__u32 field = 0; field < fields; field++)
 			tm_column(row + (__u64)from * row_size + offset[field], count, row_size, size[field],
 				  column[field] + (__u64)from * size[field]);
 	}
@@ -271,10 +264,8 @@ TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 
 TM_EXPORT void tm_gather(const __u8 *row, __u32 row_size, const __s64 *at, __u32 n, const __u32 *from, const __u32 *to,
 			 const __u32 *size, __u32 spans, __u8 *out, __u32 out_size)
 {
-	__u32 i, span;
-
-	for (i = 0; i < n; i++)
-		for (span = 0; span < spans; span++)
+	for (__u32 i = 0; i < n; i++)
+		for (__u32 span = 0; span < spans; span++)
 			memcpy(out + (size_t)i * out_size + to[span], row + (size_t)at[i] * row_size + from[span],
 			       size[span]);
 }
@@ -282,12 +273,10 @@ TM_EXPORT void tm_gather(const __u8 *row, __u32 row_size, const __s64 *at, __u32
 /* A hash of each row of so many columns of `words`. */
 TM_EXPORT void tm_mix(const __u64 *const *column, __u32 words, __u32 n, __u64 *out)
 {
-	__u32 i, word;
-
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		__u64 total = 0;
 
-		for (word = 0; word < words; word++)
+		for (__u32 word = 0; word < words; word++)
 			total = tm_mixed(total, column[word][i]);
 		out[i] = total;
 	}
@@ -299,11 +288,11 @@ TM_EXPORT void tm_mix(const __u64 *const *column, __u32 words, __u32 n, __u64 *o
  */
 TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 *of, __s64 *start)
 {
-	__u32 i, groups = 0;
+	__u32 groups = 0;
 
 	if (!tm_key_order(key, n, order))
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		if (!i || key[order[i]] != key[order[i - 1]])
 			start[groups++] = i;
 		of[order[i]] = groups - 1;

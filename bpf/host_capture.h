@@ -158,7 +158,6 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 			      const __u8 *data, __u32 captured, __u32 length)
 {
 	__u32 size;
-	int others;
 
 	if (length > TM_WIRE_LENGTH_MAX || (length < TM_WIRE_LENGTH_MIN && length < captured)) {
 		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
@@ -171,7 +170,7 @@ static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *i
 	c->last = at;
 	c->timed = 1;
 	size = tm_capture_one(c, in->link, ifindex, at, data, captured, length);
-	for (others = 1; size; others++) {
+	for (int others = 1; size; others++) {
 		data += size;
 		captured -= size;
 		length -= size;

@@ -59,9 +59,8 @@ static void tm_settled(struct tm_table *t, __s64 slot, double evidence, double n
 static __s64 tm_place_of(const struct tm_table *t, __u64 key)
 {
 	__s64 at = tm_bucket(t, key) * TM_WAYS;
-	int way;
 
-	for (way = 0; way < TM_WAYS; way++)
+	for (int way = 0; way < TM_WAYS; way++)
 		if (t->key[at + way] == key)
 			return at + way;
 	return TM_NOWHERE;
@@ -86,7 +85,7 @@ static __u32 tm_heaviness(double weight)
 static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, const __u32 *next, const __u64 *key,
 		       const double *weight, const double *now, __s64 *slot)
 {
-	__u32 heaviest[TM_WAYS], newcomers = 0, taken = 0, turn, row;
+	__u32 heaviest[TM_WAYS], newcomers = 0, taken = 0, row;
 
 	for (row = first; row != TM_NO_ROW; row = next[row]) {
 		__u32 heavy = tm_heaviness(weight[row]), at = newcomers;
@@ -99,12 +98,11 @@ static __u32 tm_settle(struct tm_table *t, __u64 bucket, __u32 first, const __u3
 			heaviest[at] = heaviest[at - 1];
 		heaviest[at] = row;
 	}
-	for (turn = 0; turn < newcomers; turn++) {
+	for (__u32 turn = 0; turn < newcomers; turn++) {
 		__s64 at = bucket * TM_WAYS, least = at;
-		int way;
 
 		row = heaviest[turn];
-		for (way = 1; way < TM_WAYS; way++)
+		for (int way = 1; way < TM_WAYS; way++)
 			if (tm_worth(t, at + way) < tm_worth(t, least))
 				least = at + way;
 		if (now[row] + t->credit * log2(1 + weight[row]) <= tm_worth(t, least))
@@ -127,7 +125,7 @@ struct tm_keyed {
 /* Sorts keys by their digits from bit `shift` on, where they differ; `to` has room for all. Returns where they are. */
 static struct tm_keyed *tm_by_digits(struct tm_keyed *from, struct tm_keyed *to, __u32 n, __u64 differ, int shift)
 {
-	__u32 count[1 << TM_DIGIT], i, digit, at, sum;
+	__u32 count[1 << TM_DIGIT], digit, at;
 
 	for (; shift < 64; shift += TM_DIGIT) {
 		struct tm_keyed *sorted = to;
@@ -135,14 +133,14 @@ static struct tm_keyed *tm_by_digits(struct tm_keyed *from, struct tm_keyed *to,
 		if (!(differ >> shift & ((1 << TM_DIGIT) - 1)))
 			continue;
 		memset(count, 0, sizeof(count));
-		for (i = 0; i < n; i++)
+		for (__u32 i = 0; i < n; i++)
 			count[from[i].key >> shift & ((1 << TM_DIGIT) - 1)]++;
-		for (sum = digit = 0; digit < 1 << TM_DIGIT; digit++) {
+		for (__u32 sum = digit = 0; digit < 1 << TM_DIGIT; digit++) {
 			at = count[digit];
 			count[digit] = sum;
 			sum += at;
 		}
-		for (i = 0; i < n; i++)
+		for (__u32 i = 0; i < n; i++)
 			sorted[count[from[i].key >> shift & ((1 << TM_DIGIT) - 1)]++] = from[i];
 		to = from;
 		from = sorted;
@@ -153,9 +151,9 @@ static struct tm_keyed *tm_by_digits(struct tm_keyed *from, struct tm_keyed *to,
 /* Sorts keys that are nearly in order. Returns 0, with some moved, if that takes many steps. */
 static int tm_nearly_sorted(struct tm_keyed *key, __u32 n)
 {
-	__u32 steps = n, i, to;
+	__u32 steps = n, to;
 
-	for (i = 1; i < n; i++) {
+	for (__u32 i = 1; i < n; i++) {
 		struct tm_keyed one = key[i];
 
 		for (to = i; to && key[to - 1].key > one.key && steps; to--, steps--)
@@ -174,11 +172,10 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 	struct tm_keyed *both = malloc(2 * ((size_t)n + 1) * sizeof(*both)), *from = both;
 	__u64 differ = 0;
 	int shift = 0;
-	__u32 i;
 
 	if (!both)
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		from[i] = (struct tm_keyed){key[i], i};
 		differ |= key[i] ^ key[0];
 	}
@@ -187,7 +184,7 @@ static int tm_key_order(const __u64 *key, __u32 n, __s64 *order)
 	from = tm_by_digits(from, both + n, n, differ, shift);
 	if (shift && !tm_nearly_sorted(from, n))
 		from = tm_by_digits(from, from == both ? both + n : both, n, differ, 0);
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		order[i] = from[i].at;
 	free(both);
 	return 1;
@@ -205,23 +202,21 @@ static __u64 tm_mixed(__u64 total, __u64 word)
 /* Copies a field of `count` rows to a column. */
 static void tm_column(const __u8 *at, __u32 count, __u64 row_size, __u32 size, __u8 *to)
 {
-	__u32 i;
-
 	switch (size) {
 	case 1:
-		for (i = 0; i < count; i++, at += row_size)
+		for (__u32 i = 0; i < count; i++, at += row_size)
 			to[i] = *at;
 		return;
 	case 2:
-		for (i = 0; i < count; i++, at += row_size)
+		for (__u32 i = 0; i < count; i++, at += row_size)
 			memcpy(to + 2 * (__u64)i, at, 2);
 		return;
 	case 4:
-		for (i = 0; i < count; i++, at += row_size)
+		for (__u32 i = 0; i < count; i++, at += row_size)
 			memcpy(to + 4 * (__u64)i, at, 4);
 		return;
 	default:
-		for (i = 0; i < count; i++, at += row_size)
+		for (__u32 i = 0; i < count; i++, at += row_size)
 			memcpy(to + 8 * (__u64)i, at, 8);
 	}
 }
@@ -239,9 +234,9 @@ static __u32 tm_scattered(__u64 key)
 TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, const __u64 *key, __u32 n, __s64 *place,
 			  __s64 *fresh)
 {
-	__u32 i, at, begun = count;
+	__u32 at, begun = count;
 
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		if (i + TM_AHEAD < n)
 			__builtin_prefetch(&places[tm_scattered(key[i + TM_AHEAD]) & (size - 1)]);
 		at = tm_scattered(key[i]) & (size - 1);
@@ -263,10 +258,10 @@ TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, 
  */
 TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
 {
-	__u32 i, row, column;
+	__u32 row;
 
-	for (i = row = 0; i < n; i++) {
-		for (column = 0; column < columns; column++)
+	for (__u32 i = row = 0; i < n; i++) {
+		for (__u32 column = 0; column < columns; column++)
 			sum[(size_t)of[i] * columns + column] += value[(size_t)row * columns + column];
 		if (++row == rows)
 			row = 0;
@@ -280,9 +275,7 @@ TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows,
 TM_EXPORT void tm_mark(__u8 *map, __u64 slots, __u64 stride, __u32 width, const __s64 *slot, const __u64 *thing,
 		       const __u8 *mark, __u32 n, __u8 *before)
 {
-	__u32 i;
-
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		__u8 *at = map + (__u64)slot[i] * stride + thing[i] % width;
 
 		before[i] = 0;
@@ -301,14 +294,13 @@ TM_EXPORT int tm_add(__u8 *field, __u64 slots, __u64 stride, __u32 size, const _
 		     __u32 n)
 {
 	double *sum = calloc(slots, sizeof(*sum));
-	__u32 i;
 
 	if (!sum)
 		return 0;
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		if ((__u64)slot[i] < slots)
 			sum[slot[i]] += amount[i];
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		__u8 *at = field + (__u64)slot[i] * stride;
 		double wide;
 		float narrow;

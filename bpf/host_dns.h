@@ -49,7 +49,7 @@ static char tm_dns_letter(__u8 octet)
  */
 static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, struct tm_dns_text *name)
 {
-	__u32 next = 0, start = at, hops = 0, i, length;
+	__u32 next = 0, start = at, hops = 0, length;
 	char letter;
 
 	name->length = 0;
@@ -72,7 +72,7 @@ static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, st
 			return 0;
 		if (name->length)
 			name->text[name->length++] = '.';
-		for (i = 0; i < length; i++) {
+		for (__u32 i = 0; i < length; i++) {
 			letter = tm_dns_letter(m[at++]);
 			if (!letter)
 				return 0;
@@ -116,7 +116,7 @@ TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u
 				 struct tm_dns_name *out)
 {
 	struct tm_dns_text wanted, current, owner;
-	__u32 at = 0, type, of, records, length, count = 0;
+	__u32 at = 0, type, of, length, count = 0;
 	int cut;
 
 	type = tm_dns_question_at(asked, asked_bytes, &at, &wanted);
@@ -127,7 +127,7 @@ TM_EXPORT int tm_dns_read_answer(const __u8 *asked, __u32 asked_bytes, const __u
 	if ((type != TM_DNS_TYPE_A && type != TM_DNS_TYPE_AAAA) || !wanted.length || tm_dns_get16(m + 2) & TM_DNS_ERROR)
 		return 0;
 	cut = size == TM_DNS_MESSAGE || m[2] & 0x02; /* then missing parts were left out, not broken */
-	for (records = tm_dns_get16(m + 6); records; records--) {
+	for (__u32 records = tm_dns_get16(m + 6); records; records--) {
 		at = tm_dns_name_at(m, size, at, TM_DNS_HEADER, &owner);
 		if (!at || size - at < 10)
 			return cut ? (int)count : -1;

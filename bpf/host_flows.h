@@ -72,10 +72,9 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 			const struct tm_flow_rules *r)
 {
 	double least = 0;
-	__u32 i;
 
 	memset(g, 0, sizeof(*g));
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		int role = tm_role(&d[i], r), ours = r->service[d[i].sport] & TM_WELL_KNOWN;
 		int theirs = r->service[d[i].dport] & TM_WELL_KNOWN;
 		int served = ours != theirs ? ours : !r->in_order && d[i].sport < d[i].dport;
@@ -253,7 +252,7 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 	struct tm_flow_row *f = &s->flow;
 	const struct tm_row *mine = NULL, *theirs = NULL, *my_first = NULL, *their_first = NULL;
 	__u64 packets[2] = {0, 0}, bytes[2] = {0, 0}, payload[2] = {0, 0};
-	__u32 payloads[2] = {0, 0}, i;
+	__u32 payloads[2] = {0, 0};
 	__u8 flags[2] = {0, 0}, bits[2] = {0, 0}, closed;
 	double last = 0, best = 0;
 	__u64 owner = 0;
@@ -262,7 +261,7 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 	if (g->sure && !s->sure && g->side != s->side)
 		tm_turn(s, g->side);
 	s->sure |= g->sure;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		/* Flags that a record had before this connection do not belong to it. Only a FIN can be among them, and
 		 * only for packets without payload: after any other end a new record begins (opening.h). */
 		int reply = side[i] != s->side, stale = tm_stale(&d[i], f);
@@ -335,11 +334,10 @@ static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, dou
 {
 	const struct tm_row *seen[2] = {NULL, NULL};
 	double least = 0;
-	__u32 i;
 
 	if (n == 1)
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		double at = tm_begins(&d[i], before);
 
 		if (!i || at < least)
@@ -348,7 +346,7 @@ static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, dou
 			return 1;
 		seen[side[i]] = &d[i];
 	}
-	for (i = 0; i < n; i++)
+	for (__u32 i = 0; i < n; i++)
 		if (tm_opening(&d[i]) && tm_begins(&d[i], before) > least + TM_TIE_S)
 			return 1;
 	return 0;
@@ -357,10 +355,8 @@ static int tm_takes_turns(const struct tm_row *d, const __u8 *side, __u32 n, dou
 TM_EXPORT void tm_flows_merge(struct tm_merge *w, const struct tm_row *d, const __u64 *id, const __u8 *side,
 			      const struct tm_flow_rules *r)
 {
-	__u32 i;
-
 	w->fresh = w->reopened = w->reported = 0;
-	for (i = 0; i < w->groups; i++) {
+	for (__u32 i = 0; i < w->groups; i++) {
 		__u32 at = w->start[i], n = w->start[i + 1] - at;
 		int found = w->found[i], anew = !w->later;
 		struct tm_group g;

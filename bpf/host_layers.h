@@ -292,12 +292,11 @@ static int tm_parse_layers(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 {
 	const __u8 *before;
 	__u16 next;
-	int i;
 
 	p->lenient = 1;
 	if (!type) /* p->ethertype says what this is instead */
 		return TM_IS_OTHER;
-	for (i = 0; i < TM_LAYERS_MAX && type != TM_ETH_IPV4 && type != TM_ETH_IPV6; i++) {
+	for (int i = 0; i < TM_LAYERS_MAX && type != TM_ETH_IPV4 && type != TM_ETH_IPV6; i++) {
 		before = c->pos;
 		next = tm_layer(c, p, type);
 		if (!next || c->pos == before)

@@ -114,10 +114,9 @@ static __u64 tm_be64(const __u8 *p)
 static __u64 tm_key_hash(const struct tm_key *key)
 {
 	__u64 word[sizeof(*key) / 8], h = 0x9e3779b97f4a7c15ull;
-	unsigned int i;
 
 	memcpy(word, key, sizeof(word));
-	for (i = 0; i < sizeof(word) / 8; i++) {
+	for (unsigned int i = 0; i < sizeof(word) / 8; i++) {
 		h = (h ^ word[i]) * 0xff51afd7ed558ccdull;
 		h ^= h >> 32;
 	}
@@ -159,9 +158,7 @@ static void tm_count_add(struct tm_count *c, __u64 length)
 /* Counts a packet that is not IP, by its type. */
 static void tm_count_type(struct tm_host_totals *t, __u32 ethertype)
 {
-	int i;
-
-	for (i = 0; i < TM_TYPES_MAX; i++) {
+	for (int i = 0; i < TM_TYPES_MAX; i++) {
 		if (t->type[i].packets && t->type[i].ethertype != ethertype)
 			continue;
 		t->type[i].ethertype = ethertype;
@@ -224,9 +221,7 @@ static void tm_ledger_row(struct tm_ledger *l, struct tm_entry *e)
 /* Moves what the interval added into rows. There is always room: see tm_ledger_room(). */
 static void tm_ledger_flush(struct tm_ledger *l)
 {
-	__u32 i;
-
-	for (i = 0; i < l->touched; i++)
+	for (__u32 i = 0; i < l->touched; i++)
 		tm_ledger_row(l, &l->entry[l->touched_list[i]]);
 	l->touched = 0;
 }
@@ -251,9 +246,9 @@ static __u32 tm_ledger_place(struct tm_ledger *l, const struct tm_key *key, __u6
 /* Forgets quiet flows and flows seen once; all, if that frees less than half. Only after a flush. */
 static void tm_ledger_forget(struct tm_ledger *l, double now)
 {
-	__u32 i, kept = 0;
+	__u32 kept = 0;
 
-	for (i = 0; i < l->used; i++)
+	for (__u32 i = 0; i < l->used; i++)
 		if (l->entry[i].older_packets > 1 && l->entry[i].last > now - TM_LEDGER_KEEP_S)
 			l->entry[kept++] = l->entry[i];
 	kept = kept > TM_LEDGER_SLOTS / 2 ? 0 : kept;
@@ -335,9 +330,7 @@ static void tm_ledger_count(struct tm_ledger *l, const struct tm_arrived *a)
 /* Adds the packets that have arrived to their flows. */
 static void tm_ledger_settle(struct tm_ledger *l)
 {
-	__u32 i;
-
-	for (i = 0; i < l->arrived; i++)
+	for (__u32 i = 0; i < l->arrived; i++)
 		tm_ledger_count(l, &l->arrival[i]);
 	l->arrived = 0;
 }

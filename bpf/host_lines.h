@@ -69,10 +69,10 @@ static int tm_address(struct tm_text t, __u8 *out, __u8 *scope)
 	static const __u8 mapped[12] = {[10] = 0xff, [11] = 0xff};
 	char copy[INET6_ADDRSTRLEN];
 	const char *p = t.at, *end = t.at + t.length;
-	__u32 i, value, digits;
+	__u32 value, digits;
 
 	memcpy(out, mapped, sizeof(mapped));
-	for (i = 0; i < 4; i++) {
+	for (__u32 i = 0; i < 4; i++) {
 		for (value = digits = 0; p < end && *p >= '0' && *p <= '9' && digits < 3; p++, digits++)
 			value = value * 10 + (__u32)(*p - '0');
 		if (!digits || value > 255)
@@ -236,9 +236,8 @@ static const char *tm_string(const char *p, const char *end, struct tm_text *val
 static const char *tm_literal(const char *p, const char *end)
 {
 	static const char *const word[] = {"null", "true", "false"};
-	size_t i;
 
-	for (i = 0; i < 3; i++)
+	for (size_t i = 0; i < 3; i++)
 		if ((size_t)(end - p) >= strlen(word[i]) && !memcmp(p, word[i], strlen(word[i])))
 			return p + strlen(word[i]);
 	return NULL;

@@ -28,7 +28,7 @@ static void tm_section_version(struct tm_capture *c, const __u8 *block, __u32 si
 static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 size)
 {
 	struct tm_interface *in = tm_interface_at(c, c->interfaces);
-	__u32 at, code, length;
+	__u32 code, length;
 	__u8 resolution = 6;
 	__s64 seconds;
 	int i;
@@ -41,7 +41,7 @@ static void tm_interface_begin(struct tm_capture *c, const __u8 *body, __u32 siz
 	memset(in, 0, sizeof(*in));
 	in->link = tm_get16(c, body);
 	in->snap = tm_get32(c, body + 4);
-	for (at = 8; at + 4 <= size; at += 4 + ((length + 3) & ~3u)) {
+	for (__u32 at = 8; at + 4 <= size; at += 4 + ((length + 3) & ~3u)) {
 		code = tm_get16(c, body + at);
 		length = tm_get16(c, body + at + 2);
 		if (!code || at + 4 + length > size)

@@ -77,12 +77,12 @@ static struct tm_sorted *tm_in_order(struct tm_sorted *rows, struct tm_sorted *s
 				     const __u64 *lo)
 {
 	struct tm_sorted *other = spare;
-	__u64 runs = 0, at, run, kept;
+	__u64 runs = 0, run, kept;
 
-	for (at = 0; at < count; at = ends[runs++])
+	for (__u64 at = 0; at < count; at = ends[runs++])
 		ends[runs] = tm_run(rows, at, count, lo);
 	for (; runs > 1; runs = kept) {
-		for (at = run = kept = 0; run < runs; at = ends[kept++]) {
+		for (__u64 at = run = kept = 0; run < runs; at = ends[kept++]) {
 			__u64 middle = ends[run], end = run + 1 < runs ? ends[run + 1] : middle;
 
 			tm_merge(rows + at, middle - at, rows + middle, end - middle, other + at, lo);
@@ -111,14 +111,13 @@ TM_EXPORT int tm_prefix_order(const struct tm_prefixes *of, const __u8 *tail, __
 {
 	struct tm_sorted *rows = malloc((2 * count + 1) * sizeof(*rows)), *sorted;
 	__u64 *ends = malloc((count / TM_RUN_LEAST + 2) * sizeof(*ends)), i, found, begin = 0;
-	__u8 wanted;
 
 	if (!rows || !ends) {
 		free(rows);
 		free(ends);
 		return 0;
 	}
-	for (wanted = 4; wanted <= 6; wanted += 2) {
+	for (__u8 wanted = 4; wanted <= 6; wanted += 2) {
 		for (i = found = 0; i < count; i++) {
 			if (of->family[i] == wanted)
 				rows[found++] =
@@ -176,10 +175,10 @@ TM_EXPORT __u64 tm_bounds_of(const __u64 *first, const __u64 *past, __u64 count,
 {
 	struct tm_bounds bounds = {at, 1};
 	__s64 open = TM_NOTHING, below;
-	__u64 i, g;
+	__u64 g;
 
 	at[0] = 0;
-	for (i = g = 0; i < count || g < groups;) {
+	for (__u64 i = g = 0; i < count || g < groups;) {
 		if (i < count && (g == groups || first[i] <= group[g])) {
 			open = tm_close(&bounds, open, past, end, first[i]);
 			begin[i] = tm_bound(&bounds, first[i]);
@@ -253,13 +252,12 @@ TM_EXPORT void tm_codes(const __u32 *entry, __u64 count, const __u32 *palette, _
 TM_EXPORT void tm_codable(const __u64 *at, const __s16 *code, const struct tm_nodes *of, __u32 shift, __u8 *codable)
 {
 	__u64 inside = ((__u64)1 << (64 - 8 - shift)) - 1, node;
-	__s64 i;
 
 	for (node = 0; node < of->nodes; node++) {
 		__s64 end = of->first[node] + of->count[node];
 		int fits = code[of->base[node]] != TM_NO_CODE;
 
-		for (i = of->first[node]; fits && i < end; i++)
+		for (__s64 i = of->first[node]; fits && i < end; i++)
 			fits = !((at[i] - of->start[node]) & inside) && code[i] != TM_NO_CODE;
 		codable[node] = (__u8)fits;
 	}
@@ -268,15 +266,12 @@ TM_EXPORT void tm_codable(const __u64 *at, const __s16 *code, const struct tm_no
 /* The block of bytes of each node that can be encoded. */
 TM_EXPORT void tm_bytes(const __u64 *at, const __s16 *code, const struct tm_nodes *of, __u32 shift, __u8 *block)
 {
-	__u64 node;
-	__s64 i;
-
-	for (node = 0; node < of->nodes; node++, block += TM_BLOCK) {
+	for (__u64 node = 0; node < of->nodes; node++, block += TM_BLOCK) {
 		__s64 end = of->first[node] + of->count[node];
 		__u8 byte = (__u8)code[of->base[node]];
 		__u64 slot = 0;
 
-		for (i = of->first[node]; i < end; i++) {
+		for (__s64 i = of->first[node]; i < end; i++) {
 			__u64 next = (at[i] - of->start[node]) >> (64 - 8 - shift);
 
 			memset(block + slot, byte, next - slot);
@@ -321,10 +316,7 @@ TM_EXPORT void tm_slots(const __u64 *at, const struct tm_nodes *of, __u32 bits, 
 /* target[begin[i]..end[i]) = value[i] */
 TM_EXPORT void tm_paint(__u32 *target, const __s64 *begin, const __s64 *end, const __u32 *value, __u64 count)
 {
-	__u64 i;
-	__s64 at;
-
-	for (i = 0; i < count; i++)
-		for (at = begin[i]; at < end[i]; at++)
+	for (__u64 i = 0; i < count; i++)
+		for (__s64 at = begin[i]; at < end[i]; at++)
 			target[at] = value[i];
 }

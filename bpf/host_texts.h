@@ -31,9 +31,8 @@ static __u32 *tm_octet_text(__u32 *out, unsigned int octet)
 static void tm_v4_text(__u32 *out, __u32 address)
 {
 	__u32 *end = out + TM_V4_TEXT;
-	int shift;
 
-	for (shift = 24; shift >= 0; shift -= 8) {
+	for (int shift = 24; shift >= 0; shift -= 8) {
 		out = tm_octet_text(out, address >> shift & 0xff);
 		if (shift)
 			*out++ = '.';
@@ -122,7 +121,6 @@ static void tm_sha1(const __u8 *message, __u32 length, __u8 digest[20])
 {
 	__u32 h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
 	__u8 block[64] = {0};
-	int i;
 
 	memcpy(block, message, length);
 	block[length] = 0x80;
@@ -134,7 +132,7 @@ static void tm_sha1(const __u8 *message, __u32 length, __u8 digest[20])
 	else
 #endif
 		tm_sha1_block(h, block);
-	for (i = 0; i < 20; i++)
+	for (int i = 0; i < 20; i++)
 		digest[i] = h[i / 4] >> (24 - 8 * (i % 4));
 }
 
@@ -142,11 +140,10 @@ static void tm_sha1(const __u8 *message, __u32 length, __u8 digest[20])
 static void tm_community_text(__u32 *out, const __u8 digest[20])
 {
 	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	int i;
 
 	*out++ = '1';
 	*out++ = ':';
-	for (i = 0; i < 21; i += 3) {
+	for (int i = 0; i < 21; i += 3) {
 		__u32 three = digest[i] << 16 | digest[i + 1] << 8 | (i + 2 < 20 ? digest[i + 2] : 0);
 
 		*out++ = letters[three >> 18];

@@ -90,16 +90,16 @@ static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const 
  * the others say nothing to detectors. */
 static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, __u32 n)
 {
-	__u32 left = t->count - n, i, hole = 0, to = 0;
+	__u32 left = t->count - n, hole = 0, to = 0;
 
-	for (i = left; i < t->count; i++) {
+	for (__u32 i = left; i < t->count; i++) {
 		if (t->deadline[i] == mark)
 			continue;
 		while (t->deadline[hole] != mark)
 			hole++;
 		w->moved[i - left] = hole++;
 	}
-	for (i = 0; i < t->count; i++) {
+	for (__u32 i = 0; i < t->count; i++) {
 		__u32 slot = t->slot[i];
 
 		if (t->deadline[slot] == mark) {
@@ -110,7 +110,7 @@ static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, _
 		t->id[to] = t->id[i];
 		t->slot[to++] = slot < left ? slot : w->moved[slot - left];
 	}
-	for (i = left; i < t->count; i++) {
+	for (__u32 i = left; i < t->count; i++) {
 		if (t->deadline[i] == mark)
 			continue;
 		hole = w->moved[i - left];
@@ -123,9 +123,9 @@ static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, _
 
 static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct tm_flow_rules *r, double now)
 {
-	__u32 i, closed = 0, idle = 0;
+	__u32 closed = 0, idle = 0;
 
-	for (i = 0; i < t->count; i++) {
+	for (__u32 i = 0; i < t->count; i++) {
 		struct tm_state *s = &t->row[i];
 
 		if (t->deadline[i] > now)
@@ -153,9 +153,9 @@ static void tm_tick_waits(struct tm_flows *t, __u32 slot)
 static void tm_tick_insert(struct tm_flows *t, __u32 n, const struct tm_flow_rules *r)
 {
 	const struct tm_state *fresh = &t->row[t->count];
-	__u32 from = t->count, to = t->count + n, i;
+	__u32 from = t->count, to = t->count + n;
 
-	for (i = n; i--;) {
+	for (__u32 i = n; i--;) {
 		for (; from && t->id[from - 1] > fresh[i].flow.id; from--) {
 			t->id[--to] = t->id[from - 1];
 			t->slot[to] = t->slot[from - 1];
@@ -163,7 +163,7 @@ static void tm_tick_insert(struct tm_flows *t, __u32 n, const struct tm_flow_rul
 		t->id[--to] = fresh[i].flow.id;
 		t->slot[to] = t->count + i;
 	}
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		t->deadline[t->count + i] = tm_deadline(&fresh[i], r);
 		t->quiet[t->count + i] = 0;
 		tm_tick_waits(t, t->count + i);
@@ -175,9 +175,8 @@ static void tm_tick_insert(struct tm_flows *t, __u32 n, const struct tm_flow_rul
 static void tm_tick_fetch(const struct tm_state *s)
 {
 	const __u8 *line = (const __u8 *)s;
-	__u32 at;
 
-	for (at = 0; at < sizeof(*s); at += 64)
+	for (__u32 at = 0; at < sizeof(*s); at += 64)
 		__builtin_prefetch(line + at, 1);
 }
 
@@ -231,20 +230,20 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			 const struct tm_flow_rules *r, double now, double *earliest)
 {
-	__u32 i, end, due = 0, quiet = 0;
+	__u32 end, due = 0, quiet = 0;
 
 	if (n > TM_TICK_ROWS || t->count + n > t->capacity || t->count + n > t->room)
 		return 0;
 	/* In a table of few flows, none of them due, there is nothing to count: a tick costs what is in it. */
 	if (t->next <= now || t->count + n > t->most_quiet)
-		for (i = 0; i < t->count; i++) {
+		for (__u32 i = 0; i < t->count; i++) {
 			due += t->deadline[i] <= now;
 			quiet += t->quiet[i];
 		}
 	w->due = due;
 	if (due > TM_TICK_ROWS || quiet + due + n > t->most_quiet)
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		double at = tm_begins(&d[i], r->before);
 
 		if (tm_later_fragment(&d[i]))
@@ -255,12 +254,12 @@ static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const stru
 	}
 	if (!tm_key_order(w->given, n, w->order))
 		return 0;
-	for (i = 0; i < n; i++) {
+	for (__u32 i = 0; i < n; i++) {
 		w->row[i] = d[w->order[i]];
 		w->id[i] = w->given[w->order[i]];
 		w->side[i] = w->swapped[w->order[i]];
 	}
-	for (i = 0; i < n; i = end) {
+	for (__u32 i = 0; i < n; i = end) {
 		for (end = i + 1; end < n && w->id[end] == w->id[i]; end++)
 			;
 		if (tm_takes_turns(w->row + i, w->side + i, end - i, r->before))
@@ -271,10 +270,8 @@ static int tm_tick_usual(const struct tm_flows *t, struct tm_tick *w, const stru
 
 static void tm_tick_next(struct tm_flows *t)
 {
-	__u32 i;
-
 	t->next = INFINITY;
-	for (i = 0; i < t->count; i++)
+	for (__u32 i = 0; i < t->count; i++)
 		tm_tick_waits(t, i);
 }
 
@@ -283,7 +280,6 @@ static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct t
 			   const struct tm_flow_rules *r, double now)
 {
 	double earliest = now;
-	__u32 i;
 
 	w->outs = 0;
 	if (!tm_tick_usual(t, w, d, n, r, now, &earliest))
@@ -298,7 +294,7 @@ static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct t
 	if (t->next > now)
 		return t->next;
 	tm_tick_let_go(t, w, r, now);
-	for (i = 0; i < t->count; i++)
+	for (__u32 i = 0; i < t->count; i++)
 		if (t->deadline[i] <= now)
 			tm_tick_unreported(t, i, 0, r);
 	tm_tick_next(t);
