@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from readings import ROOT, Reading
 
 from trafficmond.analyze.formats import format_of
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, Batch
-
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(Path(__file__).parent))
-
-Reading = Callable[[Path | bytes], tuple[Batch, RunStats]]
 
 
 @pytest.fixture(scope="session", autouse=True)

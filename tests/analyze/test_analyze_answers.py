@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Reading
+from readings import Reading
 from test_analyze_enveloped import EVE, ZEEK
 from test_analyze_forms import LINE
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Reading
 from hypothesis import given
 from hypothesis import strategies as st
 from one_flow import CONN, EVE, OCSF
+from readings import Reading
 from test_analyze_ecs import EVENT, TOLD, flows, report, without
 from test_analyze_forms import LINE, VPC_TOLD, ZEEK_TOLD, _several, told
 

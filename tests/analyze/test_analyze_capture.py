@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from captures import AT, block, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
-from conftest import Reading
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from readings import Reading
 
 from trafficmond.analyze import native
 from trafficmond.flows.batch import address_text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from captures import AT, block, ethernet, interface, ipv4, pcap, section, tcp
-from conftest import ROOT
+from readings import ROOT
 
 from trafficmond.analyze import cli, progress
 from trafficmond.errors import TrafficmonError

@@ -10,7 +10,7 @@ import zipfile
 from typing import Any
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.source import InputError
 

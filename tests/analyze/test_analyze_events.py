@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Reading
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from readings import Reading
 
 from trafficmond.flows.batch import Batch, address_text
 from trafficmond.model import Action

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.values import address
 from trafficmond.flows.batch import Batch, address_text

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.formats import format_of
 from trafficmond.analyze.order import intervals

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import Reading
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from one_flow import CONN, EVE, FIELDS, OCSF, START
+from readings import Reading
 
 from trafficmond.analyze.readers import journal
 from trafficmond.flows.batch import address_text

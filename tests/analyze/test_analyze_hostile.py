@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from captures import AT, enhanced, ethernet, interface, ipv4, option, pcap, section, tcp
-from conftest import Reading
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from readings import Reading
 
 from trafficmond.analyze.render import data as data_render
 from trafficmond.analyze.render import page, text

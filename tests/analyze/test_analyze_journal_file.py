@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.formats import format_of
 from trafficmond.analyze.parse_errors import ParseErrors

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 from captures import ADDED, AT, block, enhanced, ethernet, interface, ipv4, ipv6, pcap, section, tcp, udp
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.source import InputError
 

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Reading
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from one_flow import CONN, EVE, FIELDS, OCSF
+from readings import Reading
 
 from trafficmond.sinks.messages import EVENT
 

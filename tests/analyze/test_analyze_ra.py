@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from captures import ethernet, ipv4, pcap, tcp
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.source import InputError
 

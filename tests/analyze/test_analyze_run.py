@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from captures import AT, ethernet, ipv4, pcap, tcp
-from conftest import ROOT
+from readings import ROOT
 
 from trafficmond.analyze.run import analyze
 from trafficmond.analyze.run_stats import SIZE_CLASSES

@@ -6,7 +6,7 @@ import gzip
 import json
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.source import InputError
 

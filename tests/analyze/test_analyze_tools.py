@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Reading
+from readings import Reading
 
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings

@@ -5,18 +5,14 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from policy_loading import ROOT, Judge
 
 from trafficmond.model import Direction
 from trafficmond.npt import U32, U64
-
-ROOT = Path(__file__).parents[2]
-
-Judge = Callable[..., tuple[U32, U32]]
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from trafficmond.npt import U32
 from trafficmond.policy.collect import Cache
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.load import Policy, make_policy, read_files
 from trafficmond.policy.rules import ListSource
+
+ROOT = Path(__file__).parents[2]
+
+Judge = Callable[..., tuple[U32, U32]]  # the fixture `kernel_judge`
 
 
 def load_policy(

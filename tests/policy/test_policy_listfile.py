@@ -6,9 +6,9 @@ import gzip
 import ipaddress
 
 import pytest
-from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
+from policy_loading import ROOT
 
 from trafficmond.policy import listfile
 from trafficmond.policy.listfile import PrefixList, parse_list

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Judge
-from policy_loading import load_policy
+from policy_loading import Judge, load_policy
 from policy_reference import NOW, columns, jiffies, random_places, random_tables, telling_addresses
 
 from trafficmond import abi

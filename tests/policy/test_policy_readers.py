@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from policy_loading import ROOT
 
 from trafficmond import services
 from trafficmond.model import Action, Direction, Reason

@@ -12,10 +12,9 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import ROOT, Judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_loading import load_policy
+from policy_loading import ROOT, Judge, load_policy
 from policy_reference import (
     MOMENTS,
     NOW,
