@@ -31,7 +31,7 @@ from trafficmond.flows.batch import DELTA, Batch, Column, empty
 from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.protected import Protected
-from trafficmond.rulebook import Guard
+from trafficmond.ruleset import Guard
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.messages import Message
 from trafficmond.store.store import Store

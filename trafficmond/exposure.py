@@ -9,7 +9,8 @@ from trafficmond.datapath.listeners import listeners
 from trafficmond.datapath.ssh import PORT
 from trafficmond.policy.admission import Admissions, passes
 from trafficmond.protocols import TCP
-from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.rulebook import Rulebook
+from trafficmond.ruleset import InForce
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
 

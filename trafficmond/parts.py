@@ -42,7 +42,8 @@ from trafficmond.protected import Protected
 from trafficmond.questions import Questions
 from trafficmond.quotas import Quotas
 from trafficmond.responder import Responder
-from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.rulebook import Rulebook
+from trafficmond.ruleset import InForce
 from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet

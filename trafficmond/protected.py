@@ -7,7 +7,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.datapath import sessions, sockets, ssh
 from trafficmond.datapath.lifelines import OWN, lifelines
 from trafficmond.errors import DatapathError
-from trafficmond.rulebook import Guard
+from trafficmond.ruleset import Guard
 
 _NO_SESSIONS = (
     "the guard does not know who is logged in, since logind is not running: rules in files do not spare open sessions; "

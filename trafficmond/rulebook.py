@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from trafficmond import heap, services
-from trafficmond.changes import BY_HAND_NAME as BY_HAND_NAME
 from trafficmond.changes import Changes
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError
@@ -24,9 +23,7 @@ from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, make_policy
 from trafficmond.policy.table import compile_table
 from trafficmond.policy.tables import CIDR, DIRECTION, PORTS, Table, adds_nothing, has_ended, same, without
-from trafficmond.ruleset import Guard as Guard
-from trafficmond.ruleset import InForce as InForce
-from trafficmond.ruleset import Inputs
+from trafficmond.ruleset import Guard, InForce, Inputs
 from trafficmond.sources import Tables
 from trafficmond.standing import Alter, Begin, Side
 from trafficmond.verdict import Pair

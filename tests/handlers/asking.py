@@ -14,7 +14,7 @@ from trafficmond.control.call import Call, Service
 from trafficmond.control.peers import Caller
 from trafficmond.handlers import make_handlers
 from trafficmond.reloader import Reloader
-from trafficmond.rulebook import Guard
+from trafficmond.ruleset import Guard
 
 INTERFACE = idl.load("io.trafficmon")
 CALLER = Caller(1000, 1000, 77, "someone", "ada")

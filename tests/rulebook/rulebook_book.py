@@ -19,7 +19,8 @@ from trafficmond.part_options import options
 from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import MAX_ID
 from trafficmond.policy.layout import UNIT_WORDS
-from trafficmond.rulebook import InForce, Rulebook
+from trafficmond.rulebook import Rulebook
+from trafficmond.ruleset import InForce
 from trafficmond.standing import recalled
 
 RULE = '[[rule]]\ncidr = "203.0.113.0/24"\naction = "drop"\n'

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from rulebook_book import DROP, Book
 
+from trafficmond.changes import BY_HAND_NAME
 from trafficmond.errors import DatapathError
-from trafficmond.rulebook import BY_HAND_NAME
 
 
 def test_a_rule_with_an_end_lasts_over_a_restart_and_goes_at_its_end(book: Book) -> None:

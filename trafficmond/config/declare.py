@@ -187,17 +187,17 @@ def duration(default: str, *, help: str, min: str | None = None, max: str | None
     return _measured(DURATION, default, help, min, max)
 
 
-def size(default: str, *, help: str, min: str | None = None, max: str | None = None) -> Any:
+def size(default: str, *, help: str, min: str | None = None) -> Any:
     """An int setting in bytes, written "64KiB", "100MiB", "2GiB"; a bare number means bytes."""
-    return _measured(SIZE, default, help, min, max)
+    return _measured(SIZE, default, help, min)
 
 
-def rate(default: str, *, help: str, min: str | None = None, max: str | None = None) -> Any:
+def rate(default: str, *, help: str, min: str | None = None) -> Any:
     """A float setting in events a second, written "100/s", "20/m", "5/h"."""
-    return _measured(RATE, default, help, min, max)
+    return _measured(RATE, default, help, min)
 
 
-def _measured(kind: Kind, default: str, help: str, min: str | None, max: str | None) -> Any:
+def _measured(kind: Kind, default: str, help: str, min: str | None, max: str | None = None) -> Any:
     least, most = (None if bound is None else kind.parse(bound) for bound in (min, max))
     return setting(kind.parse(default), help=help, min=least, max=most, kind=kind)
 

@@ -15,7 +15,7 @@ from trafficmond.networks import Network
 from trafficmond.parts import Parts
 from trafficmond.policy.trial import MOST_S
 from trafficmond.reloader import Reloader
-from trafficmond.rulebook import InForce
+from trafficmond.ruleset import InForce
 from trafficmond.standing import Begin
 from trafficmond.store.records import AuditEntry
 

@@ -32,7 +32,7 @@ from trafficmond.policy.rules import Rule
 from trafficmond.policy.shadows import still_allowed
 from trafficmond.policy.table import CROWDED
 from trafficmond.policy.tables import Table
-from trafficmond.rulebook import InForce
+from trafficmond.ruleset import InForce
 from trafficmond.shadow import Sums, sums_of
 from trafficmond.store.query import MAX_LIMIT
 from trafficmond.store.sql import literal

@@ -143,11 +143,9 @@ class Reader:
         """The whole answer; the caller closes it. Raises StoreError if it takes longer than `timeout_s`."""
         return Answer(self.each(asked.sql, timeout_s=timeout_s), asked.columns, self._path.parent, page_rows)
 
-    def pages(
-        self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0
-    ) -> Generator[list[Row], None, None]:
+    def pages(self, asked: Question, page_rows: int = 1000) -> Generator[list[Row], None, None]:
         """The answer, `page_rows` dicts at a time. Raises the same errors as `answer`."""
-        with contextlib.closing(self.answer(asked, page_rows, timeout_s)) as answer:
+        with contextlib.closing(self.answer(asked, page_rows)) as answer:
             yield from answer.pages()
 
     def rows(self, sql: str, parameters: Sequence[Any] = (), timeout_s: float = 30.0) -> list[tuple[Any, ...]]:
