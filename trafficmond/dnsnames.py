@@ -68,7 +68,7 @@ class DnsNames:
         return list(named.names) if named else []
 
     def counters(self) -> dict[str, int]:
-        """The counters, as `metrics.counted` names them."""
+        """The counters, as `metrics.families` names them."""
         counts = self.source.counts() if self.source else NameCounts()
         return {
             "dns_answers": counts.answers,

@@ -55,7 +55,7 @@ class Processes:
         return self.source is not None
 
     def counters(self) -> dict[str, int]:
-        """The counters, as `metrics.counted` names them."""
+        """The counters, as `metrics.families` names them."""
         counted = {**self._counted, "lost": self.source.counts().lost if self.source else 0}
         return {f"process_{name}": count for name, count in counted.items()}
 

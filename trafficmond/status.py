@@ -89,7 +89,7 @@ def _not_kept(settings: Settings) -> str | None:
 
 
 def _counters(parts: Parts) -> dict[str, int]:
-    """The counters that `metrics.counted` names."""
+    """The counters that `metrics.families` names."""
     pipeline, found, spared = parts.pipeline, parts.pipeline.engine.status(), parts.responder.spared()
     return {
         "evicted_flows": pipeline.table.evicted,
