@@ -141,3 +141,14 @@ def test_what_a_tunnel_carries_is_no_flood_if_one_direction_is_seen(proto: int, 
         row = flow(A, V, 0, proto=proto, sport=0, first_flags=0, tcp_flags=0, packets=packets, bytes=packets * size)
         told += watching.see([{**row, "id": 7, "d_packets": 1500, "d_bytes": 1500 * size, "new": second == 0}])
     assert bool(told) == found
+
+
+@pytest.mark.parametrize(("answered", "found"), [(300, 0), (10, 1), (0, 1)])
+def test_later_fragments_of_answered_datagrams_are_no_flood(answered: int, found: int) -> None:
+    watching, told = watch(Volume), []
+    counts = {"packets": answered, "bytes": answered * 1500, "reply_packets": answered, "reply_bytes": answered * 160}
+    for _ in range(6):
+        rows = [datagram(A, V, 0, sport=0, packets=1500, bytes=1500 * 1500, first=watching.now)]
+        rows += [datagram(A, V, 2049, sport=800, first=watching.now, **counts)] * (answered > 0)
+        told += watching.see(rows)
+    assert len(told[:1]) == found

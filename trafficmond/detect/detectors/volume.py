@@ -42,6 +42,7 @@ _WAITING = 1024
 # A QUIC client begins with a full datagram (RFC 9000, 14.1), and then sends acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
 _SHORT = 3  # packets of a TCP flow that was never a connection
+_MOST_FRAGMENTS = 44  # of a datagram after the first: 64 KiB in packets of 1,500 bytes
 _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 5771), not used for streams
 _ONE_SOURCE = 0.9
 # Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
@@ -226,7 +227,7 @@ def _one_way(seen: Observation) -> Columns:
     icmp = (proto == ICMP) | (proto == ICMPV6)
     pings = icmp & ((flows["sport"] == np.where(proto == ICMP, 8, 128)) | (flows["sport"] == TYPE_UNKNOWN))
     wanted = (packets > 0) & ((one_way & ((proto != TCP) | loose)) | pings)
-    at = np.flatnonzero(wanted & (flows["last"] > 0))  # without times there are no rates
+    at = np.flatnonzero(wanted & (flows["last"] > 0) & ~_continue(flows))  # without times there are no rates
 
     rows, turned, octets = flows.take(at), unasked[at], flows.some("d_bytes", at)
     rows.put("packets", packets[at])
@@ -259,6 +260,18 @@ def _one_way(seen: Observation) -> Columns:
     rows.put("error", icmp & ~pings[at] & ~turned)
     grouped = udp & _is_stream_group(rows)
     return rows.take(~grouped) if grouped.any() else rows
+
+
+def _continue(flows: Columns) -> Column:
+    """A mask of later fragments, which have no ports, of answered datagrams between the same hosts: of NFS, tunnels."""
+    found: Column = (flows["proto"] == UDP) & (flows["sport"] | flows["dport"] == 0)
+    if found.any():
+        talks = (flows["proto"] == UDP) & (flows["d_packets"] > 0) & (flows["d_reply_packets"] > 0) & ~found
+        at = np.flatnonzero(found | talks)
+        later, packets = found[at], (flows["d_packets"] + flows["d_reply_packets"])[at]
+        by = Grouped(mix(flows["tick"][at], flows["src"][at] ^ flows["dst"][at]))
+        found[at] &= (by.sum(packets * later) <= _MOST_FRAGMENTS * by.sum(packets * ~later))[by.of]
+    return found
 
 
 def _row(rows: Columns, at: int) -> dict[str, Any]:
