@@ -126,7 +126,8 @@ def test_ends_of_what_other_programs_compressed(kind: str, program: str, tmp_pat
     else:
         found, parse_errors = _read(content[:-1000], tmp_path)
         assert TEXT.startswith(found)
-        assert len(found) > len(TEXT) - 1_100_000  # they write a block at a time
+        # They write a block at a time; how much lzip drops that it had not written yet depends on the moment.
+        assert program == "lzip" or len(found) > len(TEXT) - 1_100_000
         assert parse_errors.total == 1
 
 
