@@ -59,6 +59,9 @@ def test_what_is_on_top_and_the_lowest_first() -> None:
     assert above == {1: set(), 2: {1}, 3: {2}, 4: {3, 8}, 5: {3}, 6: {1}, 7: set(), 8: set(), 9: set()}
     order = list(above)
     assert all(order.index(lower) < order.index(upper) for lower, uppers in above.items() for upper in uppers)
+    assert order.index(9) > order.index(7) > order.index(2) > order.index(4), "else in order of their numbers"
+    docker = [Interface(n, "x", 1500, True, False, 0, interfaces.XdpMode.NONE, 3 if n > 3 else 0) for n in range(1, 99)]
+    assert list(interfaces.stacked(docker))[:3] == [1, 2, 4], "many containers take no slot from the uplink"
     around = [Interface(n, "x", 1500, True, False, 0, interfaces.XdpMode.NONE, 3 - n) for n in (1, 2)]
     assert len(interfaces.stacked(around)) == 2, "the kernel allows no circle, and one would not hang the daemon"
 

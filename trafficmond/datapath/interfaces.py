@@ -87,17 +87,20 @@ def list_interfaces() -> list[Interface]:
 
 
 def stacked(interfaces: Iterable[Interface]) -> dict[int, set[int]]:
-    """By ifindex, the interfaces directly on top: a bridge, a bond, VLANs, macvlans. The lowest comes first."""
+    """By ifindex, the interfaces directly on top: a bridge, a bond, VLANs, macvlans. In order of numbers, but each
+    after all that is below it."""
     found = {each.ifindex: each for each in interfaces}
     above: dict[int, set[int]] = {ifindex: {each.master} & found.keys() for ifindex, each in found.items()}
     for ifindex, each in found.items():
         if each.lower in found and found[each.lower].lower != ifindex:  # not the two ends of a veth
             above[each.lower].add(ifindex)
-    return dict(sorted(above.items(), key=lambda item: -_height(item[0], above)))
+    return dict(sorted(above.items(), key=lambda item: _place(item[0], above)))
 
 
-def _height(ifindex: int, above: dict[int, set[int]], limit: int = 8) -> int:
-    return 1 + max((_height(upper, above, limit - 1) for upper in above[ifindex]), default=0) if limit else 0
+def _place(ifindex: int, above: dict[int, set[int]], limit: int = 8) -> tuple[int, int]:
+    """The least number of an interface and all on top of it, and how many are on top of each other, negative."""
+    uppers = [_place(upper, above, limit - 1) for upper in above[ifindex]] if limit else []
+    return min([ifindex, *(first for first, _ in uppers)]), min((depth for _, depth in uppers), default=0) - 1
 
 
 def _interface(message: bytes) -> Interface:
