@@ -225,6 +225,16 @@ def test_a_list_may_be_refused_for_one_line(tmp_path: Path) -> None:
         load_policy(None, lists)
 
 
+def test_notes_on_lines_that_a_list_no_longer_has_are_gone(tmp_path: Path) -> None:
+    listed = tmp_path / "evil.netset"
+    listed.write_text("198.51.100.0/24\noops\n192.0.2.1/24\n")
+    lists, last_good = [ListSource(listed, Action.DROP)], LastGood(tmp_path / "kept")
+    assert any("'oops'" in note.what for note in load_policy(None, lists, last_good=last_good).notes)
+    listed.write_text("")
+    (note,) = load_policy(None, lists, last_good=last_good).notes
+    assert note.what == "has no prefixes any more; its last good content stays in force (2 prefixes)"
+
+
 def test_names_of_any_octets_and_lengths(tmp_path: Path) -> None:
     folder = tmp_path / "cidr.d"
     folder.mkdir()

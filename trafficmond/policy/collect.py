@@ -167,7 +167,9 @@ class Collector:
         if self._last_good is None:
             self.mistakes += mistakes
             return
+        known = len(self.notes)
         held = self.take_last_good(path, parse, meaning)
+        del self.notes[known:]  # on lines that the file no longer has
         stays = (
             "nothing of it is in force"
             if held is None
