@@ -12,13 +12,12 @@ from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network
 from trafficmond.services import Places
-from trafficmond.store.records import Ban
+from trafficmond.store.records import Ban, Key
 
 UNKNOWN = "unknown"  # owner of bans that only the kernel has, and of bans from before bans had owners
 _MOST_OWNERS = 64  # of one prefix
 _MOVED_S = 1.0  # if the end of a ban in the kernel differs by more from the stored one, the clock was stepped
 
-Key = tuple[str, str]  # prefix and owner
 Changed = Callable[[Sequence[Ban], Sequence[Key]], None]
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from trafficmond import part_options
-from trafficmond.banlist import BanList, Key
+from trafficmond.banlist import BanList
 from trafficmond.changes import REFUSED
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import load_settings
@@ -47,7 +47,7 @@ from trafficmond.ruleset import InForce
 from trafficmond.sdnotify import ServiceManager
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
-from trafficmond.store.records import AuditEntry, Ban
+from trafficmond.store.records import AuditEntry, Ban, Key
 from trafficmond.store.store import Store
 from trafficmond.tasks import Tasks
 from trafficmond.units import Units

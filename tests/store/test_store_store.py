@@ -6,6 +6,7 @@ import json
 import sqlite3
 import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.store import queue as queue_module
 from trafficmond.store.records import AuditEntry, Ban
-from trafficmond.store.store import Store
+from trafficmond.store.store import LEFT_NAME, Store
 from trafficmond.store.writer import Limits
 from trafficmond.verdict import verdict_word
 
@@ -231,6 +232,31 @@ def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: 
     store.close(5)
     assert [number for number, each in enumerate(made) if each.exception()] == [10, 11, 12, 13, 14]
     assert store.status().lost_rows == 5
+
+
+def test_changes_of_bans_while_the_file_is_locked_are_there_after_two_stops(path: Path, limits: Limits) -> None:
+    stays, lifted, made, brief = (Ban(f"192.0.2.{n}/32", "ada", "", 1.0, None, owner="ada") for n in range(4))
+    again = replace(stays, reason="again", forced=True)
+    store = Store.open(path, limits)
+    store.save_bans([stays, lifted]).result(5)
+    with closing(sqlite3.connect(path, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        store.change_bans([made, brief], [])
+        store.change_bans([again], [(lifted.cidr, lifted.owner), (brief.cidr, brief.owner)])
+        store.close(0.1)
+        store = Store.open_when_possible(path, limits)
+        store.change_bans([brief], [(made.cidr, made.owner)])
+        store.close(0.1)
+    for whole in (False, True):
+        store = Store.open(path, limits)
+        assert store.load_bans().result(5) == [again, brief]
+        if whole:
+            store.save_bans([again]).result(5)
+        store.close(5)
+    store = Store.open(path, limits)
+    assert store.load_bans().result(5) == [again]
+    assert not path.with_name(LEFT_NAME).exists()
+    store.close(5)
 
 
 def test_changes_of_bans_that_found_no_room_are_made_good_by_the_whole_list(

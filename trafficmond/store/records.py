@@ -8,6 +8,8 @@ MOST_THREATS = 100_000
 # bound: audit entries in `flows.db` | the oldest are deleted
 MOST_CHANGES = 1_000_000
 
+Key = tuple[str, str]  # prefix and owner of a ban
+
 
 @dataclass(frozen=True, slots=True)
 class Ban:

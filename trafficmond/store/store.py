@@ -1,34 +1,40 @@
 """The store as the daemon uses it: open, put, status, close."""
 
 import json
+import logging
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
-from trafficmond import figures
+from trafficmond import figures, files
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import FlowQuery, Threat
 from trafficmond.store.reader import Reader
-from trafficmond.store.records import AuditEntry, Ban
+from trafficmond.store.records import AuditEntry, Ban, Key
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 from trafficmond.worker import Named
 
 _BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # the fields of Ban
 _BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
+LEFT_NAME = "unstored-bans.jsonl"  # in state_dir: changes that a stop could not store, for the next start
 _PUT_CHANGE = (
     'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after", login) '
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,9 @@ class Store:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self.lost_bans = False  # whether changes of bans could not be queued or written since the last save_bans
+        self._left = writer.path.with_name(LEFT_NAME)
+        self._unstored: dict[Key, list[Any]] = {}  # prefix and owner, and unless it is gone, the ban
+        self._changing = threading.Lock()
 
     @classmethod
     def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Self:
@@ -126,32 +135,79 @@ class Store:
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         """Store exactly these bans."""
-        rows = [_BAN_ROW(ban) for ban in bans]
         self.lost_bans = False
-        done = self._write(f"a list of {figures.many(len(rows), 'ban')}", ("DELETE FROM bans", [()]), (_PUT_BAN, rows))
-        done.add_done_callback(self._lose_bans)
-        return done
+        return self._write_bans("a list", ("DELETE FROM bans", [()]), bans, whole=True)
 
-    def change_bans(self, put: Iterable[Ban], gone: Iterable[tuple[str, str]]) -> Future[None]:
+    def change_bans(self, put: Iterable[Ban], gone: Iterable[Key]) -> Future[None]:
         """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
-        rows, keys = [_BAN_ROW(ban) for ban in put], list(gone)
-        gone_ones = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
-        done = self._write(f"a change of {figures.many(len(rows) + len(keys), 'ban')}", gone_ones, (_PUT_BAN, rows))
-        done.add_done_callback(self._lose_bans)
-        return done
+        keys = list(gone)
+        return self._write_bans("a change", ("DELETE FROM bans WHERE cidr = ? AND owner = ?", keys), put, keys)
 
-    def _lose_bans(self, done: Future[None]) -> None:
-        if done.exception():  # several threads come here: only what is true may be written
-            self.lost_bans = True
+    def _write_bans(
+        self,
+        what: str,
+        delete: tuple[str, Sequence[Any]],
+        put: Iterable[Ban],
+        gone: Sequence[Key] = (),
+        *,
+        whole: bool = False,
+    ) -> Future[None]:
+        found = {(ban.cidr, ban.owner): _BAN_ROW(ban) for ban in put}
+        waiting: dict[Key, list[Any]] = {key: [*key] for key in gone} | {key: [*key, found[key]] for key in found}
+        with self._changing:
+            self._unstored |= waiting
+            waiting = dict(self._unstored) if whole else waiting
+
+        def settle(done: Future[None]) -> None:
+            if done.exception():
+                self.lost_bans = True  # several threads come here: only what is true may be written
+                return
+            with self._changing:
+                for key, line in waiting.items():
+                    if self._unstored.get(key) is line:  # not changed again meanwhile
+                        del self._unstored[key]
+            if whole:
+                with suppress(OSError):
+                    self._left.unlink()
+
+        done = self._write(
+            f"{what} of {figures.many(len(found) + len(gone), 'ban')}", delete, (_PUT_BAN, [*found.values()])
+        )
+        done.add_done_callback(settle)
+        return done
 
     def load_bans(self) -> Future[list[Ban]]:
-        """The stored bans, ended ones included."""
+        """The stored bans, ended ones included, with the changes that the last daemon could not store."""
 
         def work(connection: sqlite3.Connection) -> list[Ban]:
             rows = connection.execute(f"SELECT {_BAN_COLUMNS} FROM bans ORDER BY cidr, owner")
-            return [replace(ban, forced=bool(ban.forced)) for ban in (Ban(*row) for row in rows)]
+            bans = {(ban.cidr, ban.owner): replace(ban, forced=bool(ban.forced)) for ban in (Ban(*row) for row in rows)}
+            for cidr, owner, *put in self._read_left():
+                bans.pop((cidr, owner), None)
+                if put:
+                    bans[cidr, owner] = Ban(*put[0])
+            return [*bans.values()]
 
         return self._writer.queue.submit(work)
+
+    def _read_left(self) -> list[list[Any]]:
+        try:
+            return [json.loads(line) for line in files.read(self._left).splitlines()]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            log.error("%s: cannot be read (%s); the changes of bans there are lost", self._left, error)
+            return []
+
+    def _leave_bans(self) -> None:
+        """Keeps the changes of bans that flows.db could not take for the next start."""
+        with self._changing:
+            lines = [json.dumps(line) + "\n" for line in self._unstored.values()]
+        try:
+            if lines:
+                files.append(self._left, "".join(lines))
+        except OSError as error:
+            log.error("%s: changes of bans are lost: %s", self._left, error.strerror or error)
 
     def _write(self, what: str, *changes: tuple[str, Sequence[Any]], durable: bool = True) -> Future[None]:
         """One transaction of statements, each with the rows that it is for; `what` it stores, in words."""
@@ -227,3 +283,4 @@ class Store:
         """Write the queue, then close; rows not written in time are lost and counted."""
         self._writer.queue.stop(timeout_s)
         self._writer.join(timeout_s + 1)
+        self._leave_bans()
