@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, timedelta
+from typing import Any
 
 _NAME = re.compile(r"[A-Z][a-z]")
 _WEEKDAY = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ")
@@ -15,23 +16,51 @@ _YEAR_BEHIND = re.compile(r"(\d{1,2}/\d{1,2}) (\d{1,2}:\d{2}:\d{2}(?:\.\d+)?) (\
 _DAY_OF_YEAR = re.compile(r"(\d{4})[ ./-]?(\d{3})[ .T/:-](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?.*)")
 _HALF_DAY = re.compile(r"(.*?)(\d{1,2})(:\d{2}:\d{2}(?:\.\d+)?) ?([AP])M", re.IGNORECASE)
 _YEAR_FIRST = ("/", "-")
+_EITHER = re.compile(rb"(?<![\w/.-])(\d{1,2})(?:\\?/|-)(\d{1,2})(?:\\?/|-)(?:\d{4}|\d\d),?[ .T:]\d{1,2}:\d\d")
+
+
+class Order:
+    """Which of two numbers is the month in the dates of a source, by those in its first bytes; the second one, if these
+    show it. `unknown`: they do not."""
+
+    day_first: bool | None = None
+    """Of the source that is being read; None: what each date shows."""
+
+    def __init__(self, head: bytes) -> None:
+        pairs = [(int(first), int(second)) for first, second in _EITHER.findall(head)]
+        days, months = (any(pair[at] > 12 for pair in pairs) for at in (0, 1))
+        self.unknown = not (days or months) and any(first != second for first, second in pairs)
+        self._day_first = days and not months if pairs else None
+
+    def begin(self) -> None:
+        Order.day_first = self._day_first
+
+    def end(self) -> None:
+        Order.day_first = None
 
 
 def in_order(text: str) -> str:
     """The time with its date in the order of ISO 8601; what has no whole date stays as it is, but for names of months
-    and halves of the day. Of two numbers that may both be the month, the first one is, unless points follow it."""
-    text = _numbered(text)
+    and halves of the day. Before points, and in a source where `Order` says so, the day is first, else the month."""
+    named, text = any(month in text for month in _MONTHS), _numbered(text)
     if found := _HALF_DAY.fullmatch(text):
         text = f"{found[1]}{int(found[2]) % 12 + 12 * (found[4] in 'Pp'):02}{found[3]}"
     if found := _DAY_OF_YEAR.fullmatch(text):
-        return f"{date(int(found[1]), 1, 1) + timedelta(int(found[2]) - 1)}T{padded(found[3])}"
+        day = date(int(found[1]), 1, 1) + timedelta(int(found[2]) - 1)
+        return f"{day}T{padded(found[3])}" if day.year == int(found[1]) else text
     if text[:4].isdecimal() and text[4:5] in _YEAR_FIRST:
         return text.replace("/", "-")
     if found := _YEAR_LAST.fullmatch(_YEAR_BEHIND.sub(r"\1 \3 \2", text)):
         first, second = int(found[1]), int(found[2])
-        month, day = (second, first) if first > 12 or "." in text[:3] else (first, second)
-        return f"{('20' + found[3])[-4:]}-{month:02}-{day:02}T{padded(found[4])}{found[5].strip()}"
+        day_first = first > 12 if named or Order.day_first is None else Order.day_first
+        month, day_of = (second, first) if day_first or "." in text[:3] else (first, second)
+        return f"{('20' + found[3])[-4:]}-{month:02}-{day_of:02}T{padded(found[4])}{found[5].strip()}"
     return text
+
+
+def seconds(value: Any) -> float:
+    """A number that may have a decimal comma. Raises ValueError or TypeError."""
+    return float(value.replace(",", ".") if type(value) is str else value)
 
 
 def padded(clock: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trafficmond import abi
+from trafficmond.analyze.dates import Order
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import Source
 from trafficmond.analyze.values import TIME_MAX, Address, count, unset
@@ -113,7 +114,10 @@ def recorded(
 ) -> Iterator[Batch]:
     """RECORD rows of the items, which come with their line: `add` adds those of one. If it raises an error of a value,
     the item counts as damage of that kind ("no flow")."""
-    records = Records()
+    records, order = Records(), Order(source.head)
+    if order.unknown:
+        source.note("dates like 11/12/2023 were read as month/day; none at the beginning shows which it is", 0)
+    order.begin()
     for line, item in items:
         try:
             add(item, records)
@@ -122,7 +126,10 @@ def recorded(
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             source.parse_errors.line(source.name, line, kind, str(error))
         if records.full:
+            order.end()
             yield records.take()
+            order.begin()  # other sources may have been read meanwhile
+    order.end()
     yield records.take()
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from trafficmond.analyze.dates import in_order
+from trafficmond.analyze.dates import in_order, seconds
 from trafficmond.flows.batch import V4_MAPPED, split_address
 from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SYN, URG, protocol_number
@@ -87,7 +87,7 @@ def whole(value: Any) -> int:
         raise ValueError(f"{value!r} is not a valid number") from None
 
 
-THOUSANDS = re.compile(r"\d{1,3}(?:[,']\d{3})+")
+THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:[,']\d{3})+")
 """A whole number as people read it."""
 
 
@@ -189,7 +189,7 @@ def moment(value: Any) -> float:
     if type(value) is str and value[4:5] == "-":
         return iso_time(value)
     try:
-        number = float(value.replace(",", ".") if type(value) is str else value)
+        number = seconds(value)
     except (ValueError, TypeError):
         return moment(bare(value)) if type(value) is dict and len(value) == 1 else iso_time(str(value))
     if number > TIME_MAX:

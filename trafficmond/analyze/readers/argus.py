@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
+from trafficmond.analyze.dates import seconds
 from trafficmond.analyze.readers.argus_clock import Clock
 from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
-from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, moment, port, protocol
+from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import TCP, WITH_PORTS
 
@@ -137,7 +138,7 @@ class _Flows:
 
     def _add(self, fields: Mapping[str, str], packets: int, octets: int, records: Records) -> None:
         start, proto = self._clock.read(fields["starttime"]), _protocol(fields["proto"])
-        end = start + moment(fields["dur"]) if fields.get("dur") else start
+        end = start + seconds(fields["dur"]) if fields.get("dur") else start
         if not fields.get("dur") and fields.get("lasttime"):
             end = self._clock.read(fields["lasttime"])
         state, arrow = fields.get("state", ""), fields.get("dir", "->")

@@ -13,6 +13,7 @@ from operator import or_
 from typing import Any, NamedTuple
 
 from trafficmond import abi
+from trafficmond.analyze.dates import seconds
 from trafficmond.analyze.duplicates import EVENT
 from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import Records, estimated, recorded
@@ -200,7 +201,7 @@ def _duration(value: Any) -> float:
         return 0.0
     value = bare(value)
     try:
-        return moment(value)
+        return seconds(value)
     except ValueError:
         return _interval(str(value))
 
