@@ -261,8 +261,8 @@ class Pipeline:
 
     def _report_threat(self, update: ThreatUpdate) -> None:
         threat = update.threat
-        self.sinks.threat(threat)
+        self.sinks.threat(threat, update.state)
         self._record_threat(threat, update.state)
         if self.broadcast.wants("threats"):
-            self.broadcast.publish("threats", [threat_record(threat) | {"state": update.state}])
+            self.broadcast.publish("threats", [threat_record(threat, update.state)])
         self._respond(update)

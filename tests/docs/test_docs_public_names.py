@@ -48,7 +48,7 @@ def public_names() -> list[str]:
         "flows.db": _columns(),
         "metric": _metrics(),
         "log": iter(record.FIELDS),
-        "threat": iter(record.threat_record(threat())),
+        "threat": iter(record.threat_record(threat(), "opened")),
         "message": (f"{each.id} {key}" for key, each in vars(messages).items() if isinstance(each, messages.Message)),
         "exit": (f"{code} {name}" for name, code in vars(exits).items() if isinstance(code, int)),
         "report": _report(),

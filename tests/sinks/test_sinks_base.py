@@ -44,7 +44,7 @@ class Disk:
         assert len(batch) <= SLICE
         self.rows += batch["sport"].tolist()
 
-    def threat(self, threat: Threat) -> None:
+    def threat(self, threat: Threat, state: str) -> None:  # noqa: ARG002
         self._do()
         self.other.append(threat)
 
@@ -75,7 +75,7 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     sink = Sink(Log(buffer_size=100_000), disk, notes=messages.NOTICE)
     sink.start()
     sink.emit(many(5000), NAMES)
-    sink.threat(threat())
+    sink.threat(threat(), "opened")
     sink.note(NOTE)
     sink.emit(many(10, 5000), NAMES)
     sink.close(deadline())
@@ -98,7 +98,7 @@ def test_the_filter_comes_before_the_queue() -> None:
     disk = Disk()
     sink = Sink(Log(buffer_size=1, actions=("drop",), min_severity="critical"), disk)
     sink.emit(np.concatenate([many(10), event(action=Action.DROP, sport=99)]), NAMES)
-    sink.threat(threat())
+    sink.threat(threat(), "opened")
     sink.note(NOTE)
     sink.start()
     sink.close(deadline())
@@ -128,7 +128,7 @@ def test_while_the_disk_stalls_the_buffer_fills_and_the_rest_is_counted() -> Non
 def test_threats_that_nobody_takes_are_bounded_too() -> None:
     sink = Sink(Log(buffer_size=10), Disk())
     for _ in range(2000):
-        sink.threat(threat())
+        sink.threat(threat(), "opened")
     assert sink.lost == 2000 - (10 + 1024)
 
 
@@ -172,7 +172,7 @@ def test_closing_ends_by_its_deadline_and_counts_what_is_left(how: str) -> None:
     sink.start()
     sink.emit(many(10), NAMES)
     sink.emit(many(10), NAMES)
-    sink.threat(threat())
+    sink.threat(threat(), "opened")
     disk.entered.acquire()
     began = time.monotonic()
     sink.close(deadline(0.2))
@@ -202,7 +202,7 @@ def test_of_more_than_max_rate_an_even_sample_is_written_and_the_rest_counted(mo
         sink.emit(many(count), NAMES)
         taken.append(count - (sink.sampled_out - before))
     assert taken == [60, 2, 1, 60]  # half a minute at once, then two a second
-    sink.threat(threat())
+    sink.threat(threat(), "opened")
     monkeypatch.undo()
     sink.start()
     sink.close(time.monotonic() + 5)

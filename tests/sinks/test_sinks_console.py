@@ -41,11 +41,20 @@ def test_lines_for_people(tmp_path: Path) -> None:
     ]
 
 
+def test_a_closed_threat_does_not_look_new(tmp_path: Path) -> None:
+    console = Console(Log(format="console", path=tmp_path / "log"))
+    for state in ("opened", "updated", "closed"):
+        console.threat(threat(), state)
+    console.close()
+    found = [line.partition("HIGH")[2].split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert found == ["port_scan", "updated:", "closed:"]
+
+
 def on_terminal() -> str:
     reader, writer = pty.openpty()
     console = Console(Log(format="console"), writer)
     console.events(event(action=Action.DROP), NAMES)
-    console.threat(threat(Severity.CRITICAL))
+    console.threat(threat(Severity.CRITICAL), "opened")
     console.note(Note(CONFIG_REJECTED, "bad \x1b[2J file", 0.0))
     console.note(Note(STARTED, "started", 0.0))
     text = ""

@@ -28,7 +28,7 @@ def test_each_log_gets_what_it_wants(tmp_path: Path) -> None:
     sinks = SinkSet([Log("jsonl", a), Log("jsonl", b, actions=("drop",), min_severity="critical")])
     sinks.start()
     sinks.emit(many(5), NAMES)
-    sinks.threat(threat())
+    sinks.threat(threat(), "opened")
     sinks.close(time.monotonic() + 5)
     assert (len(jsonl(a)), b.exists()) == (6, False)
     assert [status["written"] for status in sinks.status()] == [6, 0]
@@ -38,7 +38,7 @@ def test_each_log_gets_what_it_wants(tmp_path: Path) -> None:
 def test_a_threat_is_written_as_it_was_when_it_was_given(tmp_path: Path) -> None:
     sinks = SinkSet([Log("jsonl", tmp_path / "a")])
     given = threat()
-    sinks.threat(given)
+    sinks.threat(given, "opened")
     given.count, given.evidence["unit"] = 99, "changed"
     sinks.start()
     sinks.close(time.monotonic() + 5)

@@ -31,7 +31,7 @@ def written(tmp_path: Path, file_format: str) -> str:
         sink.start()
         sink.emit(many(49, first), NAMES)
         sink.emit(event(sport=first + 49, rule=5), NAMES)
-        sink.threat(threat())
+        sink.threat(threat(), "opened")
         sink.note(NOTE)
         sink.close(time.monotonic() + 5)
         assert (sink.lost, sink.error) == (0, "")

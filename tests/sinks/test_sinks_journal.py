@@ -51,10 +51,11 @@ sinks = SinkSet([Log()])
 sinks.start()
 sinks.emit(event(action=Action.DROP, reason=Reason.RULE, rule=5, vlan=7), NAMES)
 sinks.emit(event(), NAMES)
-sinks.threat(threat())
+sinks.threat(threat(), "opened")
+sinks.threat(threat(), "closed")
 sinks.note(messages.ATTACHED, "watching eth0", {"interface": "eth0", "mode": "native"})
 sinks.close(time.monotonic() + 5)
-assert sinks.status()[0]["written"] == 4, sinks.status()
+assert sinks.status()[0]["written"] == 5, sinks.status()
 """
 
 
@@ -83,7 +84,7 @@ needs_journald = pytest.mark.skipif(
 @needs_journald
 def test_entries_are_structured() -> None:
     entries: list[dict[str, Any]] = [json.loads(line) for line in _journal("-o json").splitlines()]
-    dropped, logged, threat, note = entries
+    dropped, logged, threat, over, note = entries
     assert {key: dropped[key] for key in dropped if key.startswith("TRAFFICMON_")} == {
         "TRAFFICMON_TIMESTAMP": "1732834800",
         "TRAFFICMON_TIMESTAMP_ISO": "2024-11-28T23:00:00.250Z",
@@ -111,11 +112,14 @@ def test_entries_are_structured() -> None:
         (messages.EVENT.id, "5"),
         (messages.EVENT.id, "6"),
         (messages.THREAT.id, "3"),
+        (messages.THREAT.id, "5"),
         (messages.ATTACHED.id, "5"),
     ]
     assert logged["MESSAGE"] == "LOG eth0 TCP 203.0.113.5:12345 > 192.168.1.100:22 64 B (default)"
     assert threat["MESSAGE"].startswith("high port_scan: ")
     assert threat["MESSAGE"].endswith(" (trafficctl threat t-1)")
+    assert over["MESSAGE"] == f"closed: {threat['MESSAGE']}"  # not taken for a new attack
+    assert (threat["TRAFFICMON_STATE"], over["TRAFFICMON_STATE"]) == ("opened", "closed")
     assert threat["TRAFFICMON_THREAT_ID"] == "t-1"
     assert threat["TRAFFICMON_EVIDENCE_UNIT"] == "ports"
     assert (note["MESSAGE"], note["TRAFFICMON_MODE"]) == ("watching eth0", "native")

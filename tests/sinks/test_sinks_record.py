@@ -187,7 +187,7 @@ def _event_of(row: Mapping[str, Any]) -> Batch:
 
 
 def test_a_threat_as_a_line() -> None:
-    found = json.loads(threat_line(threat()))
+    found = json.loads(threat_line(threat(), "opened"))
     assert (found["event"], found["detector"], found["severity"], found["count"]) == ("threat", "port_scan", "high", 40)
     assert found["timestamp_iso"] == "2024-11-28T23:01:00.500Z"
     assert found["evidence"] == {"unit": "ports", "sample": [22, 23, 25]}
@@ -197,7 +197,7 @@ def test_evidence_that_json_cannot_hold_is_made_plain() -> None:
     odd = threat()
     odd.evidence = {"n": np.int64(5), "share": np.float32(0.5), "gap": float("nan"), "at": {1: (np.inf, b"x")}}
     odd.evidence["ports"] = np.arange(3)
-    found = json.loads(threat_line(odd), parse_constant=pytest.fail)
+    found = json.loads(threat_line(odd, "opened"), parse_constant=pytest.fail)
     assert found["evidence"] == {
         "n": 5,
         "share": 0.5,

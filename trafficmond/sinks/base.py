@@ -87,17 +87,17 @@ class Sink(Worker):
         self.sampled_out += len(batch) - room
         return batch if room == len(batch) else batch[np.arange(room) * len(batch) // max(room, 1)]
 
-    def threat(self, threat: Threat) -> None:
-        """Queue a threat that matches the filter."""
+    def threat(self, threat: Threat, state: str) -> None:
+        """Queue a threat that matches the filter, with its state."""
         if self._filter.threat(threat):
-            self._put(threat)
+            self._put(partial(self._writer.threat, threat, state))
 
     def note(self, note: Note) -> None:
         """Queue a message about the daemon, if this sink accepts it."""
         if note.message.priority <= self.notes:
-            self._put(note)
+            self._put(partial(self._writer.note, note))
 
-    def _put(self, item: Threat | Note) -> None:
+    def _put(self, item: Callable[[], None]) -> None:
         with self._wake:
             if len(self._items) >= self.log.buffer_size + _RARE:
                 self.lost += 1
@@ -156,11 +156,9 @@ class Sink(Worker):
             elif not self._write(item):
                 return
 
-    def _write(self, item: Named | Threat | Note) -> bool:
-        if isinstance(item, Threat):
-            return self._persist(partial(self._writer.threat, item), 1, once=1)
-        if isinstance(item, Note):
-            return self._persist(partial(self._writer.note, item), 1, once=1)
+    def _write(self, item: Named | Callable[[], None]) -> bool:
+        if callable(item):  # a threat or a note
+            return self._persist(item, 1, once=1)
         batch, names = item
         for start in range(0, len(batch), SLICE):
             part = batch[start : start + SLICE]

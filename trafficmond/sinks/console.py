@@ -40,9 +40,9 @@ class Console(FileWriter):
         lines = (self._event(dict(zip(record.FIELDS, row, strict=True))) for row in record.rows(batch, names))
         self._file.append("".join(lines).encode())
 
-    def threat(self, threat: Threat) -> None:
+    def threat(self, threat: Threat, state: str) -> None:
         label = self._paint(f"{str(threat.severity).upper():8}", _COLOUR_OF_SEVERITY[threat.severity])
-        what = f"{threat.detector} {threat.technique} {threat.summary}"
+        what = f"{record.of_state(state)}{threat.detector} {threat.technique} {threat.summary}"
         self._file.append(f"{record.iso_time(threat.last_seen)} {label} {printable(what)}\n".encode())
 
     def note(self, note: Note) -> None:

@@ -102,11 +102,11 @@ class SinkSet:
             sink.emit(events, names)
         self._report()
 
-    def threat(self, threat: Threat) -> None:
-        """Pass a copy of a threat to every log."""
+    def threat(self, threat: Threat, state: str) -> None:
+        """Pass a copy of a threat to every log; `state`: opened, updated or closed."""
         threat = replace(threat, evidence=dict(threat.evidence))
         for sink in self._sinks:
-            sink.threat(threat)
+            sink.threat(threat, state)
 
     def note(self, message: Message, text: str, fields: Mapping[str, object] | None = None) -> None:
         """Log a message about the daemon itself. `fields` get the prefix TRAFFICMON_ in the journal."""

@@ -70,14 +70,15 @@ class Journal(Writer):
             self._sent += 1
         self._sent = 0
 
-    def threat(self, threat: Threat) -> None:
-        """One entry; priority by severity, notice to critical."""
-        found = record.threat_record(threat)
+    def threat(self, threat: Threat, state: str) -> None:
+        """One entry; priority by severity, notice to critical, and notice once it is closed."""
+        found = record.threat_record(threat, state)
         evidence = found.pop("evidence")
         found["threat_id"] = found.pop("id")
         fields = {**{f"evidence_{key}": value for key, value in evidence.items()}, **found}
-        text = f"{threat.severity} {threat.detector}: {threat.summary} (trafficctl threat {threat.id})"
-        _send(messages.THREAT.id, _PRIORITIES[threat.severity], text, _lines(fields))
+        what = f"{threat.severity} {threat.detector}: {threat.summary} (trafficctl threat {threat.id})"
+        priority = messages.NOTICE if state == "closed" else _PRIORITIES[threat.severity]
+        _send(messages.THREAT.id, priority, record.of_state(state) + what, _lines(fields))
 
     def note(self, note: Note) -> None:
         _send(note.message.id, note.message.priority, note.text, _lines(note.fields))

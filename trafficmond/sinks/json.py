@@ -39,5 +39,5 @@ class JsonArray(FileWriter):
         """One object each, on a line of its own."""
         self._file.append(",\n".join(event_lines(batch, names)).encode())
 
-    def threat(self, threat: Threat) -> None:
-        self._file.append(threat_line(threat).encode())
+    def threat(self, threat: Threat, state: str) -> None:
+        self._file.append(threat_line(threat, state).encode())

@@ -20,14 +20,14 @@ def event_lines(batch: Batch, names: Names) -> list[str]:
     return [f"{{{_TEMPLATE}}}" % row for row in record.rows(batch, names, json.dumps, "null")]
 
 
-def threat_line(threat: Threat) -> str:
+def threat_line(threat: Threat, state: str) -> str:
     """A threat as one JSON object, without newline."""
-    return json.dumps(record.threat_record(threat), separators=(",", ":"))
+    return json.dumps(record.threat_record(threat, state), separators=(",", ":"))
 
 
 class JsonLines(FileWriter):
     def events(self, batch: Batch, names: Names) -> None:
         self._file.append(("\n".join(event_lines(batch, names)) + "\n").encode())
 
-    def threat(self, threat: Threat) -> None:
-        self._file.append((threat_line(threat) + "\n").encode())
+    def threat(self, threat: Threat, state: str) -> None:
+        self._file.append((threat_line(threat, state) + "\n").encode())

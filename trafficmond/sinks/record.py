@@ -110,7 +110,7 @@ def parties(event: Mapping[str, Any]) -> str:
     return f"{what} {source} > {target}"
 
 
-def threat_record(threat: Threat) -> dict[str, Any]:
+def threat_record(threat: Threat, state: str) -> dict[str, Any]:
     """A threat as logged; `event` is "threat", so that readers of events skip it."""
     return {
         "timestamp": math.floor(threat.last_seen),
@@ -118,7 +118,13 @@ def threat_record(threat: Threat) -> dict[str, Any]:
         "event": "threat",
         **threat.row(),
         "evidence": _plain(threat.evidence),
+        "state": state,
     }
+
+
+def of_state(state: str) -> str:
+    """What begins the line of a threat that is not new."""
+    return "" if state == "opened" else f"{state}: "
 
 
 def iso_time(seconds: float) -> str:

@@ -26,7 +26,7 @@ class Writer(ABC):
     @abstractmethod
     def events(self, batch: Batch, names: Names) -> None: ...
 
-    def threat(self, threat: Threat) -> None:  # noqa: B027
+    def threat(self, threat: Threat, state: str) -> None:  # noqa: B027
         pass
 
     def note(self, note: Note) -> None:  # noqa: B027
