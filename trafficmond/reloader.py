@@ -109,7 +109,7 @@ class Reloader:
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
             notes = [
-                *([f"it replaces what was on probation: {last.what}"] if last else []),
+                *([f"this change replaces the one on probation, which was not confirmed: {last.what}"] if last else []),
                 *_empty(folder),
                 f"{was} -> {now}{default}",
                 *tried.policy.warnings,

@@ -215,7 +215,9 @@ def test_a_ban_for_some_services_says_so_everywhere(tmp_path: Path) -> None:
                 f"it decides for {', '.join(row['ports'])} alone" for row in told["decisions"] if row["ports"]
             ]
             other = await ask("Ban", cidr="203.0.113.9", ports=["tcp/25"], owner="fail2ban-sshd")
-            assert other["notes"] == ["it replaces fail2ban-sshd's ban for tcp/22, tcp/8000-8100"]
+            assert other["notes"] == [
+                "this ban of 203.0.113.9 replaces the earlier one of fail2ban-sshd, for tcp/22, tcp/8000-8100"
+            ]
             await ask("Unban", cidr="203.0.113.9", owner="fail2ban-sshd")
             (held,) = [ban for each, ban in ask.datapath.bans.held.items() if str(each) == "203.0.113.9/32"]
             assert services.text(services.without_unread(held.services)) == listed_ports(listed, "fail2ban-apache")

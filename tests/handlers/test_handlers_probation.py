@@ -210,7 +210,10 @@ def test_a_second_apply_says_what_it_replaces(tmp_path: Path) -> None:
             copy.write_text((tmp_path / "trafficmond.toml").read_text() + '[policy]\ndefault = "drop"\n')
             applied = await asked("Apply", folder=str(copy), confirm_within_s=30.0)
             assert applied["probation"]["what"] == "apply --default drop", "not the copy that the client made"
-            assert f"it replaces what was on probation: apply {folder}" in applied["notes"]
+            assert (
+                f"this change replaces the one on probation, which was not confirmed: apply {folder}"
+                in applied["notes"]
+            )
             assert (await asked("Rollback"))["rolled_back"] == "apply --default drop"
 
     asyncio.run(run())

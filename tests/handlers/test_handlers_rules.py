@@ -63,7 +63,7 @@ def test_an_answer_says_what_was_not_asked_for(tmp_path: Path) -> None:
             assert (await ask("AddCidr", cidr="192.0.2.0/24", save=True))["notes"] == []
             assert (await ask("AddCidr", cidr="192.0.3.1", ttl_s=60))["notes"] == []
             (note,) = (await ask("AddCidr", cidr="192.0.3.1", save=True))["notes"]
-            assert note.startswith("it replaces the rule that was there: drop ingress until ")
+            assert note.startswith("the rule on 192.0.3.1 replaces the one that was there: drop ingress until ")
 
     asyncio.run(run())
 

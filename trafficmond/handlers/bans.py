@@ -81,7 +81,9 @@ class Bans(Handler):
         peers = await asyncio.get_running_loop().run_in_executor(None, parts.protected.ssh_peers)
         notes = spare.notes(network, cidr, peers - spared.logins)
         if before and before.ports != done.ports:
-            notes.append(f"it replaces {done.owner}'s ban for {_services(before)}")
+            notes.append(
+                f"this ban of {shown(network)} replaces the earlier one of {done.owner}, for {_services(before)}"
+            )
         notes += await self._audit(caller, "ban", done.cidr, None, f"{lasts}{_by_whom([done], caller)}")
         return {"ban": _row(done), "notes": notes}
 

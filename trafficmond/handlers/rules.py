@@ -173,7 +173,7 @@ class Rules(Handler):
         row = self._added(table, str(parts.rulebook.saved_path) if save else "runtime")
         before = _in_words(_table_row(done.before[-1])) if done.before else None
         if before and before != _in_words(row):
-            notes.append(f"it replaces the rule that was there: {before}")
+            notes.append(f"the rule on {networks.shown(prefix)} replaces the one that was there: {before}")
         if ttl_s is None and not save:
             notes.append("until the next restart (--save keeps it)")
         if self._in_force().table.crowded:
