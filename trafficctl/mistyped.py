@@ -1,5 +1,6 @@
 """Says what to type in place of words that a command does not have."""
 
+import re
 import shlex
 import socket
 from argparse import Action, ArgumentParser
@@ -47,6 +48,8 @@ _MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
     (values.moment, ("--since",)),
     (socket.if_nametoindex, ("--interface",)),
 )
+_SHOWS = ("list", "ls", "show", "print", "all")  # what a command without that word does
+_UNIT = re.compile("(s|m|h|d|w)(|ec|econd|in|inute|r|our|ay|eek)s?")
 # What else asks for a word, or for several where a command takes one; {} is the word.
 _COMMANDS = {
     "threats": "one threat: trafficctl threat {}",
@@ -68,6 +71,11 @@ def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown:
     """What to type in place of `unknown`, one of the words `typed` after `command`; empty if nothing comes near."""
     options = parser._option_string_actions
     known = {str(choice): name for name, action in options.items() for choice in action.choices or ()}
+    if (spoken := _spoken(typed)) != list(typed):  # "10 minutes"
+        time = next(word for word in spoken if word not in typed)
+        if spoken[spoken.index(time) - 1].startswith("--"):
+            return _write(command, spoken)
+        typed, unknown = spoken, unknown if unknown in spoken else time
     if unknown.startswith("-"):
         flag, equals, value = unknown.partition("=")
         if near := _option(flag, options):
@@ -92,7 +100,23 @@ def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown:
     meant = (name for reads, names in _MEANINGS if values.is_a(reads, unknown) for name in names if name in options)
     if (taken := known.get(unknown) or next(meant, None)) and taken not in typed:
         return _write(command, typed[:at], [taken], typed[at:])
-    return _COMMANDS.get(command, "").format(shlex.quote(unknown))
+    return alone(command, unknown) or _COMMANDS.get(command, "").format(shlex.quote(unknown))
+
+
+def alone(command: str, word: str) -> str:
+    """What to type in place of "rules list"; empty for other words."""
+    return f"without {word!r}: trafficctl {command}" if word in _SHOWS else ""
+
+
+def _spoken(words: Sequence[str]) -> list[str]:
+    """The words, with "10 minutes" or "10 minutes ago" as "10m"."""
+    said: list[str] = []
+    for word in words:
+        if said and said[-1].isdecimal() and (unit := _UNIT.fullmatch(word)):
+            said[-1] += unit[1]
+        elif word != "ago":
+            said.append(word)
+    return said
 
 
 def _write(command: str, *words: Sequence[str]) -> str:

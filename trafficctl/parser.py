@@ -128,7 +128,12 @@ class _Command(argparse.ArgumentParser):
             return super()._get_value(action, arg_string)
         except argparse.ArgumentError as error:
             if isinstance(error.__context__, ValueError):
-                raise argparse.ArgumentError(action, str(error.__context__)) from None
+                from trafficctl.mistyped import alone
+
+                optional = action.nargs == "?" and not action.option_strings
+                hint = alone(self.prog.rpartition(" ")[2], arg_string) if optional else ""
+                what = "; ".join(filter(None, [str(error.__context__), hint]))
+                raise argparse.ArgumentError(action, what) from None
             raise
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
