@@ -61,12 +61,11 @@ class Atoms:
         self.pieces = [(first, past - 1) for first, past in pairwise(order)]
         self._start = {first: number for number, (first, _) in enumerate(self.pieces)}
         self._end = {last: number for number, (_, last) in enumerate(self.pieces)}
-        named_bits = 0
+        self.named = 0
         for places in named:
-            named_bits |= self.mask(places)
-        self.named = named_bits
+            self.named |= self.mask(places)
         self.rest = 1 << len(self.pieces)
-        self.all = named_bits | self.rest
+        self.all = self.named | self.rest
 
     def mask(self, places: Places) -> int:
         """The pieces of a set of services."""
@@ -91,19 +90,17 @@ def decide(ruleset: Ruleset) -> tuple[str, list[Decided]]:
     found: list[tuple[Network, bool, str, int, Line | None]] = []
     default = ACCEPT
     for egress in (False, True):
-        bases = [base for base in ruleset.bases if base.egress == egress]
         outside = ACCEPT
         for family in ruleset.families:
-            mine = [base for base in bases if family in base.families]
+            mine = [base for base in ruleset.bases if base.egress == egress and family in base.families]
             if not mine:
                 continue
             walker = _Walker(ruleset, atoms, family)
             regions = _regions(lines, family)
             verdicts = {region: walker.run(mine, around) for region, around in regions.items()}
             root = _ROOTS[family]
-            rest = _of(verdicts[root], atoms.rest)
             if not egress and family == ruleset.families[0]:
-                default = outside = rest.action
+                default = outside = _of(verdicts[root], atoms.rest).action
             for region, around in regions.items():
                 outer = [Verdict(atoms.all, outside, None)] if region == root else verdicts[around[1]]
                 found += [(region, egress, *each) for each in _needed(verdicts[region], outer, atoms)]
@@ -220,8 +217,8 @@ class _Walker:
             accepted = []
             for each in verdicts:
                 if each.action == ACCEPT and each.mask and each.line is None:
-                    for before in alive:  # only an earlier base has decided by a line
-                        accepted.append(Verdict(before.mask & each.mask, ACCEPT, before.line))
+                    # Only an earlier base has decided by a line.
+                    accepted += [Verdict(before.mask & each.mask, ACCEPT, before.line) for before in alive]
                 elif each.action == ACCEPT:
                     accepted.append(each)
             alive = [each for each in accepted if each.mask]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from trafficctl.imports import words
 from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place, states
@@ -79,17 +80,11 @@ class _Rule(Conditions):
             raise Unsupported(SOURCE_PORT)
         return self.line(context, target, goes=self.goes) if begins else None
 
-    def _source(self, rest: Iterator[str], but: bool) -> None:
-        self._end(rest, but, own=self.egress)
-
-    def _destination(self, rest: Iterator[str], but: bool) -> None:
-        self._end(rest, but, own=not self.egress)
-
-    def _end(self, rest: Iterator[str], but: bool, *, own: bool) -> None:
+    def _end(self, rest: Iterator[str], but: bool, *, source: bool) -> None:
         found = words.addresses(next(rest).split(","))
         if any(network.prefixlen == 0 for network in found) and not but:
             return
-        if own:
+        if source == self.egress:
             raise Unsupported(OWN_ADDRESS)
         self.addresses.append((found, but))
 
@@ -164,8 +159,8 @@ def read(context: Context, arguments: Sequence[str]) -> Line | None:
 
 
 _OPTIONS: tuple[tuple[Callable[[_Rule, Iterator[str], bool], None], tuple[str, ...]], ...] = (
-    (_Rule._source, ("-s", "--source", "--src-range")),
-    (_Rule._destination, ("-d", "--destination", "--dst-range")),
+    (partial(_Rule._end, source=True), ("-s", "--source", "--src-range")),
+    (partial(_Rule._end, source=False), ("-d", "--destination", "--dst-range")),
     (_Rule._protocol, ("-p", "--protocol")),
     (_Rule._ports, ("--dport", "--dports")),
     (_Rule._from_port, ("--sport", "--sports")),

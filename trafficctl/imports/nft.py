@@ -15,6 +15,7 @@ from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, U
 from trafficmond import figures
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
+_COMMENT = re.compile(r'((?:[^"#]|"[^"]*"?)*).*')  # what is before a # that is not in quotes, and what follows
 _DEEPEST = 8  # nested blocks
 _BASE = re.compile(r"type (\w+) hook (\w+) (?:device \S+ )?priority (.+)")
 _OBJECTS = (["helper"], ["timeout"], ["expectation"])
@@ -54,8 +55,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     ruleset = Ruleset()
     bases: list[tuple[int, Base]] = []
     for name, text in files:
-        defined: dict[str, list[str]] = {}
-        for table in _tables(ruleset, name, _statements(name, text), defined):
+        for table in _tables(ruleset, name, _statements(name, text)):
             bases += filter(None, (_base(ruleset, name, table, chain) for chain in table.chains))
     if not bases:
         raise UsageError(f"{files[0][0]} has no chain with hook input or output", _GIVE)
@@ -67,9 +67,8 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     return ruleset
 
 
-def _tables(
-    ruleset: Ruleset, name: str, statements: Sequence[Statement], defined: dict[str, list[str]]
-) -> Iterator[_Table]:
+def _tables(ruleset: Ruleset, name: str, statements: Sequence[Statement]) -> Iterator[_Table]:
+    defined: dict[str, list[str]] = {}
     tables: dict[tuple[str, str], _Table] = {}
     for statement in statements:
         words, where = statement.words, f"{name}:{statement.line}"
@@ -191,8 +190,7 @@ def _tokens(text: str) -> deque[tuple[str, int]]:
     tokens: deque[tuple[str, int]] = deque()
     pending = ""
     for number, raw in enumerate(text.splitlines(), 1):
-        line = pending + _without_comment(raw)
-        pending = ""
+        line, pending = pending + _COMMENT.sub(r"\1", raw), ""
         if line.endswith("\\"):
             pending = line[:-1] + " "
             continue
@@ -201,20 +199,10 @@ def _tokens(text: str) -> deque[tuple[str, int]]:
     return tokens
 
 
-def _without_comment(line: str) -> str:
-    quoted = False
-    for at, letter in enumerate(line):
-        if letter == '"':
-            quoted = not quoted
-        elif letter == "#" and not quoted:
-            return line[:at]
-    return line
-
-
 def _block(
     name: str, tokens: deque[tuple[str, int]], lines: Sequence[str], depth: int = 0
 ) -> tuple[list[Statement], bool]:
-    """The statements up to the closing brace, and whether there was one."""
+    """The statements up to the closing brace, and whether there was one. The last token is the end of a line."""
     found: list[Statement] = []
     words: list[str] = []
     start = 0
@@ -243,8 +231,6 @@ def _block(
             words += _braces(name, tokens, start)
         else:
             words.append(token)
-    if words:
-        found.append(Statement(words, start, text=lines[start - 1].strip()))
     return found, False
 
 
