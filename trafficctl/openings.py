@@ -3,27 +3,27 @@
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from trafficctl import options, probation, session, values
+from trafficctl import options, session, values
 from trafficctl.exits import UsageError
 
 _HINT = "write prefixes, such as 192.0.2.0/24; without 'from', every source is meant"
 _NO_SERVICES = ("from", "in", "out", "on", "to", "any", "proto")
-_EVERYWHERE = ("0.0.0.0/0", "::/0")
+_EVERYWHERE = ["from", "0.0.0.0/0", "::/0"]
+_ACTIONS = {"allow": "allow", "deny": "drop"}  # by command
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the arguments: services, and the prefixes that the rules are for."""
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
     what = "prefixes after the word 'from': from 192.0.2.0/24 (default: everywhere)"
-    parser.add_argument("sources", nargs="*", metavar="CIDR", default=[], help=what)
-    options.add(parser, "--label", "--ttl", "--save")
-    probation.argument(parser)
+    parser.add_argument("sources", nargs="*", metavar="CIDR", default=_EVERYWHERE, help=what)
+    options.add(parser, "--label", "--ttl", "--save", "--confirm-within")
 
 
-def run(args: Namespace, action: str) -> None:
+def run(args: Namespace) -> None:
     from trafficctl.render.columns import RULES
 
-    cidrs = _sources(args.services, args.sources, "allow" if action == "allow" else "deny")
+    cidrs, action = _sources(args), _ACTIONS[args.command]
     rules: list[dict[str, Any]] = []
     notes: dict[str, None] = {}
 
@@ -47,11 +47,10 @@ def _services(text: str) -> list[str]:
     return values.services(text)
 
 
-def _sources(services: list[str], words: list[str], command: str) -> list[str]:
-    if not words:
-        return list(_EVERYWHERE)
+def _sources(args: Namespace) -> list[str]:
+    words = args.sources
     if words[0] != "from" or len(words) < 2:
-        hint = f"write: trafficctl {command} {','.join(services)} from 192.0.2.0/24"
+        hint = f"write: trafficctl {args.command} {','.join(args.services)} from 192.0.2.0/24"
         if any("," in word for word in words):
             hint += "; separate services by commas without blanks: tcp/80,tcp/443"
         raise UsageError(f'"{" ".join(words)}" has no source prefix', hint)

@@ -27,6 +27,10 @@ _DECLARED: dict[str, dict[str, Any]] = {
         "type": values.named,
         "help": "only this systemd unit of this host, or units like 'nginx*'",
     },
+    "--confirm-within": {
+        **{"metavar": "TIME", "type": values.duration, "dest": "confirm_within_s"},
+        "help": "put it on probation: it is taken back after this time unless confirmed",
+    },
     "--owner": {"metavar": "NAME", "type": values.named, "help": "the owner of the bans (default: your user)"},
 }
 

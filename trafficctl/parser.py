@@ -52,8 +52,7 @@ def _row(line: str, width: int) -> list[str]:
 
 
 def _hung(text: str, first: str, other: str, width: int) -> list[str]:
-    lines = textwrap.TextWrapper(width, first, other, break_long_words=False, break_on_hyphens=False)
-    return lines.wrap(text)
+    return textwrap.TextWrapper(width, first, other, break_long_words=False, break_on_hyphens=False).wrap(text)
 
 
 _MISSING = "the following arguments are required: "  # how argparse begins that message

@@ -1,20 +1,10 @@
-"""The option `--confirm-within`, and the text that shows a probation."""
+"""A probation, as it is shown, and the settings file that may be left of it."""
 
 import contextlib
 import time
-from argparse import ArgumentParser
 from typing import Any
 
-from trafficctl import values
 from trafficmond import figures
-
-
-def argument(parser: ArgumentParser, default: float | None = None) -> None:
-    """Adds the option; calls send its value as `confirm_within_s`."""
-    usual = f" ({figures.span(default)} unless given)" if default else ""
-    text = f"put it on probation: it is taken back after this time unless confirmed{usual}"
-    declared: dict[str, Any] = {"metavar": "TIME", "type": values.duration, "dest": "confirm_within_s"}
-    parser.add_argument("--confirm-within", **declared, default=default, help=text)
 
 
 def forget_copy(probation: dict[str, Any] | None) -> None:

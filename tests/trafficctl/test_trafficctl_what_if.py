@@ -239,7 +239,7 @@ def test_pieces_and_processes_add_up(ctl: Ctl, store: Path, tmp_path: Path, monk
 def test_rows_that_are_stored_meanwhile_count_once(store: Path) -> None:
     reader = Reader(store)
     edge = reader.edge()
-    before = whatif_flows.Edge({1: 300, 2: 290})
+    before = {1: 300, 2: 290}
     added = list(reader.between(before, edge, 0))
     assert len(added) == 10
     live = [{**added[0]}, {**added[0], "src_port": 1}]

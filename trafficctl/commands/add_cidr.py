@@ -16,7 +16,7 @@ Examples:
 import sys
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import exits, options, probation, session, values
+from trafficctl import exits, options, session, values
 from trafficctl.exits import UsageError
 
 _RULE = ("cidr", "action", "direction", "label", "ports")
@@ -35,8 +35,7 @@ def arguments(parser: ArgumentParser) -> None:
     text = "packets a source may send at once"
     parser.add_argument("--burst", metavar="N", type=values.count, dest="burst_packets", help=text)
     parser.add_argument("--shadow", action="store_true", help="only log what it would do; promote puts it in force")
-    options.add(parser, "--save", "--force", "--dry-run")
-    probation.argument(parser)
+    options.add(parser, "--save", "--force", "--dry-run", "--confirm-within")
 
 
 def run(args: Namespace) -> int:

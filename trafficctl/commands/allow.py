@@ -10,11 +10,6 @@ Examples:
   trafficctl remove-cidr 192.0.2.0/24 --port ssh
 """
 
-from argparse import Namespace
+from trafficctl.openings import arguments, run
 
-from trafficctl import openings
-from trafficctl.openings import arguments as arguments
-
-
-def run(args: Namespace) -> None:
-    openings.run(args, "allow")
+__all__ = ["arguments", "run"]

@@ -9,16 +9,7 @@ Examples:
   trafficctl analyze /var/log/trafficmon/*.jsonl.gz --report out.html
 """
 
-from argparse import ArgumentParser, Namespace
+from trafficmond.analyze.cli import add_arguments as arguments
+from trafficmond.analyze.cli import run
 
-
-def arguments(parser: ArgumentParser) -> None:
-    from trafficmond.analyze.cli import add_arguments
-
-    add_arguments(parser)
-
-
-def run(args: Namespace) -> int:
-    from trafficmond.analyze.cli import run as analyse
-
-    return analyse(args)
+__all__ = ["arguments", "run"]

@@ -25,13 +25,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trafficctl import exits, probation, session, values
+from trafficctl import exits, options, probation, session, values
 from trafficctl.exits import UsageError
 from trafficctl.render.style import Style
 from trafficmond import figures, files
 from trafficmond.errors import ControlError
-
-_USUAL_S = 60.0
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -39,7 +37,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", nargs="?", type=values.path, help=text)
     text = "the settings in force, with this policy.default"
     parser.add_argument("--default", choices=("allow", "monitor", "drop"), help=text)
-    probation.argument(parser, _USUAL_S)
+    text = "put it on probation: it is taken back after this time unless confirmed (1 m unless given)"
+    options.add(parser, "--confirm-within", default=60.0, help=text)
 
 
 def run(args: Namespace) -> int:

@@ -9,11 +9,6 @@ Examples:
   trafficctl remove-cidr 203.0.113.0/24 --port ssh
 """
 
-from argparse import Namespace
+from trafficctl.openings import arguments, run
 
-from trafficctl import openings
-from trafficctl.openings import arguments as arguments
-
-
-def run(args: Namespace) -> None:
-    openings.run(args, "drop")
+__all__ = ["arguments", "run"]

@@ -17,12 +17,11 @@ import re
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from trafficctl import exits, probation, session, values
+from trafficctl import exits, options, session, values
 from trafficctl.exits import UsageError
 from trafficmond import files
 from trafficmond.control.client import Client
@@ -37,8 +36,7 @@ _LIST = re.compile(r"\s*\[\[\s*list\s*\]\]\s*(#.*)?")
 _PATH = re.compile(r"""\s*path\s*=\s*["']([^"']+)["']\s*(#.*)?""")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a file that is to be removed, counted from 1."""
 
     number: int
@@ -49,7 +47,7 @@ def arguments(parser: ArgumentParser) -> None:
     text = "the label of a rule or list in shadow, the prefix if it has none, or default"
     parser.add_argument("label", metavar="LABEL", help=text)
     parser.add_argument("--write", action="store_true", help="edit the file that contains it")
-    probation.argument(parser)
+    options.add(parser, "--confirm-within")
 
 
 def run(args: Namespace) -> int:
@@ -114,21 +112,19 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
 
     text = files.read(path).decode("utf-8")
     line = _line(row, text)
-    if line is None:
-        what = "this command cannot edit this file as it is written; remove shadow = true at that label yourself"
-        made["edits"].append({"path": str(path), "line": None, "edit": what})
+    if line and write:
+        fileedits.take_out(path, text, line.number - 1, line.number)
+        made["written"].append(f"{path}:{line.number}: removed: {line.text}")
         return
-    if not write:
+    what = "this command cannot edit this file as it is written; remove shadow = true at that label yourself"
+    if line:
         what = f"remove this line (--write does): {line.text}"
-        made["edits"].append({"path": str(path), "line": line.number, "edit": what})
-        return
-    fileedits.take_out(path, text, line.number - 1, line.number)
-    made["written"].append(f"{path}:{line.number}: removed: {line.text}")
+    made["edits"].append({"path": str(path), "line": line and line.number, "edit": what})
 
 
 def _line(row: Mapping[str, Any], text: str) -> Line | None:
     if row["kind"] == "default":
-        return of_default(text)
+        return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
     if row["kind"] == "list":
         return of_list(text, row["path"])
     return of_rule(text, row["line"]) if row["line"] else None
@@ -147,10 +143,6 @@ def of_list(text: str, path: str) -> Line | None:
         if any(path.endswith(found[1]) for each in block if (found := _PATH.fullmatch(each))):
             return _first(block, number + 1, _SHADOW)
     return None
-
-
-def of_default(text: str) -> Line | None:
-    return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
 
 
 def _first(lines: Iterable[str], start: int, wanted: re.Pattern[str]) -> Line | None:

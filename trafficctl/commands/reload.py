@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trafficctl import probation, session
+from trafficctl import options, session
 from trafficctl.render.style import Style
 from trafficmond import figures
 from trafficmond.control.client import INTERFACE
@@ -20,7 +20,7 @@ from trafficmond.errors import ControlError
 
 
 def arguments(parser: ArgumentParser) -> None:
-    probation.argument(parser)
+    options.add(parser, "--confirm-within")
 
 
 def run(args: Namespace) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 
 from trafficctl import exits, session, values
 from trafficctl.exits import UsageError
+from trafficmond import figures
 from trafficmond.control.client import Client
-from trafficmond.figures import plain
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -36,8 +36,6 @@ def arguments(parser: ArgumentParser) -> None:
 
 def _print_beside(args: Namespace, client: Client) -> None:
     """Prints below the table since when packets are counted, and how many bans precede the rules."""
-    from trafficmond import figures
-
     output, status = session.output(args), client.call("Status")
     since = figures.clock(status["started_at"])
     output.line(output.style.dim(f"(packets and bytes since {since}, the daemon's start)"))
@@ -105,6 +103,6 @@ def _diff(args: Namespace) -> int:
         before, after = (_entries(client, number) for number in args.diff or _latest(client))
     found = {"removed": without(before, after), "added": without(after, before)}
     signs = {"removed": "-", "added": "+"}
-    lines = [f"{signs[key]} {plain(rulelines.line(each))}" for key, rules in found.items() for each in rules]
+    lines = [f"{signs[key]} {figures.plain(rulelines.line(each))}" for key, rules in found.items() for each in rules]
     session.output(args).report(found, lambda *_: lines or ["no difference"])
     return exits.NO if lines else exits.DONE

@@ -42,10 +42,8 @@ def run(args: Namespace) -> int:
 
 
 def _print_held(held: Sequence[dict[str, Any]]) -> None:
-    from trafficmond.figures import when
-
     for ban in held:
-        until = f"until {when(ban['expires'])}" if ban["expires"] is not None else "for good"
+        until = f"until {figures.when(ban['expires'])}" if ban["expires"] is not None else "for good"
         print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
 
 

@@ -84,9 +84,8 @@ def _of_fleet(args: Namespace, fleet: Fleet, asked: dict[str, Any]) -> list[dict
 def question(args: Namespace, now: float) -> dict[str, Any]:
     """The parameters of the method Usage. Raises ControlError if they cannot be combined."""
     named = [(kind, getattr(args, kind)) for kind in _KEPT if getattr(args, kind) is not None]
-    asked: dict[str, Any] = {"since": args.since, "until": args.until, "limit": args.limit}
-    if asked["since"] is None:
-        asked["since"] = _begin(args.by, now)
+    since = _begin(args.by, now) if args.since is None else args.since
+    asked: dict[str, Any] = {"since": since, "until": args.until, "limit": args.limit}
     if args.by in TIMES:
         kind, key = named[0] if named else ("total", None)
         return asked | {"period": args.by, "kind": kind, "key": key}

@@ -3,7 +3,6 @@
 import ctypes
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficmond import figures
@@ -19,13 +18,10 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def _room(host: Host) -> Iterator[Finding]:
-    places = {"state_dir": host.settings.state_dir}
-    for log in host.settings.logs:
-        if log.path:
-            places[f"log {log.path.name}"] = log.path.parent
-    for subject, folder in places.items():
-        existing = _nearest(host.path(folder))
-        stat = os.statvfs(existing)
+    logs = {f"log {log.path.name}": log.path.parent for log in host.settings.logs if log.path}
+    for subject, folder in {"state_dir": host.settings.state_dir, **logs}.items():
+        path = host.path(folder)
+        stat = os.statvfs(next(each for each in (path, *path.parents) if each.exists()))
         free = stat.f_bavail * stat.f_frsize
         room = figures.size(free)
         needed = host.settings.store.max_size if subject == "state_dir" else 0
@@ -38,13 +34,6 @@ def _room(host: Host) -> Iterator[Finding]:
             yield Finding(subject, WARN, what, "lower store.max_size, or free some space")
         else:
             yield Finding(subject, OK, f"{room} free at {folder}")
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or its nearest parent that exists."""
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _clock(host: Host) -> Iterator[Finding]:

@@ -33,10 +33,9 @@ def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict
     order = f"ORDER BY {SORTS[sort]} DESC"
     shown = ", ".join(f"{text_of(name)} AS {name}_ip" if name in ("src", "dst") else name for name in _FLOW)
     # A sensor has sent what went out of its interfaces.
-    out = [_sided("egress", mine, theirs) for mine, theirs in (("", "reply_"), ("reply_", ""))]
     sides = ", ".join(
-        f"sum({side.format(unit)}) AS {name}_{unit}"
-        for side, name in zip(out, ("sent", "received"), strict=True)
+        f"sum(if(direction = 'egress', {mine}{unit}, {theirs}{unit})) AS {name}_{unit}"
+        for name, mine, theirs in (("sent", "", "reply_"), ("received", "reply_", ""))
         for unit in ("packets", "bytes")
     )
     halves = "\nUNION ALL\n".join(
@@ -68,7 +67,3 @@ def top_questions(now: float, sort: str, match: str, sensor: str | None) -> dict
 def rated(row: dict[str, Any]) -> dict[str, Any]:
     rates = {f"{name}_per_s": row[name] / WINDOW_S for name in _COUNTERS}
     return {name: value for name, value in row.items() if name not in _COUNTERS} | rates
-
-
-def _sided(way: str, mine: str, theirs: str) -> str:
-    return f"if(direction = '{way}', {mine}{{0}}, {theirs}{{0}})"

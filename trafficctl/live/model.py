@@ -58,14 +58,10 @@ class Live:
 
     def update(self, answer: dict[str, Any]) -> None:
         at = answer["at"]
-        for row in answer["interfaces"]:
-            meter = self.meters.get(row["name"])
-            if meter is None:
-                self.meters[row["name"]] = Meter(row, at)
-            else:
-                meter.update(row, at)
-        present = {row["name"] for row in answer["interfaces"]}
+        present = {row["name"]: row for row in answer["interfaces"]}
         self.meters = {name: meter for name, meter in self.meters.items() if name in present}
+        for name, row in present.items():
+            self.meters.setdefault(name, Meter(row, at)).update(row, at)
         self.answer = answer
         if probation := answer.get("probation"):
             now = probation["begun_at"], probation["left_s"] <= _SOON_S
@@ -106,12 +102,8 @@ class Live:
 
     def addresses(self) -> list[str]:
         """The addresses of the selected row that could be banned, the likelier one first."""
-        rows = self.rows()
-        if not rows:
-            return []
-        row = rows[self.selected]
-        ends = (row.get("address"), row.get("src_ip"), row.get("dst_ip"))
-        return [address for address in ends if address]
+        row = next(iter(self.rows()[self.selected :]), {})
+        return [row[end] for end in ("address", "src_ip", "dst_ip") if row.get(end)]
 
 
 def rate(row: dict[str, Any], window_s: int, side: str, unit: str) -> float:

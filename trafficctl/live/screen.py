@@ -1,6 +1,7 @@
 """The live screen as lines of text, for any terminal of at least 40 x 10 cells. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trafficctl import probation
@@ -95,20 +96,15 @@ def _heading(live: Live, width: int, style: Style) -> str:
 def _averages(live: Live, sent: str, received: str) -> tuple[Column, ...]:
     """Columns for rates: sent and received over the chosen window, and both together over each window."""
     unit, chosen = live.unit, live.window_s
-    show = _UNITS[unit]
 
     def column(title: str, weight: int, of: Callable[[Row], float]) -> Column:
-        return Column(title, title, show, right=True, weight=weight, of=of)
+        return Column(title, title, _UNITS[unit], right=True, weight=weight, of=of)
 
-    def through(window: int) -> Callable[[Row], float]:
-        return lambda row: both(row, window, unit)
-
-    def side(name: str) -> Callable[[Row], float]:
-        return lambda row: rate(row, chosen, name, unit)
-
-    windows = (column(f"{each} S", 7 if each == chosen else 4, through(each)) for each in LIVE_WINDOWS_S)
-    sides = (column(title, 8, side(name)) for title, name in ((sent, "sent"), (received, "received")))
-    return (*sides, *windows)
+    sides = ((sent, "sent"), (received, "received"))
+    return (
+        *(column(title, 8, partial(rate, window_s=chosen, side=side, unit=unit)) for title, side in sides),
+        *(column(f"{w} S", 7 if w == chosen else 4, partial(both, window_s=w, unit=unit)) for w in LIVE_WINDOWS_S),
+    )
 
 
 def _of_meters(live: Live) -> tuple[Column, ...]:

@@ -62,7 +62,9 @@ class Feed:
         except ControlError as error:
             live.trouble = str(error)
             if not error.name.startswith(("io.", "org.")):
-                self._hang_up()  # not an error reply: the daemon is gone
+                if self._client:  # not an error reply: the daemon is gone
+                    self._client.close()
+                self._client = None
 
     def ban(self, address: str) -> str:
         """Bans an address and returns a message for the user."""
@@ -72,11 +74,6 @@ class Feed:
             return f"banned {ban['cidr']} until {figures.when(ban['expires'])}"
         except ControlError as error:
             return str(error).replace("\n", "; ")
-
-    def _hang_up(self) -> None:
-        if self._client:
-            self._client.close()
-        self._client = None
 
 
 def show(socket: str, live: Live, interval_s: float, *, services: bool = True) -> None:

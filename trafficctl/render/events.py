@@ -32,14 +32,12 @@ def event_line(event: Record, style: Style) -> str:
 
 def threat_line(threat: Record, style: Style) -> str:
     """A threat: time, severity, detector, summary, state, id."""
-    severity = str(threat["severity"])
-    state = str(threat.get("state") or "")
     parts = [
         _clock(threat["last_seen"]),
-        style.word(severity.ljust(8)),
+        style.word(str(threat["severity"]).ljust(8)),
         figures.plain(threat["detector"]),
         figures.plain(threat["summary"]),
-        style.dim(" ".join(part for part in (state, figures.plain(threat["id"])) if part)),
+        style.dim(f"{threat.get('state') or ''} {figures.plain(threat['id'])}".strip()),
     ]
     return " ".join(parts)
 

@@ -1,20 +1,17 @@
 """Renders the rates of a fleet as tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from trafficctl.render import columns, table
 from trafficctl.render.style import Style
-from trafficctl.render.table import Column, Row
+from trafficctl.render.table import Column
 from trafficmond import figures
 
 
-def _rate(name: str) -> Callable[[Row], float]:
-    return lambda row: float(row[f"{name}_bytes_per_s"])
-
-
 def _rates(sent: str, received: str) -> tuple[Column, ...]:
-    sides = ((sent, _rate("sent")), (received, _rate("received")))
+    sides = ((sent, itemgetter("sent_bytes_per_s")), (received, itemgetter("received_bytes_per_s")))
     return tuple(Column(title, title, figures.octet_rate, right=True, weight=8, of=of) for title, of in sides)
 
 

@@ -32,6 +32,7 @@ _SMALL = (
     "+ (reply_tcp_flags << 48) + ((direction = 'egress') << 56) + ((packets > 0) << 57) + ((reply_packets > 0) << 58)"
 )
 _COLUMNS = (_PEER, _SMALL, "packets + reply_packets", "bytes + reply_bytes", "CAST(last_seen AS INTEGER)", "rowid")
+_JOINED = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
 _SAME = ("first_seen", "src_ip", "dst_ip", "src_port", "dst_port", "protocol_num", "interface")
 _HINT = "use sudo or join group trafficmon"
 
@@ -65,18 +66,8 @@ class Flows:
         return len(self.row)
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """The end of flows.db at a moment: the last rowid of each partition."""
-
-    last: Mapping[int, int]
-
-    def pieces(self, since: float, reader: Reader) -> Iterator[Piece]:
-        """The pieces up to this end, the latest first, without partitions that ended before `since`."""
-        for number in sorted(self.last, reverse=True):
-            if reader.ended(number) >= since:
-                for last in range(self.last[number], 0, -PIECE_ROWS):
-                    yield Piece(partition_table(number), max(1, last - PIECE_ROWS + 1), last)
+Edge = Mapping[int, int]
+"""The end of flows.db at a moment: the last rowid of each partition."""
 
 
 class Reader:
@@ -92,9 +83,16 @@ class Reader:
         with self._errors_reported():
             numbers = [number for (number,) in self._connection.execute("SELECT number FROM partitions")]
             last, ask = "SELECT coalesce(max(rowid), 0) FROM", self._connection.execute
-            return Edge({number: ask(f"{last} {partition_table(number)}").fetchone()[0] for number in numbers})
+            return {number: ask(f"{last} {partition_table(number)}").fetchone()[0] for number in numbers}
 
-    def ended(self, number: int) -> float:
+    def pieces(self, edge: Edge, since: float) -> Iterator[Piece]:
+        """The pieces up to this end, the latest first, without partitions that ended before `since`."""
+        for number in sorted(edge, reverse=True):
+            if self._ended(number) >= since:
+                for last in range(edge[number], 0, -PIECE_ROWS):
+                    yield Piece(partition_table(number), max(1, last - PIECE_ROWS + 1), last)
+
+    def _ended(self, number: int) -> float:
         """The time of a partition's latest flow in epoch seconds; 0 if the partition is gone or empty."""
         with self._errors_reported():
             found = self._connection.execute("SELECT last_seen FROM partitions WHERE number = ?", (number,)).fetchone()
@@ -102,23 +100,22 @@ class Reader:
 
     def read(self, piece: Piece, since: float) -> Flows:
         """The rows of a piece that were seen since then; none if its partition is gone."""
-        joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
         where = "rowid BETWEEN ? AND ? AND +last_seen >= ?"
         with self._errors_reported():
             try:
                 ask = self._connection.execute
-                texts = ask(f"SELECT {joined} FROM {piece.table} WHERE {where}", (piece.first, piece.last, since))
-                return _flows([text or "" for text in texts.fetchone()], self.path)
+                texts = ask(f"SELECT {_JOINED} FROM {piece.table} WHERE {where}", (piece.first, piece.last, since))
+                return _flows(texts.fetchone(), self.path)
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):
-                    return _flows([""] * len(_COLUMNS), self.path)
+                    return _flows([None] * len(_COLUMNS), self.path)
                 raise
 
     def between(self, first: Edge, last: Edge, since: float) -> Iterator[dict[str, Any]]:
         """The rows, with all columns, that were added between two ends."""
         with self._errors_reported():
-            for number, end in last.last.items():
-                where = f"rowid > {first.last.get(number, 0)} AND rowid <= {end} AND last_seen >= ?"
+            for number, end in last.items():
+                where = f"rowid > {first.get(number, 0)} AND rowid <= {end} AND last_seen >= ?"
                 yield from self._rows(partition_table(number), where, (since,))
 
     def named(self, table: str, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
@@ -155,13 +152,12 @@ def of_rows(rows: Sequence[Mapping[str, Any]]) -> Flows:
         marks = ", ".join("?" * len(STORED_COLUMNS))
         values = ([row.get(name) or 0 for name in STORED_COLUMNS] for row in rows)
         connection.executemany(f"INSERT INTO live VALUES ({marks})", values)
-        joined = ", ".join(f"group_concat({column}, ' ')" for column in _COLUMNS)
-        texts = connection.execute(f"SELECT {joined} FROM live").fetchone()
-    return _flows([text or "" for text in texts], Path("live"))
+        return _flows(connection.execute(f"SELECT {_JOINED} FROM live").fetchone(), Path("live"))
 
 
-def _flows(texts: Sequence[str], path: Path) -> Flows:
-    peers = texts[0].split()
+def _flows(texts: Sequence[str | None], path: Path) -> Flows:
+    """The columns of the texts into which SQLite joined them; of no rows, all are None."""
+    peers = (texts[0] or "").split()
     small, packets, octets, last, row = (_numbers(text) for text in texts[1:])
     if not len(peers) == len(small) == len(packets) == len(octets) == len(last) == len(row):
         raise StoreError(f"{path}: has incomplete rows", hint="check it: sqlite3 FILE 'PRAGMA quick_check'")
@@ -174,7 +170,7 @@ def _flows(texts: Sequence[str], path: Path) -> Flows:
     return Flows(of, heard, packets, octets, last, row)
 
 
-def _numbers(text: str) -> I64:
+def _numbers(text: str | None) -> I64:
     return np.fromstring(text, np.int64, sep=" ") if text else np.zeros(0, np.int64)
 
 

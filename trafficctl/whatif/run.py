@@ -46,7 +46,7 @@ def judge_all(before: Before, store: Path, edge: Edge, since: float, live: Seque
     """Judges the flows stored up to `edge` and seen since then, and the `live` rows. Raises StoreError."""
     tally = Tally()
     before.report(tally, LIVE, of_rows(live))
-    pieces = list(edge.pieces(since, Reader(store)))
+    pieces = list(Reader(store).pieces(edge, since))
     many = min(os.cpu_count() or 1, _MOST_PROCESSES)
     if len(pieces) <= _ALONE or many == 1:
         tally.merge([_work(before, store, pieces, since)])
