@@ -159,17 +159,12 @@ def _process(note: np.void) -> Process:
     return Process(int(note["pid"]), text if text.isprintable() else ascii(text)[1:-1])
 
 
-def _local(rows: Batch, side: str) -> tuple[Batch, Batch]:
-    """END of each row's own address, and of every address."""
+def _local_notes(source: ProcessesSeen, rows: Batch, side: str, until: Column | None = None) -> tuple[Batch, Column]:
+    """_latest of the processes that wait at each row's own end, or sent datagrams from there."""
     own = local_ends(rows, side)
     every = own.copy()
     every["local"] = 0
-    return own, every
-
-
-def _local_notes(source: ProcessesSeen, rows: Batch, side: str, until: Column | None = None) -> tuple[Batch, Column]:
-    """_latest of the processes that wait at each row's own end, or sent datagrams from there."""
-    ends = _local(rows, side)
+    ends = own, every
     found = [_each(source.waiting, each) for each in ends]
     datagrams = rows["proto"] == UDP
     if datagrams.any():

@@ -50,8 +50,7 @@ class Protected:
 
     def sessions_ended(self) -> bool:
         """Whether the guard protects an address from which nobody is logged in any more."""
-        logins = self.logins()
-        return bool(self._guarded - logins)
+        return bool(self._guarded - self.logins())
 
     def logins(self) -> set[str]:
         """The addresses that users are logged in from, by logind.

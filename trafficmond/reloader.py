@@ -115,11 +115,9 @@ class Reloader:
                 *tried.policy.warnings,
                 *parts.probation_notes()[1:],  # the reply itself says how long is left
             ]
-            change = AuditEntry(
-                time.time(), caller.uid, caller.user, caller.pid, "apply", folder or "the files", str(was)
-            )
+            who, subject = (caller.uid, caller.user, caller.pid), folder or "the files"
             after = f"{now}{default}, on probation for {within_s:g} s"
-            await parts.audit(replace(change, after=after, login=caller.login))
+            await parts.audit(AuditEntry(time.time(), *who, "apply", subject, str(was), after, caller.login))
             return notes
 
     async def _reload(self, why: str, caller: Caller | None) -> list[str]:
@@ -137,8 +135,8 @@ class Reloader:
             parts.manager.ready(parts.status_line())
             return [held] if held else []
         who = (caller.uid, caller.user, caller.pid) if caller else (os.getuid(), why, os.getpid())
-        change = AuditEntry(time.time(), *who, "reload", str(settings.source or "defaults"))
-        change = replace(change, login=caller.login if caller else None)
+        source, login = str(settings.source or "defaults"), caller.login if caller else None
+        change = AuditEntry(time.time(), *who, "reload", source, login=login)
         if parts.rulebook.standing.base:
             return await self._begun(change, loaded)
         parts.warnings.pop("reload", None)

@@ -22,14 +22,6 @@ from trafficmond.store.store import Store
 OWNER = "response"  # the owner of bans made by the response
 
 
-@dataclass(frozen=True, slots=True)
-class Spared:
-    """Counts of bans that were not made: the source is protected, or may be forged."""
-
-    protected: int = 0
-    forgeable: int = 0
-
-
 @dataclass(eq=False)
 class Responder:
     """Carries out the decisions of `detect.response.Response`."""
@@ -49,9 +41,13 @@ class Responder:
         """Replaces the settings of the response."""
         self._response.configure(settings)
 
-    def spared(self) -> Spared:
-        """The number of bans that were not made, since the start."""
-        return Spared(self._response.protected_spared, self._response.forgeable_spared)
+    def counters(self) -> dict[str, int]:
+        """The counters, as `metrics.families` names them."""
+        response = self._response
+        return {
+            "spared_protected_bans": response.protected_spared,
+            "spared_forgeable_bans": response.forgeable_spared,
+        }
 
     def why_not(self, threat: Threat) -> str:
         """Why the source of an open threat is not banned; empty if it is, or if nothing prevents it."""

@@ -98,10 +98,8 @@ def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
 
 
 def _all_of(protocol: int) -> tuple[int, int]:
-    if protocol in _AREAS:
-        start, count = _AREAS[protocol]
-        return start, start + count - 1
-    return abi.WHAT_OTHER + protocol, abi.WHAT_OTHER + protocol
+    start, count = _AREAS.get(protocol, (abi.WHAT_OTHER + protocol, 1))
+    return start, start + count - 1
 
 
 def place(protocol: int, number: int) -> int:

@@ -94,14 +94,11 @@ def _leave(asked: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[s
 
 
 def _look(_: Mapping[str, Any], ifindex: int, fds: Sequence[int]) -> dict[str, Any]:
-    try:
-        with libxdp.chain(ifindex) as now:
-            if now is None:
-                return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
+    with contextlib.suppress(ForeignProgramError), libxdp.chain(ifindex) as now:
+        if now is not None:
             ours = bool(now.of(_ids(fds)))
             return {"ours": ours, "dispatcher": now.dispatcher, "mode": now.mode, "chain": now.described()}
-    except ForeignProgramError:
-        return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
+    return {"ours": False, "dispatcher": 0, "mode": "", "chain": []}
 
 
 def _ids(fds: Sequence[int]) -> set[int]:

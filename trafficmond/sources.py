@@ -104,8 +104,7 @@ class Sources:
 
     async def saved(self) -> list[Table]:
         """The rules in the daemon's own file. Raises OSError, ConfigError."""
-        tables: list[Table] = await asyncio.to_thread(read_saved, self.own)
-        return tables
+        return await asyncio.to_thread(read_saved, self.own)
 
     async def save(self, tables: list[Table]) -> Files:
         """Writes these rules to the daemon's own file; returns the files as read then. Raises OSError."""

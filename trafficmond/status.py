@@ -12,6 +12,7 @@ from trafficmond import __version__, figures
 from trafficmond.config.flags import Flags
 from trafficmond.config.load import SettingsFile
 from trafficmond.config.settings import Settings
+from trafficmond.control.call import Row
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
@@ -20,8 +21,6 @@ from trafficmond.shadow import shadows, sums_of
 
 if TYPE_CHECKING:
     from trafficmond.metrics.families import Traffic
-
-Row = dict[str, Any]
 
 
 def status(parts: Parts) -> Row:
@@ -90,7 +89,7 @@ def _not_kept(settings: Settings) -> str | None:
 
 def _counters(parts: Parts) -> dict[str, int]:
     """The counters that `metrics.families` names."""
-    pipeline, found, spared = parts.pipeline, parts.pipeline.engine.status(), parts.responder.spared()
+    pipeline, found = parts.pipeline, parts.pipeline.engine.status()
     return {
         "evicted_flows": pipeline.table.evicted,
         "unnamed_rows": pipeline.units.unnamed,
@@ -102,8 +101,7 @@ def _counters(parts: Parts) -> dict[str, int]:
         "redundant_threats": found["redundant"],
         "overflowed_threats": found["overflowed"],
         "early_dials": found["dials_judged_early"],
-        "spared_protected_bans": spared.protected,
-        "spared_forgeable_bans": spared.forgeable,
+        **parts.responder.counters(),
         "refused_questions": parts.questions.refused,
         "refused_scrapes": parts.metrics.refused,
         "evicted_scrapes": parts.metrics.evicted,

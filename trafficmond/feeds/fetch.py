@@ -71,11 +71,10 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
     wrong = f", {figures.many(found.wrong, 'line')} without a prefix" if found.wrong else ""
     how = f" (before: {known.prefixes:,})" if changed and known.changed else "" if changed else ", unchanged"
     log.info("%s: %s%s%s", feed.label, figures.many(found.prefixes, "prefix"), wrong, how)
-    validators = answer.validators
     return Fetched(
         known.source,
-        validators.etag,
-        validators.modified,
+        answer.validators.etag,
+        answer.validators.modified,
         checked=now(),
         changed=now() if changed else known.changed,
         tried=now(),

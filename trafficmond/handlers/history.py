@@ -59,8 +59,7 @@ class History(Handler):
         found = entries(self._in_force().policy) if number is None else await self._parts.history.at(number)
         if found is None:
             raise NotFound(f"what was in force after change {number} is not known", hint="see trafficctl history")
-        pages = [found[at : at + _PAGE_ROWS] for at in range(0, len(found), _PAGE_ROWS)]
-        async for page in paged(call, _each(pages)):
+        async for page in paged(call, _pages(found)):
             yield {"rules": page}
 
     @method("Undo", changes=True)
@@ -180,9 +179,9 @@ class History(Handler):
             raise Refused(what, hint=hint)
 
 
-async def _each(pages: Sequence[list[Entry]]) -> AsyncGenerator[list[Entry], None]:
-    for page in pages:
-        yield page
+async def _pages(found: Sequence[Entry]) -> AsyncGenerator[Sequence[Entry], None]:
+    for at in range(0, len(found), _PAGE_ROWS):
+        yield found[at : at + _PAGE_ROWS]
 
 
 def _row(change: Recorded) -> Row:

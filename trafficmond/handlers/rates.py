@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import choice, networks
+from trafficmond.control.call import Row
 from trafficmond.detect.base import address
 from trafficmond.flows.batch import Batch, Column, address_text, within
 from trafficmond.flows.names import Names
@@ -14,8 +15,6 @@ from trafficmond.flows.recent import Floats, Rates, Recent, by_host, by_label
 from trafficmond.model import LIVE_WINDOWS_S, Action
 from trafficmond.protocols import protocol_name, protocol_number
 from trafficmond.verdict import action_of
-
-Row = dict[str, Any]
 
 _PACKETS, _BYTES = 0, 1
 

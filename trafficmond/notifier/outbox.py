@@ -164,11 +164,8 @@ def states(folder: Path) -> list[TargetState]:
     with path.open("rb"):
         pass  # its OSError has the reason, SQLite's error does not
     try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             return [TargetState(*row) for row in db.execute(_STATES)]
-        finally:
-            db.close()
     except sqlite3.Error as error:
         raise _failed(path, error) from error
 

@@ -81,19 +81,16 @@ class File:
         self.close()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            broken = "" if examine(self.path) else "its first bytes are not those of a database"
             try:
-                broken = not examine(self.path)
                 if not broken:
                     self._connection = _connect(self.path)
             except sqlite3.DatabaseError as error:
                 if not is_broken(error):
                     raise
-                broken = True
-                self.give_up(str(error))
-            else:
-                if broken:
-                    self.give_up("its first bytes are not those of a database")
+                broken = str(error)
             if broken:
+                self.give_up(broken)
                 self._connection = _connect(self.path)
             self.replaced += another
             self._identity = self._identify()

@@ -71,7 +71,6 @@ TOTALS = {
     "last_seen": "max(last_seen)",
 }
 _OF_HOST = {"up_bytes": "sum(bytes)", "down_bytes": "sum(reply_bytes)"}  # seen from the host itself
-_NOT_GROUPED = set(TOTALS)
 # Rows are sorted by the traffic of both directions, since a large download sends little.
 _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_bytes"}
 
@@ -219,7 +218,7 @@ def any_of(conditions: Sequence[str], but: bool) -> str:
 
 
 def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]:
-    usable = [*(name for name in STORED_COLUMNS if name not in _NOT_GROUPED), *MADE]
+    usable = [*(name for name in STORED_COLUMNS if name not in TOTALS), *MADE]
     found = []
     for name in names:
         column = _ALIASES.get(name, name)

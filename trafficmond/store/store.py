@@ -248,7 +248,7 @@ class Store:
 
     def configure(self, limits: Limits) -> None:
         """Change the limits, from the next write on."""
-        self._writer.configure(limits)
+        self._writer.limits, self._writer.queue.most_rows = limits, limits.queue_rows
 
     def use(self, atlas: Atlas) -> None:
         """Use these places of addresses in rollups from now on."""
@@ -276,7 +276,7 @@ class Store:
             size_bytes=size,
             state=writer.state,
             set_aside=str(set_aside) if set_aside else None,
-            replaced=writer.replaced,
+            replaced=writer.file.replaced,
         )
 
     def close(self, timeout_s: float = 10.0) -> None:

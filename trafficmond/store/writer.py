@@ -97,15 +97,6 @@ class Writer(threading.Thread):
         self._partitions: Partitions  # since the file was opened
         self._ageing: Ageing
 
-    @property
-    def replaced(self) -> int:
-        """How often another file has taken the place of the first."""
-        return self.file.replaced
-
-    def configure(self, limits: Limits) -> None:
-        """Change the limits, from the next write on."""
-        self.limits, self.queue.most_rows = limits, limits.queue_rows
-
     def run(self) -> None:
         """Write and do the housekeeping until stopped, whatever happens to the disk."""
         try:
