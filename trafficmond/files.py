@@ -87,10 +87,8 @@ def is_there(path: Path) -> bool:
     """Whether something has this path, even a link to nowhere, or what cannot be seen."""
     try:
         path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
     return True
 
 

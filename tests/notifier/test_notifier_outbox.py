@@ -110,7 +110,6 @@ def test_failures_are_remembered_from_the_first(outbox: Outbox, tmp_path: Path) 
 
 
 def test_a_damaged_file_is_set_aside(outbox: Outbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    outbox.close()
     outbox.path.write_bytes(b"nonsense" * 1000)
     again = Outbox(tmp_path)
     again.begin(["one"])

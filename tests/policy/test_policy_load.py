@@ -293,13 +293,13 @@ def test_unreadable_things_are_mistakes(tmp_path: Path) -> None:
 def test_cache_reads_what_changed_and_forgets_what_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = write(tmp_path / "1.toml", "192.0.2.0/24"), write(tmp_path / "2.toml", "198.51.100.0/24")
     read: list[str] = []
-    parse = collect._PARSERS[".toml"]
+    parse = collect.read_toml
 
     def counting(data: bytes, path: str, **more: Any) -> Rules:
         read.append(Path(path).name)
         return parse(data, path, **more)
 
-    monkeypatch.setattr(collect, "_PARSERS", {**collect._PARSERS, ".toml": counting})
+    monkeypatch.setattr(collect, "read_toml", counting)
     cache = Cache()
     first = load_policy(tmp_path, cache=cache)
     assert [rule.name for rule in load_policy(tmp_path, cache=cache).rules] == [rule.name for rule in first.rules]

@@ -9,9 +9,10 @@ import pytest
 from sink_events import NAMES, event, threat
 
 from trafficmond.config.streams import Log
+from trafficmond.figures import plain
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction, Reason, Severity
-from trafficmond.sinks.console import Console, printable
+from trafficmond.sinks.console import Console
 from trafficmond.sinks.messages import CONFIG_REJECTED, STARTED, Note
 
 
@@ -82,5 +83,5 @@ def test_no_colour_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_printable() -> None:
-    assert printable("plain ü") == "plain ü"
-    assert printable("a\x1b\u202eb\n") == "a\\x1b\\u202eb\\n"
+    assert plain("plain ü") == "plain ü"
+    assert plain("a\x1b\u202eb\n") == "a\\x1b\\u202eb\\n"

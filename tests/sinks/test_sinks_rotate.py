@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ from trafficmond.sinks import rotate
 from trafficmond.sinks.rotate import Rotation, next_stamp, stamp_of
 
 DAY = 86400.0
+
+
+def compressed() -> None:
+    """Waits for the compression that is running."""
+    for thread in threading.enumerate():
+        if thread.name == "log-gzip":
+            thread.join()
 
 
 def test_stamps_are_recognised(tmp_path: Path) -> None:
@@ -34,9 +42,9 @@ def test_the_oldest_are_removed_and_the_rest_compressed(tmp_path: Path) -> None:
         path.write_text(f"{number}\n")
         path.chmod(0o640)
         rotation.take(path, number * 60.0)
-        rotation.join()
+        compressed()
     rotation.prune()
-    rotation.join()
+    compressed()
     files = rotation.files()
     assert [gzip.decompress(file.read_bytes()) for file in files] == [b"2\n", b"3\n", b"4\n"]
     assert {file.suffix for file in files} == {".gz"}
@@ -61,8 +69,8 @@ def test_a_file_that_cannot_be_compressed_stays(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(rotate.shutil, "copyfileobj", full)
         rotation.take(path, 0.0)
-        rotation.join()
+        compressed()
     assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl.19700101T000000Z"]
     rotation.prune()
-    rotation.join()
+    compressed()
     assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl.19700101T000000Z.gz"]

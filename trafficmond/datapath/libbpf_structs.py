@@ -41,14 +41,10 @@ class ProgInfo(ct.Structure):
         ("name", ct.c_char * 16),
         ("ifindex", ct.c_uint32),
         ("pad", ct.c_uint32),
-        ("netns_dev", ct.c_uint64),
-        ("netns_ino", ct.c_uint64),
-        ("nr_jited_ksyms", ct.c_uint32),
-        ("nr_jited_func_lens", ct.c_uint32),
-        ("jited_ksyms", ct.c_uint64),
-        ("jited_func_lens", ct.c_uint64),
-        ("btf_id", ct.c_uint32),
-        ("func_info_rec_size", ct.c_uint32),
+        *((name, ct.c_uint64) for name in ("netns_dev", "netns_ino")),
+        *((name, ct.c_uint32) for name in ("nr_jited_ksyms", "nr_jited_func_lens")),
+        *((name, ct.c_uint64) for name in ("jited_ksyms", "jited_func_lens")),
+        *((name, ct.c_uint32) for name in ("btf_id", "func_info_rec_size")),
     )
 
 
@@ -86,17 +82,8 @@ class MapOptions(ct.Structure):
 
     _fields_ = (
         ("sz", ct.c_size_t),
-        *(
-            (name, ct.c_uint32)
-            for name in (
-                "btf_fd",
-                "btf_key_type_id",
-                "btf_value_type_id",
-                "btf_vmlinux_value_type_id",
-                "inner_map_fd",
-                "map_flags",
-            )
-        ),
+        *((name, ct.c_uint32) for name in ("btf_fd", "btf_key_type_id", "btf_value_type_id")),
+        *((name, ct.c_uint32) for name in ("btf_vmlinux_value_type_id", "inner_map_fd", "map_flags")),
         ("map_extra", ct.c_uint64),
         ("numa_node", ct.c_uint32),
         ("map_ifindex", ct.c_uint32),

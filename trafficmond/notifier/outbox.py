@@ -71,11 +71,6 @@ class Outbox:
             self.path.replace(broken)
             return _opened(self.path)
 
-    def close(self) -> None:
-        """Closes the file. No other method may be called afterwards."""
-        with self._lock:
-            self._db.close()
-
     def begin(self, targets: Sequence[str]) -> None:
         """Sets the targets. A new one gets the news from now on; the news of a removed one are deleted."""
         marks = ",".join("?" * len(targets))

@@ -6,7 +6,7 @@ from ipaddress import collapse_addresses
 
 import numpy as np
 
-from trafficmond import abi, networks, services
+from trafficmond import networks, services
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
 from trafficmond.npt import U32, Bool
@@ -14,6 +14,7 @@ from trafficmond.policy.leaves import RANK, RuleColumns
 from trafficmond.policy.load import Policy
 from trafficmond.policy.table import VerdictTable
 from trafficmond.policy.walk import lookup
+from trafficmond.verdict import is_drop
 
 MOST = 1000  # allowed prefixes that are checked one by one; of more, only the number is given
 _FAMILIES = (4, 6)
@@ -81,17 +82,14 @@ def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, 
 
 def _admits(columns: RuleColumns) -> Bool:
     """A mask of rules that accept anything but lifelines."""
-    action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
     guard = columns.rank == RANK[Reason.GUARD]
-    return np.asarray(~columns.shadow & (action != Action.DROP) & (columns.direction != Direction.EGRESS) & ~guard)
+    return np.asarray(~columns.shadow & ~is_drop(columns.verdict) & (columns.direction != Direction.EGRESS) & ~guard)
 
 
 def _drops(columns: RuleColumns, now: float) -> Bool:
     """A mask of rules that drop incoming packets."""
-    action = columns.verdict >> np.uint32(abi.ACTION_SHIFT) & np.uint32(3)
     there = ~columns.shadow & (columns.direction != Direction.EGRESS) & (columns.expires > now)
-    found: Bool = there & (action == Action.DROP)
-    return found
+    return np.asarray(there & is_drop(columns.verdict))
 
 
 def _dropped_in_parts(policy: Policy, family: int, drops: Bool) -> bool:
@@ -142,4 +140,4 @@ def passes(address: networks.Address, table: U32, place: int) -> bool:
     octets = address.packed.ljust(16, b"\0")
     hi, lo = (np.array([int.from_bytes(octets[at : at + 8], "big")], np.uint64) for at in (0, 8))
     word, _ = lookup(table, address.version, Direction.INGRESS, hi, lo, what=place)
-    return int(word[0]) >> abi.ACTION_SHIFT & 3 != Action.DROP
+    return not is_drop(word)[0]

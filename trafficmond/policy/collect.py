@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from trafficmond.policy.lastgood import LastGood, Parse
 from trafficmond.policy.readers import read_json, read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rules
 
-_PARSERS: Mapping[str, Callable[..., Rules]] = {".toml": read_toml, ".json": read_json}
 _RULES_ENDINGS = (".toml", ".json")
 _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 # bound: a file of rules or prefixes | the file is refused; its last good content stays in force
@@ -51,10 +50,7 @@ class Collector:
         self.notes: list[Mistake] = []
         self._cache = cache
         self._last_good = last_good
-        self._parsers: Mapping[str, Parse] = {
-            ".toml": partial(_PARSERS[".toml"], geography=geography),
-            ".json": _PARSERS[".json"],
-        }
+        self._parsers: Mapping[str, Parse] = {".toml": partial(read_toml, geography=geography), ".json": read_json}
         self._meaning = geography.mark if geography else None  # of rules files, besides their content
         self._read: set[Path] = set()
 

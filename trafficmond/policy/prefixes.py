@@ -106,9 +106,7 @@ def masked(rows: Prefixes) -> tuple[Prefixes, int]:
 
 def parse_address(text: str) -> tuple[int, int, int]:
     """(hi, lo, family) of an address, left-aligned; IPv4-mapped ones are IPv4. Raises ValueError naming valid forms."""
-    hi, lo, plen, family = _parse_one(text)
-    if plen != (32 if family == 4 else 128):
-        raise ValueError(f"{networks.quoted(text)} is a prefix; one address is wanted")
+    hi, lo, _, family = _parse_one(str(networks.parse_address(text)))
     return hi, lo, family
 
 

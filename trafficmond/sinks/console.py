@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from trafficmond.config.streams import Log
+from trafficmond.figures import plain
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Severity, Threat
@@ -19,11 +20,6 @@ _COLOUR_OF_SEVERITY: Mapping[Severity, str] = {
     Severity.HIGH: _RED,
     Severity.CRITICAL: _BOLD + _RED,
 }
-
-
-def printable(text: str) -> str:
-    """The text with terminal control characters made visible."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Console(FileWriter):
@@ -43,21 +39,21 @@ class Console(FileWriter):
     def threat(self, threat: Threat, state: str) -> None:
         label = self._paint(f"{str(threat.severity).upper():8}", _COLOUR_OF_SEVERITY[threat.severity])
         what = f"{record.of_state(state)}{threat.detector} {threat.technique} {threat.summary}"
-        self._file.append(f"{record.iso_time(threat.last_seen)} {label} {printable(what)}\n".encode())
+        self._file.append(f"{record.iso_time(threat.last_seen)} {label} {plain(what)}\n".encode())
 
     def note(self, note: Note) -> None:
         label = self._paint(
             f"{PRIORITY_NAMES[note.message.priority]:8}", _RED if note.message.priority < WARNING else _DIM
         )
-        self._file.append(f"{record.iso_time(note.timestamp)} {label} {printable(note.text)}\n".encode())
+        self._file.append(f"{record.iso_time(note.timestamp)} {label} {plain(note.text)}\n".encode())
 
     def _event(self, event: Mapping[str, str]) -> str:
         label = self._paint(f"{event['action']:8}", _RED if event["action"] == "DROP" else _DIM)
         return (
             f"{event['timestamp_iso']} {label} "
-            f"{printable(event['interface'])} {'->' if event['direction'] == 'ingress' else '<-'} "
+            f"{plain(event['interface'])} {'->' if event['direction'] == 'ingress' else '<-'} "
             f"{record.parties(event)} {event['packet_size']} B "
-            f"[{printable(event['rule'])}]\n"
+            f"[{plain(event['rule'])}]\n"
         )
 
     def _paint(self, text: str, colour: str) -> str:

@@ -166,8 +166,8 @@ def write_all(fd: int, data: bytes, size: int) -> None:
         raise
 
 
-def cut_half_line(fd: int) -> int:
-    """Remove what follows the last newline, and return how many bytes that was."""
+def cut_half_line(fd: int) -> None:
+    """Remove what follows the last newline."""
     size = end = os.fstat(fd).st_size
     while end > 0:
         start = max(0, end - _BACKWARDS)
@@ -178,4 +178,3 @@ def cut_half_line(fd: int) -> int:
         end = start
     if end < size:
         os.ftruncate(fd, end)
-    return size - end

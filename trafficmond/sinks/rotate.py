@@ -70,11 +70,6 @@ class Rotation:
             self._worker = threading.Thread(target=_compress_all, args=(plain,), name="log-gzip", daemon=True)
             self._worker.start()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for the compression that is running."""
-        if self._worker is not None:
-            self._worker.join(timeout)
-
 
 def _compress_all(files: Sequence[Path]) -> None:
     # A file that cannot be compressed now (no space, gone) is tried again at the next rotation.

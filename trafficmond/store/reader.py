@@ -139,9 +139,9 @@ class Reader:
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed already
             self._connection.interrupt()
 
-    def answer(self, asked: Question, page_rows: int = 1000, timeout_s: float = 30.0) -> Answer:
-        """The whole answer; the caller closes it. Raises StoreError if it takes longer than `timeout_s`."""
-        return Answer(self.each(asked.sql, timeout_s=timeout_s), asked.columns, self._path.parent, page_rows)
+    def answer(self, asked: Question, page_rows: int = 1000) -> Answer:
+        """The whole answer; the caller closes it. Raises the same errors as `rows`."""
+        return Answer(self.each(asked.sql), asked.columns, self._path.parent, page_rows)
 
     def pages(self, asked: Question, page_rows: int = 1000) -> Generator[list[Row], None, None]:
         """The answer, `page_rows` dicts at a time. Raises the same errors as `answer`."""
