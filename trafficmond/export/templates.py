@@ -16,43 +16,37 @@ FIRST_ID = 256
 
 _ENTERPRISE = 0x8000
 
-# name of the field -> (information element, layout, of the reverse direction)
-_Field = tuple[str, int, str, bool]
+# name of the field, information element, layout; "reverse...": of the reverse direction
+_Field = tuple[str, int, str]
 
-_START: list[_Field] = [
-    ("flowStartMilliseconds", 152, ">u8", False),
-    ("flowEndMilliseconds", 153, ">u8", False),
-]
+_START: list[_Field] = [("flowStartMilliseconds", 152, ">u8"), ("flowEndMilliseconds", 153, ">u8")]
 _ADDRESSES: dict[int, list[_Field]] = {
-    4: [("sourceIPv4Address", 8, ">u4", False), ("destinationIPv4Address", 12, ">u4", False)],
-    6: [("sourceIPv6Address", 27, "V16", False), ("destinationIPv6Address", 28, "V16", False)],
+    4: [("sourceIPv4Address", 8, ">u4"), ("destinationIPv4Address", 12, ">u4")],
+    6: [("sourceIPv6Address", 27, "V16"), ("destinationIPv6Address", 28, "V16")],
 }
 _PORTS: list[_Field] = [
-    ("sourceTransportPort", 7, ">u2", False),
-    ("destinationTransportPort", 11, ">u2", False),
-    ("tcpControlBits", 6, ">u2", False),
+    ("sourceTransportPort", 7, ">u2"),
+    ("destinationTransportPort", 11, ">u2"),
+    ("tcpControlBits", 6, ">u2"),
 ]
 _ICMP: dict[int, list[_Field]] = {
-    4: [("icmpTypeCodeIPv4", 32, ">u2", False)],
-    6: [("icmpTypeCodeIPv6", 139, ">u2", False)],
+    4: [("icmpTypeCodeIPv4", 32, ">u2")],
+    6: [("icmpTypeCodeIPv6", 139, ">u2")],
 }
 _COMMON: list[_Field] = [
-    ("protocolIdentifier", 4, "u1", False),
-    ("packetDeltaCount", 2, ">u8", False),
-    ("octetDeltaCount", 1, ">u8", False),
-    ("ingressInterface", 10, ">u4", False),
-    ("egressInterface", 14, ">u4", False),
-    ("vlanId", 58, ">u2", False),
-    ("flowDirection", 61, "u1", False),
-    ("flowEndReason", 136, "u1", False),
-    ("forwardingStatus", 89, "u1", False),
-    ("firewallEvent", 233, "u1", False),
+    ("protocolIdentifier", 4, "u1"),
+    ("packetDeltaCount", 2, ">u8"),
+    ("octetDeltaCount", 1, ">u8"),
+    ("ingressInterface", 10, ">u4"),
+    ("egressInterface", 14, ">u4"),
+    ("vlanId", 58, ">u2"),
+    ("flowDirection", 61, "u1"),
+    ("flowEndReason", 136, "u1"),
+    ("forwardingStatus", 89, "u1"),
+    ("firewallEvent", 233, "u1"),
 ]
-_REVERSE: list[_Field] = [
-    ("reversePacketDeltaCount", 2, ">u8", True),
-    ("reverseOctetDeltaCount", 1, ">u8", True),
-]
-_REVERSE_PORTS: list[_Field] = [("reverseTcpControlBits", 6, ">u2", True)]
+_REVERSE: list[_Field] = [("reversePacketDeltaCount", 2, ">u8"), ("reverseOctetDeltaCount", 1, ">u8")]
+_REVERSE_PORTS: list[_Field] = [("reverseTcpControlBits", 6, ">u2")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +65,14 @@ def _template(number: int, family: int, icmp: bool, biflow: bool) -> Template:
     fields = [*_START, *_ADDRESSES[family], *(_ICMP[family] if icmp else _PORTS), *_COMMON]
     if biflow:
         fields += _REVERSE if icmp else [*_REVERSE, *_REVERSE_PORTS]
-    layout = np.dtype([(name, kind) for name, _, kind, _ in fields])
+    layout = np.dtype([(name, kind) for name, _, kind in fields])
     record = struct.pack(">HH", number, len(fields))
-    for name, element, _, reverse in fields:
+    for name, element, _ in fields:
         length = layout[name].itemsize
-        record += (
-            struct.pack(">HHI", element | _ENTERPRISE, length, REVERSE_PEN)
-            if reverse
-            else struct.pack(">HH", element, length)
-        )
+        if name.startswith("reverse"):
+            record += struct.pack(">HHI", element | _ENTERPRISE, length, REVERSE_PEN)
+        else:
+            record += struct.pack(">HH", element, length)
     return Template(number, family, icmp, biflow, layout, record)
 
 

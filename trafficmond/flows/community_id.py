@@ -16,22 +16,9 @@ from trafficmond.protocols import ICMP, ICMPV6, SERVED
 WITH_PORTS = (ICMP, ICMPV6, *SERVED)
 
 # The hashed bytes, in network order; protocols without ports end before them.
-_V4 = np.dtype(
-    [("seed", ">u2"), ("a", ">u4"), ("b", ">u4"), ("proto", "u1"), ("pad", "u1"), ("p", ">u2"), ("q", ">u2")]
-)
-_V6 = np.dtype(
-    [
-        ("seed", ">u2"),
-        ("a_hi", ">u8"),
-        ("a_lo", ">u8"),
-        ("b_hi", ">u8"),
-        ("b_lo", ">u8"),
-        ("proto", "u1"),
-        ("pad", "u1"),
-        ("p", ">u2"),
-        ("q", ">u2"),
-    ]
-)
+_REST = [("proto", "u1"), ("pad", "u1"), ("p", ">u2"), ("q", ">u2")]
+_V4 = np.dtype([("seed", ">u2"), ("a", ">u4"), ("b", ">u4"), *_REST])
+_V6 = np.dtype([("seed", ">u2"), *((name, ">u8") for name in ("a_hi", "a_lo", "b_hi", "b_lo")), *_REST])
 _PORT_BYTES = 4
 
 

@@ -64,9 +64,6 @@ def both_ends(rows: Batch) -> Batch:
 def local_ends(rows: Batch, side: str) -> Batch:
     """END of the sender or waiting process at one end of rows."""
     ends = np.zeros(len(rows), END)
-    ends["local"], ends["local_port"], ends["proto"] = (
-        octets(rows[f"{side}_hi"], rows[f"{side}_lo"]),
-        rows[f"{side[0]}port"],
-        rows["proto"],
-    )
+    ends["local"] = octets(rows[f"{side}_hi"], rows[f"{side}_lo"])
+    ends["local_port"], ends["proto"] = rows[f"{side[0]}port"], rows["proto"]
     return ends
