@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import subprocess
 import sys
@@ -21,8 +22,11 @@ from trafficmond.feeds.fetch import fetch
 from trafficmond.feeds.shape import NoList, shape
 from trafficmond.feeds.state import STATE_NAME, read
 from trafficmond.geo.atlas import EMPTY
+from trafficmond.policy.lastgood import LAST_GOOD_NAME
+from trafficmond.policy.load import Files
 from trafficmond.policy.sources import read_policy
 from trafficmond.policy.trial import fingerprint, rule_settings, with_rule_settings
+from trafficmond.sources import Sources
 
 ROOT = Path(__file__).parents[2]
 T0 = 1_700_000_000.0
@@ -233,10 +237,19 @@ def test_the_shapes_of_spamhaus_and_dshield() -> None:
         shape(b'{"error": "over quota"}\n{"cidr": 7}\n{not json\n')
 
 
+def held(files: Files, folder: Path) -> tuple[int, list[str], bytes]:
+    """How many prefixes the daemon has of it, its notes, and what it keeps for a start whose files have mistakes."""
+    kept = folder / LAST_GOOD_NAME / (files.copies or {})[str(folder / "bad.netset")]
+    notes = [note.what for note in files.notes if note.where.startswith(str(folder / "bad"))]
+    return sum(len(part.prefixes) for part in files.parts), notes, kept.read_bytes()
+
+
 def test_a_list_of_decisions_may_be_empty_if_the_settings_say_so(server: FeedServer, tmp_path: Path) -> None:
     """CrowdSec's mirror has none when the last decision has expired: what it held before must not stay in force."""
     settings = with_list(tmp_path, PrefixList(url=server.url(), label="bad", url_allow=("http", "private", "empty")))
     assert run(settings) == 0
+    daemon = Sources(tmp_path)
+    assert held(asyncio.run(daemon.read(settings)), tmp_path) == (3, [], LIST)
     server.page = says(200, b"<html>\nsorry\n</html>\n")
     assert run(settings, T0 + 7200) == 1
     for body in (b"", b"# nothing today\n"):
@@ -245,6 +258,7 @@ def test_a_list_of_decisions_may_be_empty_if_the_settings_say_so(server: FeedSer
         assert (tmp_path / "bad.netset").read_bytes() == body
         assert read(tmp_path)["bad"].prefixes == 0
         assert not len(read_policy(settings, EMPTY).prefixes)
+        assert held(asyncio.run(daemon.read(settings)), tmp_path) == (0, [], body), "nor is it after a start"
     server.page = server.serve_list
     assert run(settings, T0 + 9200, all_of_them=True) == 0
     assert len(read_policy(settings, EMPTY).prefixes) == 3

@@ -69,7 +69,8 @@ class Collector:
             )
 
     def read_list(self, source: ListSource) -> None:
-        """Adds the prefixes of a `[[list]]`. A list that had members and is empty now counts as broken."""
+        """Adds the prefixes of a `[[list]]`. A list that had members and is empty now counts as broken, unless it may
+        be empty."""
         path, parse = source.path, partial(read_list, source)
         try:
             rules = self._load(path, parse, source)
@@ -81,7 +82,7 @@ class Collector:
             return
         if rules.mistakes:
             self._fall_back(path, parse, source, rules.mistakes)
-        elif len(rules.prefixes):
+        elif len(rules.prefixes) or source.may_be_empty:
             self.add(rules)
         elif self._last_good is None:
             self.add(rules)
@@ -145,7 +146,7 @@ class Collector:
             if (
                 self._last_good
                 and not known[1].mistakes
-                and (len(known[1].prefixes) or not isinstance(meaning, ListSource))
+                and (len(known[1].prefixes) or not isinstance(meaning, ListSource) or meaning.may_be_empty)
             ):
                 self._last_good.keep(path, meaning, known[1], data)
         self._read.add(path)

@@ -89,6 +89,7 @@ class ListSource:
     services: Places = ()  # that it applies to; (): all
     fetched: bool = False  # by trafficmon-fetch, which has not done so yet if there is no file
     shadow: bool = False  # reports its action and does not take it
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

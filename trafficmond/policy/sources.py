@@ -35,6 +35,7 @@ def lists_of(settings: Settings) -> list[ListSource]:
             services.parse(each.ports),
             bool(each.url),
             each.shadow,
+            "empty" in each.url_allow,
         )
         for each in settings.lists
     ]
