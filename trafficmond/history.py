@@ -78,7 +78,7 @@ class History:
         async with self._lock:
             before, self._seen = self._seen, policy
             tried_before, self._seen_tried = self._seen_tried, tried
-            change = self._missed = change or self._missed
+            change = self._missed = self._missed or change
             try:
                 await asyncio.to_thread(self._follow, before, policy, change, (tried_before, tried))
                 self._missed, self.trouble = None, ""

@@ -367,6 +367,7 @@ async def _stop_watching(parts: Parts) -> None:
         await parts.pipeline.store_rest(time.time(), _REST_S)
         parts.pipeline.store_threats()
         await parts.learned.keep(now=True)
+        await parts.rulebook.keep_again()
         await parts.rulebook.keep_in_force()
         if parts.store.lost_bans and parts.bans.restored:
             parts.store.save_bans(parts.bans.all())

@@ -407,7 +407,7 @@ def test_a_change_that_a_full_disk_refused_is_recorded_later(tmp_path: Path, mon
                 await ask("AddCidr", cidr="203.0.113.0/24", action="drop")
                 await ask.parts.follow_rules()
                 assert "No space left" in ask.parts.history.trouble
-            await ask.parts.follow_rules()
+            await ask("Ban", cidr="198.51.100.7")  # is none of the rules
             assert await ask.changes() == [(1, "add-cidr", 0, 1)]
             assert ask.parts.history.trouble == ""
 
