@@ -14,6 +14,8 @@ import pytest
 from tmlab import Daemon, Lab
 from tmlab.daemon import remove_pins
 
+from trafficmond.store.store import LEFT_NAME
+
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 BAD, RULED, GOOD = "203.0.113.7", "203.0.113.200", "198.51.100.7"
@@ -201,3 +203,16 @@ def test_bans_outlive_a_reboot_after_the_file_was_removed(lab: Lab, daemon: Daem
     remove_pins(daemon.pins)  # what a reboot leaves of them
     daemon.start()
     assert door.Wire(lab).passes(BAD) == {BAD: False}
+
+
+def test_a_ban_made_while_the_file_is_locked_outlives_a_stop(lab: Lab, daemon: Daemon) -> None:
+    daemon.start()
+    with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        daemon.control("ban", GOOD, "--owner", "ada")
+        assert daemon.stop() == 0
+        other.execute("ROLLBACK")
+    daemon.start()
+    assert door.Wire(lab).passes(GOOD, BAD) == {GOOD: False, BAD: False}
+    assert {ban["owner"] for ban in daemon.ask("bans") if ban["cidr"].startswith(GOOD)} == {"ada"}
+    daemon.wait(lambda: not daemon.database.with_name(LEFT_NAME).exists(), "it to be in flows.db")
