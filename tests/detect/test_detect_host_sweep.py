@@ -134,6 +134,13 @@ def test_what_was_browsed_hours_ago_explains_no_sweep() -> None:
     assert {threat.severity for threat in found} == {Severity.HIGH}
 
 
+@pytest.mark.parametrize("source", ["fd00::20", V6], ids=["ours", "unknown"])
+def test_strangers_at_our_own_web_server_explain_no_sweep(source: str) -> None:
+    visits = [talk(flow(host, "192.168.0.10", 443)) for host in many(100, "198.51.100.0/24")]
+    tries = [flow(source, host, 443) for host in FAR]
+    assert worst([talk(flow(OURS, "203.0.113.1", 22)), *visits, *tries]) == Severity.HIGH
+
+
 def test_who_browses_and_sweeps_our_own_network_is_found() -> None:
     names = [talk(datagram(OURS, "192.168.0.1", 53, sport=port)) for port in range(2000, 2080)]
     assert worst([*names, *(flow(OURS, host, 443) for host in many(120, "192.168.0.0/24"))]) == Severity.HIGH

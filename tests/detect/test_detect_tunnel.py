@@ -50,12 +50,17 @@ def test_a_connection_for_each_question_over_tcp_counts_as_one(size: int, found:
     assert len(watch(Tunnel).see(rows)) == found
 
 
-def pings(sizes: list[tuple[int, int]], asks: int = 10) -> list[Severity]:
-    """What is said of batches of so many pings each, with their size and that of the replies."""
+def pings(sizes: list[tuple[int, int]], asks: int = 10, replies: int = 10) -> list[Severity]:
+    """What is said of batches of so many pings and replies each, with their sizes."""
     watching = watch(Tunnel)
     told = []
     for sent, got in sizes:
-        counts = {"packets": asks, "bytes": asks * (42 + sent), "reply_packets": asks, "reply_bytes": asks * (42 + got)}
+        counts = {
+            "packets": asks,
+            "bytes": asks * (42 + sent),
+            "reply_packets": replies,
+            "reply_bytes": replies * (42 + got),
+        }
         row = flow("192.168.0.9", "203.0.113.7", 0, id=1, proto=1, sport=8, tcp_flags=0, first_flags=0, **counts)
         told += watching.see([row])
     return [threat.severity for threat in told][-1:]
@@ -73,3 +78,10 @@ def pings(sizes: list[tuple[int, int]], asks: int = 10) -> list[Severity]:
 )
 def test_a_reply_has_what_its_ping_had(sizes: list[tuple[int, int]], severity: list[Severity]) -> None:
     assert pings(sizes) == severity
+
+
+@pytest.mark.parametrize(("size", "got", "severity"), [(100, 900, [Severity.MEDIUM]), (56, 56, [])])
+def test_more_replies_than_pings_are_data_unless_they_are_sent_twice(
+    size: int, got: int, severity: list[Severity]
+) -> None:
+    assert pings([(size, got)] * 30, replies=20) == severity

@@ -144,15 +144,18 @@ class HostSweep(GroupedDetector[Settings]):
         mark(self._unasked.rows["hosts"], slot, host)
 
     def _note_named(self, seen: Observation) -> None:
-        """Counts the questions for names of each source, and the web servers that it reached."""
-        flows, dials = seen.flows, seen.attempts
-        asked = np.flatnonzero(_DNS[flows["dport"]] & (flows["d_packets"] > 0))
-        reached = (dials["kind"] == Kind.SYN) & (dials["outcome"] == Outcome.ANSWERED) & _WEB_PORTS[dials["dport"]]
-        at = np.flatnonzero(reached)
-        if not len(asked) + len(at):
+        """Counts the questions for names of each source, and the web servers that it reached; not of a stranger at
+        servers of ours."""
+        asked = seen.flows.take(_DNS[seen.flows["dport"]] & (seen.flows["d_packets"] > 0))
+        dials = seen.attempts.take((seen.attempts["kind"] == Kind.SYN) & _WEB_PORTS[seen.attempts["dport"]])
+        dials = dials.take(dials["outcome"] == Outcome.ANSWERED)
+        asked, dials = (
+            each.take(seen.ours.side(each, "src") | ~seen.ours.side(each, "dst")) for each in (asked, dials)
+        )
+        if not len(asked) + len(dials):
             return
-        src, tick = (np.concatenate([flows[name][asked], dials[name][at]]) for name in ("src", "tick"))
-        by, number = Grouped(src), np.concatenate([flows["d_packets"][asked].astype(float), np.ones(len(at))])
+        src, tick = (np.concatenate([asked[name], dials[name]]) for name in ("src", "tick"))
+        by, number = Grouped(src), np.concatenate([asked["d_packets"].astype(float), np.ones(len(dials))])
         slot = self._named.admit(by.keys, by.sum(number), by.max(seen.ends[tick]), self.settings.window)
         self._named.add("questions", slot[by.of], number)
 

@@ -50,6 +50,7 @@ _PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 wi
 # Bytes: the deviation of batches' means. A host that cuts the replies off at a size (8.8.8.8) replies to equal pings,
 # whose mean does not vary at all.
 _VARIES, _EQUAL = 8.0, 1.0
+_MORE = 1.2  # replies for each ping
 _UNLIKE_SHARE = 0.25  # of the pings that are needed: where packets are lost, few batches have as many replies
 _PADDED_BYTES = 18  # Ethernet's padding makes shorter replies that long, and the pings of the same host do not have it
 _LARGE = 500
@@ -145,7 +146,10 @@ class Tunnel(GroupedDetector[Settings]):
         unlike = pings & (states["unlike"] > 0.5 * states["paired"]) & (size > _PADDED_BYTES)
         unlike &= states["unlike"] >= _UNLIKE_SHARE * settings.pings
         large = pings & (size > _PING_BYTES) & ((deviation > _VARIES) | (mean >= _LARGE))
-        echo = np.where(unlike & (deviation > _EQUAL), Severity.MEDIUM, np.where(unlike | large, Severity.LOW, 0))
+        # A host sends one reply to a ping, or the same one again.
+        more = pings & (states["answered"] > _MORE * asked) & (np.abs(mean - back) > _VARIES)
+        data = more | unlike & (deviation > _EQUAL)
+        echo = np.where(data, Severity.MEDIUM, np.where(unlike | large, Severity.LOW, 0))
         questions = np.where(how == _BY_UDP, Severity.MEDIUM, Severity.LOW)
         return np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
 
