@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from detect_traffic import SPOKE_FIRST, flow, many, refused, talk, watch
+from detect_traffic import SPOKE_FIRST, T0, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.brute_force import BruteForce
 from trafficmond.model import Severity
@@ -113,3 +113,64 @@ def test_who_calls_each_few_minutes_guesses_where_programs_do_not(
         greets = {"reply_bits": SPOKE_FIRST} if port in (119, 873, 4949, 6667, 22022) else {}
         found += caller.see([talk(flow(source, "192.168.1.22", port, **row), sent, 700, **greets)], after=pause)
     assert max((threat.severity for threat in found), default=None) == severity
+
+
+def programs() -> dict[str, list[dict[str, Any]]]:
+    """Calls of programs that nobody should be banned for, in order of time."""
+    rng = random.Random(1)
+    by_clock = [turn * 10.0 for turn in range(100) if rng.random() > 0.1]  # some were lost
+    backing_off = [sum(min(10 + 0.6 * turn * turn, 600) for turn in range(count)) for count in range(40)]
+    jittered = [turn * 60 * rng.uniform(0.96, 1.04) for turn in range(90)]
+    key = (22, 3300, 2900, 0.3, 6)
+    calls: dict[str, tuple[list[float], tuple[int, int, int, float, int]]] = {
+        "a tunnel whose key is refused, packets lost": (by_clock, key),
+        "a tunnel whose key is refused, later each time": (backing_off, key),
+        "WinRM each minute": (jittered, (5985, 3800, 4200, 0.4, 6)),
+        "shares mapped again": (jittered, (445, 1700, 1500, 0.2, 9)),
+        "the certificate of RDP": (jittered, (3389, 530, 1300, 0.1, 3)),
+    }
+    rows = {}
+    for name, (at, (port, sent, got, lasts, messages)) in calls.items():
+        rows[name] = [
+            talk(flow(A, B, port, sport=20000 + turn, first=T0 + start, last=T0 + start + lasts), sent,
+                 got, packets=messages + 5, payload_packets=messages)
+            for turn, start in enumerate(at)
+        ]  # fmt: skip
+    return rows
+
+
+@pytest.mark.parametrize("name", programs())
+def test_programs_that_call_again_and_again_are_notes_at_most(name: str) -> None:
+    caller, found, held = watch(BruteForce), [], []
+    for turn, row in enumerate(programs()[name]):
+        if name.endswith("lost") and turn % 7 == 0:
+            held = [row]  # its end was lost: it is known minutes later
+            continue
+        late, held = (held, []) if turn % 7 == 5 else ([], held)
+        found += caller.see([row, *late], after=max(0.0, row["first"] + 1 - caller.now))
+    assert {threat.severity for threat in found} <= {Severity.LOW}
+
+
+def test_one_of_ours_whose_key_is_refused_outside_by_the_clock_is_a_note() -> None:
+    caller, found = watch(BruteForce), []
+    for row in programs()["a tunnel whose key is refused, packets lost"]:
+        found += caller.see([{**row, "src": "192.168.1.9"}], after=max(0.0, row["first"] + 1 - caller.now))
+    assert {threat.severity for threat in found} <= {Severity.LOW}
+
+
+@pytest.mark.parametrize(("port", "messages", "lasts"), [(22, 7, 2.2), (445, 5, 0.1), (3389, 6, 0.4)])
+def test_who_pauses_by_chance_guesses(port: int, messages: int, lasts: float) -> None:
+    guesser, pauses, found = watch(BruteForce), random.Random(2), []
+    for turn in range(60):
+        times = {"sport": 20000 + turn, "first": guesser.now + 1, "last": guesser.now + 1 + lasts}
+        row = talk(flow(A, B, port, **times), 1300, 900, payload_packets=messages, packets=messages + 5)
+        found += guesser.see([row], after=pauses.uniform(30, 90))
+    assert max(threat.severity for threat in found) == Severity.HIGH
+
+
+@pytest.mark.parametrize(("spread", "severity"), [(130, Severity.LOW), (9, Severity.HIGH)])
+def test_answers_of_a_database_vary_unless_they_are_refusals(spread: int, severity: Severity) -> None:
+    rng, at = random.Random(1), [T0 + turn * 0.2 for turn in range(600)]
+    calls = [flow(A, B, 3306, sport=20000 + turn, first=first, last=first + 0.3) for turn, first in enumerate(at)]
+    (threat,) = watch(BruteForce).see([talk(row, 260, 350 + rng.randint(-spread, spread)) for row in calls], 121)
+    assert threat.severity == severity

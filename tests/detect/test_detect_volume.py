@@ -133,7 +133,9 @@ def test_a_flood_that_continues_over_a_restart_is_reported_when_it_is_seen_again
     assert threat.dst_ip == V
 
 
-@pytest.mark.parametrize(("proto", "size", "found"), [(50, 1350, False), (47, 1350, False), (47, 500, True)])
+@pytest.mark.parametrize(
+    ("proto", "size", "found"), [(50, 1350, False), (47, 1350, False), (47, 500, True), (47, 76, False)]
+)
 def test_what_a_tunnel_carries_is_no_flood_if_one_direction_is_seen(proto: int, size: int, found: bool) -> None:
     watching, told = watch(Volume), []
     for second in range(5):

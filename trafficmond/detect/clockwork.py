@@ -1,6 +1,8 @@
-"""Detects clients that act by the clock: with equal gaps, as those of health checks.
+"""Detects clients that act by the clock: with equal gaps, as those of health checks, or with growing ones, as those of
+programs that try again later each time. Gaps that vary by chance do not grow more than a few times in a row.
 
-Each gap is compared with the one before it. So a pause of any length spoils only two of them.
+Each gap is compared with the one before it. So a pause of any length spoils only two of them; what was lost in between
+(a capture that dropped packets, a check that failed) makes one gap a multiple of the other, and spoils none.
 """
 
 import numpy as np
@@ -18,13 +20,18 @@ FADING = ("gaps", "even")
 _LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
 # Some records tell whole seconds only, which makes of equal gaps such that differ by one.
 _WHOLE_S = 1.0
-_GAPS, _EVEN_SHARE = 10, 0.75
+_GAPS, _EVEN_SHARE, _LOST = 10, 0.75, 2  # ... and so many in between may be lost
+_LONGER = 2.1  # at most: programs double their pause
+_LATE_S = 1800.0  # later by more than twice that: the clock was set back
 
 
 def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     """Record a moment for each of the slots, which may repeat."""
+    rows = table.rows
     order = np.lexsort((moments, slots))
-    slot, at, rows = slots[order], moments[order], table.rows
+    # Whose end was lost is known late, and then counts as lost itself.
+    order = order[np.abs(rows["last"][slots] - moments - _LATE_S)[order] >= _LATE_S]
+    slot, at = slots[order], moments[order]
     first = np.ones(len(slot), bool)
     first[1:] = slot[1:] != slot[:-1]
     last = np.flatnonzero(np.append(first[1:], True)) if len(slot) else order
@@ -33,8 +40,12 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     before = np.where(first, rows["gap"][slot], np.roll(gap, 1))
     rows["last"][slot[last]], rows["gap"][slot[last]] = at[last], gap[last]
     table.add("gaps", slot, before > 0)
-    off_s = np.where((at % 1 == 0) & (gap % 1 == 0) & (before % 1 == 0), _WHOLE_S, _OFF_S)
-    table.add("even", slot, (before > 0) & (gap >= _LEAST_S) & (np.abs(gap - before) <= _OFF * gap + off_s))
+    short, long = np.minimum(gap, before), np.maximum(gap, before)
+    times = np.clip(np.round(long / np.maximum(short, _LEAST_S)), 1, 1 + _LOST)
+    whole = (times == 1) & (at % 1 == 0) & (gap % 1 == 0) & (before % 1 == 0)
+    even = np.abs(long - times * short) <= _OFF * long + np.where(whole, _WHOLE_S, _OFF_S)
+    even |= (gap > before) & (gap <= _LONGER * before)
+    table.add("even", slot, even & (before > 0) & (short >= _LEAST_S))
 
 
 def is_clock(states: Batch) -> Column:

@@ -1,4 +1,4 @@
-"""SSH and FTP: who was let in, distinguished from refusals by the number of messages and the time they took."""
+"""SSH, FTP and SMB: who was let in, distinguished from refusals by the number of messages and the time they took."""
 
 import numpy as np
 
@@ -13,19 +13,24 @@ _REFUSED_MESSAGES, _LET_IN_MESSAGES = 8, 10
 # By FTP a refusal takes USER, PASS and QUIT, each further guess two of them; who stores or fetches a file also says at
 # least TYPE, PASV and STOR or RETR (RFC 959).
 _FTP, _FTP_REFUSED_MESSAGES, _FTP_LET_IN_MESSAGES, _FTP_GUESS_MESSAGES = 21, 3, 6, 2
+# By SMB two negotiations, two messages of NTLM and a goodbye; who is let in connects to a share and opens something in
+# it (MS-SMB2, 4.4).
+_SMB, _SMB_REFUSED_MESSAGES, _SMB_LET_IN_MESSAGES = members(139, 445), 5, 7
 _HELD_BACK_S = 1.5  # PAM holds each refusal back for 2 s, give or take a quarter (pam_fail_delay)
 _SEGMENT = 1448  # payload of a full segment: as many packets with payload as these are an estimate, not a number
 
 
 def let_in(rows: Columns) -> Column:
-    """A mask of SSH and FTP connections with more messages than a refusal takes, too quick for so many refusals."""
+    """A mask of such connections with more messages than a refusal takes, too quick for so many refusals."""
     packets = rows["payload_packets"].astype(float)
     counted = packets > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     # Where only packets were counted, half of them carry something: the others acknowledge what the server says.
     packets[~counted] = rows["packets"][~counted] / 2
-    ftp = rows["dport"] == _FTP
-    more = np.where(ftp, (packets - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, packets - _REFUSED_MESSAGES)
-    enough = packets >= np.where(ftp, _FTP_LET_IN_MESSAGES, _LET_IN_MESSAGES)
+    ftp, smb = rows["dport"] == _FTP, _SMB[rows["dport"]]
+    more = packets - np.where(smb, _SMB_REFUSED_MESSAGES, _REFUSED_MESSAGES)
+    more = np.where(ftp, (packets - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, more)
+    least = np.where(smb, _SMB_LET_IN_MESSAGES, _LET_IN_MESSAGES)
+    enough = packets >= np.where(ftp, _FTP_LET_IN_MESSAGES, least)
     quick = rows["last"] - rows["first"] < _HELD_BACK_S * more
-    found: Column = (PORTS[rows["dport"]] | ftp) & (rows["reply_packets"] > 0) & enough & quick
+    found: Column = (PORTS[rows["dport"]] | ftp | smb) & (rows["reply_packets"] > 0) & enough & quick
     return found

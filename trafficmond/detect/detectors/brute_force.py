@@ -47,8 +47,9 @@ _BUSY_FACTOR = 3  # ... and so many times more of them
 # refuses within milliseconds, and four guessers at once (hydra's limit for MySQL) try more than a hundred.
 _FULL_SPEED_S = 30
 # Less than that is no login: OpenSSH's offer of keys alone has 1,500 bytes, the shortest that a server accepts some
-# 300 with what must follow (RFC 4253, 7.1); a login over RDP begins with a TLS hello. Checks read the greeting and go.
-_NO_TALK, _TALK_BYTES = members(22, 2222, 3389), 300
+# 300 with what must follow (RFC 4253, 7.1). One over RDP has a TLS handshake and two messages of NTLM, or the settings
+# of the old kind (MS-RDPBCGR). Checks read the greeting and go, or look at the certificate.
+_NO_TALK, _TALK_BYTES, _RDP, _RDP_BYTES = members(22, 2222, 3389), 300, 3389, 700
 # A refusal is held back: 2 s by Dovecot (auth_failure_delay), and by PAM (pam_unix), there give or take a quarter.
 _HELD_BACK_S, _AT_ONCE_S = 2.0, 1.5
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
@@ -58,6 +59,7 @@ _SPRAY = 10  # refusals: of low severity below the threshold
 _SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "sent", "sent2", "got", "got2", "lasted")
 _FADING = (*_SUMS, *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
+_REFUSED_ALIKE = 0.15  # of a database, which says the same to each name; short questions of programs vary more
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
@@ -67,6 +69,8 @@ _MAILBOXES = members(110, 143, 465, 587, 993, 995)
 # Programs call there all day, mirrors and telephones too.
 _VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
+# Managed by WinRM, a poll is a connection in which each client is first refused (RFC 4559); nothing is held back there.
+_MANAGED, _SMB = members(5985, 5986), members(139, 445)
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
 # Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more, and so does a
@@ -132,7 +136,8 @@ class BruteForce(CrowdDetector[Settings]):
         # Of one direction only, the client's acknowledgement shows that it was answered.
         unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0) & _CROWD_PORTS[flows["dport"]]
         done &= (flows["payload_bytes"] > 0) & ((flows["reply_payload_bytes"] > 0) | unseen)
-        done &= (flows["payload_bytes"] >= _TALK_BYTES) | ~_NO_TALK[flows["dport"]]
+        least = np.where(flows["dport"] == _RDP, _RDP_BYTES, _TALK_BYTES)
+        done &= (flows["payload_bytes"] >= least) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
         visited = _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]]
@@ -229,9 +234,11 @@ class BruteForce(CrowdDetector[Settings]):
         # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
         # So does, at a database, who waits for his users most of the time. A guesser waits for the server alone.
-        looks |= busy & (states["quick"] * lasted < 0.5 * np.minimum(settings.window, states["at"] - states["since"]))
-        severity[polls | looks & ~inside] = Severity.LOW
-        guessing &= ~(let_in & inside) & (~polls | (lasted >= _HELD_BACK_S))
+        watched_s = np.minimum(settings.window, states["at"] - states["since"])
+        looks |= busy & ~inside & (states["quick"] * lasted < 0.5 * watched_s)
+        varied = busy & ~_alike(states, _REFUSED_ALIKE)
+        severity[polls | looks | varied | _MANAGED[ports] & ~quick] = Severity.LOW
+        guessing &= ~(let_in & inside & ~_SMB[ports]) & (~polls | (lasted >= _HELD_BACK_S))
         # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
         guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
         # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
@@ -360,12 +367,12 @@ def _is_crowd(known: Service) -> bool:
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
 
 
-def _alike(states: Batch) -> Column:
+def _alike(states: Batch, most: float = _ALIKE) -> Column:
     """A mask of states whose exchanges vary little in size, both ways."""
     total, alike = np.maximum(states["total"], 1), np.ones(len(states), bool)
     for one, square in (("sent", "sent2"), ("got", "got2")):
         mean = states[one] / total
-        alike &= np.sqrt(np.maximum(states[square] / total - mean * mean, 0)) <= _ALIKE * mean
+        alike &= np.sqrt(np.maximum(states[square] / total - mean * mean, 0)) <= most * mean
     return alike
 
 

@@ -29,6 +29,8 @@ _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
 # So does a tunnel (IP in IP, GRE, ESP: RFC 2003, 2784, 4303), whose other direction may take another way.
 _TUNNELS = members(4, 41, 47, 50, size=256)
+# What acknowledges it is as small as that of TCP, with IPv6 and GRE's header around it.
+_CLEAR_TUNNELS, _TUNNEL_ACK_BYTES = members(4, 41, 47, size=256), 128
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
 _SERVICES = 1024
@@ -248,7 +250,8 @@ def _one_way(seen: Observation) -> Columns:
     odd[icmp] /= _ICMP_FACTOR
     streams = udp & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC)) | _TUNNELS[rows["proto"]]
     streams &= rows["packets"] >= _MEDIA_PACKETS
-    streams &= octets >= _MEDIA_BYTES * rows["packets"]
+    small = _CLEAR_TUNNELS[rows["proto"]] & (octets <= _TUNNEL_ACK_BYTES * rows["packets"])
+    streams &= (octets >= _MEDIA_BYTES * rows["packets"]) | small
     sent = np.where(turned, flows.some("reply_packets", at), flows.some("packets", at))
     paced = udp & (sent >= _PACED_PACKETS) & (rows["packets"] <= _PACE * seen.span[at])
     odd[streams & ~paced] /= _MEDIA_FACTOR
