@@ -53,7 +53,7 @@ def test_what_is_used(tmp_path: Path, quota: Quota, used: int) -> None:
                 parts.store.put(batch, parts.pipeline.names)
             assert parts.store.flush(5)
             with Reader(parts.store.path) as reader:
-                [found] = used_of([quota], now, reader)
+                found = used_of(quota, now, reader)
             assert (found.used, found.volume, found.period) == (
                 used,
                 1 << 40,

@@ -19,15 +19,15 @@ def keep_large_apart() -> None:
     By default glibc adapts to the largest freed block, up to 32 MiB, and keeps as much in the heap of each thread. The
     tables of a rule set with 600,000 prefixes would be kept several times.
     """
-    _choose(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-    _choose(_M_TRIM_THRESHOLD, _UNUSED_BYTES)
+    _call("mallopt", _M_MMAP_THRESHOLD, _LARGE_BYTES)
+    _call("mallopt", _M_TRIM_THRESHOLD, _UNUSED_BYTES)
 
 
 def keep_batches() -> None:
     """Keeps the memory of a large batch for the next one: returning and clearing it costs more than the work on it.
     Only for processes that read one batch after another."""
-    _choose(_M_MMAP_THRESHOLD, _BATCH_BYTES)
-    _choose(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    _call("mallopt", _M_MMAP_THRESHOLD, _BATCH_BYTES)
+    _call("mallopt", _M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class Flood:
@@ -41,8 +41,8 @@ class Flood:
         """A batch of so many rows comes. Whether a flood is over with it: `give_back` what it left."""
         if rows >= _FLOOD_ROWS:
             if self._calm >= _CALM_BATCHES:
-                _choose(_M_MMAP_THRESHOLD, _FLOOD_BYTES)
-                _choose(_M_TRIM_THRESHOLD, _FLOOD_KEPT_BYTES)
+                _call("mallopt", _M_MMAP_THRESHOLD, _FLOOD_BYTES)
+                _call("mallopt", _M_TRIM_THRESHOLD, _FLOOD_KEPT_BYTES)
             self._calm = 0
             return False
         self._calm += 1
@@ -53,14 +53,12 @@ class Flood:
 
 def share() -> None:
     """Lets all threads share one heap (mallopt(3)), so that each can use what another has freed."""
-    _choose(_M_ARENA_MAX, 1)
+    _call("mallopt", _M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
     """Returns unused memory of the heaps to the system (malloc_trim(3))."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    _call("malloc_trim", 0)
 
 
 @contextmanager
@@ -74,7 +72,7 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def _choose(parameter: int, value: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(parameter, value)
+def _call(name: str, *arguments: int) -> None:
+    function = getattr(ctypes.CDLL(None), name, None)
+    if function is not None:
+        function(*arguments)

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from trafficmond.config.settings import Quota
@@ -33,16 +32,14 @@ class Quotas:
             return
         self._looked = time.monotonic()
         with contextlib.suppress(Busy, StoreError), self._questions.turn():
-            used = await self._questions.ask(lambda: Reader(self._path), partial(used_of, quotas, now))
+            used = await self._questions.ask(
+                lambda: Reader(self._path), lambda reader: [used_of(each, now, reader) for each in quotas]
+            )
             self._pipeline.engine.inform("quota", used)
 
 
-def used_of(quotas: Sequence[Quota], now: float, reader: Reader) -> list[Used]:
-    """The usage of each quota in the period of `now` (epoch s). Raises StoreError."""
-    return [_used(quota, now, reader) for quota in quotas]
-
-
-def _used(quota: Quota, now: float, reader: Reader) -> Used:
+def used_of(quota: Quota, now: float, reader: Reader) -> Used:
+    """The usage of a quota in the period of `now` (epoch s). Raises StoreError."""
     moment = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
     began = (moment if quota.period == "day" else moment.replace(day=1)).timestamp()
     whose = [(kind, key) for kind, key in (("interface", quota.interface), ("unit", quota.unit)) if key]

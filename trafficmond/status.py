@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trafficmond import __version__, figures
 from trafficmond.config.flags import Flags
@@ -44,7 +44,7 @@ def status(parts: Parts) -> Row:
         "rules": _rule_count(parts),
         "shadows": shadows(parts) or None,
         "store": {name: getattr(store, name) for name in ("path", "rows", "queue", "lost_rows", "size_bytes", "state")},
-        "logs": [_log_row(log) for log in parts.sinks.status()],
+        "logs": parts.sinks.status(),
         "exports": parts.exports.status(),
         "ledger": {
             "memory_bytes": sizes.memory_bytes(),
@@ -235,9 +235,3 @@ def _private_bytes() -> int:
 
 def _absent(name: str, ifindex: int, why: str) -> Row:
     return {"name": name, "ifindex": ifindex, "mode": why, "packets": 0, "bytes": 0, "dropped_packets": 0}
-
-
-def _log_row(log: dict[str, Any]) -> Row:
-    fields = ("format", "path", "written", "queue", "lost", "shortened", "sampled_out")
-    name = str(log["path"] or log["format"])
-    return {"name": name, **{field: log[field] for field in fields}, "state": log["error"]}

@@ -82,6 +82,7 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     assert disk.rows == list(range(5010))
     assert disk.other == [threat(), NOTE, "close"]
     told = {
+        "name": "journal",
         "format": "journal",
         "path": "",
         "queue": 0,
@@ -89,7 +90,7 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
         "lost": 0,
         "shortened": 0,
         "sampled_out": 0,
-        "error": "",
+        "state": "",
     }
     assert sink.status() == told
 
@@ -140,7 +141,7 @@ def test_a_write_that_fails_is_tried_again_and_the_error_shown(monkeypatch: pyte
     sink.start()
     sink.emit(many(10), NAMES)
     assert soon(lambda: sink.failing)
-    assert sink.status()["error"] == "No space left on device"
+    assert sink.status()["state"] == "No space left on device"
     disk.error = None
     assert soon(lambda: not sink.failing)
     sink.close(deadline())

@@ -55,7 +55,7 @@ def test_without_a_journal_its_entries_go_to_standard_error_and_status_says_so(
     sinks.note(messages.STARTED, "started on eth0")
     sinks.close(time.monotonic() + 5)
     (status,) = sinks.status()
-    assert "there is no journal" in status["error"]
+    assert "there is no journal" in status["state"]
     error = capfd.readouterr().err
     assert (error.count("203.0.113.5"), error.count("started on eth0")) == (1, 1)
 
@@ -95,12 +95,12 @@ def test_failure_loss_and_recovery_are_said_once(
     sinks = SinkSet([Log("jsonl", folder / "t.jsonl", buffer_size=10)])
     sinks.start()
     end = time.monotonic() + 5
-    while not sinks.status()[0]["error"] and time.monotonic() < end:
+    while not sinks.status()[0]["state"] and time.monotonic() < end:
         sinks.emit(many(4), NAMES)
     for _ in range(20):
         sinks.emit(many(4), NAMES)
     folder.unlink()
-    while sinks.status()[0]["error"] and time.monotonic() < end:
+    while sinks.status()[0]["state"] and time.monotonic() < end:
         time.sleep(0.002)
     for _ in range(5):
         sinks.emit(many(0), NAMES)
@@ -121,7 +121,7 @@ def test_a_log_that_cannot_be_written_gets_less_time_to_end(tmp_path: Path, monk
     sinks.start()
     sinks.emit(many(4), NAMES)
     end = time.monotonic() + 5
-    while not sinks.status()[0]["error"] and time.monotonic() < end:
+    while not sinks.status()[0]["state"] and time.monotonic() < end:
         time.sleep(0.002)
     began = time.monotonic()
     sinks.close(began + 60)

@@ -1,7 +1,6 @@
 """Parses and formats durations, sizes and rates. Pure."""
 
 import re
-from collections.abc import Mapping
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {
@@ -79,9 +78,8 @@ def parse_rate(text: str) -> float:
 
 def format_rate(per_second: float) -> str:
     """The text in the smallest time unit with a whole number, else in seconds ("100/s", "20/m", "0.3/s")."""
-    units: Mapping[str, float] = {unit: _SECONDS[unit] for unit in ("s", "m", "h", "d")}
-    for unit, seconds in units.items():
-        count = per_second * seconds
+    for unit in ("s", "m", "h", "d"):
+        count = per_second * _SECONDS[unit]
         if abs(count - round(count)) <= 1e-9 * max(1.0, count):
             return f"{round(count)}/{unit}"
     return f"{_plain(per_second)}/s"

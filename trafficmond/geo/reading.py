@@ -141,8 +141,7 @@ def _mark(path: Path) -> tuple[int, ...]:
 
 
 def _why(error: Exception) -> str:
-    what = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    return f"cannot be read: {what}"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _day(then: float) -> str:

@@ -129,14 +129,15 @@ class Sink(Worker):
     def status(self) -> dict[str, Any]:
         """The status of this log, a `Log` of the Varlink interface; queue: events waiting."""
         return {
+            "name": str(self.log.path or self.log.format),
             "format": self.log.format,
             "path": str(self.log.path or ""),
-            "queue": self._waiting,
             "written": self.written,
+            "queue": self._waiting,
             "lost": self.lost,
-            "sampled_out": self.sampled_out,
             "shortened": self._writer.shortened,
-            "error": self.error,
+            "sampled_out": self.sampled_out,
+            "state": self.error,
         }
 
     def _work(self) -> None:

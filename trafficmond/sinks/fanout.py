@@ -143,7 +143,7 @@ class SinkSet:
             sink.close(end)
 
     def status(self) -> list[dict[str, Any]]:
-        """The status of each [[log]]: format, path, queue, written, lost, sampled_out, error."""
+        """The status of each [[log]], as `Sink.status`."""
         return [sink.status() for sink in self._sinks]
 
     def _all(self) -> list[Sink]:
