@@ -136,43 +136,32 @@ class Store:
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
         """Store exactly these bans."""
         self.lost_bans = False
-        return self._write_bans("a list", ("DELETE FROM bans", [()]), bans, whole=True)
+        return self.change_bans(bans, None)
 
-    def change_bans(self, put: Iterable[Ban], gone: Iterable[Key]) -> Future[None]:
-        """Store bans, each replacing its owner's on that prefix, and delete others, given by prefix and owner."""
-        keys = list(gone)
-        return self._write_bans("a change", ("DELETE FROM bans WHERE cidr = ? AND owner = ?", keys), put, keys)
-
-    def _write_bans(
-        self,
-        what: str,
-        delete: tuple[str, Sequence[Any]],
-        put: Iterable[Ban],
-        gone: Sequence[Key] = (),
-        *,
-        whole: bool = False,
-    ) -> Future[None]:
-        found = {(ban.cidr, ban.owner): _BAN_ROW(ban) for ban in put}
-        waiting: dict[Key, list[Any]] = {key: [*key] for key in gone} | {key: [*key, found[key]] for key in found}
+    def change_bans(self, put: Iterable[Ban], gone: Iterable[Key] | None) -> Future[None]:
+        """Store bans, each replacing its owner's on that prefix, and delete others: those of these keys, or all."""
+        found, keys = {(ban.cidr, ban.owner): _BAN_ROW(ban) for ban in put}, list(gone or ())
+        changed: dict[Key, list[Any]] = {key: [*key] for key in keys} | {key: [*key, found[key]] for key in found}
         with self._changing:
-            self._unstored |= waiting
-            waiting = dict(self._unstored) if whole else waiting
+            self._unstored |= changed
+            settled = dict(self._unstored) if gone is None else changed
 
         def settle(done: Future[None]) -> None:
             if done.exception():
                 self.lost_bans = True  # several threads come here: only what is true may be written
                 return
             with self._changing:
-                for key, line in waiting.items():
+                for key, line in settled.items():
                     if self._unstored.get(key) is line:  # not changed again meanwhile
                         del self._unstored[key]
-            if whole:
+            if gone is None:
                 with suppress(OSError):
                     self._left.unlink()
 
-        done = self._write(
-            f"{what} of {figures.many(len(found) + len(gone), 'ban')}", delete, (_PUT_BAN, [*found.values()])
-        )
+        what = f"a {'list' if gone is None else 'change'} of {figures.many(len(found) + len(keys), 'ban')}"
+        of_keys = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
+        delete = ("DELETE FROM bans", [()]) if gone is None else of_keys
+        done = self._write(what, delete, (_PUT_BAN, [*found.values()]))
         done.add_done_callback(settle)
         return done
 
