@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike as ArrayLike
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -1,7 +1,6 @@
 """Calls build/libtmparse.so through ctypes: captures and log lines to DELTA rows, in C."""
 
 import ctypes
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -160,15 +159,9 @@ class Capture(_Input):
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[Note]]:
         """Reads `data` and returns (bytes used, problems). Pass the unused bytes again, before the next ones."""
         used = self.lib.tm_capture_read(self.handle, data, len(data), final)
-        return int(used), list(self._notes())
-
-    def _notes(self) -> Iterator[Note]:
-        notes = (Note * NOTES_MAX)()
-        lost = ctypes.c_uint64()
+        notes, lost = (Note * NOTES_MAX)(), ctypes.c_uint64()
         count = self.lib.tm_capture_notes(self.handle, notes, ctypes.byref(lost))
-        yield from notes[:count]
-        if lost.value:
-            yield Note(0, lost.value, 0, 0)
+        return int(used), notes[:count] + ([Note(0, lost.value, 0, 0)] if lost.value else [])
 
 
 class Lines(_Input):

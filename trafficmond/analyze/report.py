@@ -97,11 +97,10 @@ class Gatherer:
     # ---- counting ----
 
     def _count(self) -> None:
-        if self._deltas:
-            self._count_deltas(Columns(join(self._deltas)[_COUNTED]))
+        if not self._deltas:
+            return
+        rows = Columns(join(self._deltas)[_COUNTED])
         self._deltas, self._waiting = [], 0
-
-    def _count_deltas(self, rows: Columns) -> None:
         packets, octets = rows["packets"].view(np.int64), rows["bytes"].view(np.int64)
         sums = np.stack([packets, octets, np.ones_like(packets)], axis=1)
         action = action_of(rows["verdict"])

@@ -43,22 +43,16 @@ class Sizes:
     largest: int | None = None
     exact: bool = True
 
-    def add(self, size: npt.ArrayLike, packets: npt.ArrayLike = 1) -> None:
-        """Adds packets of the given sizes; `packets` is the number of each."""
-        sizes = np.atleast_1d(np.asarray(size, np.int64))
-        counts = np.broadcast_to(np.asarray(packets, np.int64), sizes.shape)
-        sizes, counts = sizes[counts > 0], counts[counts > 0]
+    def add_means(self, packets: npt.I64, octets: npt.I64) -> None:
+        """Adds flows of so many packets and bytes, each packet with the mean size."""
+        self.exact = False
+        counts = packets[packets > 0]
+        sizes = octets[packets > 0] // counts
         if not len(sizes):
             return
         classes = np.searchsorted(SIZE_BOUNDS, sizes)
         self.classes += np.bincount(classes, counts, len(SIZE_CLASSES)).astype(np.int64)
         self.extent(int(sizes.min()), int(sizes.max()))
-
-    def add_means(self, packets: npt.ArrayLike, octets: npt.ArrayLike) -> None:
-        """Adds flows of so many packets and bytes, each packet with the mean size."""
-        counts = np.asarray(packets, np.int64)
-        self.add(np.asarray(octets, np.int64) // np.maximum(counts, 1), counts)
-        self.exact = False
 
     def extent(self, smallest: int, largest: int) -> None:
         """Records that packets from `smallest` to `largest` were seen."""

@@ -124,10 +124,7 @@ class Source:
             rest = self.head.lstrip(b"\0")
             nuls += len(self.head) - len(rest)
             self.head = rest
-            before = len(rest)
             self._fill(HEAD)
-            if len(self.head) == before:
-                break
         if nuls:
             self.note("NUL bytes at the beginning were skipped", nuls)
         mark = self.head[:2]

@@ -149,14 +149,12 @@ class Timeline:
         return _WIDTHS[self._width]
 
     def add(self, at: Column, packets: Column, dropped: Column, octets: Column) -> None:
-        sums = np.array([packets, dropped, octets], np.int64)
-        self._merge(np.floor(at / self.width).astype(np.int64), sums)
+        bins = np.concatenate([self._bins, np.floor(at / self.width).astype(np.int64)])
+        self._sum_up(bins, np.concatenate([self._sums, np.array([packets, dropped, octets], np.int64)], axis=1))
         while len(self._bins) and self._bins[-1] - self._bins[0] >= _BINS and self._width + 1 < len(_WIDTHS):
             factor = _WIDTHS[self._width + 1] // self.width
             self._width += 1
-            bins, sums = self._bins // factor, self._sums
-            self._bins, self._sums = np.empty(0, np.int64), np.empty((3, 0), np.int64)
-            self._merge(bins, sums)
+            self._sum_up(self._bins // factor, self._sums)
 
     def bins(self) -> Iterator[tuple[int, int, int, int]]:
         """(start in epoch seconds, packets, dropped, bytes) of each bin from the first to the last, including empty
@@ -167,9 +165,7 @@ class Timeline:
                 packets, dropped, octets = known.get(number, (0, 0, 0))
                 yield number * self.width, packets, dropped, octets
 
-    def _merge(self, bins: Column, sums: Column) -> None:
-        bins = np.concatenate([self._bins, bins])
-        sums = np.concatenate([self._sums, sums], axis=1)
+    def _sum_up(self, bins: Column, sums: Column) -> None:
         if len(bins):
             order, _, starts = compiled.groups(bins.view(np.uint64))
             self._bins, self._sums = bins[order[starts]], np.add.reduceat(sums[:, order], starts, axis=1)

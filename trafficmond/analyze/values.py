@@ -212,10 +212,7 @@ def iso_time(text: str) -> float:
 @lru_cache(maxsize=4096)
 def flags(letters: str) -> int:
     """Parses TCP flags written as letters (Argus: "FSPA"). Other letters (Argus: E, C) are ignored."""
-    value = 0
-    for letter in letters:
-        value |= _LETTERS.get(letter, 0)
-    return value
+    return sum(_LETTERS.get(letter, 0) for letter in set(letters))
 
 
 _LETTERS = {"F": FIN, "S": SYN, "R": RST, "P": PSH, "A": ACK, "U": URG}

@@ -185,9 +185,8 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
     if not all(one in fields for one, _ in _INSTEAD):
         instead = {one: fields[other] for one, other in reversed(_INSTEAD) if one not in fields and other in fields}
         values = {**fields, **instead}
-    for name in _NEEDED:
-        if unset(values.get(name)):
-            raise ValueError(f"{', '.join(name for name in _NEEDED if unset(values.get(name)))} missing")
+    if missing := [name for name in _NEEDED if unset(values.get(name))]:
+        raise ValueError(f"{', '.join(missing)} missing")
     start = moment(values["start"])
     all_flags = None if unset(values.get("tcp-flags")) else count(values["tcp-flags"]) & 0xFF
     span = start, start if unset(values.get("end")) else moment(values["end"])

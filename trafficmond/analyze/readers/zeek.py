@@ -175,9 +175,8 @@ def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _add(fields: Mapping[str, Any], records: Records, source: Source) -> None:
-    for name in _NEEDED:
-        if fields.get(name) is None:
-            raise ValueError(f"{', '.join(name for name in _NEEDED if fields.get(name) is None)} missing")
+    if missing := [name for name in _NEEDED if fields.get(name) is None]:
+        raise ValueError(f"{', '.join(missing)} missing")
     start, proto = moment(fields["ts"]), _protocol(fields)
     history = fields.get("history") or _OF_STATE.get(str(fields.get("conn_state", "")), "")
     seen = _parsed(history if type(history) is str else str(history))

@@ -111,7 +111,4 @@ def _round_up(value: float) -> float:
     magnitude = 1
     while magnitude * 10 < value:
         magnitude *= 10
-    for factor in (1, 2, 4, 6, 8, 10):
-        if value <= factor * magnitude:
-            return float(factor * magnitude) if factor * magnitude > 1 else 2.0
-    return float(10 * magnitude)
+    return max(2.0, next(float(factor * magnitude) for factor in (1, 2, 4, 6, 8, 10) if value <= factor * magnitude))
