@@ -71,9 +71,8 @@ class Beside:
         places = {row["host"]: row for row in rows}
         for talker in talkers:
             (named,) = self._labels.rows([{"address": talker["ip"]}])
-            about = [named.get("name"), place(places.get(talker["ip"], {}))]
-            if any(about):
-                talker["about"] = ", ".join(filter(None, about))
+            if about := ", ".join(filter(None, [named.get("name"), place(places.get(talker["ip"], {}))])):
+                talker["about"] = about
 
 
 def _both(row: dict[str, Any]) -> dict[str, int]:

@@ -147,7 +147,7 @@ def test_top_says_how_many(data: Path) -> None:
 def test_progress_reaches_the_end(data: Path) -> None:
     seen: list[tuple[int, int]] = []
     path = data / "pcaps/attacks/vscan_xscan_vuln_scanner.pcap"
-    _report(path, tick=lambda progress: seen.append((progress.done, progress.total)))
+    _report(path, tick=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (path.stat().st_size, path.stat().st_size)
 
 

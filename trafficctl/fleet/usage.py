@@ -47,17 +47,13 @@ def usage_question(wanted: UsageQuery, *, hourly: bool, sensor: str | None = Non
         conditions.append((of_unit if kind == "unit" else equals)(_KEYS[kind], wanted.whole_key))
     flows = "sum(flows)" if hourly else "count()"
     source = HOURLY if hourly else "flows FINAL"
-    by, order = (hour, "start DESC") if period else (_KEYS[kind], "up_bytes + down_bytes DESC")
-    packets, up, down = _SUMS
-    lines = [
-        f"SELECT {by} AS {'start' if period else 'key'}, {flows}, {packets}, {up} AS up_bytes, {down} AS down_bytes",
-        f"FROM {source}{where(conditions)}",
-        f"GROUP BY {'start' if period else 'key'}",
-        f"ORDER BY {order}",
-    ]
+    name, by, order = "start", hour, "start DESC"
     if not period:
-        lines.append(f"LIMIT {wanted.limit}")
-    return Question("\n".join(lines), ("start" if period else "key", *COLUMNS[2:6]))
+        name, by, order = "key", _KEYS[kind], f"up_bytes + down_bytes DESC\nLIMIT {wanted.limit}"
+    packets, up, down = _SUMS
+    asked = f"SELECT {by} AS {name}, {flows}, {packets}, {up} AS up_bytes, {down} AS down_bytes"
+    sql = f"{asked}\nFROM {source}{where(conditions)}\nGROUP BY {name}\nORDER BY {order}"
+    return Question(sql, (name, *COLUMNS[2:6]))
 
 
 def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limit: int) -> list[dict[str, Any]]:

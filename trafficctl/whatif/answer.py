@@ -1,6 +1,6 @@
 """The result of a comparison as data, with the fields of -o json."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,8 @@ def _rule(policy: Policy, word: int, prefix: str) -> dict[str, Any]:
 
 
 def _named(
-    before: Before, picks: Iterable[Pick], reader: Reader, live: Sequence[Mapping[str, Any]]
+    before: Before, picks: Sequence[Pick], reader: Reader, live: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    picks = list(picks)
     rows: dict[tuple[str, int], Mapping[str, Any]] = {}
     for table in {pick.table for pick in picks}:
         wanted = [pick.row for pick in picks if pick.table == table]

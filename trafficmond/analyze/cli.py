@@ -44,13 +44,7 @@ def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: 
     heap.keep_large_apart()
     bar = Bar("reading")
     try:
-        report = analyze(
-            args.files,
-            _settings(args.config),
-            time.time(),
-            top=args.top,
-            tick=lambda progress: bar.show(progress.done, progress.total),
-        )
+        report = analyze(args.files, _settings(args.config), time.time(), top=args.top, tick=bar.show)
     finally:
         bar.clear()
     complete(report)

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from trafficmond import heap, networks
@@ -37,49 +36,39 @@ _AT_ONCE_ROWS = 10_240  # more would take the most memory of all; fewer cost a q
 _INFLATION = 8  # assumed ratio of a compressed log's content to its file
 
 
-@dataclass
-class Progress:
-    """The progress of a run in bytes of the files; `total` is 0 if unknown."""
-
-    sources: list[Source] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        return sum(source.size for source in self.sources)
-
-    @property
-    def done(self) -> int:
-        return sum(source.position for source in self.sources)
-
-
 def analyze(
     paths: Sequence[str],
     settings: Settings,
     now: float,
     *,
     top: int = 10,
-    tick: Callable[[Progress], None] = lambda _: None,
+    tick: Callable[[int, int], None] = lambda *_: None,
 ) -> Report:
-    """The report on all files together. `tick` is called from time to time with the progress.
+    """The report on all files together. `tick` is called from time to time with the bytes of the files that are read,
+    and with all; 0 if unknown.
 
     Raises InputError if a file is missing or its format is unknown, or if all are empty; damage inside a file, and that
     one of several is empty, are part of the report.
     """
     stats = RunStats()
-    progress = Progress()
+    sources: list[Source] = []
+
+    def progress() -> None:
+        tick(sum(source.position for source in sources), sum(source.size for source in sources))
+
     with contextlib.ExitStack() as stack:
         inputs: list[Input] = []
         for path in paths:
             source = Source(path, stats.parse_errors)
             stack.callback(source.close)
-            progress.sources.append(source)
+            sources.append(source)
             try:
                 inputs.append((source, format_of(source)))
             except EmptyInput:
                 if len(stats.empty) == len(paths) - 1:
                     raise
                 stats.empty.append(source)
-        return _observe(inputs, settings, stats, now, top, lambda: tick(progress))
+        return _observe(inputs, settings, stats, now, top, progress)
 
 
 def _observe(
