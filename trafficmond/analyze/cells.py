@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from trafficmond.analyze.parse_errors import ParseErrors
+from trafficmond.analyze.source import SEPARATORS
 from trafficmond.analyze.values import THOUSANDS
-
-SEPARATORS = (",", "\t", ";", "|")
 
 _NAME = re.compile(r'"?[@#$\w][\w .@:\[\]{}-]{0,100}"?')
 _COLUMNS = 400

@@ -18,7 +18,7 @@ from trafficmond.flows.batch import Batch
 from trafficmond.protocols import protocol_number
 
 _ACTIONS = frozenset(("LOG", "DROP", "ALLOW", "LIMIT"))
-_REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
+REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
 _NAME_MAX = 31  # TM_LINE_NAME without the NUL
 _BRACKETS = (b"[", b"]", b"[]", b",")
 _GATHER = 4096
@@ -115,7 +115,7 @@ def one_a_line(head: bytes) -> bool:
 
 def _plain(value: Mapping[str, Any]) -> bytes:
     """The event as a plain JSON line. Raises ValueError if a field is missing or not valid."""
-    missing = [name for name in _REQUIRED if value.get(name) in (None, "")]
+    missing = [name for name in REQUIRED if value.get(name) in (None, "")]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing")
     action = str(value["action"]).upper()

@@ -77,7 +77,8 @@ class Gatherer:
         self._count()
         listed = sorted(threats, key=lambda threat: (-threat.severity, threat.first_seen))
         temporal = self._temporal(stats)
-        interfaces = {stats.interfaces.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
+        names = stats.interfaces
+        interfaces = {names.get(k, "(not recorded)"): v for k, v in self._interfaces.items()}
         return {
             "generated_at": iso(now),
             "summary": self._summary(stats, len(listed), sources, temporal),

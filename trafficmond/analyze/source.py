@@ -23,6 +23,9 @@ BETWEEN = b" \t\r\n\0\x1e\xef\xbb\xbf"
 """Characters that may surround a record and have no meaning: blanks, NULs of a log that was emptied in place, the
 record separator of RFC 7464, the byte order mark of a file that was appended to another."""
 
+SEPARATORS = (",", "\t", ";", "|")
+"""What may be between the columns of a table."""
+
 _BEFORE = b"\0\x1e\xef\xbb\xbf"
 _NOTES_MAX = 32
 _OTHERS = "(other things)"

@@ -14,7 +14,7 @@ from trafficmond.analyze.readers.argus_clock import Clock
 from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
-from trafficmond.analyze.source import Source
+from trafficmond.analyze.source import SEPARATORS, Source
 from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import TCP, WITH_PORTS
@@ -27,7 +27,6 @@ _ALIASES = {  # the names that `ra -s` takes, which some files have in their hea
     "bytes": "totbytes", "spkts": "srcpkts", "dpkts": "dstpkts", "sbytes": "srcbytes", "dbytes": "dstbytes",
 }  # fmt: skip
 _SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes"))
-_SEPARATORS = ",\t;|"
 _TABLE = [
     *("starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"),
 ]
@@ -200,7 +199,7 @@ def _table(line: str) -> tuple[str, list[str]] | None:
 
 
 def _separated(line: str) -> tuple[str, list[str]]:
-    separator = max(_SEPARATORS, key=line.count)
+    separator = max(SEPARATORS, key=line.count)
     names = [name.strip().strip('"').lower() for name in line.split(separator)]
     return separator, [_ALIASES.get(name, name) for name in names]
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 
-from trafficmond.analyze.events import EventReader
+from trafficmond.analyze.events import REQUIRED, EventReader
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import Source
@@ -11,11 +11,9 @@ from trafficmond.flows.batch import Batch
 
 TITLE = "traffic log (CSV)"
 
-_NEEDED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
-
 
 def lacks(sample: Sample) -> Lacks:
-    return sample.header_lacks(_NEEDED, lambda line: _fields(line.encode()))
+    return sample.header_lacks(REQUIRED, lambda line: _fields(line.encode()))
 
 
 def read(source: Source, stats: RunStats) -> Iterator[Batch]:
@@ -24,7 +22,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     names: list[str] = []
     for number, line in source.lines():
         values = _fields(line)
-        if values[0] and set(values) >= set(_NEEDED):
+        if values[0] and set(values) >= set(REQUIRED):
             names = values
         elif len(values) == len(names):
             reader.add(number, dict(zip(names, values, strict=True)))

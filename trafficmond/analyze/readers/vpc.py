@@ -15,7 +15,7 @@ from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import Records, one_way_flags, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
-from trafficmond.analyze.source import Source
+from trafficmond.analyze.source import SEPARATORS, Source
 from trafficmond.analyze.values import address, count, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction
@@ -38,7 +38,6 @@ _NEEDED = ("srcaddr", "dstaddr", "protocol", "packets", "bytes", "start")
 _INSTEAD = (  # if only the second one is there
     ("srcaddr", "pkt-srcaddr"), ("dstaddr", "pkt-dstaddr"), ("start", "@timestamp"), ("start", "end"),
 )  # fmt: skip
-_SEPARATORS = (",", "\t", ";", "|")
 _SEPARATED = re.compile(r"[\s,;|]+")
 _RULED = "+-|=: "  # characters that tables are ruled with
 _ALIASES = {  # only the letters, as Athena and CloudWatch write the names
@@ -202,7 +201,7 @@ def _add(fields: Mapping[str, Any], records: Records, stats: RunStats) -> None:
 
 
 def _split(text: str) -> list[str]:
-    for separator in _SEPARATORS:
+    for separator in SEPARATORS:
         if separator in text:
             return [value.strip(' "') for value in text.split(separator)]
     return text.split()

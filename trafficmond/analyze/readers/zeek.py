@@ -19,7 +19,7 @@ from trafficmond.analyze.jsonstream import objects
 from trafficmond.analyze.rows import Records, estimated, recorded
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample
-from trafficmond.analyze.source import Source
+from trafficmond.analyze.source import SEPARATORS, Source
 from trafficmond.analyze.values import address, bare, count, hashed, icmp_ends, is_icmp, moment, port, protocol, unset
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.canonical import MATE
@@ -37,7 +37,6 @@ _SECONDS = {
     "y": 31536000.0,
 }  # fmt: skip
 _HISTORY = {"s": SYN, "h": SYN | ACK, "a": ACK, "d": PSH | ACK, "f": FIN | ACK, "r": RST}
-_BARE_SEPARATORS = (",", "\t", ";", "|")
 _ID = ("ts", "id.orig_h", "id.resp_h")
 _NEEDED = ("ts", "id.orig_h", "id.resp_h", "proto")
 _TRUE = (True, "T", "true", "True", "TRUE", "t")
@@ -133,7 +132,7 @@ def _is_bare(sample: Sample) -> bool:
 
 def _bare_header(line: str) -> tuple[str, list[str]] | None:
     """(separator, names) of a line that has the names that a conn.log needs."""
-    for separator in _BARE_SEPARATORS:
+    for separator in SEPARATORS:
         names = [_plain(name.strip().strip('"')) for name in line.split(separator)]
         if not set(_NEEDED).difference(names):
             return separator, names
