@@ -146,7 +146,7 @@ def service(text: str) -> str:
     """One service, as rules name it."""
     named = services(text)
     if len(named) != 1:
-        raise ValueError(f"{text!r} is more than one service")
+        raise ValueError(f"{text!r} is more than one service; give one of them")
     return named[0]
 
 

@@ -46,7 +46,7 @@ class Changes:
         self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # who a change shuts out, in words
         self.settings_of: Callable[[Path | None], Settings] = load_settings  # reads a file; None: the usual
         self.error: ConfigError | None = None  # why the files on disk are not in force
-        self.trouble = ""  # with the stored rules by hand
+        self.trouble = ""  # with the stored rules made by hand
         self.unkept = ""  # why the rules in force are not kept for a start whose files have mistakes
         self.keeping = asyncio.Lock()  # held while the disk is waited for
         self._kept: Inputs | None = None  # those that are
@@ -65,7 +65,7 @@ class Changes:
         self.standing.put(self.standing.now._replace(inputs=inputs), self.standing.base)
 
     async def _recall(self) -> None:
-        """Restores the rules by hand of the last run that have not ended."""
+        """Restores the rules made by hand of the last run that have not ended."""
         if not self._recalled:
             now = time.time()
             runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)
@@ -92,19 +92,19 @@ class Changes:
                 self._kept, self.unkept = inputs, ""
 
     async def _keep(self) -> list[str]:
-        """Stores the rules by hand that have an end for the next start. Returns the error in words, if there is one."""
+        """Stores the rules made by hand that have an end, for the next start. Returns the error in words, if any."""
         try:
             await asyncio.to_thread(self._by_hand.keep, self.standing.confirmed.inputs.runtime)
         except OSError as error:
             self._unstored = True
             why = f"{self._inputs.settings.state_dir / BY_HAND_NAME}: {error.strerror or error}"
-            self.trouble = f"a restart would lose the rules by hand ({why})"
+            self.trouble = f"a restart would lose the rules made by hand ({why})"
             return [f"in force, but only until the next restart ({why})"]
         self._unstored, self.trouble = False, ""
         return []
 
     async def keep_again(self) -> None:
-        """Stores the rules by hand if that failed: the disk may work by now."""
+        """Stores the rules made by hand if that failed: the disk may work by now."""
         if self._unstored:
             async with self._lock:
                 await self._keep()

@@ -87,9 +87,9 @@ class Probation:
         try:
             await self._rulebook.resume(on_disk)
         except TrafficmonError as error:
-            standing.error = f"what is on probation cannot be read; the kernel takes it back in time: {error}"
-        if standing.base is None and not standing.error:
             standing.error = (
-                "what is on probation is unknown, because it was not stored; the kernel takes it back in time"
+                f"the change on probation cannot be read; the kernel takes it back when its time is over: {error}"
             )
+        if standing.base is None and not standing.error:
+            standing.error = "the change on probation was not stored; the kernel takes it back when its time is over"
         self.watch()

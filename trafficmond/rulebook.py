@@ -31,7 +31,7 @@ from trafficmond.verdict import Pair
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A change of the rules by hand: the rules before it, and notes for the client."""
+    """A change of the rules made by hand: the rules before it, and notes for the client."""
 
     before: list[Table]
     notes: list[str]
@@ -145,7 +145,7 @@ class Rulebook(Changes):
                 await self._change(lambda inputs: inputs)
 
     def shift(self, seconds: float) -> None:
-        """Moves the ends of rules by hand after the wall clock was stepped; in force with the next change."""
+        """Moves the ends of rules made by hand after the wall clock was stepped; in force with the next change."""
         self.standing.jump += seconds
 
     async def settle(self) -> None:
@@ -157,7 +157,7 @@ class Rulebook(Changes):
                         await self._change(lambda inputs: inputs)
 
     async def expire_rules(self, now: float) -> bool:
-        """Removes rules by hand and saved rules that have ended by `now` (epoch s), and their exceptions from the
+        """Removes rules made by hand and saved rules that have ended by `now` (epoch s), and their exceptions from the
         guard. Returns whether there were any. Raises ConfigError, DatapathError."""
         async with self._lock:
             in_force = self.in_force

@@ -80,7 +80,7 @@ class Standing:
         self.error = ""  # error of storing or reading a probation
         self.notify: Callable[[Trial, str], object] = lambda _trial, _turn: None  # at a begin or end
         self.disk = ""  # the fingerprint of the files when the probation began
-        self.jump = 0.0  # step of the wall clock not yet applied to rules by hand
+        self.jump = 0.0  # step of the wall clock not yet applied to rules made by hand
         self.maker = Maker(datapath.clock.to_jiffies)
         self._drafting = False
         self._written = Kept()

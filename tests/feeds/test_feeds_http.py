@@ -94,8 +94,11 @@ def test_http_is_refused_unless_said(server: FeedServer) -> None:
         (says(404), "the server answered 404 Not Found"),
         (says(500), "answered 500"),
         (says(304), "answered 304"),  # though nothing was known
-        (says(200, LIST, Content_Length="5000"), "ended before the list did"),
-        (says(200, b"d\r\n198.51.100.1\n\r\n", Transfer_Encoding="chunked"), "ended before the list did"),
+        (says(200, LIST, Content_Length="5000"), "ended before the whole list was received"),
+        (
+            says(200, b"d\r\n198.51.100.1\n\r\n", Transfer_Encoding="chunked"),
+            "ended before the whole list was received",
+        ),
         (says(200, LIST, Content_Encoding="gzip"), "compressed"),
         (says(206, LIST), "answered 206"),
         (lambda handler: handler.wfile.write(b"nonsense\r\n\r\n"), "no usable answer"),

@@ -97,7 +97,7 @@ def test_what_has_shrunk_on_purpose_is_taken_after_a_time_without(tmp_path: Path
 def test_what_never_was_right_is_not_in_use(tmp_path: Path) -> None:
     databases = Databases(tmp_path / "geo")
     [note] = databases.refresh([tmp_path / "none.mmdb"]).notes
-    assert note.what == "cannot be read: No such file or directory; nothing of it is in use"
+    assert note.what == "cannot be read: No such file or directory; this file is not used"
     assert not databases.atlas
 
 

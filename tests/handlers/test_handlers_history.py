@@ -90,8 +90,8 @@ def test_the_rules_of_one_command_are_one_change(tmp_path: Path) -> None:
             assert await ask.rules() == []
             ask.parts.history._last = None
             assert (await ask("Undo"))["notes"] == [
-                "change 2 was an undo itself: what change 1 did is in force again; to go further back, name a change: "
-                "trafficctl history"
+                "change 2 was an undo itself: what change 1 did is in force again; to undo an earlier change, "
+                "give its number: trafficctl history shows it"
             ]
 
     asyncio.run(run())

@@ -78,7 +78,7 @@ def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:
             return daemon.sql("SELECT sum(packets) FROM flows WHERE src_ip = '203.0.113.7'") == [(2 * sent,)]
 
         def ruled() -> dict[str, float]:
-            """By prefix, how many seconds the rules by hand still last, by the clock that the daemon goes by."""
+            """By prefix, how many seconds the rules made by hand still last, by the clock that the daemon goes by."""
             return {
                 rule["cidr"]: rule["expires"] - time.time() - ahead for rule in daemon.ask("rules") if rule["expires"]
             }

@@ -309,7 +309,7 @@ def test_parts_of_an_address_are_hidden(url: str, said: str, shown: str) -> None
     ("text", "wrong"),
     [
         ("", "target: is missing"),
-        ("[[target]]", "url: is missing; write url, a service, or command"),
+        ("[[target]]", "url: is missing; write url for a service, or command"),
         ('[[target]]\nurl = "json://x"\ncommand = ["/x"]', "are both set; remove one of them"),
         ('[[target]]\nurl = "secretword"', "url: is not a valid URL, for example"),
         ('[[target]]\ncommand = ["told"]', "write the absolute path, for example /usr/local/bin/on-threat"),

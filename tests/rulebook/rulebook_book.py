@@ -109,7 +109,7 @@ class Book:
 
 
 def actions(book: Book) -> list[str]:
-    """Whether the rule by hand, that of cidr.d and the other one drop."""
+    """Whether the rule made by hand, that of cidr.d and the other one drop."""
     return [book.action(address).split()[1] for address in ("192.0.2.1", "203.0.113.1", "192.88.99.1")]
 
 

@@ -123,7 +123,7 @@ def test_a_start_never_depends_on_the_rules_kept(book: Book, content: bytes) -> 
     book.rules = book.restarted()
     book.run(book.rules.load())
     assert book.action("203.0.113.1") == "rule drop"
-    assert "cannot be read; the rules by hand" in book.rules.trouble
+    assert "cannot be read; the rules made by hand" in book.rules.trouble
     book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
     assert book.rules.trouble == ""
     path.unlink()

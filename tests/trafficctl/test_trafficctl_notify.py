@@ -42,7 +42,7 @@ def test_wrong_settings_are_said_in_their_place(ctl: Ctl, tmp_path: Path) -> Non
     done = ctl("notify", "--test", "--config", str(tmp_path / "notify.toml"))
     assert done.returncode == 1
     assert "notify.toml:1: min_severity" in done.stderr
-    assert "write url, a service, or command" in done.stderr
+    assert "write url for a service, or command" in done.stderr
 
 
 def test_how_they_are(ctl: Ctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def _ban_many(args: Namespace) -> int:
     for each in refused[:_SHOWN]:
         print(f"refused: {each['why']}", file=sys.stderr)
     if len(refused) > _SHOWN:
-        print(f"refused: {len(refused) - _SHOWN:,} more", file=sys.stderr)
+        print(f"and {len(refused) - _SHOWN:,} more were refused", file=sys.stderr)
     return exits.NO if refused else exits.DONE
 
 

@@ -115,7 +115,7 @@ def lines(ruleset: Ruleset, default: str, rules: Sequence[Decided], source: str)
     yield "#   [policy]"
     yield f'#   default = "{_ACTIONS[default]}"'
     if default == DROP and not ruleset.established:
-        yield "#   established = false      # no line there lets replies pass"
+        yield "#   established = false      # no imported rule lets replies pass"
     for rule in rules:
         yield ""
         yield f"# {rule.line.where}: {short(rule.line.text)}" if rule.line else "# what no line decides"

@@ -2,9 +2,9 @@
 
 PATH is a folder of rules files, used instead of cidr.d; or a rules file, which replaces the one with its name in cidr.d
 or is added to the others; or a settings file with all rules and lists that it names. Everything else is as in force:
-rules by hand, the guard, bans. Stored flows, and flows that continue, are judged as by the kernel: once with the rules
-in force, and once with the others. Nothing is changed. The command reads the daemon's flows.db, which members of group
-trafficmon may read.
+rules made by hand, the guard, bans. Stored flows, and flows that continue, are judged as by the kernel: once with the
+rules in force, and once with the others. Nothing is changed. The command reads the daemon's flows.db, which members of
+group trafficmon may read.
 
 The exit code is 0 if nothing would be different, otherwise 1.
 

@@ -137,7 +137,9 @@ def _lines(ruleset: Ruleset, name: str, zone: _Element) -> list[Line]:
                 target = ACCEPT if inverted else DROP
                 found = [line for family in (4, 6) for line in _of_family(where, each, target, family)]
                 if not found:
-                    raise Unsupported(f"type {each.attributes.get('name')} of ICMP is not known, or has a code")
+                    raise Unsupported(
+                        f"rules cannot name the ICMP type {each.attributes.get('name')}: it has a code, or is unknown"
+                    )
                 blocks += found
             elif each.name in _LOST:
                 if each.name == "interface":

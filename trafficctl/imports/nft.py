@@ -120,7 +120,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
         if words[:1] == ["type"]:
             match = _BASE.match(" ".join(words))
             if match is None:
-                raise UsageError(f"{name}:{statement.line}: the line has no type, hook and priority", _GIVE)
+                raise UsageError(f"{name}:{statement.line}: the line of the chain needs type, hook and priority", _GIVE)
             kind, hook, priority = match[1], match[2], _priority(match[3].split())
             if kind != "filter" or hook not in ("input", "output"):
                 _other_hook(ruleset, f"{name}:{statement.line}", table, chain, f"type {kind} and hook {hook}")
@@ -128,7 +128,7 @@ def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, 
         elif words[:1] == ["policy"]:
             policy = words[-1]
             if policy not in ("accept", "drop"):
-                raise UsageError(f"{name}:{statement.line}: {policy} is not a policy", _GIVE)
+                raise UsageError(f"{name}:{statement.line}: {policy} is not a policy of nft: accept or drop", _GIVE)
     if not hook:
         return None
     egress = hook == "output"

@@ -37,7 +37,7 @@ HELP = (
     "?        this help (also h); any key goes back",
     "",
     "SENT, RECEIVED    by who began the flow (FROM), or by the host or unit itself",
-    "2 S, 10 S, 40 S   both ways per second, averaged over so many seconds",
+    "2 S, 10 S, 40 S   both ways per second, averages of that many seconds",
     "others            the rest, which does not fit. All rows together are what",
     "                  passed through the interfaces in the last 40 s",
 )

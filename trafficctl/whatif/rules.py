@@ -86,7 +86,7 @@ def with_path(now: Rulings, path: Path) -> Rulings:
 
 
 def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
-    """The rulings with one more rule by hand. Raises ConfigError."""
+    """The rulings with one more rule made by hand. Raises ConfigError."""
     rules = read_tables([table], _BY_HAND)
     if rules.mistakes:
         raise ConfigError(list(rules.mistakes))
@@ -135,7 +135,7 @@ def _within(rule: Rule, cidr_dir: Path) -> bool:
 
 
 def _with_settings(now: Rulings, path: Path) -> Rulings:
-    """Settings, lists and rules files of `path`; rules by hand, guard and bans as they are now."""
+    """Settings, lists and rules files of `path`; rules made by hand, guard and bans as they are now."""
     settings = load_settings(path, detectors=settings_classes())
     files = read_files(settings.cidr_dir, lists_of(settings), geography=open_atlas(settings.geo.databases))
     own = own_of(settings)

@@ -15,9 +15,9 @@ from trafficmond.model import Direction
 from trafficmond.protocols import ACK, PSH, SYN, TCP
 
 STEP_S = 10.0
-"""A long flow is split into one portion for each so many seconds. If it has fewer than one packet in two portions, it
-is not: an idle timeout would end it again and again, at regular intervals that the traffic does not have. A connection
-over TCP does not end so, and has a portion at its beginning, one at its end, and those that keep it known between."""
+"""A long flow is split into portions of this many seconds. It stays whole if it has fewer than one packet in two
+portions: an idle timeout would end it again and again, at regular intervals that the traffic does not have. A TCP
+connection does not end so, and has a portion at its beginning, one at its end, and those that keep it known between."""
 DENSE_STEP_S = 1.0
 """The same for many datagrams without an answer. They may be a flood, and its rate must be that of its own time."""
 

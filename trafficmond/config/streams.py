@@ -124,5 +124,8 @@ class Export:
         help="IPFIX over UDP: messages a second; a faster burst overflows a collector's socket unnoticed.",
     )
     observation_domain: int = setting(
-        1, min=0, max=(1 << 32) - 1, help="IPFIX: the observation domain id; one for each exporter at an address."
+        1,
+        min=0,
+        max=(1 << 32) - 1,
+        help="IPFIX: the observation domain id; exporters at one address need different ones.",
     )

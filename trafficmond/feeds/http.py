@@ -83,7 +83,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
         except TimeoutError:
             raise FetchError(f"the server sent nothing for {_QUIET_S:.0f} s") from None
         except http.client.IncompleteRead:
-            raise FetchError("the connection ended before the list did") from None
+            raise FetchError("the connection ended before the whole list was received") from None
         except (http.client.HTTPException, OSError, UnicodeError) as error:
             if time.monotonic() > deadline:
                 raise _too_slow() from None
@@ -108,7 +108,7 @@ def _body(response: http.client.HTTPResponse, deadline: float, tls: bool) -> byt
     if time.monotonic() > deadline:
         raise _too_slow()
     if response.length:  # less came than was announced, which read1 does not mind
-        raise FetchError("the connection ended before the list did")
+        raise FetchError("the connection ended before the whole list was received")
     return b"".join(parts)
 
 

@@ -84,7 +84,7 @@ class Databases:
         if path not in self._held and (copy := self._copied(path)):
             self._held[path] = copy
         if path not in self._held:
-            return Mistake(str(path), f"{what}; nothing of it is in use")
+            return Mistake(str(path), f"{what}; this file is not used")
         return Mistake(
             str(path), f"{what}; its last good content stays in use ({_day(self._held[path].content.built)})"
         )

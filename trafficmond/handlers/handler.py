@@ -64,7 +64,7 @@ class Handler:
         return in_force
 
     def _spared(self) -> Spared:
-        """The addresses that bans and rules by hand must spare, at this moment."""
+        """The addresses that bans and rules made by hand must spare, at this moment."""
         return Spared(self._in_force().policy, self._parts.protected.logins())
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:

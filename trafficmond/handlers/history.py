@@ -87,7 +87,7 @@ class History(Handler):
         notes = work.notes
         if change.change == "undo":
             what = f"change {change.number} was an undo itself: what change {change.subject} did is in force again"
-            notes.append(f"{what}; to go further back, name a change: trafficctl history")
+            notes.append(f"{what}; to undo an earlier change, give its number: trafficctl history shows it")
         notes += [f"has ended meanwhile: {_in_words(each)}" for each in change.removed if _ended(each)]
         parts.host.refresh_names()
         notes += parts.exposure.check()
@@ -117,7 +117,7 @@ class History(Handler):
         return change
 
     async def _take_out(self, entry: Entry, work: _Work) -> None:
-        """Removes a rule by hand that the change added. Raises TrafficmonError, OSError."""
+        """Removes a rule made by hand that the change added. Raises TrafficmonError, OSError."""
         cidr, way = _prefix(entry), parse_direction(entry.get("direction", "ingress"))
         saved, ports = entry[SOURCE] != "runtime", entry.get("ports", [])
         result = await self._parts.rulebook.remove(cidr, way, ports, saved=saved, begin=work.begin)
@@ -128,7 +128,7 @@ class History(Handler):
             work.notes.append(f"no longer exists: {_in_words(entry)}")
 
     async def _put_back(self, entry: Entry, work: _Work) -> None:
-        """Adds a rule by hand that the change removed. Raises TrafficmonError, OSError."""
+        """Adds a rule made by hand that the change removed. Raises TrafficmonError, OSError."""
         table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": _prefix(entry)}
         if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
             self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
@@ -195,7 +195,7 @@ def _ended(entry: Entry) -> bool:
 
 
 def _prefix(entry: Entry) -> str:
-    """The prefix of a rule by hand in the form of the rulebook: a host has its length."""
+    """The prefix of a rule made by hand in the form of the rulebook: a host has its length."""
     return str(networks.parse(entry["cidr"][0]))
 
 

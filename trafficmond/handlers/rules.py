@@ -200,7 +200,7 @@ class Rules(Handler):
     async def remove_cidr(
         self, call: Call, cidr: str, direction: str | None = None, save: bool = False, ports: list[str] | None = None
     ) -> Reply:
-        """Removes the rules by hand on exactly this prefix."""
+        """Removes the rules made by hand on exactly this prefix."""
         parts, cidr = self._parts, parse_prefix(cidr)
         wanted = parse_direction(direction) if direction else None
         only = None if ports is None else named_ports(ports)

@@ -1,4 +1,4 @@
-"""Refuses bans and rules by hand that would cut off lifelines, allowlisted addresses, or logged-in users."""
+"""Refuses bans and rules made by hand that would cut off lifelines, allowlisted addresses, or logged-in users."""
 
 from collections.abc import Collection
 

@@ -13,7 +13,7 @@ COUNTED: Mapping[str, str] = {
     "evicted_flows": "Flows evicted early because the flow table was full; they are stored as they were then.",
     "unnamed_rows": "Rows of flows.db that show a cgroup by number, because it was removed before its name was read.",
     "forgotten_cgroups": "Names of cgroups that were evicted, or did not fit into the table.",
-    "rows_without_inner": "Rows of flows.db without the inner flow of their tunnel.",
+    "rows_without_inner": "Rows of flows.db for tunnels, stored without the flow inside the tunnel.",
     "dns_answers": "DNS answers that came in over watched interfaces (flows.dns_names).",
     "dns_unasked": "DNS answers ignored because this host had not asked, or they came late or twice.",
     "dns_lost": "DNS answers lost because more came than could be read.",

@@ -45,7 +45,7 @@ class Target:
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not self.url and not self.command:
-            yield "url", "is missing; write url, a service, or command, a program"
+            yield "url", "is missing; write url for a service, or command for a program"
         if self.url and self.command:
             yield "command", "and url are both set; remove one of them"
         if self.command and not Path(self.command[0]).is_absolute():
@@ -74,13 +74,13 @@ class Settings:
         20, min=1, max=3600, help="Messages to a target in an hour. Further ones wait and become one summary."
     )
     control_socket: Path = setting(
-        Path("/run/trafficmon/io.trafficmon"), help="The daemon's socket; its control_socket."
+        Path("/run/trafficmon/io.trafficmon"), help="The daemon's socket: control_socket of its settings."
     )
     targets: tuple[Target, ...] = tables(Target, "target", help="Where messages are sent.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not self.targets:
-            yield "target", "is missing; write [[target]] and below it url or command"
+            yield "target", "is missing; write a line [[target]], and below it a line url = or command ="
         if len(self.targets) > MOST_TARGETS:
             yield "target", f"there are {len(self.targets)} targets; the maximum is {MOST_TARGETS}"
         names = [name for name, _ in self.named()]

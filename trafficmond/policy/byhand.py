@@ -34,7 +34,7 @@ class ByHand:
             self._whole = True
             return [], ""
         except OSError as error:
-            what = f"cannot be read ({error.strerror or error}); the rules by hand that it keeps are not in force"
+            what = f"cannot be read ({error.strerror or error}); the rules made by hand that it keeps are not in force"
             return [], f"{self._path}: {what}"
         found: dict[Key, Table] = {}
         wrong = 0
@@ -52,14 +52,14 @@ class ByHand:
         self._kept = {key: table for key, table in found.items() if table.get("expires", 0) > now}
         self._lines, self._whole = len(lines), not wrong
         trouble = (
-            f"{self._path}: {figures.many(wrong, 'line')} cannot be read; the rules by hand there are lost"
+            f"{self._path}: {figures.many(wrong, 'line')} cannot be read; the rules made by hand there are lost"
             if wrong
             else ""
         )
         return [dict(table) for table in self._kept.values()], trouble
 
     def keep(self, tables: Sequence[Mapping[str, Any]]) -> None:
-        """Stores the rules by hand; those with an end are on the disk when this returns. Raises OSError."""
+        """Stores the rules made by hand; those with an end are on the disk when this returns. Raises OSError."""
         wanted = {_key(table): table for table in tables if "expires" in table}
         gone = [key for key in self._kept if key not in wanted]
         known = self._kept

@@ -14,7 +14,7 @@ from trafficmond.policy.load import Files, Policy, make_policy, read_files
 from trafficmond.policy.rules import ListSource
 from trafficmond.policy.tables import CIDR, FORCE, Table
 
-SAVED_NAME = "rules.toml"  # in state_dir: rules by hand that are kept
+SAVED_NAME = "rules.toml"  # in state_dir: rules made by hand that are kept
 
 
 def read_policy(settings: Settings, geography: Geography) -> Policy:
@@ -52,7 +52,7 @@ def own_of(settings: Settings) -> dict[str, Any]:
 
 
 def forced_by(runtime: Sequence[Table], files: Files, now: float) -> list[Network]:
-    """The prefixes that rules by hand, saved or not, exclude from guard and allowlist while they last."""
+    """The prefixes that rules made by hand, saved or not, exclude from guard and allowlist while they last."""
     found = [networks.parse(table[CIDR]) for table in runtime if table.get(FORCE)]
     for part in files.saved:
         starts = np.cumsum(part.counts) - part.counts
