@@ -89,7 +89,7 @@ def _not_kept(settings: Settings) -> str | None:
 
 def _counters(parts: Parts) -> dict[str, int]:
     """The counters that `metrics.families` names."""
-    pipeline, found = parts.pipeline, parts.pipeline.engine.status()
+    pipeline, found, clients = parts.pipeline, parts.pipeline.engine.status(), parts.clients.load()
     return {
         "evicted_flows": pipeline.table.evicted,
         "unnamed_rows": pipeline.units.unnamed,
@@ -97,18 +97,13 @@ def _counters(parts: Parts) -> dict[str, int]:
         "rows_without_inner": pipeline.forgotten_inners,
         **parts.dns.counters(),
         **pipeline.units.processes.counters(),
-        "merged_threats": found["merged"],
-        "redundant_threats": found["redundant"],
-        "overflowed_threats": found["overflowed"],
+        **{f"{name}_threats": found[name] for name in ("merged", "redundant", "overflowed")},
         "early_dials": found["dials_judged_early"],
         **parts.responder.counters(),
         "refused_questions": parts.questions.refused,
         "refused_scrapes": parts.metrics.refused,
         "evicted_scrapes": parts.metrics.evicted,
-        "refused_clients": parts.clients.counts.refused,
-        "evicted_clients": parts.clients.counts.evicted,
-        "bad_clients": parts.clients.counts.bad,
-        "slow_clients": parts.clients.counts.slow,
+        **{f"{name}_clients": clients[name] for name in ("refused", "evicted", "bad", "slow")},
         "lost_watch_records": parts.broadcast.lost_records,
     }
 

@@ -71,7 +71,7 @@ class Judge:
         out = np.where(rows.egress, first, back)
         first = self._with_replies(rows, first, out, begins=True)
         back = self._with_replies(rows, back, out, begins=False)
-        second = rows.answered & (~rows.asked | (_weight(back) > _weight(first)))
+        second = rows.answered & (~rows.asked | (kinds(back) > kinds(first)))
         return np.asarray(np.where(second, back, first))
 
     def _of(self, rows: Conversations, *, begins: bool) -> U32:
@@ -127,12 +127,6 @@ def _words(policy: Policy, now: float) -> U32:
     return compile_table(policy, ids, now, lambda _: 1 << 62).words
 
 
-def _weight(word: U32) -> U32:
-    """Drop before limit before what passes."""
-    action = action_of(word)
-    return np.asarray(np.where(action == Action.DROP, 2, (action == Action.LIMIT).astype(np.uint32)).astype(np.uint32))
-
-
 def asks_for(rows: Conversations, *, begins: bool = True) -> U32:
     """The place of a side's service in the classes of services, as in bpf/service.h."""
     port = rows.far if begins else rows.near
@@ -172,7 +166,8 @@ def _is_lifeline(rows: Conversations, what: U32, *, begins: bool) -> Bool:
 
 def kinds(words: U32) -> npt.NDArray[np.uint8]:
     """The kind of each verdict word: 0 passes, 1 limited, 2 dropped."""
-    return _weight(words).astype(np.uint8)
+    action = action_of(words)
+    return np.where(action == Action.DROP, 2, action == Action.LIMIT).astype(np.uint8)
 
 
 def rule_at(policy: Policy, word: int) -> int:
