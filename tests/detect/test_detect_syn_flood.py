@@ -75,3 +75,13 @@ def test_a_client_that_is_refused_hundreds_of_times_a_second_is_a_note() -> None
     rows = [refused(flow("203.0.113.4", V, 80, sport=port)) for port in range(2000, 5000)]
     (threat,) = watch(SynFlood).see(rows)
     assert (threat.src_ip, threat.severity) == ("203.0.113.4", Severity.LOW)
+
+
+@pytest.mark.parametrize(("each", "severity"), [(1, Severity.LOW), (20, Severity.CRITICAL)])
+def test_clients_of_a_stopped_service_come_back_at_their_pace_and_bots_at_theirs(each: int, severity: Severity) -> None:
+    watching, found = watch(SynFlood), []
+    for turn in range(15):  # no answer was seen
+        clients = many(100)[turn % 2 :: 2] * each
+        found += watching.see([flow(source, V, 443, first=watching.now, sport=sport) for sport, source in
+                               enumerate(clients, 1024)])  # fmt: skip
+    assert max(threat.severity for threat in found) == severity

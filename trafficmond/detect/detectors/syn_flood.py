@@ -23,6 +23,7 @@ _REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stop
 _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more with the same tuple are a flood
 # Clients that get no answer send the SYN again after 1, 3 and 7 seconds (RFC 6298); forged addresses do not.
 _RETRY_S, _RETRIED_SHARE = 0.9, 0.5
+_RETURNS = 3
 _ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and from many sources
 _ANY_PORT_SOURCES = 64
@@ -126,6 +127,9 @@ class SynFlood(FloodDetector[Settings]):
         severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
         # A stopped service looks the same: its clients try again, and are refused.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
+        # Their addresses come back, which forged ones do not, and at most once a second; bots come faster.
+        returns = state["total"] >= _RETURNS * sources and state["unfinished"] <= settings.window * sources
+        missed |= bool(returns and not any_port)
         return self.found(
             Severity.LOW if missed else severity,
             f"unfinished connections to {where} of {dst}: {state['unfinished']:,.0f} "
