@@ -41,7 +41,7 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     rows["last"][slot[last]], rows["gap"][slot[last]] = at[last], gap[last]
     table.add("gaps", slot, before > 0)
     short, long = np.minimum(gap, before), np.maximum(gap, before)
-    times = np.clip(np.round(long / np.maximum(short, _LEAST_S)), 1, 1 + _LOST)
+    times = np.clip(np.floor(long / np.maximum(short, _LEAST_S) + 0.25), 1, 1 + _LOST)
     whole = (times == 1) & (at % 1 == 0) & (gap % 1 == 0) & (before % 1 == 0)
     even = np.abs(long - times * short) <= _OFF * long + np.where(whole, _WHOLE_S, _OFF_S)
     even |= (gap > before) & (gap <= _LONGER * before)
