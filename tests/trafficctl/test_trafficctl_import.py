@@ -105,7 +105,7 @@ def test_the_command_prints_a_file_that_is_right_and_names_what_is_left_out(ctl:
         (["firewalld"], "<zone", "unclosed token"),
         (["firewalld"], '<!DOCTYPE z [<!ENTITY a "b">]><zone/>', "entities"),
         (["ufw", "-"], "nonsense", "these are not rules of ufw: standard input:1 is not a line of iptables-save"),
-        (["ufw", "-"], "nonsense", "give /etc/ufw, or its user.rules"),
+        (["ufw", "-"], "nonsense", "of iptables-save: 'nonsense'\n  give /etc/ufw, or its user.rules"),
         (["ufw", "-"], "-A ufw-user-input 'x", "give /etc/ufw, or its user.rules"),
         (["ufw", "-"], "", "give /etc/ufw, or its user.rules"),
     ):

@@ -93,7 +93,7 @@ def read_ufw(files: Sequence[File], settings: str = "") -> Ruleset:
         try:
             _read(ruleset, tables.setdefault(family, _Table(family)), name, text, 1)
         except UsageError as error:
-            raise UsageError(f"these are not rules of ufw: {error}", _GIVE_UFW) from None
+            raise UsageError(f"these are not rules of ufw: {error.args[0]}", _GIVE_UFW) from None
     ruleset.families = tuple(sorted(tables))
     policy = {"ACCEPT": ACCEPT}.get(_setting(settings, "DEFAULT_INPUT_POLICY"), DROP)
     for family, table in sorted(tables.items()):
