@@ -139,7 +139,8 @@ def _of_json(source: Source) -> Iterator[tuple[int, Mapping[str, Any]]]:
             continue
         for inner in _events(found):
             text = next((inner[name] for name in _MESSAGES if isinstance(inner.get(name), str)), None)
-            if records := [one for value in inner.values() for one in _default_records(str(value))]:
+            texts = (value for value in map(str, inner.values()) if len(value) >= _RECORD_LEAST)
+            if records := [one for value in texts for one in _default_records(value)]:
                 yield number, records[0]
             elif text is None or "srcaddr" in inner:
                 yield number, {_name(name): value for name, value in inner.items()}
@@ -171,6 +172,7 @@ def _events(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return inner
 
 
+_RECORD_LEAST = 40  # characters, with the shortest addresses
 _FIELD = frozenset(("field", "value"))
 _OF_CLOUDWATCH = frozenset(("@timestamp", "@log", "@logstream", "@ingestiontime"))
 _LAST_FIELD = "@ptr"
