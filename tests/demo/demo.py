@@ -243,4 +243,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # leaving the blocks above has removed the lab
+        print("\ndemo: interrupted", file=sys.stderr)
+        sys.exit(130)
