@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -115,7 +116,7 @@ def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarg
     [
         ("120", 120, 120),
         ("in 90 s", 0, 0),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 500, 600),
+        (lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True), 500, 600),
         ("Fri, 31 Dec 1999 23:59:59 GMT", -1e10, 0),
         ("9" * 400, 1e300, float("inf")),
         ("-5", 0, 0),
@@ -123,10 +124,12 @@ def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarg
     ],
     ids=["seconds", "words", "date", "past", "absurd", "negative", "none"],
 )
-def test_how_long_a_server_asks_to_wait(http: HttpTarget, later: str, least: float, most: float) -> None:
+def test_how_long_a_server_asks_to_wait(
+    http: HttpTarget, later: str | Callable[[], str], least: float, most: float
+) -> None:
     target = outlet(url=f"json://127.0.0.1:{http.port}/hook")
     for http.status in (429, 503):
-        http.later = later
+        http.later = later if isinstance(later, str) else later()
         with pytest.raises(Undelivered) as refused:
             target.deliver(MESSAGE)
         assert least <= refused.value.wait_s <= most

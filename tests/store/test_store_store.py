@@ -244,9 +244,11 @@ def test_changes_of_bans_while_the_file_is_locked_are_there_after_two_stops(path
         store.change_bans([made, brief], [])
         store.change_bans([again], [(lifted.cidr, lifted.owner), (brief.cidr, brief.owner)])
         store.close(0.1)
+        store._writer.join()  # as when its process has ended
         store = Store.open_when_possible(path, limits)
         store.change_bans([brief], [(made.cidr, made.owner)])
         store.close(0.1)
+        store._writer.join()
     for whole in (False, True):
         store = Store.open(path, limits)
         assert store.load_bans().result(5) == [again, brief]
@@ -265,7 +267,8 @@ def test_changes_of_bans_that_found_no_room_are_made_good_by_the_whole_list(
     monkeypatch.setattr(queue_module, "_MOST_TASKS", 10)
     store = Store.open(path, limits)
     bans = [Ban(f"192.0.2.{number}/32", "ada", "", 1.0, None) for number in range(15)]
-    store.save_bans(bans).result(5)
+    store.save_bans(bans)
+    assert store.flush(10)
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     for ban in bans:
