@@ -1,10 +1,13 @@
 """What `make TARGET` does when no variable is given: as its help says."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
 from docs_pages import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make: apt install make")
 
 
 @pytest.mark.parametrize(
