@@ -83,7 +83,7 @@ def _fill_and_shrink(path: Path, max_size: int, rows: int) -> tuple[list[float],
     writer = Writer(path, limits, clock=lambda: 0.0)
     writer.start()
     rates = list(_fill(writer, rows))
-    writer.configure(replace(limits, max_size_bytes=path.stat().st_size // 8))
+    writer.limits = replace(limits, max_size_bytes=path.stat().st_size // 8)
     sealed = writer.rows
     while writer.rows > sealed // 4:
         writer.queue.put(_reports(0)[:1000], NAMES)
