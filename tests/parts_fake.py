@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from opened_store import opened
 
 from trafficmond import abi, part_options
 from trafficmond.config.flags import parse_flags
@@ -34,7 +35,6 @@ from trafficmond.protected import Protected
 from trafficmond.ruleset import Guard
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.sinks.messages import Message
-from trafficmond.store.store import Store
 from trafficmond.units import Units
 
 _SETTINGS = """
@@ -220,7 +220,7 @@ def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, Fa
     (folder / "trafficmond.toml").write_text(_SETTINGS.format(folder=folder))
     flags = parse_flags(["-c", str(folder / "trafficmond.toml")])
     settings = load_settings(None, flags, detectors=settings_classes())
-    store = Store.open(part_options.database(settings), part_options.limits(settings))
+    store = opened(part_options.database(settings), part_options.limits(settings))
     sinks = SinkSet(settings.logs)
     sinks.start()
     datapath, protected = FakeDatapath(part_options.options(settings)), FakeProtected(guard)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened_store import flushed, opened
 
 from trafficmond import abi
 from trafficmond.config.settings import Flows, Settings
@@ -26,7 +27,6 @@ from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.pipeline import EVENTS_PER_S, Pipeline
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.reader import Reader
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 from trafficmond.tasks import Tasks
 from trafficmond.units import Units
@@ -66,7 +66,7 @@ class Room:
         self.folder = folder
         settings = Settings(state_dir=folder, logs=(Log(format="jsonl", path=folder / "traffic.jsonl"),))
         self.settings = replace(settings, flows=Flows(idle_timeout=5.0))
-        self.store = Store.open(folder / "flows.db", Limits(86400.0, 1 << 30), clock=lambda: NOW)
+        self.store = opened(folder / "flows.db", Limits(86400.0, 1 << 30), clock=lambda: NOW)
         self.sinks = SinkSet(settings.logs)
         self.sinks.start()
         self.broadcast = Broadcast()
@@ -87,7 +87,7 @@ class Room:
             pass
 
     def rows(self, sql: str) -> list[Any]:
-        assert self.store.flush(5)
+        assert flushed(self.store, 5)
         with Reader(self.store.path) as reader:
             return reader.rows(sql)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened_store import flushed
 from parts_fake import close, make_parts
 
 from trafficmond.config.settings import Quota
@@ -51,7 +52,7 @@ def test_what_is_used(tmp_path: Path, quota: Quota, used: int) -> None:
                 report(now - 40 * 86400, True, 7, 7),
             ):
                 parts.store.put(batch, parts.pipeline.names)
-            assert parts.store.flush(5)
+            assert flushed(parts.store, 5)
             with Reader(parts.store.path) as reader:
                 found = used_of(quota, now, reader)
             assert (found.used, found.volume, found.period) == (
@@ -71,7 +72,7 @@ def test_the_daemon_tells_and_asks_no_more_than_once_a_minute(tmp_path: Path) ->
         try:
             now = time.time()
             parts.store.put(report(now, True, 2 * MIB, 0), parts.pipeline.names)
-            assert parts.store.flush(5)
+            assert flushed(parts.store, 5)
             for _ in range(2):
                 await parts.quotas.check([Quota(volume=MIB, label="small")], now)
                 for _ in parts.pipeline.steps(parts.datapath.read_ledger(), now):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed
 from parts_fake import FakeDatapath, close, listen, make_parts
 
 from trafficmond.control.peers import Caller
@@ -142,7 +143,7 @@ def test_a_corrected_file_is_recorded_by_what_is_different(tmp_path: Path) -> No
             assert said[-1] == "1 rule, 1 prefix in force (before: 1 rule, 1 prefix; 1 removed, 1 added); files changed"
             path.write_text("# moved down a line\n" + RULE.replace("drop", "allow"))
             await subject.reload("files changed")
-            assert parts.store.flush(5)
+            assert flushed(parts.store, 5)
             with closing(sqlite3.connect(parts.store.path)) as db:
                 rows = db.execute("SELECT before, after FROM audit ORDER BY at").fetchall()
             assert rows == [

@@ -195,7 +195,7 @@ async def assemble(
     settings, kept, warning = begun
     async with AsyncExitStack() as stack, AsyncExitStack() as unstarted:
         unstarted.push_async_callback(_let_go, loading)
-        store = Store.open_when_possible(part_options.database(settings), part_options.limits(settings))
+        store = Store.open(part_options.database(settings), part_options.limits(settings))
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
         sinks.start()
         exports = ExportSet(settings.exports, settings.state_dir)

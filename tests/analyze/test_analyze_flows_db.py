@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed, opened
 from readings import Reading
 
 from trafficmond.analyze.formats import format_of
@@ -27,7 +28,6 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Severity, Threat
 from trafficmond.store.schema import FLOW_COLUMNS
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 _NOBODY = 65534
@@ -40,13 +40,13 @@ def stored(data: Path, tmp_path: Path) -> tuple[Path, Path]:
     stats = RunStats()
     source = Source(str(capture), stats.parse_errors)
     table = FlowTable(65536, 30.0, 300.0, seed=1)
-    store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
+    store = opened(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
     names = Names({0: "eth3"})
     for now, rows, _ in intervals(format_of(source).deltas(source, stats), stats.batching, 1000, lambda _: None):
         table.update(rows, now)
         store.put(table.due(now), names)
     store.put(table.due(time.time(), everything=True), names)
-    assert store.flush(30.0)
+    assert flushed(store, 30.0)
     store.close()
     return capture, path
 
@@ -122,7 +122,7 @@ def test_the_threats_that_the_daemon_found_are_reported_without_doubles(stored: 
         "port_scan", Severity.HIGH, "T1046", *ends, first, last + 9, 999, "seen live", {"unit": "ports"}, "l-1"
     )
     other = Threat("brute_force", Severity.MEDIUM, "T1110", *ends, first, last, 30, "30", {"unit": "tries"}, "l-2")
-    store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
+    store = opened(path, Limits(1e9, 1 << 30), clock=lambda: 1232120500.0)
     for threat in (live, other):
         store.put_threat(threat, "closed")
     store.close()

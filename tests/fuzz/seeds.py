@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "analyze"))
+sys.path.append(str(Path(__file__).parents[1]))
 
 sys.path.append(str(Path(__file__).parents[2]))
 
 from captures import AT, block, enhanced, ethernet, interface, ipv4, ipv6, option, pcap, section, tcp, udp
+from opened_store import opened
 
 from trafficmond.store.schema import FLOW_COLUMNS
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 _ENDS = {"src_ip": "192.0.2.10", "src_port": 40000, "dest_ip": "198.51.100.7", "dest_port": 443, "proto": "TCP"}
@@ -209,7 +210,7 @@ def _flows_db() -> Iterator[bytes]:
     """Small pages, so that the whole of it is below the length that targets are given."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flows.db"
-        Store.open(path, Limits(1e9, 1 << 30), clock=lambda: AT).close()
+        opened(path, Limits(1e9, 1 << 30), clock=lambda: AT).close()
         with contextlib.closing(sqlite3.connect(path)) as store:
             row = {name: AT if kind == "REAL" else 7 for name, kind in FLOW_COLUMNS.items()}
             row |= {"src_ip": "192.0.2.1", "dst_ip": "2001:db8::1", "action": "drop", "direction": "ingress"}

@@ -16,6 +16,7 @@ from mmdb_writer import country, mmdb, system
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("handlers", "control")]
 
 from asking import Asked, asking
+from opened_store import flushed
 
 from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
 
@@ -86,7 +87,7 @@ def test_totals_by_system_have_its_name(tmp_path: Path) -> None:
         for _ in range(3):
             await ask.parts.pipeline.read_ledger()
         await ask.parts.pipeline.store_rest(time.time(), 5)
-        assert ask.parts.store.flush(5)
+        assert flushed(ask.parts.store, 5)
         rows = (await ask("Usage", kind="asn"))["rows"]
         assert {row["key"]: row["as_name"] for row in rows} == {"64500": "Example", "": None}
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 from asking import CALLER, Asked, asking
+from opened_store import flushed
 
 from trafficmond import questions
 from trafficmond.control import dispatch
@@ -131,7 +132,7 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
             ask.datapath.deltas.append(talk(now, 0, 300))  # stored,
             await ask.parts.pipeline.read_ledger()
             await pipeline.store_rest(time.time(), 5)
-            assert kept.flush(5)
+            assert flushed(kept, 5)
             ask.datapath.deltas.append(talk(now, 200, 300))  # partly known and pending
             before = [await ask("Flows", **question) for question in QUESTIONS]
             explained = await ask("Explain", address="0.0.0.250")
@@ -139,13 +140,13 @@ def test_looking_stores_nothing_and_tells_what_storing_would_have_told(tmp_path:
                 await ask("Flows", limit=1)
                 await ask("Explain", address="0.0.0.9")
                 await ask("Top")
-            assert kept.flush(5)
+            assert flushed(kept, 5)
             assert kept.status().rows == 300
             assert sum(row["packets"] for row in before[11]["rows"]) == 2 * 300 * 3
             assert (explained["packets"], len(explained["flows"])) == (2, 2)
 
             await pipeline.store_rest(time.time(), 5)
-            assert kept.flush(5)
+            assert flushed(kept, 5)
             assert kept.status().rows == 600
             for question, answer in zip(QUESTIONS, before, strict=True):
                 again = await ask("Flows", **question)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import opened
 from store_reports import DAY_S, NAMES, NOW, reports
 
 from trafficmond.flows.batch import Batch
@@ -38,7 +39,7 @@ def limits() -> Limits:
 
 @pytest.fixture
 def store(path: Path, limits: Limits) -> Iterator[Store]:
-    store = Store.open(path, limits, clock=lambda: NOW)
+    store = opened(path, limits, clock=lambda: NOW)
     yield store
     store.close(5)
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from opened_store import flushed, opened
 from store_reports import NAMES, reports
 
 from trafficmond.datapath import loading
@@ -21,7 +22,6 @@ from trafficmond.store.query import question
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.rollups import KEEP_S, TOP
 from trafficmond.store.schema import VERSION
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "flows-db.md").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with something for every question to find."""
     path = tmp_path_factory.mktemp("docs") / "flows.db"
     now = time.time()
-    store = Store.open(path, Limits(1e9, 1 << 30))
+    store = opened(path, Limits(1e9, 1 << 30))
     batch = reports(6, at=now - 5)
     sources = (0xC0000201, 0x0A000001, 0x0A000001, 0xC0000202, 0xC0000203, 0xC0000204)
     batch["src_lo"] = [int(V4_MAPPED) | source for source in sources]
@@ -51,7 +51,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.put_threat(found, "opened").result(5)
     store.audit(AuditEntry(now, 0, "root", 1, "add-cidr", "192.0.2.0/24", None, "drop")).result(5)
     store.save_bans([Ban("10.0.0.1/32", "port_scan", "20 ports", now, now + 600, "t1")]).result(5)
-    assert store.flush(5)
+    assert flushed(store, 5)
     store.close(5)
     return path
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened_store import flushed, opened
 
 from trafficmond import abi
 from trafficmond.errors import StoreError
@@ -28,9 +29,9 @@ Make = Callable[..., Batch]
 
 
 def filled(path: Path, limits: Limits, batch: Batch, names: Names) -> None:
-    store = Store.open(path, limits, clock=lambda: 0.0)
+    store = opened(path, limits, clock=lambda: 0.0)
     store.put(batch, names)
-    assert store.flush(10)
+    assert flushed(store, 10)
     store.close(5)
 
 
@@ -41,7 +42,7 @@ def test_a_newer_file_is_refused_untouched(path: Path, limits: Limits) -> None:
     connection.close()
     before = path.read_bytes(), path.stat().st_mtime_ns
     with pytest.raises(StoreError, match="newer trafficmond"):
-        Store.open(path, limits)
+        opened(path, limits)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
@@ -53,7 +54,7 @@ def test_another_programs_database_is_refused(path: Path, limits: Limits, applic
         connection.execute(f"PRAGMA application_id = {application_id}")
     connection.close()
     with pytest.raises(StoreError, match="another program"):
-        Store.open(path, limits)
+        opened(path, limits)
     assert sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
@@ -83,9 +84,9 @@ def test_a_corrupted_page_is_found_at_the_start(
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2 // 4096 * 4096)
         file.write(b"\xa5" * 4096)
-    store = Store.open(path, limits, clock=lambda: 0.0)
+    store = opened(path, limits, clock=lambda: 0.0)
     store.put(make_reports(4), names)
-    assert store.flush(10)
+    assert flushed(store, 10)
     status = store.status()
     store.close(5)
     assert status.set_aside is not None
@@ -107,22 +108,22 @@ def test_two_broken_files_in_one_second_keep_both(path: Path, limits: Limits, na
 def test_a_file_removed_while_in_use_is_made_again(
     path: Path, limits: Limits, names: Names, make_reports: Make, ask: Ask
 ) -> None:
-    store = Store.open(path, limits, clock=lambda: 0.0)
+    store = opened(path, limits, clock=lambda: 0.0)
     store.put(make_reports(5), names)
-    store.flush(5)
+    flushed(store, 5)
     for entry in path.parent.iterdir():
         entry.unlink()
     store.put(make_reports(2), names)
-    assert store.flush(5)
+    assert flushed(store, 5)
     store.close(5)
     assert ask("SELECT count(*) FROM flows") == [(2,)]
 
 
 def test_a_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path, limits: Limits) -> None:
-    Store.open(tmp_path / "missing" / "flows.db", limits).close(5)
+    opened(tmp_path / "missing" / "flows.db", limits).close(5)
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be opened"):
-        Store.open(tmp_path / "file" / "flows.db", limits)
+        opened(tmp_path / "file" / "flows.db", limits)
 
 
 def test_a_file_that_cannot_be_opened_yet_is_opened_when_it_can(
@@ -130,24 +131,24 @@ def test_a_file_that_cannot_be_opened_yet_is_opened_when_it_can(
 ) -> None:
     """Whoever filters does not wait: what was put meanwhile is stored, and what was asked is answered, later."""
     path.mkdir()
-    store = Store.open_when_possible(path, limits)
+    store = Store.open(path, limits)
     asked = store.load_bans()
     store.put(make_reports(3), names)
-    assert not store.flush(0.3)
+    assert not flushed(store, 0.3)
     assert "cannot be opened" in store.status().state
     path.rmdir()
     assert asked.result(5) == []
-    assert store.flush(5)
+    assert flushed(store, 5)
     store.close(5)
     assert store.status().state == "closed"
     assert ask("SELECT count(*) FROM flows") == [(3,)]
 
 
 def test_what_only_reads_waits_for_nobody_who_writes(path: Path, limits: Limits) -> None:
-    Store.open(path, limits).close(5)
+    opened(path, limits).close(5)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        store = Store.open_when_possible(path, limits)
+        store = Store.open(path, limits)
         assert store.load_bans().result(1) == []
         other.execute("ROLLBACK")
     store.close(5)
@@ -162,9 +163,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(
 
     monkeypatch.setattr(schema, "MIGRATIONS", (fail,))
     with pytest.raises(StoreError):
-        Store.open(path, limits)
+        opened(path, limits)
     monkeypatch.undo()
-    store = Store.open(path, limits)
+    store = opened(path, limits)
     store.close(5)
     assert sqlite3.connect(path).execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
 
@@ -224,28 +225,28 @@ def test_an_older_file_is_brought_forward_with_its_rows(
 
 def test_bans_of_the_first_version_were_not_forced(path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "VERSION", 1)
-    Store.open(path, limits).close(5)
+    opened(path, limits).close(5)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("INSERT INTO bans VALUES ('192.0.2.1/32', 'ada', '', 1.0, NULL, NULL, 2)")
     monkeypatch.undo()
-    store = Store.open(path, limits)
+    store = opened(path, limits)
     assert store.load_bans().result(5) == [Ban("192.0.2.1/32", "ada", "", 1.0, None, None, 2, forced=False)]
     store.close(5)
 
 
 def test_a_file_restored_from_a_dump_is_distinguished_from_a_strangers_with_a_hint(tmp_path: Path) -> None:
     path, restored = tmp_path / "flows.db", tmp_path / "restored.db"
-    Store.open(path, Limits(86400.0, 1 << 30)).close()
+    opened(path, Limits(86400.0, 1 << 30)).close()
     with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(restored)) as target:
         target.executescript("\n".join(source.iterdump()))
         target.execute("PRAGMA journal_mode = WAL")
     with pytest.raises(StoreError, match="restored from") as error:
-        Store.open(restored, Limits(86400.0, 1 << 30))
+        opened(restored, Limits(86400.0, 1 << 30))
     marks = re.findall(r"PRAGMA \w+ = \d+", error.value.hint)
     with contextlib.closing(sqlite3.connect(restored)) as target:
         for mark in marks:
             target.execute(mark)
-    store = Store.open(restored, Limits(86400.0, 1 << 30))
+    store = opened(restored, Limits(86400.0, 1 << 30))
     assert store.status().state == "ok"
     store.close()
 
@@ -253,4 +254,4 @@ def test_a_file_restored_from_a_dump_is_distinguished_from_a_strangers_with_a_hi
 def test_what_is_no_file_keeps_nobody_waiting(path: Path, limits: Limits) -> None:
     os.mkfifo(path)
     with pytest.raises(StoreError, match="not a regular file"):
-        Store.open(path, limits)
+        opened(path, limits)

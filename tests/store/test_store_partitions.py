@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed, opened
 from store_reports import until
 
 from trafficmond.flows.batch import Batch
@@ -16,7 +17,6 @@ from trafficmond.flows.names import Names
 from trafficmond.store import partitions as partitions_module
 from trafficmond.store import writer
 from trafficmond.store.partitions import Partitions
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 Ask = Callable[..., list[tuple[Any, ...]]]
@@ -28,9 +28,9 @@ SMALL = 16 << 20  # a partition of the least size there is: 1024 rows
 def test_a_full_partition_is_indexed_and_the_next_begins(
     path: Path, names: Names, make_reports: Make, ask: Ask
 ) -> None:
-    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    store = opened(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
     store.put(make_reports(2500), names)
-    assert store.flush(10)
+    assert flushed(store, 10)
     store.close(5)
     assert ask("SELECT number, rows, sealed FROM partitions") == [(1, 1024, 1), (2, 1024, 1), (3, 452, 0)]
     assert ask("SELECT count(*), sum(bytes) FROM flows") == [(2500, 750_000)]
@@ -41,12 +41,12 @@ def test_a_full_partition_is_indexed_and_the_next_begins(
 
 
 def test_a_partition_covers_a_share_of_the_time(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
-    store = Store.open(path, Limits(64 * DAY_S, 1 << 30), clock=lambda: 0.0)
+    store = opened(path, Limits(64 * DAY_S, 1 << 30), clock=lambda: 0.0)
     for day in range(5):
         store.put(make_reports(1, at=day * DAY_S + 1), names)
-        store.flush(5)
+        flushed(store, 5)
         store.put(make_reports(1, at=day * DAY_S + 2), names)
-        store.flush(5)
+        flushed(store, 5)
     store.close(5)
     ((count,),) = ask("SELECT count(*) FROM partitions")
     assert 2 <= count <= 5
@@ -58,11 +58,11 @@ def test_old_partitions_go_and_the_rollups_stay(
     monkeypatch.setattr(writer, "_TRUST_S", 0.0)
     now = 1_700_000_000.0
     clock = [now]
-    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
+    store = opened(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
     for age in (12, 11, 5, 0):
         clock[0] = now - age * DAY_S
         store.put(make_reports(1024, at=clock[0]), names)
-        assert store.flush(10)
+        assert flushed(store, 10)
     store.put(make_reports(1, at=now), names)
     until(lambda: store.status().rows == 2049)
     store.close(5)
@@ -75,18 +75,18 @@ def test_a_clock_that_is_ten_years_ahead_for_a_while_makes_nothing_old(
 ) -> None:
     now = 1_700_000_000.0
     clock = [now]
-    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
+    store = opened(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])
 
     def put(count: int) -> None:
         store.put(make_reports(count, at=clock[0]), names)
-        assert store.flush(10)
+        assert flushed(store, 10)
 
     put(1500)
     clock[0] = now + 3650 * DAY_S
     put(1500)
     time.sleep(1.2)  # a round of housekeeping
     store.close(5)
-    store = Store.open(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])  # a restart of the daemon meanwhile
+    store = opened(path, Limits(10 * DAY_S, SMALL), clock=lambda: clock[0])  # a restart of the daemon meanwhile
     time.sleep(1.2)
     clock[0] = now
     put(1500)
@@ -101,11 +101,11 @@ def test_a_clock_that_is_ten_years_ahead_for_a_while_makes_nothing_old(
 
 def test_too_much_makes_the_oldest_go_and_the_file_stays_bounded(path: Path, names: Names, make_reports: Make) -> None:
     limit = 1 << 20
-    store = Store.open(path, Limits(30 * DAY_S, limit), clock=lambda: 0.0)
+    store = opened(path, Limits(30 * DAY_S, limit), clock=lambda: 0.0)
     largest = 0
     for turn in range(40):
         store.put(make_reports(1024, at=1e9 + turn), names)
-        assert store.flush(10)
+        assert flushed(store, 10)
         largest = max(largest, path.stat().st_size)
     status = store.status()
     store.close(5)
@@ -116,10 +116,10 @@ def test_too_much_makes_the_oldest_go_and_the_file_stays_bounded(path: Path, nam
 
 
 def test_limits_can_change_while_storing(path: Path, names: Names, make_reports: Make) -> None:
-    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    store = opened(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
     for turn in range(20):
         store.put(make_reports(1024, at=1e9 + turn), names)
-    assert store.flush(10)
+    assert flushed(store, 10)
     assert store.status().rows == 20 * 1024
     store.configure(Limits(30 * DAY_S, 1 << 20))
     store.put(make_reports(1, at=1e9 + 20), names)
@@ -134,9 +134,9 @@ def test_a_partition_leaves_the_view_at_once_and_its_table_step_by_step(
     """Read in pieces of 100, and dropped; deleted in such pieces before, as long as it has more than `most`."""
     monkeypatch.setattr(partitions_module, "_PIECE_ROWS", 100)
     monkeypatch.setattr(partitions_module, "_DROP_ROWS", most)
-    store = Store.open(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
+    store = opened(path, Limits(30 * DAY_S, SMALL), clock=lambda: 0.0)
     store.put(make_reports(3 * 1024 + 1), names)
-    assert store.flush(10)
+    assert flushed(store, 10)
     store.close(5)
     connection = sqlite3.connect(path, isolation_level=None)
     partitions = Partitions(connection, 30 * DAY_S, 1 << 16)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed
 
 from trafficmond.errors import ConfigError, StoreError
 from trafficmond.flows.batch import V4_MAPPED, Batch
@@ -32,7 +33,7 @@ NOW = 1_700_000_000.0
 @pytest.fixture
 def filled(store: Store, names: Names, four: Batch) -> Store:
     store.put(four, names)
-    assert store.flush(5)
+    assert flushed(store, 5)
     return store
 
 
@@ -128,7 +129,7 @@ def test_units_by_name_and_pattern_stored_or_not(
     wanted = FlowQuery(unit=unit, sort="-bytes")
     assert chosen(four, named, wanted)["bytes"].tolist() == found
     store.put(four, named)
-    assert store.flush(5)
+    assert flushed(store, 5)
     with Reader(store.path) as reader:
         assert [row["bytes"] for page in reader.pages(question(wanted)) for row in page] == found
 
@@ -173,7 +174,7 @@ def test_type_and_code_of_icmp_are_no_ports(store: Store, names: Names, four: Ba
     four["proto"] = 6, 1, 58, 47
     four["sport"], four["dport"] = (40000, 8, 128, 0), (443, 0, 0, 0)
     store.put(four, names)
-    assert store.flush(5)
+    assert flushed(store, 5)
 
     def groups(*by: str, **wanted: Any) -> list[tuple[Any, ...]]:
         asked = question(FlowQuery(group_by=by, **wanted))
@@ -240,13 +241,13 @@ def test_who_takes_a_large_answer_slowly_holds_neither_a_transaction_nor_memory(
 ) -> None:
     for _ in range(50):
         store.put(make_reports(1000), names)
-    assert store.flush(20)
+    assert flushed(store, 20)
     with Reader(path) as reader:
         tracemalloc.start()
         pages = reader.pages(question(FlowQuery(limit=50_000)))
         count = len(next(pages))
         store.put(make_reports(100), names)
-        assert store.flush(5)
+        assert flushed(store, 5)
         with contextlib.closing(sqlite3.connect(path)) as other:
             assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0), "nobody is in the way"
         count += sum(map(len, pages))

@@ -38,9 +38,9 @@ def test_what_is_taken_makes_room_and_the_rest_of_a_batch_stays_first(
     queue.took(2, [(queue.batches[1][0][5:], names)], written=12, lost=3)
     assert [len(batch) for batch, _ in queue.batches] == [15]
     assert (queue.rows, queue.lost_rows) == (15, 3)
-    assert not queue.flush(0.01)
     queue.took(1, [], written=15, lost=0)
-    assert queue.flush(0.01)
+    assert not queue.batches
+    assert not queue.rows
 
 
 def test_it_waits_for_work_and_not_longer_than_told(queue: Queue, names: Names, make_reports: Make) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed, opened
 
 from trafficmond.model import Severity, Threat
 from trafficmond.store import records
 from trafficmond.store.records import AuditEntry
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 
@@ -21,7 +21,7 @@ def test_the_oldest_threats_and_changes_are_forgotten(
     monkeypatch.setattr(records, "MOST_THREATS", 3)
     monkeypatch.setattr(records, "MOST_CHANGES", 4)
     clock = [1e9]
-    store = Store.open(path, limits, clock=lambda: clock[0])
+    store = opened(path, limits, clock=lambda: clock[0])
     for number in (5, 1, 3, 2, 4):
         store.put_threat(
             Threat("port_scan", Severity.HIGH, "T1046", None, None, 1.0, float(number), 1, "", {}, f"t{number}"),
@@ -29,7 +29,7 @@ def test_the_oldest_threats_and_changes_are_forgotten(
         )
     for number in range(6):
         store.audit(AuditEntry(float(number), 0, "root", 1, "ban", str(number)))
-    assert store.flush(5)
+    assert flushed(store, 5)
     clock[0] += 3600
     store.audit(AuditEntry(6.0, 0, "root", 1, "ban", "6")).result(5)
     store.close(5)
@@ -40,7 +40,7 @@ def test_the_oldest_threats_and_changes_are_forgotten(
 def test_the_latest_open_threats_are_read_and_older_ones_closed(
     path: Path, limits: Limits, ask: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
-    store = Store.open(path, limits)
+    store = opened(path, limits)
     given = [
         Threat(
             "port_scan", Severity.HIGH, "T1046", "192.0.2.9", None, 1.0, float(number), 1, "s", {"n": [1]}, f"t{number}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opened_store import flushed, opened
 
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
@@ -39,7 +40,7 @@ def test_every_kind_adds_up(
     store.put(crowd(make_reports, 500), names)
     store.put(crowd(make_reports, 300, at=NOW + 3000), names)
     store.put(make_reports(50, proto=47, ifindex=9, verdict=2 << 28), names)
-    assert store.flush(5)
+    assert flushed(store, 5)
     columns = "sum(packets), sum(bytes), sum(reply_packets), sum(reply_bytes)"
     ((flows, *sums),) = ask(f"SELECT count(*), {columns} FROM flows")
     assert ask(f"SELECT sum(flows), {columns} FROM rollups WHERE period = ? AND kind = ?", period, kind) == [
@@ -53,7 +54,7 @@ def test_ports_are_the_services_of_protocols_that_have_them(
     batch = make_reports(3)
     batch["proto"], batch["dport"] = [6, 17, 1], [443, 53, 0]
     store.put(batch, names)
-    store.flush(5)
+    flushed(store, 5)
     assert ask("SELECT key FROM rollups WHERE kind = 'port' AND period = 'hour' ORDER BY key") == [
         ("443/tcp",),
         ("53/udp",),
@@ -62,7 +63,7 @@ def test_ports_are_the_services_of_protocols_that_have_them(
 
 def test_the_largest_are_named_and_the_rest_is_other(store: Store, names: Names, make_reports: Make, ask: Ask) -> None:
     store.put(crowd(make_reports, 1000), names)
-    store.flush(5)
+    flushed(store, 5)
     rows = dict(ask("SELECT key, bytes FROM rollups WHERE kind = 'host' AND period = 'minute'"))
     assert len(rows) == TOP["minute"] + 1
     assert rows["10.0.3.231"] == 1999
@@ -75,7 +76,7 @@ def test_both_families_are_named(store: Store, names: Names, make_reports: Make,
     batch["family"][1], batch["src_hi"][1], batch["src_lo"][1] = 6, 0x20010DB8 << 32, 5
     batch["dst_hi"][1], batch["dst_lo"][1] = 0x20010DB8 << 32, 6
     store.put(batch, names)
-    store.flush(5)
+    flushed(store, 5)
     hosts = {key for (key,) in ask("SELECT key FROM rollups WHERE kind = 'host' AND period = 'day'")}
     assert hosts == {"192.0.2.0", "198.51.100.2", "2001:db8::5", "2001:db8::6"}
 
@@ -114,13 +115,13 @@ def test_a_batch_is_split_at_the_minute(store: Store, names: Names, make_reports
     batch = make_reports(2)
     batch["last"] = [NOW - NOW % 60 - 0.5, NOW - NOW % 60 + 0.5]
     store.put(batch, names)
-    store.flush(5)
+    flushed(store, 5)
     assert ask("SELECT flows FROM rollups WHERE kind = 'total' AND period = 'minute'") == [(1,), (1,)]
 
 
 def test_an_hour_of_flows_survives_a_restart(path: Path, names: Names, make_reports: Make, ask: Ask) -> None:
     for turn in range(3):
-        store = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: NOW)
+        store = opened(path, Limits(1e9, 1 << 30), clock=lambda: NOW)
         store.put(make_reports(10, at=NOW - NOW % 3600 + turn), names)
         store.close(5)
     assert ask("SELECT flows FROM rollups WHERE kind = 'total' AND period = 'hour'") == [(30,)]

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opened_store import flushed, opened
 from store_reports import NAMES, NOW, reports
 
 from trafficmond.store import schema
 from trafficmond.store.records import Ban
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 WRITTEN = Path(__file__).parent / "written"
@@ -49,7 +49,7 @@ def test_there_is_a_file_of_each_version() -> None:
 @pytest.mark.parametrize("version", OLDER)
 def test_everything_of_an_older_file_is_there(version: int, path: Path, limits: Limits, ask: Ask) -> None:
     restore(path, version)
-    store = Store.open(path, limits, clock=lambda: NOW)
+    store = opened(path, limits, clock=lambda: NOW)
     try:
         assert store.load_bans().result(5) == [
             Ban("192.0.2.7/32", "port_scan", "scans", NOW - 10, NOW + 600, "01-AB", 2, owner="unknown"),
@@ -58,7 +58,7 @@ def test_everything_of_an_older_file_is_there(version: int, path: Path, limits: 
         (threat,) = store.open_threats(10).result(5)
         assert (threat.id, threat.src_ip, threat.count) == ("01-AB", "192.0.2.7", 3)
         store.put(reports(2), NAMES)
-        assert store.flush(5)
+        assert flushed(store, 5)
         store.change_bans([Ban("192.0.2.7/32", "ada", "", NOW, None, owner="ada")], [("2001:db8::/32", "unknown")])
         owners = [(ban.cidr, ban.owner) for ban in store.load_bans().result(5)]
         assert owners == [("192.0.2.7/32", "ada"), ("192.0.2.7/32", "unknown")]
@@ -75,7 +75,7 @@ def test_its_tables_become_those_of_a_new_file(version: int, tmp_path: Path, lim
     old, new = tmp_path / "old.db", tmp_path / "new.db"
     restore(old, version)
     for path in (old, new):
-        Store.open(path, limits).close(5)
+        opened(path, limits).close(5)
     assert columns(old) == columns(new)
 
 
@@ -88,11 +88,11 @@ def test_each_step_leads_to_what_that_version_wrote(
     following = version + 1
     restore(stepped, version)
     monkeypatch.setattr(schema, "VERSION", following)
-    Store.open(stepped, limits).close(5)
+    opened(stepped, limits).close(5)
     if following in OLDER:
         restore(written, following)
     else:
-        Store.open(written, limits).close(5)
+        opened(written, limits).close(5)
     assert columns(stepped) == columns(written)
 
 
@@ -101,11 +101,11 @@ def test_the_version_before_refuses_this_one_s_file_and_leaves_it(
 ) -> None:
     """What a downgrade meets."""
     restore(path, schema.VERSION - 1)
-    Store.open(path, limits).close(5)
+    opened(path, limits).close(5)
     before = path.read_bytes()
     monkeypatch.setattr(schema, "VERSION", schema.VERSION - 1)
     with pytest.raises(schema.StoreError, match="newer trafficmond") as refused:
-        Store.open(path, limits)
+        opened(path, limits)
     assert "install that version again" in refused.value.hint
     assert path.read_bytes() == before
     assert ask("SELECT count(*) FROM bans") == [(2,)]

@@ -16,6 +16,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "geo"))
 
 from mmdb_writer import country, mmdb, system
+from opened_store import flushed
 
 from trafficmond.errors import ConfigError
 from trafficmond.flows.batch import V4_MAPPED, Batch
@@ -55,7 +56,7 @@ def flow(make: Make, at: float, out: bool, sent: int, received: int, **more: Any
 def test_up_is_what_went_out_whoever_began(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     store.put(flow(make_reports, NOW, True, 10, 1000), names)
     store.put(flow(make_reports, NOW, False, 7, 300), names)
-    store.flush(5)
+    flushed(store, 5)
     assert used(path, period="day") == [("2023-11-15", "all", 310, 1007)]
     assert used(path, period="month") == [("2023-11", "all", 310, 1007)]
     assert used(path, period="hour") == [("2023-11-15 00:00", "all", 310, 1007)]
@@ -65,7 +66,7 @@ def test_up_is_what_went_out_whoever_began(store: Store, names: Names, make_repo
 def test_days_add_up_over_the_end_of_hours(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     for day in range(100):
         store.put(flow(make_reports, NOW - day * DAY, True, 1, 100), names)
-    store.flush(5)
+    flushed(store, 5)
     with sqlite3.connect(path) as connection:
         prune(connection, NOW)
     rows = used(path, period="day")
@@ -88,7 +89,7 @@ def test_a_day_whose_hours_are_gone_has_its_date_in_every_zone(
     for day in range(31):
         store.put(flow(make_reports, first + day * DAY, True, 1, 100), names)
     store.put(flow(make_reports, NOW, True, 7, 700), names)
-    store.flush(5)
+    flushed(store, 5)
     with sqlite3.connect(path) as connection:
         prune(connection, NOW)
     since = time.mktime((2023, 1, 1, 0, 0, 0, 0, 0, -1))
@@ -100,11 +101,11 @@ def test_a_day_whose_hours_are_gone_has_its_date_in_every_zone(
 
 def test_what_was_summed_before_has_only_who_began(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     store.put(flow(make_reports, NOW, False, 7, 300), names)
-    store.flush(5)
+    flushed(store, 5)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE rollups SET up_bytes = NULL, down_bytes = NULL")
     store.put(flow(make_reports, NOW + 1, False, 1, 2), names)
-    store.flush(5)
+    flushed(store, 5)
     assert used(path, period="day") == [("2023-11-15", "all", 9, 301)]
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE rollups SET up_bytes = NULL, down_bytes = NULL")
@@ -124,7 +125,7 @@ def test_places_are_those_of_the_far_end_and_add_up(
     store.put(flow(make_reports, NOW, True, 10, 1000, dst_lo=far | np.uint64(5)), names)
     store.put(flow(make_reports, NOW, False, 7, 300, src_lo=far | np.uint64(200)), names)
     store.put(flow(make_reports, NOW, False, 1, 1, src_lo=V4_MAPPED | np.uint64(0x0A000001)), names)
-    store.flush(5)
+    flushed(store, 5)
     assert used(path, period="", kind="country") == [(None, "XX", 10, 1000), (None, "YY", 300, 7), (None, "", 1, 1)]
     assert used(path, period="", kind="asn")[0] == (None, "64500", 10, 1000)
     assert used(path, period="day", kind="country", key="YY") == [("2023-11-15", "YY", 300, 7)]
@@ -141,7 +142,7 @@ def test_units_are_summed_up_by_name_whatever_their_cgroups(
     owners = {7: Owner("nginx.service", "/a"), 8: Owner("nginx.service", "/b"), 9: Owner("forwarded")}
     batch = make_reports(4, at=NOW, direction=1, bytes=[1, 2, 4, 8], reply_bytes=0, owner=[7, 8, 9, 0])
     store.put(batch, replace(names, owners=owners))
-    store.flush(5)
+    flushed(store, 5)
     rows = used(path, period="", kind="unit")
     assert rows == [(None, "", 8, 0), (None, "forwarded", 4, 0), (None, "nginx.service", 3, 0)]
     for key in ("nginx", "nginx.service"):

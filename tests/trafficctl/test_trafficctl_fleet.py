@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from clickhouse_server import ClickHouseServer
 from export_reports import NAMES, NOW, every_kind, reports
+from opened_store import flushed, opened
 
 from trafficctl.fleet.ask import Fleet
 from trafficctl.fleet.flows import fleet_question
@@ -23,7 +24,6 @@ from trafficmond.export.exports import ExportSet
 from trafficmond.model import FlowQuery
 from trafficmond.store.query import question
 from trafficmond.store.reader import Reader
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +42,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Reader, Cli
     """The same rows in flows.db and in ClickHouse, as of one sensor; another sensor has a few of its own."""
     home = tmp_path_factory.mktemp("both")
     with ClickHouseServer(home) as server:
-        store = Store.open(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: NOW)
+        store = opened(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: NOW)
         store.put(ROWS, NAMES)
-        assert store.flush(20)
+        assert flushed(store, 20)
         for sensor, rows in (("gate", ROWS), ("mill", MILL)):
             exports = ExportSet([Export(to=server.url, sensor=sensor, batch_interval=0.1)], home)
             exports.put(rows, NAMES)

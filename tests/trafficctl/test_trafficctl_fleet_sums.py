@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clickhouse_server import SCHEMA, ClickHouseServer, statements
 from export_reports import NAMES, every_kind, reports
+from opened_store import flushed, opened
 
 from trafficctl.__main__ import run
 from trafficmond.config.streams import Export
@@ -23,7 +24,6 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Direction, Severity, Threat
 from trafficmond.store.reader import Reader
-from trafficmond.store.store import Store
 from trafficmond.store.usage import UsageQuery, rows_of, usage_sql
 from trafficmond.store.writer import Limits
 
@@ -58,9 +58,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     )
     mill = reports(3, at=now - 10, src_lo=0xFFFFC6120009, dport=1, ifindex=3)
     with ClickHouseServer(home) as server:
-        store = Store.open(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: now)
+        store = opened(home / "flows.db", Limits(1e9, 1 << 30), clock=lambda: now)
         store.put(gate, OWNED)
-        assert store.flush(20)
+        assert flushed(store, 20)
         for sensor, rows, threats in (("gate", gate, [SCAN]), ("mill", mill, [SCAN, FLOOD])):
             exports = ExportSet([Export(to=server.url, sensor=sensor, batch_interval=0.1)], home)
             exports.put(rows, OWNED)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import world_packets
+from opened_store import flushed, opened
 
 from trafficmond.analyze.order import HOLD, intervals
 from trafficmond.analyze.run_stats import BatchInterval
@@ -18,7 +19,6 @@ from trafficmond.flows.batch import Batch, address_text
 from trafficmond.flows.names import Names
 from trafficmond.flows.table import FlowTable
 from trafficmond.protocols import ACK, FIN, ICMP, RST, SYN, TCP
-from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 
 Door = Callable[[Batch, Path], None]
@@ -115,13 +115,13 @@ def flows_db(rows: Batch, path: Path) -> None:
     """The daemon's own store: a row a flow and reporting interval, as the shipped settings have them."""
     over = float(rows["end"].max()) + 400.0
     table = FlowTable(1 << 18, 30.0, 300.0, seed=1)
-    store, names = Store.open(path, Limits(1e9, 1 << 30), clock=lambda: over), Names({0: "eth0"})
+    store, names = opened(path, Limits(1e9, 1 << 30), clock=lambda: over), Names({0: "eth0"})
     stream = spread(rows[at : at + 16384] for at in range(0, len(rows), 16384))
     for now, deltas, _ in intervals(stream, BatchInterval(10.0), HOLD, lambda _: None):
         table.update(deltas, now)
         store.put(table.due(now), names)
     store.put(table.due(over, everything=True), names)
-    assert store.flush(60.0)
+    assert flushed(store, 60.0)
     store.close()
 
 

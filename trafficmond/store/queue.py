@@ -84,11 +84,6 @@ class Queue:
         self._fail(task, "is closed" if closed else "too much is waiting to be written", quiet=again)
         return task.done
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until nothing is queued; False if that took longer."""
-        with self._wake:
-            return self._wake.wait_for(lambda: not self._batches and not self._tasks, timeout_s)
-
     def stop(self, timeout_s: float) -> None:
         """Accept nothing more, and give the writer this time for the queue; the rest is lost."""
         with self._wake:

@@ -5,8 +5,7 @@ import logging
 import sqlite3
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -76,17 +75,9 @@ class Store:
         self._changing = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path, limits: Limits, *, clock: Callable[[], float] = time.time) -> Self:
-        """Open or make flows.db and start its writer. Raises StoreError if the file is newer, or cannot be used."""
-        writer = Writer(path, limits, clock)
-        writer.open_if_lost()
-        writer.start()
-        return cls(writer)
-
-    @classmethod
-    def open_when_possible(cls, path: Path, limits: Limits) -> Self:
-        """The same, without waiting for the disk: the writer's thread opens the file as soon as space, rights and locks
-        allow, and it is neither a newer version's nor another program's; `status` says why not yet."""
+    def open(cls, path: Path, limits: Limits) -> Self:
+        """Start a writer, whose thread opens or makes flows.db as soon as space, rights and locks allow, and it is
+        neither a newer version's nor another program's; `status` says why not yet."""
         writer = Writer(path, limits)
         writer.start()
         return cls(writer)
@@ -242,10 +233,6 @@ class Store:
     def use(self, atlas: Atlas) -> None:
         """Use these places of addresses in rollups from now on."""
         self._writer.atlas = atlas
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until all earlier rows are committed; False if that took too long."""
-        return self._writer.queue.flush(timeout_s)
 
     def status(self) -> Status:
         """Counters; cheap enough for every second."""
