@@ -61,8 +61,8 @@ class Gatherer:
         flows = flows.take(at)
         self._pairs.add(mix(flows["id"], flows["first"].view("u8")), packets[at], octets[at], flows)
         for which, proto in enumerate(SERVED):
-            ports = flows["dport"][flows["new"] & (flows["proto"] == proto)]
-            self._services[which] += np.bincount(ports, minlength=self._services.shape[1])
+            ports, counts = np.unique(flows["dport"][flows["new"] & (flows["proto"] == proto)], return_counts=True)
+            self._services[which, ports] += counts
 
     def add(self, deltas: Batch) -> None:
         """Counts the DELTA rows of an interval."""

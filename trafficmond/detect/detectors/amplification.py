@@ -40,6 +40,7 @@ _SENDS_S = 3600.0
 _RESOLVER_BYTES_S = 1_500_000
 # bound: hosts that are known to send, by a hash of the address | two hosts may count as one
 _SENDERS = 1 << 16
+_LATEST = 2**32 - 1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
 
 
@@ -74,7 +75,8 @@ class Amplification(FloodDetector[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._since, self._sent = np.zeros((2, _SENDERS))  # from when and until, by the hash of the address; 0: never
+        # From when and until (whole epoch seconds, to 2106), by the hash of the address; 0: never.
+        self._since, self._sent = np.zeros((2, _SENDERS), np.uint32)
 
     def choose(self, seen: Observation) -> Columns:
         flows = seen.flows
@@ -132,12 +134,12 @@ class Amplification(FloodDetector[Settings]):
         flows, ends = seen.flows, seen.ends[seen.flows["tick"]]
         sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]
         hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
-        when = np.concatenate([ends[sent] for _, sent in sides])
+        when = np.concatenate([ends[sent] for _, sent in sides]).clip(0, _LATEST).astype(np.uint32)
         order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays
         hosts, when = hosts[order], when[order]
-        anew = np.abs(self._sent[hosts] - when) > _SENDS_S
+        anew = np.abs(self._sent[hosts] - when.astype(np.int64)) > _SENDS_S
         self._since[hosts[anew][::-1]] = when[anew][::-1]
-        self._sent[hosts[anew]] = -np.inf
+        self._sent[hosts[anew]] = 0
         self._sent[hosts] = np.maximum(self._sent[hosts], when)
 
     def key(self, rows: Columns) -> Column:
