@@ -29,6 +29,7 @@ _LOST = {
     "source-port": "rules cannot match source ports",
     "interface": "rules apply to all interfaces",
 }
+_GIVE = "give a file of /etc/firewalld/zones"
 _IGNORED = ("short", "description", "forward", "zone")
 
 
@@ -49,7 +50,7 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     entry: list[tuple[tuple[int, bool, str], Line]] = []
     open_to_all = 0
     for name, text in files:
-        zone = _parsed(name, text)
+        zone = _zone(name, text)
         chain = f"zone {Path(name).stem}"
         ruleset.chains[chain] = _lines(ruleset, name, zone)
         target = zone.attributes.get("target", "default")
@@ -82,30 +83,33 @@ def read(files: Sequence[tuple[str, str]]) -> Ruleset:
     return ruleset
 
 
-def _parsed(name: str, text: str) -> _Element:
-    """Parses a zone. Entities that the text defines are refused; expat makes no others."""
+def _parsed(text: bytes) -> _Element:
+    """Parses XML. Entities that the text defines are refused; expat makes no others. Raises ExpatError, ValueError."""
     parser = expat.ParserCreate()
-    path: list[_Element] = []
-    roots: list[_Element] = []
+    path = [_Element("", {}, 0)]
 
     def begin(tag: str, attributes: dict[str, str]) -> None:
-        element = _Element(tag, attributes, parser.CurrentLineNumber)
-        (path[-1].inner if path else roots).append(element)
-        path.append(element)
+        path.append(_Element(tag, attributes, parser.CurrentLineNumber))
+        path[-2].inner.append(path[-1])
 
     def refuse(*_: object) -> None:
-        raise UsageError(f"{name}: it defines XML entities, which a zone file never does")
+        raise ValueError("it defines XML entities, which a file of firewalld never does")
 
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _: path.pop()
     parser.EntityDeclHandler = refuse
+    parser.Parse(text, True)
+    return path[0].inner[0]
+
+
+def _zone(name: str, text: str) -> _Element:
     try:
-        parser.Parse(text.encode(), True)
-    except expat.ExpatError as error:
-        raise UsageError(f"{name}: {error}", "give a file of /etc/firewalld/zones") from None
-    if roots[0].name != "zone":
-        raise UsageError(f"{name}: it is not a zone of firewalld", "give a file of /etc/firewalld/zones")
-    return roots[0]
+        zone = _parsed(text.encode())
+    except (expat.ExpatError, ValueError) as error:
+        raise UsageError(f"{name}: {error}", _GIVE) from None
+    if zone.name != "zone":
+        raise UsageError(f"{name}: it is not a zone of firewalld", _GIVE)
+    return zone
 
 
 def _sources(ruleset: Ruleset, name: str, sources: Sequence[_Element], chain: str) -> list[Line]:
@@ -244,10 +248,10 @@ def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Pla
     """The services in a file of firewalld, and in the files that it includes."""
     found: list[tuple[int, int]] = []
     try:
-        root = _parsed_service(path)
-    except (OSError, expat.ExpatError) as error:
+        elements = _parsed(path.read_bytes()).inner
+    except (OSError, expat.ExpatError, ValueError) as error:
         raise Unsupported(f"{path}: {error}") from None
-    for each in root:
+    for each in elements:
         if each.name in ("port", "protocol") and each.attributes.get("port", "x"):
             found += _places(ruleset, where, each)
         elif each.name == "include":
@@ -255,15 +259,7 @@ def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Pla
                 what = "is included and includes another one, which is one level too many"
                 raise Unsupported(f"service {path.stem} {what}")
             found += _service(ruleset, where, each.attributes.get("service", ""), included=True)
-    for each in root:
+    for each in elements:
         if each.name in ("destination", "helper", "source-port") and not words.never_dropped(services.merged(found)):
             raise Unsupported(f"{path.stem} has a {each.name}, which rules do not have")
     return services.merged(found)
-
-
-def _parsed_service(path: Path) -> list[_Element]:
-    found: list[_Element] = []
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = lambda tag, attributes: found.append(_Element(tag, attributes, 0))
-    parser.Parse(path.read_bytes(), True)
-    return found

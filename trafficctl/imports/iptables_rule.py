@@ -1,6 +1,6 @@
 """Reads one rule of iptables, option by option."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,8 +26,8 @@ class Context(Place):
 
 @dataclass(slots=True)
 class _Rule(Conditions):
-    """A rule while it is read. The methods with `rest` and `but` read the values of one option each: `rest` has the
-    arguments after it, `but` is true after "!"."""
+    """A rule while it is read. The methods with `text` and `but` read one option each: `text` is its value, `but` is
+    true after "!"."""
 
     egress: bool = False
     protocols: Places = ()
@@ -49,10 +49,10 @@ class _Rule(Conditions):
             reader = _READERS.get(word)
             if reader is None:
                 raise self.unsupported or Unsupported(f"{word} is not supported in rules")
+            if (text := next(rest, None)) is None:
+                raise Unsupported("it is incomplete")
             try:
-                reader(self, rest, but)
-            except StopIteration:
-                raise Unsupported("it is incomplete") from None
+                reader(self, text, but)
             except Unsupported as unsupported:
                 self.unsupported = self.unsupported or unsupported
             but = False
@@ -80,73 +80,67 @@ class _Rule(Conditions):
             raise Unsupported(SOURCE_PORT)
         return self.line(context, target, goes=self.goes) if begins else None
 
-    def _end(self, rest: Iterator[str], but: bool, *, source: bool) -> None:
-        found = words.addresses(next(rest).split(","))
+    def _end(self, text: str, but: bool, *, source: bool) -> None:
+        found = words.addresses(text.split(","))
         if any(network.prefixlen == 0 for network in found) and not but:
             return
         if source == self.egress:
             raise Unsupported(OWN_ADDRESS)
         self.addresses.append((found, but))
 
-    def _protocol(self, rest: Iterator[str], but: bool) -> None:
-        self.protocol = next(rest).lower()
+    def _protocol(self, text: str, but: bool) -> None:
+        self.protocol = text.lower()
         self.protocols, self.but_protocol = words.protocol(self.protocol), but
         if self.protocols == words.EVERYTHING:
             self.protocols = ()
 
-    def _ports(self, rest: Iterator[str], but: bool) -> None:
-        text, name = next(rest), {"6": "tcp", "17": "udp"}.get(self.protocol, self.protocol)
+    def _ports(self, text: str, but: bool) -> None:
+        name = {"6": "tcp", "17": "udp"}.get(self.protocol, self.protocol)
         if name not in ("tcp", "udp") or self.but_protocol:
             raise Unsupported(NO_PORTS)
         self.services.append((words.ports([name], text.split(",")), but))
 
-    def _from_port(self, rest: Iterator[str], _: bool) -> None:
-        next(rest)
+    def _from_port(self, *_: object) -> None:
         self.source_port = True
 
-    def _type(self, rest: Iterator[str], but: bool) -> None:
-        self.services.append((words.types(self.family, [next(rest)]), but))
+    def _type(self, text: str, but: bool) -> None:
+        self.services.append((words.types(self.family, [text]), but))
 
-    def _states(self, rest: Iterator[str], but: bool) -> None:
-        self.states = states([next(rest)], but)
+    def _states(self, text: str, but: bool) -> None:
+        self.states = states([text], but)
 
-    def _interface(self, rest: Iterator[str], but: bool) -> None:
-        if next(rest) != "lo":
+    def _interface(self, text: str, but: bool) -> None:
+        if text != "lo":
             raise Unsupported(ALL_INTERFACES)
         self.loopback = not but  # "! lo": all interfaces except loopback, which is not filtered
 
-    def _jump(self, rest: Iterator[str], _: bool) -> None:
-        self.target = next(rest)
+    def _jump(self, text: str, _: bool) -> None:
+        self.target = text
 
-    def _go(self, rest: Iterator[str], _: bool) -> None:
-        self.target, self.goes = next(rest), True
+    def _go(self, text: str, _: bool) -> None:
+        self.target, self.goes = text, True
 
-    def _module(self, rest: Iterator[str], _: bool) -> None:
-        name = next(rest)
-        if name not in _MODULES:
-            raise Unsupported(f"rules have no {name}")
+    def _module(self, text: str, _: bool) -> None:
+        if text not in _MODULES:
+            raise Unsupported(f"rules have no {text}")
 
-    def _comment(self, rest: Iterator[str], _: bool) -> None:
-        self.label = next(rest)
+    def _comment(self, text: str, _: bool) -> None:
+        self.label = text
 
-    def _kind(self, rest: Iterator[str], but: bool) -> None:
+    def _kind(self, text: str, but: bool) -> None:
         """Reads --dst-type; incoming packets that are not multicast or broadcast are LOCAL."""
-        self.many = self.never = (next(rest) != "LOCAL") != but
+        self.many = self.never = (text != "LOCAL") != but
         if self.egress:
             raise Unsupported("rules cannot match address types")
 
-    def _route(self, rest: Iterator[str], but: bool) -> None:
+    def _route(self, text: str, but: bool) -> None:
         """Reads --rt-type; Linux accepts no packet with a routing header of type 0 (RFC 5095)."""
-        if next(rest) != "0" or but:
+        if text != "0" or but:
             raise Unsupported("rules cannot match routing headers")
         self.never = True
 
-    def _no_matter(self, rest: Iterator[str], _: bool) -> None:
-        next(rest)
-
-    def _hops(self, rest: Iterator[str], _: bool) -> None:
+    def _hops(self, *_: object) -> None:
         """Reads --hl-eq. It has no effect for neighbour discovery, which is never dropped; else it is not supported."""
-        next(rest)
         if not any(words.never_dropped(places) for places, _but in self.services):
             raise Unsupported("rules cannot match hop limits")
 
@@ -158,7 +152,7 @@ def read(context: Context, arguments: Sequence[str]) -> Line | None:
     return rule.line_in(context)
 
 
-_OPTIONS: tuple[tuple[Callable[[_Rule, Iterator[str], bool], None], tuple[str, ...]], ...] = (
+_OPTIONS: tuple[tuple[Callable[[_Rule, str, bool], None], tuple[str, ...]], ...] = (
     (partial(_Rule._end, source=True), ("-s", "--source", "--src-range")),
     (partial(_Rule._end, source=False), ("-d", "--destination", "--dst-range")),
     (_Rule._protocol, ("-p", "--protocol")),
@@ -174,6 +168,6 @@ _OPTIONS: tuple[tuple[Callable[[_Rule, Iterator[str], bool], None], tuple[str, .
     (_Rule._kind, ("--dst-type",)),
     (_Rule._hops, ("--hl-eq",)),
     (_Rule._route, ("--rt-type",)),
-    (_Rule._no_matter, ("--reject-with",)),
+    (lambda *_: None, ("--reject-with",)),
 )
 _READERS = {name: reader for reader, names in _OPTIONS for name in names}
