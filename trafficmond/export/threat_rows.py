@@ -53,15 +53,9 @@ def by_month(rows: Batch) -> Iterator[Batch]:
 def block(rows: Batch, names: Names, sensor: str, batch: str) -> Block:  # noqa: ARG001 - threats have theirs
     """A block of rows of one month. `batch` is its unique name."""
     threats: list[Threat] = rows["threat"].tolist()
-    texts = {
-        "id": [each.id for each in threats],
-        "detector": [each.detector for each in threats],
-        "severity": [str(each.severity) for each in threats],
-        "technique": [each.technique for each in threats],
-        "summary": [each.summary for each in threats],
-        "evidence": [json.dumps(each.evidence, default=str) for each in threats],
-        "state": rows["state"].tolist(),
-    }
+    plain = ("id", "detector", "severity", "technique", "summary")
+    texts = {name: [str(getattr(each, name)) for each in threats] for name in plain}
+    texts |= {"evidence": [json.dumps(each.evidence, default=str) for each in threats], "state": rows["state"].tolist()}
     made = {name: b"".join(map(text, column)) for name, column in texts.items()}
     made |= {"sensor": text(sensor) * len(rows), "batch": text(batch) * len(rows)}
     for name, column in (("src", [each.src_ip for each in threats]), ("dst", [each.dst_ip for each in threats])):
