@@ -153,10 +153,13 @@ retention = "7d"
             SHIPPED.replace("default_shadow = true\n", "").replace('"monitor"\n', '"monitor"\ndefault = "drop"\n'),
         ),
         ("policy = { default = 'monitor' }\n", None),
-        ('[ "policy" ]\ndefault = "monitor"\n', None),
+        ('[ "policy" ]\ndefault = "monitor"\n', '[ "policy" ]\ndefault = "drop"\n'),
         ("policy.guard = true\n", None),
         ("[policy\n", None),
-        ('[other]\ntext = """\n[policy]\n"""\n', None),
+        (
+            '[other]\ntext = """\n[policy]\n"""\n',
+            '[other]\ntext = """\n[policy]\n"""\n\n[policy]\ndefault = "drop"\n',
+        ),
     ],
 )
 def test_settings_with_another_default_are_as_they_were_but_for_that(text: str, became: str | None) -> None:

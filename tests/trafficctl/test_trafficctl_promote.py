@@ -127,6 +127,7 @@ def test_what_is_not_in_shadow_is_reported(ctl: Ctl, files: Path) -> None:
 
 
 def test_a_table_ends_where_the_next_begins() -> None:
-    assert promote.of_rule(RULES, 2) == promote.Line(5, "shadow = true             # for a week")
-    assert promote.of_rule(RULES.replace("shadow = true             # for a week\n", ""), 2) is None
-    assert promote.of_list(SETTINGS, "/etc/y/cidr.d/none.netset") is None
+    first = {"kind": "rule", "line": 2}
+    assert promote.line_of(first, RULES) == promote.Line(5, "shadow = true             # for a week")
+    assert promote.line_of(first, RULES.replace("shadow = true             # for a week\n", "")) is None
+    assert promote.line_of({"kind": "list", "path": "/etc/y/cidr.d/none.netset"}, SETTINGS) is None

@@ -29,6 +29,7 @@ from trafficctl import exits, options, probation, session, values
 from trafficctl.exits import UsageError
 from trafficctl.render.style import Style
 from trafficmond import figures, files
+from trafficmond.config.lines import key_lines
 from trafficmond.errors import ControlError
 
 
@@ -76,9 +77,7 @@ def _render(reply: dict[str, Any], style: Style, _: int | None) -> Iterator[str]
         yield ("  " if reply["probation"] else "") + figures.plain(note)
 
 
-_POLICY = re.compile(r"\s*\[\s*policy\s*\]\s*(#.*)?")
-_HEADER = re.compile(r"\s*\[")
-_DEFAULT = re.compile(r"""(\s*(?:policy\s*\.\s*)?default\s*=\s*)["'][a-z]*["'](.*)""")
+_VALUE = re.compile(r"""(=\s*)["'][a-z]*["']""")
 _SHOWN = re.compile(r"#\s*default\s*=")
 _SHADOW = re.compile(r"\s*(?:policy\s*\.\s*)?default_shadow\s*=\s*true\b")
 
@@ -113,13 +112,14 @@ def changed(text: str, default: str) -> str:
     """
     before = tomllib.loads(text)
     lines = [line for line in text.splitlines() if not _SHADOW.match(line)]
-    start = next((at for at, line in enumerate(lines) if _POLICY.fullmatch(line)), None)
-    if start is None and "policy" not in before:
+    keys = key_lines("\n".join(lines))
+    if number := keys.get("policy.default"):
+        lines[number - 1] = _VALUE.sub(rf'\1"{default}"', lines[number - 1], count=1)
+    elif header := keys.get("policy"):  # below the commented example, if there is one
+        shown = next((at for at in range(header, len(lines)) if _SHOWN.match(lines[at])), header - 1)
+        lines.insert(shown + 1, f'default = "{default}"')
+    elif "policy" not in before:
         lines += [*([""] if lines else []), "[policy]", f'default = "{default}"']
-    else:
-        first = 0 if start is None else start + 1
-        end = next((at for at in range(first, len(lines)) if _HEADER.match(lines[at])), len(lines))
-        _set_default(lines, first, end, default)
     after = "".join(f"{line}\n" for line in lines)
     wanted = {key: value for key, value in before.get("policy", {}).items() if key != "default_shadow"}
     found = tomllib.loads(after)
@@ -127,13 +127,3 @@ def changed(text: str, default: str) -> str:
     if {**found, "policy": policy} != {**before, "policy": {**wanted, "default": default}}:
         raise ValueError("the default is written in a form that this command cannot edit")
     return after
-
-
-def _set_default(lines: list[str], first: int, end: int, default: str) -> None:
-    """Changes the line of the default between `first` and `end`, or inserts one below its commented example."""
-    for at in range(first, end):
-        if found := _DEFAULT.fullmatch(lines[at]):
-            lines[at] = f'{found[1]}"{default}"{found[2]}'
-            return
-    shown = next((at for at in range(first, end) if _SHOWN.match(lines[at])), first - 1)
-    lines.insert(shown + 1, f'default = "{default}"')

@@ -16,23 +16,20 @@ Examples:
 import re
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trafficctl import exits, options, session, values
 from trafficctl.exits import UsageError
 from trafficmond import files
+from trafficmond.config.lines import key_lines
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 from trafficmond.figures import plain
 
 _BY_HAND = "runtime"
-_HEADER = re.compile(r"\s*\[")
-_SHADOW = re.compile(r"\s*shadow\s*=\s*true\s*(#.*)?")
-_DEFAULT_SHADOW = re.compile(r"\s*(policy\s*\.\s*)?default_shadow\s*=\s*true\s*(#.*)?")
-_LIST = re.compile(r"\s*\[\[\s*list\s*\]\]\s*(#.*)?")
+_SHADOW = re.compile(r"\s*(policy\s*\.\s*default_|default_)?shadow\s*=\s*true\s*(#.*)?")
 _PATH = re.compile(r"""\s*path\s*=\s*["']([^"']+)["']\s*(#.*)?""")
 
 
@@ -111,7 +108,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     from trafficctl import fileedits
 
     text = files.read(path).decode("utf-8")
-    line = _line(row, text)
+    line = line_of(row, text)
     if line and write:
         fileedits.take_out(path, text, line.number - 1, line.number)
         made["written"].append(f"{path}:{line.number}: removed: {line.text}")
@@ -122,34 +119,19 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     made["edits"].append({"path": str(path), "line": line and line.number, "edit": what})
 
 
-def _line(row: Mapping[str, Any], text: str) -> Line | None:
-    if row["kind"] == "default":
-        return _first(text.splitlines(), 1, _DEFAULT_SHADOW)
+def line_of(row: Mapping[str, Any], text: str) -> Line | None:
+    """The line that puts a rule, a list or the default in shadow; None if it is written in another way.
+
+    A list is found by the end of its path: the settings may name only that.
+    """
+    lines, keys = text.splitlines(), key_lines(text)
+    name = "policy.default_shadow"
     if row["kind"] == "list":
-        return of_list(text, row["path"])
-    return of_rule(text, row["line"]) if row["line"] else None
-
-
-def of_rule(text: str, header: int) -> Line | None:
-    """The `shadow = true` of the [[rule]] whose header is line `header`; None if it is written in another way."""
-    return _first(_block(text.splitlines(), header), header + 1, _SHADOW)
-
-
-def of_list(text: str, path: str) -> Line | None:
-    """The `shadow = true` of the [[list]] of the file `path`, of which the settings may name the end only."""
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        block = _block(lines, number) if _LIST.fullmatch(line) else ()
-        if any(path.endswith(found[1]) for each in block if (found := _PATH.fullmatch(each))):
-            return _first(block, number + 1, _SHADOW)
-    return None
-
-
-def _first(lines: Iterable[str], start: int, wanted: re.Pattern[str]) -> Line | None:
-    """The first line that matches; `start` is the number of the first of `lines`."""
-    return next((Line(at, line.strip()) for at, line in enumerate(lines, start) if wanted.fullmatch(line)), None)
-
-
-def _block(lines: Sequence[str], header: int) -> list[str]:
-    """The lines of the table whose header is line `header`."""
-    return list(takewhile(lambda line: not _HEADER.match(line), lines[header:]))
+        paths = ((key, _PATH.fullmatch(lines[at - 1])) for key, at in keys.items() if key.endswith(".path"))
+        table = next((key for key, found in paths if found and row["path"].endswith(found[1])), "")
+        name = f"{table.removesuffix('.path')}.shadow"
+    elif row["kind"] == "rule":
+        name = f"{next((key for key, at in keys.items() if at == row['line']), '')}.shadow"
+    number = keys.get(name, 0)
+    written = lines[number - 1].strip() if number else ""
+    return Line(number, written) if _SHADOW.fullmatch(written) else None
