@@ -29,5 +29,4 @@ _BY_NAME = {
 
 
 def code_of(error: TrafficmonError) -> int:
-    """The exit code of an error."""
     return _BY_NAME.get(error.name, NO) if isinstance(error, ControlError) else NO

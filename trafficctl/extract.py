@@ -37,7 +37,6 @@ def extract(store: Path, part: Path, since: float, until: float, live: Iterable[
 
 
 def _copy_threats(connection: sqlite3.Connection, since: float, until: float) -> None:
-    """Copies the threats that the daemon found in that time."""
     if not connection.execute("SELECT 1 FROM daemon.sqlite_master WHERE name = 'threats'").fetchone():
         return
     where = "last_seen >= ? AND first_seen <= ?"

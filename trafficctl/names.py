@@ -85,7 +85,6 @@ class Labels:
             self._asked.learn({row[end] for row in rows for end in ENDS if row.get(end)})
 
     def _known(self, row: Row, end: str) -> tuple[str, str] | None:
-        """The name and its source, if it is known without a lookup."""
         if self.resolver and (name := self.resolver.written(row[end])):
             return name, FROM_HOSTS
         if self._asked and (name := self._asked.of(row, end)):
@@ -113,7 +112,6 @@ def name_key(end: str) -> str:
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Adds --names and -n."""
     text = "show hosts by name: /etc/hosts, DNS answers seen, reverse DNS"
     parser.add_argument("--names", action="store_true", help=text)
     text = "show numbers only, for services too (:22, not :ssh)"

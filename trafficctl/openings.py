@@ -13,7 +13,6 @@ _ACTIONS = {"allow": "allow", "deny": "drop"}  # by command
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Adds the arguments: services, and the prefixes that the rules are for."""
     parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
     what = "prefixes after the word 'from': from 192.0.2.0/24 (default: everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=_EVERYWHERE, help=what)

@@ -26,7 +26,6 @@ def unwritable_logs(settings: Settings) -> Iterator[Mistake]:
 
 
 def _given(folders: Sequence[Path]) -> Iterator[Path]:
-    """The paths of ReadWritePaths= in drop-ins."""
     for folder in folders:
         for path in sorted(folder.glob("*.conf")):
             try:

@@ -26,7 +26,6 @@ def call(args: Namespace, method: str, **parameters: Any) -> dict[str, Any]:
 
 
 def output(args: Namespace) -> Output:
-    """The output in the format of the arguments."""
     return Output.of(args.output)
 
 

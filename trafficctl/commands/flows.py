@@ -102,7 +102,6 @@ def _ask_fleet(args: Namespace, fleet: Fleet) -> int:
 
 
 def _show(args: Namespace, rows: Iterable[Row], columns: Sequence[Column], fields: Sequence[str]) -> int:
-    """Shows the rows, which have these fields, and returns how many there were."""
     labels = Labels.of(args)
     return session.output(args).rows(labels.rows(rows), columns, fields=labels.fields(fields), empty="no such flows")
 

@@ -24,8 +24,6 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The root of the files, the settings, the control socket, and whether this is root."""
-
     settings: Settings = field(default_factory=Settings)
     config: Path | None = None  # the settings file asked for; None: the usual one
     root: Path = Path("/")

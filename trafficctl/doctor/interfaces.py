@@ -40,7 +40,6 @@ def examine(host: Host) -> Iterator[Finding]:
 
 
 def _sharing(settings: Settings) -> Iterator[Finding]:
-    """Whether the requirements of xdp_share are met."""
     try:
         libxdp.library()
     except DatapathError as error:

@@ -68,7 +68,6 @@ def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limi
 
 
 def by_key(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The totals of keys as rows of Usage."""
     return [_empty(None, row["key"]) | row for row in rows]
 
 

@@ -45,7 +45,6 @@ def equals(column: str, value: str) -> str:
 
 
 def of_unit(column: str, text: str) -> str:
-    """The condition that a column is this unit, or matches this pattern."""
     unit = unit_name(text)
     if not is_pattern(unit):
         return equals(column, unit)

@@ -182,8 +182,6 @@ def _regions(lines: Sequence[Line], family: int) -> dict[Network, list[Network]]
 
 
 class _Walker:
-    """Walks chains for the addresses of one family."""
-
     def __init__(self, ruleset: Ruleset, atoms: Atoms, family: int) -> None:
         self._atoms = atoms
         self._around: frozenset[Network] = frozenset()

@@ -27,8 +27,6 @@ _FORWARDED = "rules do not distinguish forwarded packets from others"
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """A rule as it is written."""
-
     where: str
     text: str
     arguments: list[str]

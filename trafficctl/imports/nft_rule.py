@@ -25,8 +25,6 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Context(Place):
-    """The place of a rule."""
-
     families: tuple[int, ...]
     names: Names
 
@@ -84,7 +82,6 @@ class _Rule(Conditions):
     by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
 
     def lines(self, chains: str) -> list[Line]:
-        """The lines for the rule; see `read`."""
         if not self.verdicts and not self.by_state:
             if _HIDDEN.search(self.context.text):
                 raise Unsupported("nft shows a part of this rule only as a comment")

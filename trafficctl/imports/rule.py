@@ -26,8 +26,6 @@ def states(named: Iterable[str], but: bool) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The place of a rule: ruleset, file and line, text, direction."""
-
     ruleset: Ruleset
     where: str
     text: str
@@ -56,8 +54,6 @@ class Place:
 
 @dataclass(slots=True)
 class Conditions:
-    """The conditions of a rule while it is read."""
-
     family: int = 0
     addresses: list[tuple[frozenset[Network], bool]] = field(default_factory=list)
     services: list[tuple[Places, bool]] = field(default_factory=list)

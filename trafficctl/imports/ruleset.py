@@ -53,8 +53,6 @@ class Note:
 
 @dataclass(slots=True)
 class Ruleset:
-    """All chains, and the notes made while reading them."""
-
     chains: dict[str, list[Line]] = field(default_factory=dict)
     bases: list[Base] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)

@@ -75,11 +75,9 @@ class Live:
 
     @property
     def unit(self) -> str:
-        """The unit of the rates: packets or bytes."""
         return "packets" if self.sort == "packets" else "bytes"
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the list that has the focus."""
         return list(self.answer.get(self.focus) or ()) if self.answer else []
 
     def move(self, by: int) -> None:
@@ -115,7 +113,6 @@ def rate(row: dict[str, Any], window_s: int, side: str, unit: str) -> float:
 
 
 def both(row: dict[str, Any], window_s: int, unit: str) -> float:
-    """The rate of both directions together."""
     return rate(row, window_s, "sent", unit) + rate(row, window_s, "received", unit)
 
 

@@ -50,7 +50,6 @@ class Feed:
         self._asked = Asked(socket)
 
     def ask(self, live: Live) -> None:
-        """Updates the state, or notes why it could not."""
         try:
             client = self._client = self._client or Client(self._socket)
             wanted = {"sort": live.sort, "window_s": live.window_s, "match": live.match or None}
@@ -67,7 +66,6 @@ class Feed:
                 self._client = None
 
     def ban(self, address: str) -> str:
-        """Bans an address and returns a message for the user."""
         try:
             client = self._client = self._client or Client(self._socket)
             ban = client.call("Ban", cidr=address, reason="from trafficctl top")["ban"]

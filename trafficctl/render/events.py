@@ -14,7 +14,6 @@ _NAME_CELLS = 40  # width of a host's name; it is cut at its beginning
 
 
 def event_line(event: Record, style: Style) -> str:
-    """A log record: time, action, interface, protocol, ends, size, rule."""
     parts = [
         _clock(event.get("timestamp", 0.0)),
         style.word(figures.action(str(event.get("action"))).ljust(7)),
@@ -31,7 +30,6 @@ def event_line(event: Record, style: Style) -> str:
 
 
 def threat_line(threat: Record, style: Style) -> str:
-    """A threat: time, severity, detector, summary, state, id."""
     parts = [
         _clock(threat["last_seen"]),
         style.word(str(threat["severity"]).ljust(8)),

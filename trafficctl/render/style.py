@@ -40,7 +40,6 @@ class Style:
 
 
 def bare(text: str) -> str:
-    """`text` without colours."""
     return _PAINT.sub("", text)
 
 

@@ -177,6 +177,5 @@ def hung(text: str, width: int | None, first: str = "", other: str = "") -> list
 
 
 def pad(text: str, width: int, right: bool = False) -> str:
-    """The text padded with blanks to `width` cells."""
     blanks = " " * (width - cells(text))
     return blanks + text if right else text + blanks

@@ -25,7 +25,6 @@ _FLOW = (
 def answer(
     before: Before, tally: Tally, reader: Reader, live: Sequence[Mapping[str, Any]], since: float
 ) -> dict[str, Any]:
-    """The complete result."""
     changes = {name: _change(before, change, reader, live) for name, change in tally.changes.items()}
     return {"differs": tally.differs, "since": since, **_sums(tally.judged), **changes}
 
@@ -65,7 +64,6 @@ def _service(place: int) -> str:
 
 
 def _decided(before: Before, was: int, then: int) -> dict[str, Any]:
-    """The rules that decide before and after."""
     return _rule(before.then.policy, then, "") | _rule(before.now.policy, was, "before_")
 
 

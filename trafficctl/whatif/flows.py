@@ -119,7 +119,6 @@ class Reader:
                 yield from self._rows(partition_table(number), where, (since,))
 
     def named(self, table: str, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """The rows with these rowids, with all columns."""
         with self._errors_reported():
             found = self._rows(table, f"rowid IN ({', '.join(map(str, rows))})", ())
             return {row.pop("rowid"): row for row in found}

@@ -25,8 +25,6 @@ _PROGRESS_S = 0.5  # between two reports of progress
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The rules in force and the proposed rules, as judges."""
-
     now: Judge
     then: Judge
 

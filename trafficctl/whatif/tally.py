@@ -21,8 +21,6 @@ _SUMS = 4  # flows, packets, bytes, answered flows
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A flow to be shown: its row, and the verdicts before and after."""
-
     key: int  # to sort by
     table: str
     row: int
@@ -32,8 +30,6 @@ class Pick:
 
 @dataclass(slots=True)
 class Peers:
-    """Sums by address."""
-
     hi: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     lo: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     six: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -76,8 +72,6 @@ class Peers:
 
 @dataclass(slots=True)
 class Change:
-    """The flows with one kind of difference."""
-
     sums: I64 = field(default_factory=lambda: np.zeros(_SUMS, np.int64))
     rules: dict[tuple[int, int], I64] = field(default_factory=dict)  # by the verdict words before and then
     services: dict[int, I64] = field(default_factory=dict)  # by place

@@ -78,7 +78,6 @@ class EventReader:
             yield renumber(self._ledger.take(), self._lines.name, self._stats)
 
     def finish(self) -> Iterator[Batch]:
-        """The remaining rows."""
         yield from self._feed_plain()
         yield renumber(self._ledger.take(close=True), self._lines.name, self._stats)
         account(self._ledger.totals(), self._stats)

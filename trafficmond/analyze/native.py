@@ -120,7 +120,6 @@ class Ledger(_Owner):
 
     @property
     def waiting(self) -> int:
-        """The number of rows that take() would return."""
         return int(self.lib.tm_ledger_waiting(self.handle))
 
     @property
@@ -129,7 +128,6 @@ class Ledger(_Owner):
         return self.waiting > ROWS_MAX // 2
 
     def totals(self) -> Totals:
-        """The account of everything read so far."""
         totals = Totals()
         self.lib.tm_ledger_totals(self.handle, ctypes.byref(totals))
         return totals

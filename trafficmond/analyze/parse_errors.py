@@ -10,8 +10,6 @@ _TEXT_MAX = 160
 
 @dataclass(frozen=True, slots=True)
 class ParseError:
-    """One place that could not be read."""
-
     source: str
     where: str  # "line 17", "offset 4096"
     what: str
@@ -35,12 +33,10 @@ class ParseErrors:
         self._add(source, f"offset {offset}", kind, detail)
 
     def uncounted(self, kind: str, count: int) -> None:
-        """Records `count` more places without their positions."""
         self.total += count
         self.kinds[kind] += count
 
     def as_dict(self) -> dict[str, Any]:
-        """The `parse_errors` section of the report."""
         return {
             "total": self.total,
             "by_kind": dict(self.kinds.most_common()),

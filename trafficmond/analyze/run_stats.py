@@ -122,7 +122,6 @@ class RunStats:
 
     @property
     def interfaces(self) -> dict[int, str]:
-        """Names by their numbers."""
         return {number: name for name, number in self._interfaces.items()}
 
     def reach(self, first: float, last: float) -> None:
@@ -130,7 +129,6 @@ class RunStats:
         self.first, self.last = min(self.first, first), max(self.last, last)
 
     def flow(self, packets: int, octets: int) -> None:
-        """Counts packets that are in rows."""
         self.seen.add(packets, octets)
         self.in_flows.add(packets, octets)
 

@@ -36,7 +36,6 @@ class Sample:
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
-        """The first whole JSON objects."""
         known = self.enveloped or b"{" in self.head
         return first_objects(self.head, OBJECTS, enveloped=self.enveloped) if known else []
 

@@ -74,7 +74,6 @@ class Tally:
         return self._distinct is None
 
     def add(self, keys: Column, packets: Column, octets: Column, rows: Columns) -> None:
-        """Adds rows with their 64-bit keys."""
         if not len(keys):
             return
         if self._distinct is not None:

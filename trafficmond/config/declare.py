@@ -307,7 +307,6 @@ def read(cls: type[T], raw: Mapping[str, Any], report: Report, *, prefix: str = 
 
 
 def _based(value: Any, base: Path) -> Any:
-    """A value with absolute paths."""
     if isinstance(value, tuple):
         return tuple(_based(item, base) for item in value)
     return base / value if isinstance(value, Path) else value

@@ -112,5 +112,4 @@ class PrefixList:
             )
 
     def file(self, feeds_dir: Path) -> Path:
-        """The file with the prefixes."""
         return self.path or feeds_dir / f"{self.label}.netset"

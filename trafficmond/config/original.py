@@ -29,7 +29,6 @@ class _Original:
 
 
 def parse(raw: Any, report: Report) -> Settings:
-    """The settings that such a file stands for."""
     if not isinstance(raw, Mapping):
         report("permitted_cidrs", 'the file must hold an object, such as {"permitted_cidrs": ["192.168.1.0/24"]}')
         return Settings()

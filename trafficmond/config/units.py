@@ -76,5 +76,4 @@ def format_rate(per_second: float) -> str:
 
 
 def _plain(number: float) -> str:
-    """The number without an exponent."""
     return f"{number:.9f}".rstrip("0").rstrip(".")

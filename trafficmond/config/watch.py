@@ -58,8 +58,6 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
 
 
 class _Handler:
-    """Receives the events of one folder from watchdog."""
-
     def __init__(self, folder: str, matters: Matters, touched: Callable[[], None]) -> None:
         self._folder = folder
         self._matters = matters
@@ -122,7 +120,6 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops, and waits for the threads."""
         if self._thread is None:
             return
         with self._wake:

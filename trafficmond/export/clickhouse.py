@@ -57,8 +57,6 @@ THREATS = Table("threats", threat_rows.COLUMNS, threat_rows.by_month, threat_row
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A block and the name of its batch."""
-
     batch: str
     block: Block
 
@@ -91,11 +89,9 @@ class ClickHouse:
 
     @property
     def waiting(self) -> int:
-        """The number of flows in the spool."""
         return self._spool.flows
 
     def pack(self, rows: Batch, names: Names) -> Iterable[Message]:
-        """Makes a message for each partition."""
         for each in self._table.partitions(rows):
             self._batches += 1
             batch = f"{self._batch}-{self._batches}"

@@ -34,7 +34,6 @@ class _Collector:
         self._socket: socket.socket | None = None
 
     def pack(self, rows: Batch, names: Names) -> Iterable[Part]:  # noqa: ARG002 - IPFIX has numbers, not names
-        """Packs rows into parts, one for each message."""
         return parts(rows, self.max_bytes, biflow=self._export.biflow)
 
     def close(self, deadline: float) -> None:  # noqa: ARG002 - nothing waits here

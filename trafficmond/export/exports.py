@@ -60,7 +60,6 @@ class ExportSet:
         return exporter
 
     def put(self, rows: Batch, names: Names) -> None:
-        """Queues a REPORT batch for each export."""
         for exporter in self._of(FLOWS):
             exporter.put(rows, names)
 

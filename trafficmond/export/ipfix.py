@@ -104,7 +104,6 @@ def _directions(rows: Batch, biflow: bool) -> tuple[Batch, Column]:
 
 
 def _reversed(rows: Batch) -> Batch:
-    """The rows with the roles of initiator and responder exchanged."""
     turned = rows.copy()
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         turned[one], turned[other] = rows[other], rows[one]

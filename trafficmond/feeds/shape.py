@@ -29,8 +29,6 @@ class NoList(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """A list in the form in which it is stored."""
-
     data: bytes
     prefixes: int
     wrong: int  # lines that are not prefixes

@@ -138,14 +138,12 @@ class Outbox:
             _forget_delivered(db)
 
     def failed(self, target: str, error: str, now: float) -> None:
-        """Notes that the target has not accepted a message."""
         change = "UPDATE target SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?"
         with self._turn() as db:
             db.execute(change, (error, now, target))
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of one thread."""
         try:
             with self._lock, self._db:
                 yield self._db

@@ -28,8 +28,6 @@ _reply = threading.local()  # wait_s: how long the last server asked this thread
 
 
 class Outlet(Protocol):
-    """Carries messages to one target."""
-
     def deliver(self, message: Message) -> None:
         """Delivers a message. Raises Undelivered."""
         ...
@@ -175,11 +173,9 @@ class _AppriseLog(logging.Handler):
         self._logger.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the first and the last line."""
         if record.thread == self._thread:
             self.last = record.getMessage()
             self.first = self.first or self.last
 
     def why(self) -> str:
-        """The first and the last line, or the one if they are equal."""
         return "; ".join(dict.fromkeys(each for each in (self.first, self.last) if each))

@@ -13,7 +13,6 @@ _DRAWN = 3  # bars, from which on a time line says more than a sum
 
 
 def pictures(report: Mapping[str, Any]) -> Iterator[str]:
-    """The sections that the report has."""
     if shown := report.get("exchange"):
         drawing = exchange(shown["rows"], shown["left"], shown["right"])
         if drawing:
