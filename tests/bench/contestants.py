@@ -35,6 +35,7 @@ class Contestants:
             for name in ("pass", "usual", "trace"):
                 bpf.load(OBJECTS / f"{name}.bpf.o", self.pins / name)
             self.trivial = bpf.pinned(self.pins / "pass" / "pass")
+            self.trivial_out = bpf.pinned(self.pins / "pass" / "pass_out")
             self.usual = bpf.pinned(self.pins / "usual" / "usual")
             self.trace = bpf.pinned(self.pins / "trace" / "trace")
             self._next = bpf.pinned(self.pins / "trace" / "trace_next")

@@ -6,12 +6,13 @@ import json
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from figures import Figure, figure
+from earlier import earlier
+from figures import Figure, figure, interleaved, ratio
 from tmlab import Daemon, Lab, Listener, Sender
-from tmlab.daemon import mount_bpffs
+from tmlab.daemon import ROOT, mount_bpffs
 from tmlab.packets import udp
 
 RUNS = 7
@@ -46,7 +47,7 @@ class Pulse:
 def measure() -> Iterator[Figure]:
     """All figures of the daemon as a process."""
     mount_bpffs()
-    yield _start()
+    yield from _starts()
     with Lab() as lab, Daemon(lab, _SETTINGS) as daemon:
         yield _idle(daemon)
         yield _status(daemon)
@@ -56,25 +57,33 @@ def measure() -> Iterator[Figure]:
         yield _add_cidr_at_60k(daemon)
 
 
-def _start() -> Figure:
+def _starts() -> Iterator[Figure]:
+    contest: dict[str, Callable[[], float]] = {"trafficmon": lambda: _start_ms(ROOT)}
+    if before := earlier():
+        contest["then"] = lambda: _start_ms(before)
+    samples = interleaved(contest, RUNS)
+    yield figure("start_ms", "start to first counted packet", samples["trafficmon"], "ms", 500)
+    if before:
+        yield ratio("start_vs_earlier", "... against the earlier revision", samples, "trafficmon", "then", 0.75,
+                    unit="ms")  # fmt: skip
+
+
+def _start_ms(tree: Path) -> float:
     """From exec to the first packet that the totals hold, told by which of numbered packets went uncounted."""
-    samples = []
-    for _ in range(RUNS):
-        with Lab(quiet=True) as lab:
-            daemon = Daemon(lab, _SETTINGS)
-            pulse = Pulse(lab)
-            try:
-                launched = time.monotonic()
-                daemon.launch()
-                daemon.wait(daemon.answers, "an answer", every=0.02)
-                daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] > 0, "packets")
-                pulse.stop()
-                first = len(pulse.times) - daemon.status()["accounting"]["seen"]["packets"]
-                samples.append((pulse.times[first] - launched) * 1000)
-            finally:
-                pulse.stop()
-                daemon.remove()
-    return figure("start_ms", "start to first counted packet", samples, "ms", 500)
+    with Lab(quiet=True) as lab:
+        daemon = Daemon(lab, _SETTINGS, tree=tree)
+        pulse = Pulse(lab)
+        try:
+            launched = time.monotonic()
+            daemon.launch()
+            daemon.wait(daemon.answers, "an answer", every=0.02)
+            daemon.wait_status(lambda s: s["accounting"]["seen"]["packets"] > 0, "packets")
+            pulse.stop()
+            first = len(pulse.times) - daemon.status()["accounting"]["seen"]["packets"]
+            return (pulse.times[first] - launched) * 1000
+        finally:
+            pulse.stop()
+            daemon.remove()
 
 
 def _idle(daemon: Daemon) -> Figure:

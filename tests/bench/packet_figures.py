@@ -71,10 +71,10 @@ class Guarded:
         with self.lab.host.entered():
             return bpf.run(program, packet, packets, ingress_ifindex=self.ifindex).cpu_ns
 
-    def leave(self, packets: int) -> float:
-        """The same of the program for what goes out."""
+    def leave(self, program: int, packets: int) -> float:
+        """The same of a program for what goes out."""
         with self.lab.host.entered():
-            return bpf.run(self.egress, PACKET, packets, egress_ifindex=self.ifindex).cpu_ns
+            return bpf.run(program, PACKET, packets, egress_ifindex=self.ifindex).cpu_ns
 
     def count(self, program: int, packets: int) -> float:
         """The same for a program that ends in ours; what was run is remembered for `lost`."""
@@ -135,12 +135,13 @@ def _usual_frames(stack: contextlib.ExitStack, others: Contestants, before: Path
         "trafficmon": coming(guarded.program),
         "ipv6": coming(guarded.program, IPV6),
         "vlan": coming(guarded.program, TAGGED),
-        "egress": lambda: guarded.leave(packets),
+        "egress": lambda: guarded.leave(guarded.egress, packets),
+        "egress_pass": lambda: guarded.leave(others.trivial_out, packets),
     }
     if before:
         then = Guarded(stack, rule, tree=before)
         contest["then"] = lambda: then.run(then.program, packets)
-        contest["egress_then"] = lambda: then.leave(packets)
+        contest["egress_then"] = lambda: then.leave(then.egress, packets)
     samples = interleaved(contest, ROUNDS)
     of = "trafficmon"
     yield ratio("hot_path_vs_xdpfilter", "one flow, one rule: against xdp-filter", samples, of, "xdp_filter", 0.72)
@@ -150,7 +151,9 @@ def _usual_frames(stack: contextlib.ExitStack, others: Contestants, before: Path
     yield ratio("egress_vs_ingress", "... going out against coming in", samples, "egress", of)
     if before:
         yield ratio("hot_path_vs_earlier", "... against the earlier revision", samples, of, "then")
-        yield ratio("tc_vs_earlier", "going out, against the earlier revision", samples, "egress", "egress_then", 0.8)
+        out = "egress", "egress_then"
+        yield ratio("tc_vs_earlier", "going out, against the earlier revision", samples, *out, 0.8)
+        yield ratio("tc_net_vs_earlier", "... less what passing alone takes", samples, *out, net_of="egress_pass")
 
 
 def _rules_with_ports(stack: contextlib.ExitStack) -> Iterator[Figure]:
@@ -196,7 +199,9 @@ def _many_flows(
     ):
         others.follow(steps)
         samples = interleaved(contest, ROUNDS)
-        yield ratio(f"{name}_vs_usual", f"{what}: against the usual design", samples, "trafficmon", "usual", goal)
+        both = "trafficmon", "usual"
+        yield ratio(f"{name}_vs_usual", f"{what}: against the usual design", samples, *both, goal)
+        yield ratio(f"{name}_net", "... less what passing alone takes", samples, *both, net_of="pass")
         if before:
             yield ratio(f"{name}_vs_earlier", "... against the earlier revision", samples, "trafficmon", "then")
     lost = many_rules.lost()
