@@ -222,3 +222,23 @@ def test_clients_come_and_go_without_a_trace(running: Running) -> None:
         connect(running).close()
     until(lambda: running.clients.counts.accepted == 300)
     until(lambda: running.do(lambda: len(running.clients)) == 0)
+
+
+def test_one_reply_a_round_of_the_loop(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls have come in, what else is due on the loop waits for one of them, not for all."""
+    rounds: list[str] = []
+
+    class Slow(list[Any]):
+        def append(self, _: Any) -> None:
+            rounds.append("call")
+            running.loop.call_soon(rounds.append, "due")
+            time.sleep(0.02)  # so that all others have come in
+
+    monkeypatch.setattr(running.canned, "asked", Slow())
+    socks = [connect(running) for _ in range(20)]
+    for sock in socks:
+        sock.sendall(STATUS_CALL)
+    for sock in socks:
+        assert replies(sock)
+        sock.close()
+    assert rounds == ["call", "due"] * len(socks)

@@ -1,5 +1,6 @@
 """The current clients: admission, permissions, and eviction of idle clients."""
 
+import asyncio
 import logging
 import os
 from collections import Counter
@@ -43,6 +44,7 @@ class Clients:
     def __init__(self) -> None:
         self.counts = ClientCounts()
         self._clients: set[Client] = set()
+        self._turn = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -60,6 +62,12 @@ class Clients:
         self.counts.accepted += 1
         self._clients.add(client)
         return ""
+
+    async def turn(self) -> None:
+        """Waits for a round of the event loop that no other client has: one reply a round, so that readings of the
+        ledger wait for one reply at most, not for one of each client."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
     def forget(self, client: Client) -> None:
         self._clients.discard(client)

@@ -117,12 +117,13 @@ class Connection(asyncio.Protocol):
         call = Call(caller, more=request.more and not request.oneway)
         replies = dispatch.answer(request, self._service, call, self._clients.may_change(self.peer))
         try:
+            await self._clients.turn()
             async for reply in replies:
                 if not request.oneway:
                     self._send(reply)
                     if not self._writable.is_set():
                         await asyncio.wait_for(self._writable.wait(), WRITE_TIMEOUT_S)
-                    await asyncio.sleep(0)  # serve other clients, however fast this one reads
+                await self._clients.turn()
                 if self.transport.is_closing():
                     return
         except TimeoutError:
