@@ -71,7 +71,8 @@ LIVE_WINDOWS_S = (2, 10, 40)  # over which its rates are averaged
 class Threat:
     """One situation that a detector is sure of; repeats update it.
 
-    Times are epoch seconds. `src_ip` is the attacker and `dst_ip` the victim, None where many or unknown.
+    Times are epoch seconds. `src_ip` is the attacker and `dst_ip` the victim, None where many or unknown; of a network
+    under flood, which `evidence` names, one of its hosts.
     `count` is in the detector's own unit (probes, dials, packets), named in `evidence["unit"]`.
     """
 

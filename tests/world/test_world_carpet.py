@@ -28,7 +28,9 @@ def hosts(book: Book, count: int, among: int = 256) -> np.ndarray:
 
 
 def is_of_the_network(threat: Threat) -> bool:
-    return (threat.src_ip, threat.dst_ip, threat.evidence["network"]) == (None, None, "198.51.100.0/24")
+    """It names the network, and one of the hosts that were hit: whoever asks about them finds it."""
+    named = threat.src_ip, threat.evidence["network"]
+    return named == (None, "198.51.100.0/24") and str(threat.dst_ip).startswith("198.51.100.")
 
 
 # ---- floods ----

@@ -1,4 +1,4 @@
-"""Floods spread over the hosts of a network (carpet bombing): one threat, which names the network.
+"""Floods spread over the hosts of a network (carpet bombing): one threat, which names the network and one of the hosts.
 
 There are two cases: floods at three or more hosts of a /24 (IPv4) or /64 (IPv6) at once, or a flood that exceeds the
 threshold only for all hosts together. In the second case it must come from many sources and go to many hosts, none of
@@ -93,6 +93,7 @@ class FloodDetector(GroupedDetector[S]):
             worst.severity,
             f"{hosts:,} or more hosts of {network} at once; at one of them: {worst.summary}",
             {**worst.evidence, "network": network, "targets": hosts},
+            dst=worst.dst_ip,
             first_seen=min(threat.first_seen for threat in threats),
             last_seen=max(threat.last_seen for threat in threats),
             count=sum(threat.count for threat in threats),
@@ -162,21 +163,20 @@ class FloodDetector(GroupedDetector[S]):
             state["over"] = now[at]
             if now[at] - state["began"] < self.patience_s:
                 continue
-            address = address_text(int(rows["at_hi"][row]), int(rows["at_lo"][row]), int(rows["family"][row]))
-            detections.append(
-                Detection(
-                    int(rows["tick"][row]),
-                    self._spread_threat(network_of(address), state, targets, sources, float(now[at])),
-                )
-            )
+            heaviest = int(np.argmax(np.where(by.of == at, amount, -1)))
+            hit = address_text(*(int(rows[name][heaviest]) for name in ("at_hi", "at_lo", "family")))
+            threat = self._spread_threat(hit, state, targets, sources, float(now[at]))
+            detections.append(Detection(int(rows["tick"][row]), threat))
         return detections
 
-    def _spread_threat(self, network: str, state: Any, targets: int, sources: int, now: float) -> Threat:
+    def _spread_threat(self, hit: str, state: Any, targets: int, sources: int, now: float) -> Threat:
+        network = network_of(hit)
         return self.found(
             Severity.HIGH,
             f"{approx(targets)} hosts of {network} are flooded together: {state['amount']:,.0f} {self.unit} "
             f"in {self.spread_window_s:.0f} s from {format_sources(sources, state['sources'])}",
             {"unit": self.unit, "network": network, "targets": targets, "sources": sources},
+            dst=hit,
             first_seen=state["began"],
             last_seen=now,
             count=state["total"],

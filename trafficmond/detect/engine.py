@@ -321,9 +321,10 @@ def _telling(flows: Columns) -> Iterator[Columns]:
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
-    """The dedup key of a threat: threats with the same key are one. If its fields are all empty, the victim is used."""
-    fields = [getattr(threat, field) or "" for field in detector.dedup_key]
-    victim = threat.dst_ip or threat.evidence.get("network", "")
+    """The dedup key of a threat: threats with the same key are one. The victim is the network, if it names one. If its
+    fields are all empty, the victim is used."""
+    victim = threat.evidence.get("network") or threat.dst_ip or ""
+    fields = [victim if field == "dst_ip" else getattr(threat, field) or "" for field in detector.dedup_key]
     return (detector.name, *(fields if any(fields) else [*fields, victim]))
 
 
@@ -362,7 +363,7 @@ def _of_network(one: Threat, other: Threat) -> bool:
     network = one.evidence.get("network")
     if network is None:
         return False
-    return bool(network == (network_of(other.dst_ip) if other.dst_ip else other.evidence.get("network")))
+    return bool(network == (other.evidence.get("network") or (other.dst_ip and network_of(other.dst_ip))))
 
 
 def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
