@@ -129,7 +129,6 @@ def written_prefix(text: str) -> str:
 
 
 def prefix_or_input(text: str) -> str:
-    """A prefix, or - for standard input."""
     return text if text == INPUT else written_prefix(text)
 
 

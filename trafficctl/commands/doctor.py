@@ -47,7 +47,6 @@ def run(args: Namespace) -> int:
 
 
 def render(rows: Sequence[dict[str, str]], style: Style, width: int | None) -> Iterator[str]:
-    """Each finding with its state, the advice below it, and a summary at the end."""
     margin = min(24, max((len(row["subject"]) for row in rows), default=0)) + 8
     room = max(24, (width or 1000) - margin)
     for row in rows:

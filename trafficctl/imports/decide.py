@@ -263,7 +263,6 @@ class _Walker:
 
 
 def _within(mask: int, verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """The verdicts for these services only."""
     return [replace(each, mask=each.mask & mask) for each in verdicts if each.mask & mask]
 
 

@@ -46,7 +46,6 @@ class _Table:
     chains: dict[str, list[_Raw]] = field(default_factory=dict)
 
     def passed(self, *first: str) -> list[str]:
-        """The chains that packets pass which enter by these."""
         known = [chain for chain in first if chain in self.chains]
         return reached(known, lambda chain: (raw.target for raw in self.chains[chain] if raw.target in self.chains))
 

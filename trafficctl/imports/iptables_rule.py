@@ -58,7 +58,6 @@ class _Rule(Conditions):
             but = False
 
     def line_in(self, context: Context) -> Line | None:
-        """The line for the rule; None if it has no effect. Raises Unsupported."""
         if self.loopback or (self.never and not self.many):
             return None  # the loopback interface is not filtered
         target = _TARGETS.get(self.target) or context.chains.get(self.target)

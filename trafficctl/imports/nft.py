@@ -41,8 +41,6 @@ class _Table:
     chains: dict[str, list[Statement]] = field(default_factory=dict)
 
     def passed(self, first: str) -> list[str]:
-        """The chains that packets pass which enter by this one."""
-
         def targets(chain: str) -> Iterator[str]:
             pairs = (pair for statement in self.chains[chain] for pair in pairwise(statement.words))
             return (name for word, name in pairs if word in ("jump", "goto") and name in self.chains)

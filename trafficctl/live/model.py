@@ -15,8 +15,6 @@ _RATES = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
 
 @dataclass(slots=True)
 class Meter:
-    """The counters of one interface, and its rates over time."""
-
     row: dict[str, Any]
     at: float
     dropped_per_s: float = 0.0

@@ -48,7 +48,6 @@ def render_threat(detail: dict[str, Any], style: Style, width: int | None) -> It
 
 
 def _named(row: dict[str, Any], end: str) -> str:
-    """The name of an address in parentheses, if it is known."""
     name = row.get(name_key(end))
     return f" ({figures.plain(name)})" if name else ""
 

@@ -66,7 +66,6 @@ def _facts(status: dict[str, Any]) -> Iterator[Fact]:
 
 
 def _evictions(status: dict[str, Any]) -> Iterator[Fact]:
-    """Tables that were full and evicted entries."""
     evicted = (status.get("counters") or {}).get("evicted_flows", 0)
     if evicted:
         yield Fact("evicted", f"{figures.many(evicted, 'flow')} early: the flow table was full", "yellow")

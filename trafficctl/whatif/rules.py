@@ -153,7 +153,6 @@ def _by_hand(rule: Rule, now: Rulings) -> bool:
 
 
 def _some(parts: Iterable[Rules]) -> list[Rules]:
-    """The parts that have rules."""
     return [part for part in parts if part.rules]
 
 

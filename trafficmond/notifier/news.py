@@ -43,7 +43,6 @@ def news_of(record: Record, reported: Reported | None, least: Severity) -> str |
 
 
 def reported_after(record: Record, reported: Reported | None) -> Reported:
-    """The reported state after this record."""
     severity, seen = severity_of(record), float(record["last_seen"])
     if reported is not None:
         severity, seen = max(severity, reported.severity), max(seen, reported.last_seen)
