@@ -84,7 +84,7 @@ def is_purged_beside(host: Host) -> str:
     host.run(f"{_SHARED} && xdp-filter load uplink")
     agree(host, OURS, THEIRS)
     host.run("apt-get purge -y -q trafficmon")
-    failed = host.run("systemctl --failed --plain --no-legend --no-pager 'trafficmon*'").stdout
+    failed = host.run("systemctl list-units --failed --plain --no-legend --no-pager 'trafficmon*'").stdout
     must(not failed, "no unit that failed on the way", failed)
     left = host.run("find /sys/fs/bpf /var/lib /usr/lib -iname '*trafficmon*' -not -path '*/apt/*'").stdout
     must(not left, "nothing left", left)
