@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,34 @@ def test_a_service_without_its_socket_says_how_to_have_it(monkeypatch: pytest.Mo
     with pytest.raises(DatapathError, match=r"cannot reach trafficmon-share.*: No such file") as refused:
         share.leave(1, [])
     assert "systemctl enable --now trafficmon-share.socket" in refused.value.hint
+
+
+def test_a_slow_step_is_waited_for_and_systemd_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Given up after 25 s, it went on by itself: the daemon attached alone, or found its own program in its way."""
+    monkeypatch.setattr(os, "geteuid", lambda: 998)
+    monkeypatch.setattr(share, "SOCKET", tmp_path / "share")
+    monkeypatch.setattr(share, "_SIGN_S", 0.05)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as waiting,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        waiting.bind(str(share.SOCKET))
+        waiting.listen()
+
+        def slow() -> None:
+            connection, _ = waiting.accept()
+            with connection:
+                for _ in range(3):
+                    assert manager.recv(100) == b"WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000"
+                connection.recv(1000)
+                connection.send(b"{}")
+
+        with ThreadPoolExecutor() as beside:
+            answered = beside.submit(slow)
+            assert share.leave(1, []) is None
+            answered.result()
 
 
 def test_the_setting_is_for_the_interfaces_it_names_and_waits_for_a_restart() -> None:

@@ -35,6 +35,10 @@ class ServiceManager:
         """Resets the watchdog."""
         self._send("WATCHDOG=1")
 
+    def busy(self) -> None:
+        """Resets the watchdog, and asks for half a minute more for a start or a stop."""
+        self._send("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000")
+
     def _send(self, state: str) -> None:
         if self._enabled:
             path = os.environ["NOTIFY_SOCKET"]

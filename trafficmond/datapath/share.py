@@ -22,11 +22,13 @@ from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import layout_name
 from trafficmond.errors import DatapathError, ForeignProgramError
+from trafficmond.sdnotify import ServiceManager
 
 SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
-# The verifier takes a second or two. With a longer wait systemd would consider the daemon hung.
-_SERVICE_S, _CHILD_S = 25.0, 240.0
+# bound: seconds for an answer, which takes some usually | the interface has no shared program; an error says so
+_WAIT_S = 240.0  # systemd ends the step earlier (RuntimeMaxSec=), so none goes on after it was given up
+_SIGN_S = 10.0  # between signs of life to systemd meanwhile
 
 
 @dataclass(slots=True)
@@ -89,7 +91,7 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     try:
         with _privileged() as connection:
             socket.send_fds(connection, [json.dumps(request).encode()], list(fds))
-            answer, links, _, _ = socket.recv_fds(connection, ANSWER_BYTES, 1)
+            answer, links = _awaited(connection)
     except OSError as error:
         what = f"cannot reach trafficmon-share, which changes shared XDP programs: {error.strerror or error}"
         raise DatapathError(what, hint=_next_step()) from error
@@ -102,6 +104,15 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
     return reply | ({"link": links[0]} if links else {})
 
 
+def _awaited(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """The answer and its descriptors. Raises OSError."""
+    for _ in range(int(_WAIT_S / _SIGN_S)):
+        ServiceManager().busy()
+        with contextlib.suppress(TimeoutError):
+            return socket.recv_fds(connection, ANSWER_BYTES, 1)[:2]
+    raise TimeoutError(f"no answer in {_WAIT_S:.0f} s")
+
+
 def _next_step() -> str:
     if os.geteuid():
         return "systemctl enable --now trafficmon-share.socket; see journalctl -t trafficmon-share"
@@ -112,13 +123,13 @@ def _next_step() -> str:
 def _privileged() -> Iterator[socket.socket]:
     if os.geteuid():
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
-            ours.settimeout(_SERVICE_S)
+            ours.settimeout(_SIGN_S)
             ours.connect(str(SOCKET))
             yield ours
         return
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", "trafficmond.sharer"]
-    ours.settimeout(_CHILD_S)
+    ours.settimeout(_SIGN_S)
     with ours, theirs:
         child = subprocess.Popen(command, stdin=theirs.fileno(), cwd=Path(__file__).resolve().parents[2])
         theirs.close()
@@ -127,6 +138,6 @@ def _privileged() -> Iterator[socket.socket]:
         finally:
             ours.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_SERVICE_S)
+                child.wait(_SIGN_S)
             child.kill()
             child.wait()
