@@ -229,6 +229,9 @@ def test_a_list_that_has_yet_to_be_fetched_is_empty_and_said(settings: Settings)
 
 def test_the_shapes_of_spamhaus_and_dshield() -> None:
     assert shape(DROP).data == b"1.10.16.0/20\n2a06:e480::/29\n"
+    for lost in (DROP.replace(b'"records":2', b'"records": 1400'), b"\n".join(DROP.split(b"\n")[1:])):
+        with pytest.raises(NoList, match=r"it announces (1,400|2) records and holds [12]"):
+            shape(lost)
     assert shape(b"; Spamhaus DROP List\n1.10.16.0/20 ; SBL256894\n").prefixes == 1
     assert shape(BLOCK).data == b"80.94.95.0/24\n198.51.100.0/24\n"
     broken = shape(BLOCK.replace(b"198.51.100.0\t198.51.100.255\t24", b"hello"))

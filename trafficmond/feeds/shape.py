@@ -42,6 +42,9 @@ def shape(body: bytes, empty: bool = False) -> Shaped:
         raise NoList(f"it has {lines:,} lines; the maximum is {MOST_LINES:,}")
     convert = _converter(body)
     data = _converted(body, convert) if convert else body
+    announced = re.search(rb'^(?=.*"type"\s*:\s*"metadata").*"records"\s*:\s*(\d+)', body, re.MULTILINE)
+    if convert is _of_json and announced and (held := body.count(b'"cidr"')) != int(announced[1]):
+        raise NoList(f"it announces {int(announced[1]):,} records and holds {held:,}")
     found = parse_list(data, "line")
     if found.wrong > len(found.prefixes):  # for example an error page
         raise NoList(f"{found.wrong:,} of its lines are not prefixes, {len(found.prefixes):,} are")
