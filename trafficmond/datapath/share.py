@@ -26,8 +26,9 @@ from trafficmond.sdnotify import ServiceManager
 
 SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
-# bound: seconds for an answer, which takes some usually | the interface has no shared program; an error says so
-_WAIT_S = 240.0  # systemd ends the step earlier (RuntimeMaxSec=), so none goes on after it was given up
+# Seconds for an answer, which comes within some usually. systemd ends the step earlier (RuntimeMaxSec=), so none goes on
+# after it was given up.
+_WAIT_S = 240.0
 _SIGN_S = 10.0  # between signs of life to systemd meanwhile
 
 
