@@ -26,8 +26,7 @@ from trafficmond.sdnotify import ServiceManager
 
 SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
-# Seconds for an answer, which comes within some usually. systemd ends the step earlier (RuntimeMaxSec=), so none goes on
-# after it was given up.
+# Seconds for an answer, which takes a few. systemd ends the step earlier (RuntimeMaxSec=): none goes on once given up.
 _WAIT_S = 240.0
 _SIGN_S = 10.0  # between signs of life to systemd meanwhile
 
