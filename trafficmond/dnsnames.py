@@ -7,7 +7,7 @@ flow began.
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from trafficmond import networks
 from trafficmond.datapath.names_seen import NameCounts, NamesSeen
@@ -70,13 +70,8 @@ class DnsNames:
     def counters(self) -> dict[str, int]:
         """The counters, as `metrics.families` names them."""
         counts = self.source.counts() if self.source else NameCounts()
-        return {
-            "dns_answers": counts.answers,
-            "dns_unasked": counts.unasked,
-            "dns_lost": counts.lost,
-            "dns_unreadable": counts.unreadable,
-            "dns_evicted_names": self.evicted,
-        }
+        named = {f"dns_{name}": count for name, count in asdict(counts).items()}
+        return {**named, "dns_evicted_names": self.evicted}
 
     def _add(self, address: bytes, name: str, at: float) -> None:
         named = self._named.setdefault(address, _Named())

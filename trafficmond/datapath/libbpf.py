@@ -65,12 +65,7 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
 
 def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     """The element at `key`, None if there is none."""
-    value = ct.create_string_buffer(value_size)
-    try:
-        call("bpf_map_lookup_elem", map_fd, key, value)
-    except FileNotFoundError:
-        return None
-    return value.raw
+    return _answer("bpf_map_lookup_elem", map_fd, key, value_size)
 
 
 def lookup_each(map_fd: int, keys: bytes, key_size: int, value_size: int) -> Iterator[bytes | None]:
@@ -94,12 +89,16 @@ def delete(map_fd: int, key: bytes) -> bool:
 
 def next_key(map_fd: int, key: bytes | None, key_size: int) -> bytes | None:
     """The key after `key` (None: the first), None at the end."""
-    following = ct.create_string_buffer(key_size)
+    return _answer("bpf_map_get_next_key", map_fd, key, key_size)
+
+
+def _answer(name: str, map_fd: int, key: bytes | None, size: int) -> bytes | None:
+    answer = ct.create_string_buffer(size)
     try:
-        call("bpf_map_get_next_key", map_fd, key, following)
+        call(name, map_fd, key, answer)
     except FileNotFoundError:
         return None
-    return following.raw
+    return answer.raw
 
 
 def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
@@ -226,15 +225,15 @@ class Object:
 
     def map(self, name: str) -> ct.c_void_p:
         """libbpf's handle of a map. Raises DatapathError if the object has none of that name."""
-        handle = library().bpf_object__find_map_by_name(self._object, name.encode())
-        if not handle:
-            raise DatapathError(f"the BPF object has no map {name}", hint="build it again with make build")
-        return ct.c_void_p(handle)
+        return self._find("map", name)
 
     def program(self, name: str) -> ct.c_void_p:
-        handle = library().bpf_object__find_program_by_name(self._object, name.encode())
+        return self._find("program", name)
+
+    def _find(self, kind: str, name: str) -> ct.c_void_p:
+        handle = getattr(library(), f"bpf_object__find_{kind}_by_name")(self._object, name.encode())
         if not handle:
-            raise DatapathError(f"the BPF object has no program {name}", hint="build it again with make build")
+            raise DatapathError(f"the BPF object has no {kind} {name}", hint="build it again with make build")
         return ct.c_void_p(handle)
 
     def resize(self, name: str, entries: int) -> None:

@@ -49,10 +49,10 @@ class ArrayFile:
 
     def append(self, records: bytes) -> None:
         """Add records, joined by commas: all or, with OSError, none."""
-        self._follow()
+        self.reopen()
         if self._limit and self._end > len(_BEGIN) and self._end + len(records) > self._limit:
             self._rotation.take(self._path, self._clock())
-            self._follow()
+            self.reopen()
         try:
             self._publish(self._end, (b",\n" if self._end > len(_BEGIN) else b"\n") + records)
         except OSError as error:
@@ -61,16 +61,6 @@ class ArrayFile:
             raise
 
     def reopen(self) -> None:
-        """Create a new file at the path, if the old one was moved away."""
-        self._follow()
-
-    def close(self) -> None:
-        """Sync the file to disk and remove the second one."""
-        if self._fd >= 0:
-            os.fsync(self._fd)
-        self._forget()
-
-    def _follow(self) -> None:
         """Open the file that has the name now, if it was moved or removed."""
         if self._fd >= 0:
             ours = os.fstat(self._fd)
@@ -97,6 +87,12 @@ class ArrayFile:
         except OSError:
             self._forget()
             raise
+
+    def close(self) -> None:
+        """Sync the file to disk and remove the second one."""
+        if self._fd >= 0:
+            os.fsync(self._fd)
+        self._forget()
 
     def _open_named(self) -> int:
         """Open the named file; a new one has an empty array before it has the name."""

@@ -11,34 +11,6 @@ from trafficmond.sinks.files import LineFile, Stream, is_stream
 from trafficmond.sinks.messages import Note
 
 
-class Writer(ABC):
-    """One format. Called only from the sink's thread. Threats and notes are ignored where a format has no place for
-    them; the journal and the console have the notes in any case.
-
-    A method that raises OSError has written nothing, and is called again with the same arguments until it succeeds.
-    """
-
-    @property
-    def shortened(self) -> int:
-        """How often another program has shortened the file in place."""
-        return 0
-
-    @abstractmethod
-    def events(self, batch: Batch, names: Names) -> None: ...
-
-    def threat(self, threat: Threat, state: str) -> None:  # noqa: B027
-        pass
-
-    def note(self, note: Note) -> None:  # noqa: B027
-        pass
-
-    def reopen(self) -> None:  # noqa: B027
-        """Create a new file at the path, after the old one was moved away."""
-
-    def close(self) -> None:  # noqa: B027
-        """Finish what is open."""
-
-
 class Appended(Protocol):
     """A destination for whole records: a file, a stream, an array."""
 
@@ -49,19 +21,44 @@ class Appended(Protocol):
     def close(self) -> None: ...
 
 
-class FileWriter(Writer):
-    """A Writer to a file or a stream, without its `events`."""
+class Writer(ABC):
+    """One format. Called only from the sink's thread. Threats and notes are ignored where a format has no place for
+    them; the journal and the console have the notes in any case.
 
-    def __init__(self, log: Log, header: bytes = b"") -> None:
-        """`header` begins each new file."""
-        self._file: Appended = Stream(log.path) if is_stream(log.path) else LineFile(log, header)
+    A method that raises OSError has written nothing, and is called again with the same arguments until it succeeds.
+    """
+
+    _file: Appended | None = None  # the journal has none
 
     @property
     def shortened(self) -> int:
-        return self._file.shortened
+        """How often another program has shortened the file in place."""
+        return self._file.shortened if self._file else 0
+
+    @abstractmethod
+    def events(self, batch: Batch, names: Names) -> None: ...
+
+    def threat(self, threat: Threat, state: str) -> None:  # noqa: B027
+        pass
+
+    def note(self, note: Note) -> None:  # noqa: B027
+        pass
 
     def reopen(self) -> None:
-        self._file.reopen()
+        """Create a new file at the path, after the old one was moved away."""
+        if self._file:
+            self._file.reopen()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
+
+
+class FileWriter(Writer):
+    """A Writer to a file or a stream, without its `events`."""
+
+    _file: Appended
+
+    def __init__(self, log: Log, header: bytes = b"") -> None:
+        """`header` begins each new file."""
+        self._file = Stream(log.path) if is_stream(log.path) else LineFile(log, header)
