@@ -37,7 +37,7 @@ enum tm_reason {
  * A verdict word, in leaves of the verdict table and in flow keys: bits 0-23 rule id, 24-27 tm_reason, 28-29
  * tm_action, 30-31 zero. In a flow key, bit 30 (TM_SHADOWED) means that a rule in shadow would have decided;
  * such a rule only reports what it would have done. Bits 0-23 are then the number of a pair: the rule in shadow
- * and the rule that decided (trafficmond/policy/pairs.py). A pair has a block of TM_PAIR_BLOCK numbers, two for
+ * and the rule that decided (trafficmond/policy/ids.py). A pair has a block of TM_PAIR_BLOCK numbers, two for
  * each place in the chain of records: with an odd number, the rule in shadow would have let the packet pass
  * after all.
  */

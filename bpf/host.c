@@ -2,8 +2,8 @@
 /*
  * The host build, build/libtmparse.so: captures, read with the kernel's parser, and the daemon's own log lines, both
  * merged into rows for the engine; inner loops of flow table, detectors and verdict tables; rows for SQLite; DNS
- * answers. trafficmond/analyze/native.py, flows/compiled.py, flows/dns.py, detect/windows.py, policy/compiled.py and
- * store/direct.py are its only callers.
+ * answers. trafficmond/analyze/native.py, flows/compiled.py, datapath/names_seen.py, detect/windows.py,
+ * policy/compiled.py and store/direct.py are its only callers.
  */
 #include "host_detect.h"
 #include "host_dns.h"

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from trafficmond import dnsnames
-from trafficmond.datapath.names_seen import NameCounts
+from trafficmond.datapath.names_seen import NAMED, NameCounts
 from trafficmond.dnsnames import DnsNames
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.dns import NAMED
 
 SECOND = 1_000_000_000
 

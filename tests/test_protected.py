@@ -30,7 +30,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return has["lifelines"]
 
     monkeypatch.setattr(protected, "lifelines", lifelines)
-    monkeypatch.setattr(protected.ssh, "established", lambda _: has["ssh"])
+    monkeypatch.setattr(protected.sessions, "established", lambda _: has["ssh"])
     monkeypatch.setattr(protected.sessions, "open_sessions", lambda: has["sessions"])
     return has
 

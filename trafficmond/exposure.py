@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from trafficmond import networks, reach, services
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.listeners import listeners
-from trafficmond.datapath.ssh import PORT
+from trafficmond.datapath.sessions import SSH_PORT
 from trafficmond.policy.admission import Admissions, passes
 from trafficmond.protocols import TCP
 from trafficmond.rulebook import Rulebook
@@ -78,4 +78,4 @@ class Exposure:
 
 def _lets_in(rules: InForce, address: str) -> bool:
     """Whether SSH packets from an address pass."""
-    return passes(networks.parse(address)[0], rules.table.words, services.place(TCP, PORT))
+    return passes(networks.parse(address)[0], rules.table.words, services.place(TCP, SSH_PORT))

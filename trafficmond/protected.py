@@ -4,7 +4,7 @@ import time
 
 from trafficmond import networks
 from trafficmond.config.settings import Settings
-from trafficmond.datapath import sessions, sockets, ssh
+from trafficmond.datapath import sessions, sockets
 from trafficmond.datapath.lifelines import OWN, lifelines
 from trafficmond.errors import DatapathError
 from trafficmond.ruleset import Guard
@@ -22,7 +22,7 @@ class Protected:
         self._warnings = warnings
         self._lifelines: Guard = ()  # the last that could be read
         self._guarded: set[str] = set()  # the addresses with sessions in the current guard
-        self._ssh = ssh.Logins()
+        self._ssh = sessions.Logins()
 
     def guard(self, settings: Settings) -> Guard:
         """The lifelines of this host, and the addresses that users are logged in from."""
@@ -62,4 +62,4 @@ class Protected:
 
     def ssh_peers(self) -> set[str]:
         """The addresses with a connection to SSH's port, logged in or not."""
-        return {peer.address for peer in sockets.established(ssh.PORT)}
+        return {peer.address for peer in sockets.established(sessions.SSH_PORT)}

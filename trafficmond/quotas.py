@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trafficmond.config.settings import Quota
-from trafficmond.control.refusals import Busy
+from trafficmond.control.call import Busy
 from trafficmond.detect.detectors.quota import Used
 from trafficmond.errors import StoreError
 from trafficmond.pipeline import Pipeline

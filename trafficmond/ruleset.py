@@ -11,10 +11,9 @@ from trafficmond import npt
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.networks import Network
-from trafficmond.policy.ids import Numbered, RuleIds, common_beginning
+from trafficmond.policy.ids import Numbered, Pairs, RuleIds, common_beginning
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, Policy, make_policy
-from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.patch import Source, near, patched
 from trafficmond.policy.rules import Rules, read_tables
 from trafficmond.policy.sources import forced_by, own_of

@@ -16,7 +16,7 @@ Words = TypeVar("Words", int, npt.NDArray[Any])
 class Pair:
     """A rule in shadow, as the verdict word that it would give, and the rules (0: none) that may decide in its place.
 
-    `trafficmond.policy.pairs` numbers them.
+    `trafficmond.policy.ids` numbers them.
     """
 
     would: int

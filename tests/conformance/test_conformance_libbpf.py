@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trafficmond.datapath import extensions, libbpf_structs
+from trafficmond.datapath import libbpf_structs
 
 # Ours, C's name, and names that differ; what is ours alone ("rest", "pad") stands for what is not read.
 STRUCTURES = (
@@ -19,7 +19,7 @@ STRUCTURES = (
      "jited_insns": "jited_prog_insns", "xlated_insns": "xlated_prog_insns"}),
     (libbpf_structs.TestRunOptions, "struct bpf_test_run_opts", {}),
     (libbpf_structs.LinkOptions, "struct bpf_link_create_opts", {}),
-    (extensions.XdpOptions, "struct bpf_xdp_attach_opts", {}),
+    (libbpf_structs.XdpOptions, "struct bpf_xdp_attach_opts", {}),
     (libbpf_structs.MapOptions, "struct bpf_map_create_opts", {}),
 )  # fmt: skip
 OURS_ALONE = ("rest", "pad")

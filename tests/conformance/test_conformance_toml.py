@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from trafficmond.config.lines import key_lines, line_of
-from trafficmond.policy.saved import save
+from trafficmond.sources import save
 
 KEYS = st.from_regex(r"[a-z][a-z_0-9-]{0,6}", fullmatch=True)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)

@@ -16,12 +16,10 @@ from trafficmond import networks
 from trafficmond.choice import EventFilter
 from trafficmond.control import idl
 from trafficmond.control.broadcast import TOPICS, Broadcast
-from trafficmond.control.call import Answer, Call, Method, Reply, Row, Service, methods_of
+from trafficmond.control.call import Answer, Call, Method, NotFound, Refused, Reply, Row, Service, methods_of, paged
 from trafficmond.control.clients import Clients
 from trafficmond.control.listen import open_socket
-from trafficmond.control.paging import paged
 from trafficmond.control.peers import Caller
-from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.control.server import Server
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers import classes

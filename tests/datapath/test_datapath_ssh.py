@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trafficmond.datapath.sessions import Logins
 from trafficmond.datapath.sockets import Peer
-from trafficmond.datapath.ssh import Logins
 
 
 def test_only_what_is_older_than_the_login_grace_time_and_in_use_is_a_login() -> None:

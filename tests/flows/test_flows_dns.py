@@ -13,8 +13,8 @@ from dns_referee import Unreadable, answered
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from trafficmond.datapath.names_seen import NAMED, AnswerReader
 from trafficmond.flows import compiled
-from trafficmond.flows.dns import NAMED, AnswerReader
 
 MOST = 128
 A, NS, CNAME, AAAA = 1, 2, 5, 28

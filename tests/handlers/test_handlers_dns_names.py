@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from asking import asking
 
-from trafficmond.datapath.names_seen import NameCounts
+from trafficmond.datapath.names_seen import NAMED, NameCounts
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.dns import NAMED
 
 
 class Source:

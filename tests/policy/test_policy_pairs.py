@@ -11,11 +11,10 @@ from policy_reference import NOW, columns, jiffies, random_places, random_tables
 
 from trafficmond import abi
 from trafficmond.model import Action, Direction, Reason
-from trafficmond.policy.ids import RuleIds
+from trafficmond.policy.ids import Pairs, RuleIds
 from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns
 from trafficmond.policy.load import Files, Policy, make_policy
-from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.patch import Source, patched
 from trafficmond.policy.table import VerdictTable, compile_table
 from trafficmond.policy.walk import leaves, lookup
@@ -107,7 +106,7 @@ def test_a_number_tells_who_judged_and_what_would_have_been() -> None:
 
 
 def test_pairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trafficmond.policy.pairs.MOST", 3)
+    monkeypatch.setattr("trafficmond.policy.ids.MOST_PAIRS", 3)
     tables = [{"cidr": f"10.0.{at}.0/24", "action": "drop", "shadow": True, "label": f"r{at}"} for at in range(5)]
     pairs = Pairs()
     policy, table, _ = compiled(tables, pairs)

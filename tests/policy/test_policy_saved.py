@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policy_loading import load_policy
 
 from trafficmond.errors import ConfigError
-from trafficmond.policy.saved import read_saved, save
+from trafficmond.sources import read_saved, save
 
 TABLES = [
     {"cidr": "192.0.2.0/24", "action": "drop", "label": 'a "label" \\x41 é', "direction": "both"},

@@ -253,7 +253,7 @@ def test_one_shortened_while_it_is_copied_is_an_error_and_then_continues(
             os.truncate(path, 0)
         return pread(fd, count, offset)
 
-    file._follow()
+    file.reopen()
     with monkeypatch.context() as patch:
         patch.setattr(array.os, "pread", late)
         with pytest.raises(OSError, match="shortened it"):

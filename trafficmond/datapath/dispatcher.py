@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trafficmond.datapath import extensions, libbpf
+from trafficmond.datapath import libbpf
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.datapath.pins import remove_tree
@@ -61,7 +61,7 @@ def replace(
             configuration = _configuration(main_fd, dispatcher.value_size(".rodata"))
             fds = [None if each is old else each.fd for each in components]
             fd, linked = _make(stack, dispatcher, configuration, new, fds)
-            return _put(ifindex, main_fd, fd, linked, lambda: extensions.xdp_replace(ifindex, fd, main_fd, FLAGS[mode]))
+            return _put(ifindex, main_fd, fd, linked, lambda: libbpf.xdp_replace(ifindex, fd, main_fd, FLAGS[mode]))
     except OSError as error:
         what = f"cannot replace trafficmon in the dispatcher: {error.strerror or error}"
         raise DatapathError(what, hint="the program in place continues; see xdp-loader status") from error
@@ -83,7 +83,7 @@ def begin(
         libbpf.link_detach(direct)
         for mode in modes:
             try:
-                extensions.xdp_replace(ifindex, fd, 0, FLAGS[mode] | _IF_NOEXIST)
+                libbpf.xdp_replace(ifindex, fd, 0, FLAGS[mode] | _IF_NOEXIST)
                 break
             except OSError:
                 if mode is modes[-1]:
@@ -106,7 +106,7 @@ def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int | None:
     """A link of our `program` in the place of a dispatcher without others, two system calls later; None if the kernel
     refuses it, which says why when the daemon tries again. Raises OSError if there is another dispatcher by now."""
     with _locked():
-        extensions.xdp_replace(ifindex, -1, main_fd, FLAGS[mode])
+        libbpf.xdp_replace(ifindex, -1, main_fd, FLAGS[mode])
         with suppress(OSError):
             return libbpf.link_create(program, ifindex, libbpf.XDP, FLAGS[mode])
     return None
@@ -130,7 +130,7 @@ def _make(
             new.load((XDP_PROGRAM,))
             program = new.program_fd(XDP_PROGRAM)
             stack.callback(os.close, program)
-        link = extensions.link_into(program, fd, extensions.function_id(fd, entry))
+        link = libbpf.link_into(program, fd, libbpf.function_id(fd, entry))
         stack.callback(os.close, link)
         linked.append((f"prog{number}", program, link))
     return fd, linked
@@ -153,7 +153,7 @@ def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
         ours.load((XDP_PROGRAM,))
         program = ours.program_fd(XDP_PROGRAM)
         stack.callback(os.close, program)
-        os.close(extensions.link_into(program, fd, extensions.function_id(fd, _NOTHING)))
+        os.close(libbpf.link_into(program, fd, libbpf.function_id(fd, _NOTHING)))
 
 
 def _configuration(main_fd: int, size: int) -> bytes:

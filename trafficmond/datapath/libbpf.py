@@ -11,7 +11,15 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
 
-from trafficmond.datapath.libbpf_structs import LinkInfo, LinkOptions, MapInfo, MapOptions, ProgInfo, TestRunOptions
+from trafficmond.datapath.libbpf_structs import (
+    LinkInfo,
+    LinkOptions,
+    MapInfo,
+    MapOptions,
+    ProgInfo,
+    TestRunOptions,
+    XdpOptions,
+)
 from trafficmond.errors import DatapathError
 
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
@@ -20,6 +28,7 @@ TCX_FIRST = 1 << 3  # BPF_F_BEFORE without another program: before all
 EXISTING = 2  # BPF_EXIST, of an update
 MAP_ARRAY = 2
 _PROGRAM_EXTENSION = 28  # BPF_PROG_TYPE_EXT
+_BTF_FUNCTION = 12  # BTF_KIND_FUNC
 F_MMAPABLE, F_INNER_MAP = 1 << 10, 1 << 12
 _LOG_BYTES = 1 << 16
 # The verifier's objection, and how far it came (BPF_LOG_STATS). With every step logged, kernels before 6.4 fill
@@ -193,6 +202,33 @@ def test_run(prog_fd: int, packet: bytes) -> int:
     )
     call("bpf_prog_test_run_opts", prog_fd, ct.byref(options))
     return int(options.retval)
+
+
+# ---- programs that replace a function of another program (BPF_PROG_TYPE_EXT); for root: ids of others are used ----
+
+
+def function_id(fd: int, name: str) -> int:
+    """Number of a function of a loaded program in that program's BTF."""
+    btf = library().btf__load_from_kernel_by_id(ct.c_uint32(program_info(fd).btf_id))
+    if not btf:
+        raise OSError(ct.get_errno(), f"the BTF of a program: {os.strerror(ct.get_errno())}")
+    try:
+        return call("btf__find_by_name_kind", ct.c_void_p(btf), name.encode(), ct.c_uint32(_BTF_FUNCTION))
+    finally:
+        library().btf__free(ct.c_void_p(btf))
+
+
+def link_into(prog_fd: int, target_fd: int, function: int) -> int:
+    """Links a program of type EXT in place of a function of another program, by number (function_id)."""
+    options = LinkOptions(sz=ct.sizeof(LinkOptions), target_btf_id=function)
+    return call("bpf_link_create", prog_fd, target_fd, 0, ct.byref(options))
+
+
+def xdp_replace(ifindex: int, prog_fd: int, old_fd: int, flags: int) -> None:
+    """Replaces a program that is attached to an interface without a link. Raises FileExistsError if it is no longer
+    attached."""
+    options = XdpOptions(sz=ct.sizeof(XdpOptions), old_prog_fd=old_fd)
+    call("bpf_xdp_attach", ifindex, prog_fd, ct.c_uint32(flags), ct.byref(options))
 
 
 class Object:

@@ -88,3 +88,9 @@ class MapOptions(ct.Structure):
         ("numa_node", ct.c_uint32),
         ("map_ifindex", ct.c_uint32),
     )
+
+
+class XdpOptions(ct.Structure):
+    """struct bpf_xdp_attach_opts"""
+
+    _fields_ = (("sz", ct.c_size_t), ("old_prog_fd", ct.c_int), ("pad", ct.c_uint32))

@@ -1,10 +1,11 @@
 """DNS answers on monitored interfaces, to queries that left there (bpf/dns.bpf.c): two small programs after the data
-path on each interface."""
+path on each interface. Answers are parsed in C (bpf/host_dns.h): the addresses of queried names."""
 
 import ctypes
 import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,46 @@ from trafficmond.datapath.attach import LOOKERS
 from trafficmond.datapath.beside import Beside, Side
 from trafficmond.flows import compiled as loops
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.dns import AnswerReader
+
+# struct tm_dns_name: an address (v4-mapped), when the answer came (CLOCK_MONOTONIC, ns), and the name asked for.
+NAMED = np.dtype([("address", "V16"), ("at_ns", "u8"), ("name", "S256")])
+_ROOM = 1024
+
+
+class _Ring(ctypes.Structure):
+    """struct tm_dns_ring."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("consumed", "produced", "data")),
+        ("bytes", ctypes.c_uint64),
+    )
+
+
+class AnswerReader:
+    """Reads answers from a ring buffer of the kernel, by its mapped addresses."""
+
+    def __init__(self, library: Any, consumed: int, produced: int, data: int, size: int) -> None:
+        self._library = library
+        self._ring = _Ring(consumed, produced, data, size)
+        self._unreadable = ctypes.c_uint64()
+
+    @property
+    def unreadable(self) -> int:
+        """Answers that do not match their query, or cannot be parsed."""
+        return self._unreadable.value
+
+    def take(self) -> Batch:
+        """Takes all waiting answers, as NAMED rows."""
+        found = []
+        while True:
+            rows = np.empty(_ROOM, NAMED)
+            count = self._library.tm_dns_take(
+                ctypes.addressof(self._ring), rows.ctypes.data, _ROOM, ctypes.addressof(self._unreadable)
+            )
+            found.append(rows[:count])
+            if not count:  # with some room left, a large answer may still wait
+                return np.concatenate(found)
+
 
 _QUESTION, _ANSWER = "tm_dns_question", "tm_dns_answer"
 _RING, _COUNTS = "tm_dns_ring", "tm_dns_counts"

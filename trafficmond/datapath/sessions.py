@@ -1,7 +1,8 @@
-"""Hosts with a login session here, from logind, for any daemon and port.
+"""Hosts with a login session here: from logind, for any daemon and port; without it, probable logins over SSH.
 
 An open connection proves nothing, since guessing passwords opens one too; a session begins after authentication.
-libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges.
+libsystemd reads them from /run/systemd/sessions, which takes neither D-Bus nor privileges. sshd closes a connection
+after its LoginGraceTime if nobody has logged in by then, so one that is older and in use is a login.
 """
 
 import ctypes
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from trafficmond import networks
+from trafficmond.datapath.sockets import Peer, established
 
 MOST = 500  # sessions that are read, the oldest first: new ones cannot displace them
 _LOGIND = Path("/run/systemd/seats")  # exists while logind runs; pam_systemd checks it too
+SSH_PORT = 22
+_GRACE_S = 120.0  # sshd's default LoginGraceTime
+_IN_USE_S = 60.0  # since data last went in either direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +103,26 @@ def _text(ask: Callable[..., int], session: bytes) -> str:
         return ctypes.string_at(found.value).decode(errors="replace")
     finally:
         _library().free(found)
+
+
+class Logins:
+    """Probable logins over SSH. Call `look` often: connections age from the call that first shows them."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[str, int], float] | None = None
+
+    def look(self, now: float) -> set[str]:
+        """Addresses that somebody is probably logged in from; `now` is monotonic."""
+        return self.judge(established(SSH_PORT), now)
+
+    def judge(self, found: Iterable[Peer], now: float) -> set[str]:
+        """`look`, given the connections. Those of the first call may be of any age, and count as old."""
+        first = now if self._since is not None else now - _GRACE_S
+        known = self._since or {}
+        peers = list(found)
+        self._since = {(each.address, each.port): known.get((each.address, each.port), first) for each in peers}
+        return {
+            each.address
+            for each in peers
+            if now - self._since[each.address, each.port] >= _GRACE_S and each.quiet_s <= _IN_USE_S
+        }

@@ -10,10 +10,8 @@ from trafficmond import networks
 from trafficmond.banlist import UNKNOWN
 from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
-from trafficmond.control.call import Call, Reply, Row, method
-from trafficmond.control.paging import paged
+from trafficmond.control.call import Call, NotFound, Refused, Reply, Row, method, paged
 from trafficmond.control.peers import Caller
-from trafficmond.control.refusals import NotFound, Refused
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.figures import many
 from trafficmond.handlers import spare

@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from trafficmond import figures, networks, services
-from trafficmond.control.call import Call, Reply, Row, method
-from trafficmond.control.paging import paged
-from trafficmond.control.refusals import NotFound, Refused
+from trafficmond.control.call import Call, NotFound, Refused, Reply, Row, method, paged
 from trafficmond.errors import TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
-from trafficmond.control.call import Row
-from trafficmond.control.refusals import Busy
+from trafficmond.control.call import Busy, Row
 from trafficmond.errors import StoreError
 from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts

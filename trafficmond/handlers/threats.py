@@ -3,8 +3,7 @@
 from trafficmond import networks
 from trafficmond.config.declare import guess
 from trafficmond.control.bounds import number
-from trafficmond.control.call import Call, Reply, Row, method
-from trafficmond.control.refusals import NotFound
+from trafficmond.control.call import Call, NotFound, Reply, Row, method
 from trafficmond.detect.registry import settings_classes
 from trafficmond.handlers.handler import Handler, parse_network, parsed
 from trafficmond.handlers.places import placed

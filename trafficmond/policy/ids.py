@@ -1,13 +1,19 @@
-"""Stable numbers for rules: the 24 bits that a verdict word carries.
+"""Stable numbers for rules: the 24 bits that a verdict word carries. For rules in shadow they are numbers for pairs:
+which rule would have decided, and which did.
 
 A rule's number is a hash of its identity (its file, its name, how many of that name came before it). So it survives
 reloads, edits elsewhere in its file and restarts of the daemon, with nothing stored on disk. Removed rules keep their
 names for a while, because flows in progress still have their numbers.
+
+A rule in shadow is above a chain of records, of which the first that has not ended decides. A pair is the rule and the
+chain. It has a block of numbers, two for each place in the chain: the rule's own action, and that it would have passed
+the packet after all (below its rate; a reply, or a packet that no default drops). Blocks are numbered by a hash of the
+pair, so that they survive restarts as the rules' numbers do.
 """
 
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from types import MappingProxyType
@@ -16,11 +22,15 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.policy.rules import Rule
+from trafficmond.verdict import Pair
 
 MAX_ID = abi.RULE_MASK  # 0 is the default
 
 _KEEP_S = 3600.0  # longer than every flow timeout
 _KEEP_MOST = 65536
+_BLOCK = abi.PAIR_BLOCK
+# bound: pairs of a shadow rule and the rule that decides | the other prefixes of the rule are not observed
+MOST_PAIRS = 65536
 
 _Identity = tuple[str, str, int]  # path, name, how many of that name came before
 
@@ -125,3 +135,43 @@ def common_beginning(one: Sequence[Rule], other: Sequence[Rule], known: int = 0)
         else:
             most = half - 1
     return least
+
+
+class Pairs:
+    """Numbers of pairs in use, and of those that flows may still have."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: dict[Pair, int] = {}
+        self._pairs: dict[int, Pair] = {}
+        self._used: dict[int, float] = {}
+        self.known: Mapping[int, Pair] = MappingProxyType({})  # first number -> pair; an immutable copy
+
+    def number(self, pair: Pair, now: float) -> int | None:
+        """The first number of its block, the same one in every process unless there are collisions; None: too many."""
+        with self._lock:
+            number = self._numbers.get(pair)
+            if number is None:
+                if len(self._pairs) >= MOST_PAIRS:
+                    return None
+                number = zlib.crc32(repr((pair.would, pair.judges)).encode()) & abi.RULE_MASK & ~(_BLOCK - 1)
+                while number in self._pairs:
+                    number = (number + _BLOCK) & abi.RULE_MASK
+                self._numbers[pair], self._pairs[number] = number, pair
+                self.known = MappingProxyType(self._pairs.copy())
+            self._used[number] = now
+            return number
+
+    def forget(self, now: float, in_force: Callable[[], Collection[int]] = frozenset) -> None:
+        """Removes pairs that no table has had for long; calls `in_force` only if there are candidates."""
+        with self._lock:
+            old = [number for number, used in self._used.items() if used < now - _KEEP_S]
+            if not old:
+                return
+            still = in_force()
+            for number in old:
+                if number in still:
+                    self._used[number] = now
+                else:
+                    del self._used[number], self._numbers[self._pairs.pop(number)]
+            self.known = MappingProxyType(self._pairs.copy())

@@ -16,8 +16,8 @@ from trafficmond.model import Action, Reason
 from trafficmond.npt import I64, U32
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.geography import By
+from trafficmond.policy.ids import Pairs
 from trafficmond.policy.layout import LEAF_INDEX, LEAF_RECORD, PARENTS_MAX, ROW, UNIT, UNIT_WORDS
-from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.rules import Rule
 from trafficmond.verdict import Pair
 

@@ -15,11 +15,10 @@ from trafficmond.npt import I64, U32, Bool
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.difference import ends_alike, only_in_one, top_bits
 from trafficmond.policy.flatten import flatten
-from trafficmond.policy.ids import common_beginning
+from trafficmond.policy.ids import Pairs, common_beginning
 from trafficmond.policy.layout import UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
-from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.prefixes import Prefixes, concat, mask
 from trafficmond.policy.table import Edit, Rows, VerdictTable, default_action, with_room, with_rows
 from trafficmond.policy.trie import Builder

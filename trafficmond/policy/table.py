@@ -21,10 +21,10 @@ from trafficmond.policy import compiled
 from trafficmond.policy.classes import Classes
 from trafficmond.policy.difference import top_bits
 from trafficmond.policy.flatten import Boundaries, Flat, Layered, flatten
+from trafficmond.policy.ids import Pairs
 from trafficmond.policy.layout import PARENTS_MAX, UNIT_WORDS
 from trafficmond.policy.leaves import RuleColumns, RuleLeaves
 from trafficmond.policy.load import Policy
-from trafficmond.policy.pairs import Pairs
 from trafficmond.policy.prefixes import Prefixes
 from trafficmond.policy.trie import Builder
 
@@ -85,7 +85,7 @@ class VerdictTable:
         return self.words[at : at + self.records * abi.RECORD.itemsize // 4].view(abi.RECORD)
 
     def pairs(self) -> set[int]:
-        """The numbers of the pairs (`policy.pairs`) in it."""
+        """The numbers of the pairs (`policy.ids`) in it."""
         records = self.recorded
         return set(records["verdict"][records["shadow"] != 0].tolist())
 
