@@ -5,7 +5,7 @@ import { ban } from "./changes.js";
 import { ask } from "./daemon.js";
 
 const LASTS_MS = 60_000;
-const GROUP = /^(ff|22[4-9]|23\d)/i; // nobody sends from such an address
+const GROUP = /^(ff|22[4-9]|23\d|255|0\.|::$)/i; // nobody, or whoever has no address yet
 let guarded = new Map(), learned = -LASTS_MS;
 
 /** Learns it, unless it was learned within the last minute. */

@@ -13,11 +13,10 @@ export const known = cockpit.user().then(found => { user = found; });
 export const onRights = changed => ADMINISTRATION.addEventListener("changed", changed);
 
 const isIn = group => (user.groups || []).includes(group);
-const isRoot = () => user.id === 0 || ADMINISTRATION.allowed === true;
+export const mayAdminister = () => user.id === 0 || ADMINISTRATION.allowed === true;
 
-export const mayAdminister = isRoot;
 export const name = () => user.name;
-export const mayLook = () => isRoot() || isIn("trafficmon");
-export const mayChange = () => isRoot() || isIn("trafficmon-admin");
+export const mayLook = () => mayAdminister() || isIn("trafficmon");
+export const mayChange = () => mayAdminister() || isIn("trafficmon-admin");
 export const WHY_NOT = "Limited access: you may read, but not change anything.";
 export const WHAT_TO_DO = "Turn on administrative access at the top of Cockpit, or join the group trafficmon-admin.";

@@ -83,7 +83,6 @@ function threatList(threats, status) {
     banButton(threat.src_ip, threat.summary, threat.id))));
 }
 
-const PARTS = ["in_flows", "unattributed", "not_ip", "malformed", "pending"];
 const MEANING = {
   in_flows: "in flows", unattributed: "of flows that were lost before they were read", not_ip: "not IP (ARP and the like)",
   malformed: "malformed", pending: "in the kernel, not yet read",
@@ -91,7 +90,8 @@ const MEANING = {
 
 /** seen = the sum of its parts, to the packet and the byte. */
 function sum(account) {
-  const parts = PARTS.filter(part => account[part]).map(part => ({ ...account[part], name: MEANING[part] }));
+  const parts = Object.entries(MEANING).filter(([part]) => account[part])
+    .map(([part, name]) => ({ ...account[part], name }));
   const total = unit => parts.reduce((all, part) => all + part[unit], 0);
   const holds = total("packets") === account.seen.packets && total("bytes") === account.seen.bytes;
   const lines = parts.map((part, at) => ({ ...part, sign: at ? "+" : "" }));
