@@ -24,9 +24,9 @@ ELSEWHERE := world analyze conformance control docs export feeds metrics notifie
 # -mcpu=v3: what every kernel since 5.10 understands and every clang of Debian 12 and later writes.
 MULTIARCH = $(shell $(CC) -print-multiarch)
 BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
-	-ffile-prefix-map=$(CURDIR)=.
+	'-ffile-prefix-map=$(CURDIR)=.'
 CFLAGS ?= -O2 -g
-HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf -ffile-prefix-map=$(CURDIR)=.
+HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf '-ffile-prefix-map=$(CURDIR)=.'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what is installed first is used next
@@ -104,7 +104,7 @@ test-newest: packages build $(TEST_OBJECTS) ## the newest numpy, pyroute2, watch
 	@build/newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(NEWEST) $(filter-out ruff mypy,$(TOOLS))
 	@build/newest/bin/python -m pip list --disable-pip-version-check 2>/dev/null | grep -E "^(numpy|pyroute2|watchdog|sqlite-utils) "
 	build/newest/bin/python -m pytest -q -n 2 --timeout 240 -p no:cacheprovider -m "not root" $(ELSEWHERE:%=--ignore tests/%)
-	$(SUDO) env TRAFFICMON_PYTHON=$(CURDIR)/build/newest/bin/python build/newest/bin/python -m pytest -q -p no:cacheprovider \
+	$(SUDO) env TRAFFICMON_PYTHON='$(CURDIR)/build/newest/bin/python' build/newest/bin/python -m pytest -q -p no:cacheprovider \
 	    -m root tests/lab/test_lab_reach.py tests/lab/test_lab_top.py
 
 build/chdb/.tools: Makefile
@@ -113,7 +113,7 @@ build/chdb/.tools: Makefile
 	@touch $@
 
 test-clickhouse: deps build build/chdb/.tools ## the fleet's questions on the newest ClickHouse's engine, 500 MB of it in build/chdb
-	TRAFFICMON_CHDB=$(CURDIR)/build/chdb/bin/python $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py \
+	TRAFFICMON_CHDB='$(CURDIR)/build/chdb/bin/python' $(VENV) -m pytest -q tests/trafficctl/test_trafficctl_fleet.py \
 	    tests/trafficctl/test_trafficctl_fleet_sums.py tests/export/test_export_hourly.py tests/export/test_export_computed.py \
 	    tests/export/test_export_dashboard.py tests/export/test_export_threats.py tests/export/test_export_docs.py
 
@@ -180,7 +180,7 @@ test-pip: deps build ## build the wheel, install it into a fresh virtual environ
 	@$(PYTHON) -m venv --clear build/pip
 	@build/pip/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	@build/pip/bin/python -m pip install --quiet --disable-pip-version-check build/wheel/*.whl
-	$(SUDO) env TRAFFICMON_PIP=1 TRAFFICMON_PYTHON=$(CURDIR)/build/pip/bin/python $(VENV) -m pytest -q -p no:cacheprovider tests/pip
+	$(SUDO) env TRAFFICMON_PIP=1 TRAFFICMON_PYTHON='$(CURDIR)/build/pip/bin/python' $(VENV) -m pytest -q -p no:cacheprovider tests/pip
 
 test-kernels: deps build ## boot Debian's kernels under qemu and run the data path in each; LOADER=bcc compiles it there; ARCH=arm64
 	$(SUDO) tests/kernels/run $(if $(LOADER),--loader $(LOADER)) $(if $(ARCH),--arch $(ARCH))
