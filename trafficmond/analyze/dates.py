@@ -12,7 +12,7 @@ _MONTH_DAY = re.compile(r"(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) +(\d
 _YEAR_LAST = re.compile(
     r"(\d{1,2})[/.-](\d{1,2})[ /.-](\d{4}|\d{2}(?!:)),?(?:[. T:]| @ )(\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)(.*)"
 )
-_YEAR_BEHIND = re.compile(r"(\d{1,2}/\d{1,2}) (\d{1,2}:\d{2}:\d{2}(?:\.\d+)?) (\d{4})")  # ctime(3)
+_YEAR_BEHIND = re.compile(r"(\d{1,2}/\d{1,2}) (\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)(?: UTC| GMT)? (\d{4})")  # ctime(3)
 _DAY_OF_YEAR = re.compile(r"(\d{4})[ ./-]?(\d{3})[ .T/:-](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?.*)")
 _HALF_DAY = re.compile(r"(.*?)(\d{1,2})(:\d{2}:\d{2}(?:\.\d+)?) ?([AP])M", re.IGNORECASE)
 _YEAR_FIRST = ("/", "-")

@@ -23,7 +23,7 @@ _BETWEEN = re.compile(r"[\s,\[\]\0\x1e\ufeff]*")
 _NEXT_LIST = r'"(?:events|[Rr]ecords|results?|hits|[Rr]ows|data|items|value|logs|messages)"\s*:\s*\[(?=\s*[\[{\]])'
 _WRAPPER = (  # what holds a list of records: of AWS and OCSF; answers of Elasticsearch, Splunk, Athena, ClickHouse, ...
     r'\s*\{\s*(?:"(?:took|_scroll_id|pit_id|responses|preview|queryLanguage|UpdateCount|ResultSet|meta|schema|total'
-    rf'|count|@odata\.context)"[^\0]{{0,4096}}?)?{_NEXT_LIST}'
+    rf'|count|@odata\.context|statistics|\$metadata|ResponseMetadata)"[^\0]{{0,4096}}?)?{_NEXT_LIST}'
 )
 _OBJECT = re.compile(r'"\{\\"|\{(?=\s*["}]|$)')  # the beginning of an object in a line, which may be in quotes (Redis)
 _NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer

@@ -14,7 +14,7 @@ from trafficmond.analyze.source import Source
 from trafficmond.analyze.values import TIME_MAX, Address, count, unset
 from trafficmond.detect.windows import Grouped
 from trafficmond.flows.batch import ENDPOINTS, Batch
-from trafficmond.flows.services import FTP_DATA
+from trafficmond.flows.services import FTP_DATA, KNOWN
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP
 
@@ -76,10 +76,11 @@ def one_way_flags(
         return alone, alone & (SYN | ACK)
     if not all_flags & SYN:
         return all_flags, 0
-    if all_flags & PSH == 0:
-        answers = bool(all_flags & ACK)
+    first = SYN | ACK if answers else SYN
+    if all_flags & PSH == 0:  # one that asks a service has the ACK of another packet
+        first = ACK if all_flags & ACK and KNOWN[ports[1]] and not KNOWN[ports[0]] else all_flags & (SYN | ACK)
     went_on = (PSH | ACK) if payload else ACK if all_flags & FIN else 0
-    return all_flags | went_on, SYN | ACK if answers else SYN
+    return all_flags | went_on, first
 
 
 _Flags = tuple[int, int]

@@ -155,7 +155,7 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
     (r"\d\d/\d\d.{5,30}\[\*\*\] \[\d+:\d+:\d+\]", "alerts of Snort or Suricata", "give Suricata's eve.json"),
     (r".* (FORWARDED|DROPPED|TRANSLATED) \((TCP|UDP|ICMP|SCTP)", "flows of Hubble", _AS_VPC),
     (r"\d{9,}(\.\d+)?\tC\w{9,19}\t", "rows of Zeek without the names of their columns", "keep them: zeek-cut -C"),
-    (r"\{_path: *\"", "records of Zed", "have it write JSON or Zeek's own form: zq -f zeek"),
+    (r"\{(_path: *\"|ts: *\d)", "records of Zed", "have it write JSON or Zeek's own form: zq -f zeek"),
     (r"(\d\S* ){0,2}(\S+ +(In|Out|P|M|B) +)?IP6? (\S+ > \S+: |\((tos|class|flowlabel|hlim) )", _TCPDUMP, _CAPTURE),
     (r"(\d\S* ){0,2}[0-9a-f:]{17} (\(.{1,40}\) )?> [0-9a-f:]{17}[, ]", _TCPDUMP, _CAPTURE),
     (r"(Ethernet|IPv[46]|TCP|UDP) (Conversations|Endpoints)", "conversations of tshark", _CAPTURE),

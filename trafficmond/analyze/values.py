@@ -152,10 +152,11 @@ def _named(value: Any) -> int:
         return 0
     if isinstance(value, str) and value.startswith("0x"):
         return int(value, 16)
+    name = value.partition("/")[0] if isinstance(value, str) else value  # 443/tcp
     try:
-        return whole(value)
+        return whole(name)
     except ValueError:
-        return _service(str(value))
+        return _service(str(name))
 
 
 @lru_cache(maxsize=4096)
@@ -204,9 +205,12 @@ def iso_time(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without a zone it is taken for UTC. Raises ValueError."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:  # other orders; Athena's zone; small letters (RFC 3339, 5.6)
-        moment = datetime.fromisoformat(in_order(text.strip()).upper().replace("UTC", "").strip())
+    except ValueError:  # other orders; a zone apart, or as a name; small letters (RFC 3339, 5.6)
+        moment = datetime.fromisoformat(_ZONE.sub(r"\1", in_order(text.strip()).upper()))
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+_ZONE = re.compile(r"\s*([+-]\d\d:?\d\d)?\s*(?:UTC|GMT)?$")
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,7 @@ from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED, Lacks, Sample, with_time
 from trafficmond.analyze.source import Source
-from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol
+from trafficmond.analyze.values import address, count, hashed, icmp_ends, is_icmp, moment, port, protocol, whole
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action
 from trafficmond.protocols import ACK, SYN
@@ -124,9 +124,10 @@ def _add_half(event: Mapping[str, Any], records: Records) -> None:
 def _number(event: Mapping[str, Any]) -> int:
     """A number that identifies the connection together with its start and ends; 0 if the event has none."""
     flow_id = event.get("flow_id")
-    if type(flow_id) is int or (isinstance(flow_id, str) and flow_id.isdecimal()):  # as some log shippers write it
-        return int(flow_id) & _NUMBERS or 1
-    return hashed(flow_id)
+    try:
+        return whole(flow_id) & _NUMBERS or 1  # shippers and tables also write a text, or a float
+    except ValueError:
+        return hashed(flow_id)
 
 
 def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tuple[int, int]:

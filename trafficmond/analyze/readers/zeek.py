@@ -157,11 +157,11 @@ def _plain(name: str) -> str:
 
 def _flat(found: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """(path, fields) of a JSON record with any kind of scopes; null means unset."""
-    wrapper = ""
-    if len(found) == 1:  # {"conn": {...}}
-        name, inner = next(iter(found.items()))
-        if isinstance(inner, Mapping):
-            wrapper, found = str(name), inner
+    wrapper = "conn" if "conn" in found else next(iter(found)) if len(found) == 1 else ""  # {"conn": {...}}
+    if isinstance(inner := found.get(wrapper), Mapping):
+        found = {SHIPPED: found.get(SHIPPED), **inner} if SHIPPED in found else inner
+    else:
+        wrapper = ""
     if "id.orig_h" not in found:
         inner = found.get("id")
         if isinstance(inner, Mapping):
@@ -205,7 +205,8 @@ def _duration(value: Any) -> float:
 
 
 def _interval(text: str) -> float:
-    """Seconds of "1h2m3.5s" (Zed) or "0 days 01:02:03.5" (pandas). Raises ValueError."""
+    """Seconds of "1h2m3.5s" (Zed), "0 days 01:02:03.5" or "P0DT1H2M3.5S" (pandas). Raises ValueError."""
+    text = text[1:].replace("T", "").lower() if text.startswith("P") else text
     if found := _CLOCKED.fullmatch(text):
         days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
         return days * 86400 + hours * 3600 + minutes * 60 + seconds
@@ -216,7 +217,7 @@ def _interval(text: str) -> float:
 
 def _protocol(fields: Mapping[str, Any]) -> int:
     name = str(fields["proto"])
-    if name == "unknown_transport" and fields.get("ip_proto") is not None:  # since Zeek 7.1
+    if name == "unknown_transport" and not unset(fields.get("ip_proto")):  # since Zeek 7.1
         return protocol(str(fields["ip_proto"]))
     return ICMPV6 if name == "icmp" and ":" in str(fields["id.orig_h"]) else protocol(name)
 
@@ -243,8 +244,8 @@ def _side(
     if packets is not None and octets is not None:
         return count(packets), count(octets), payload
     guess, size = estimated(proto, family, payload, others)
-    if guess and not (packets is None and octets is None and names is _RESP):
-        source.note("connections without counts of packets or bytes were estimated from their payload and history")
+    if guess:
+        source.note("directions without counts of packets or bytes were estimated from their payload and history")
     known = guess if packets is None else count(packets)
     if octets is not None:
         return max(known, 1 if count(octets) else 0), count(octets), payload
