@@ -14,6 +14,10 @@ from readings import Reading
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
 
+_EVENT = {
+    **{"timestamp": 1700000000.25, "src_ip": "192.0.2.10", "src_port": 40000, "dst_ip": "198.51.100.7"},
+    **{"dst_port": 443, "protocol": "TCP", "packet_size": 1460, "action": "LOG", "interface": "eth0"},
+}
 _HEADER = "srcaddr dstaddr srcport dstport protocol packets bytes start end tcp-flags"
 _ASKED = "192.0.2.10 198.51.100.7 40000 443 6 6 420 1700000000 1700000060"
 _ANSWERED = "198.51.100.7 192.0.2.10 443 40000 6 5 4600 1700000000 1700000060"
@@ -67,6 +71,20 @@ def test_of_two_sides_with_syn_and_ack_the_service_answers(flags: int, turned: b
     records = [f"{_ASKED} {flags}", f"{_ANSWERED} {flags}"]
     (flow,) = _report(tmp_path, _HEADER, *(records[::-1] if turned else records))["flow_analysis"]["top_flows"]
     assert (flow["src_ip"], flow["dst_port"]) == ("192.0.2.10", 443)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"packet_size": "1460.0"}, {"packet_size": "1,460"}, {"vlan": "nan"}, {"protocol_num": "6.0"}),
+        *({"protocol_num": "nan"}, {"protocol_num": float("nan"), "vlan": float("nan")}, {"vlan": False}),
+    ],
+    ids=str,
+)
+def test_an_event_of_the_log_after_a_table_had_it(fields: Mapping[str, Any], tmp_path: Path) -> None:
+    found = _report(tmp_path, json.dumps({**_EVENT, **fields}))
+    assert found["summary"]["total_bytes"] == 1460
+    assert found["flow_analysis"]["top_flows"][0]["protocol"] == "TCP"
 
 
 def _report(folder: Path, *lines: str) -> dict[str, Any]:

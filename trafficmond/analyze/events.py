@@ -13,9 +13,8 @@ from trafficmond.analyze.rows import renumber
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import SHIPPED
 from trafficmond.analyze.source import BETWEEN, CHUNK, LINE_MAX, Source
-from trafficmond.analyze.values import TIME_MAX, address, moment, port
+from trafficmond.analyze.values import TIME_MAX, address, count, moment, port, protocol, unset, whole
 from trafficmond.flows.batch import Batch
-from trafficmond.protocols import protocol_number
 
 _ACTIONS = frozenset(("LOG", "DROP", "ALLOW", "LIMIT"))
 REQUIRED = ("timestamp", "src_ip", "dst_ip", "packet_size", "action")
@@ -96,7 +95,7 @@ class EventReader:
         if text in _BRACKETS:
             return
         try:
-            value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"))
+            value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"), parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             self._source.parse_errors.line(self._source.name, number, "not JSON", text)
             return
@@ -120,7 +119,7 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     action = str(value["action"]).upper()
     if action not in _ACTIONS:
         raise ValueError(f"{value['action']!r} is not a valid action")
-    at, size, vlan = moment(value["timestamp"]), int(value["packet_size"]), int(value.get("vlan") or 0)
+    at, size, vlan = moment(value["timestamp"]), whole(value["packet_size"]), count(value.get("vlan"))
     if not 0 <= at < TIME_MAX:
         raise ValueError(f"{at} is not a valid time; write seconds since 1970")
     if not 0 <= size < 1 << 32:
@@ -136,7 +135,7 @@ def _plain(value: Mapping[str, Any]) -> bytes:
         **ends,
         "src_port": port(value.get("src_port")),
         "dst_port": port(value.get("dst_port")),
-        "protocol_num": protocol_number(str(value.get("protocol") if number in (None, "") else number)),
+        "protocol_num": protocol(str(value.get("protocol") if unset(number) else number)),
         "packet_size": size,
         "action": action,
         "interface": _name(value.get("interface")),

@@ -77,7 +77,7 @@ def protocol(text: str) -> int:
 def whole(value: Any) -> int:
     """Parses a whole number, which may be written as a float (5.0, "5.0"). Raises ValueError."""
     if isinstance(value, int):
-        return value
+        return int(value)
     value = bare(value)
     try:
         return int(value) if isinstance(value, str) else _exact(float(value))
