@@ -76,3 +76,10 @@ def test_requests_of_all_sizes_are_work() -> None:
 
 def test_a_chain_of_requests_is_a_conversation() -> None:
     assert calls(lambda: 0.1) == []
+
+
+@pytest.mark.parametrize(("jitter", "count", "found"), [(0.1, 15, True), (0.1, 11, False), (0.4, 15, False)])
+def test_the_more_even_the_fewer_beats_are_needed(jitter: float, count: int, found: bool) -> None:
+    source = random.Random(2)
+    threats = calls(lambda: 300 * source.uniform(1 - jitter, 1 + jitter), count)
+    assert {threat.severity for threat in threats} == ({Severity.LOW} if found else set())

@@ -138,3 +138,19 @@ def test_few_ports_a_day_from_the_same_three_never_add_up() -> None:
     for _ in range(5):
         rows = [flow(f"203.0.113.{one}", B, 10 * one + port, first=scan.now) for one in (1, 2, 3) for port in range(6)]
         assert scan.see(rows, after=90000) == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "found"),
+    [
+        (lambda port: flow(A, B, port), True),
+        (lambda port: refused(flow(A, B, port, first_flags=FIN, tcp_flags=FIN)), True),
+        (lambda port: datagram(A, B, port, payload_bytes=0), True),
+        (lambda port: datagram(A, B, port, payload_bytes=40), False),
+        (lambda port: flow(A, B, port, first_flags=FIN | ACK, tcp_flags=FIN | ACK), False),  # of old connections
+    ],
+    ids=["syn", "fin", "empty", "datagram", "stray"],
+)
+def test_some_ports_at_once_are_a_note_if_no_client_begins_so(probe: Any, found: bool) -> None:
+    severities = {threat.severity for threat in watch(PortScan).see(probe(port) for port in range(20, 31))}
+    assert severities == ({Severity.LOW} if found else set())

@@ -73,6 +73,17 @@ def test_many_who_are_let_in_are_no_crowd_of_guessers_and_do_not_hide_one() -> N
     assert any(named(threat, told) for threat in found)
 
 
+@pytest.mark.parametrize(("lasts", "expected"), [(2.0, {Severity.LOW}), (0.4, set())])
+def test_many_whom_an_ftp_server_refuses_are_a_note_unless_nothing_held_them_back(
+    lasts: float, expected: set[Severity]
+) -> None:
+    book = Book(3)
+    for source in range(12):
+        at = np.sort(book.rng.uniform(0, 3000, 5))
+        book.tcp(at, host("81.2.3.0") + source, WEB, 21, 25, 95, lasts, greets=True)
+    assert set(guesses(book.rows())) == expected
+
+
 @pytest.mark.parametrize(
     "door", [doors.capture, doors.conn_log, doors.eve_log, doors.vpc_with_flags, doors.exporter, doors.flows_db]
 )

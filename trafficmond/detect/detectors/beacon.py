@@ -39,7 +39,8 @@ _DNS, _ASKED_SERVERS = 53, 3
 _ASKERS = 1024
 _WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered and no gap so much longer than another
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median
-_STRICT, _STRICT_BEATS = 0.05, 12  # so even a rhythm needs fewer beats
+# The more even a rhythm, the fewer beats it needs: chance makes 12 so even as seldom as 20 with the most variation.
+_STRICT, _STRICT_BEATS = 0.05, 12
 _LASTED_S = 1800.0
 _POLLED = members(
     *(80, 443, 8080),  # the web: updates, connectivity checks, telemetry
@@ -166,8 +167,8 @@ class Beacon(GroupedDetector[Settings]):
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
             gaps, variation, widest = _gaps(states)
-            even = (variation <= settings.variation) & (beats[ripe] >= settings.beats)
-            even |= variation <= min(_STRICT, settings.variation)
+            needed = np.interp(variation, (_STRICT, max(settings.variation, 2 * _STRICT)), (self._least, settings.beats))
+            even = (variation <= settings.variation) & (beats[ripe] >= needed)
             wide = (variation <= _WIDE * settings.variation) & (widest <= _WIDEST)
             even |= wide & (beats[ripe] >= max(settings.beats, _RING))
             even &= gaps >= settings.shortest

@@ -66,6 +66,7 @@ _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as m
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
 _CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
+_OPEN_TO_MANY = _MAILBOXES | members(21)  # of which only what a refusal held back counts, for a note
 # Programs call there all day, mirrors and telephones too.
 _VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
@@ -140,7 +141,7 @@ class BruteForce(CrowdDetector[Settings]):
         done &= (flows["payload_bytes"] >= least) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        visited = _CROWD_PORTS[flows["dport"]] | _MAILBOXES[flows["dport"]]
+        visited = _CROWD_PORTS[flows["dport"]] | _OPEN_TO_MANY[flows["dport"]]
         self._logins = _logins(flows.take(done & (short | visited)))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
         mute = _DROPS[flows["dport"]] & (flows["reply_packets"] == 0)
@@ -302,7 +303,7 @@ class BruteForce(CrowdDetector[Settings]):
                 else:
                     self._crowds.other(service, int(count), float(one["last"]))
         return [
-            self._crowd(dst, port, known, sure=not _MAILBOXES[port] and (dst, port) in seen)
+            self._crowd(dst, port, known, sure=not _OPEN_TO_MANY[port] and (dst, port) in seen)
             for (dst, port), known in services.items()
             if _is_crowd(known)
         ]
@@ -347,11 +348,12 @@ class BruteForce(CrowdDetector[Settings]):
 
 def _logins(done: Columns) -> Columns:
     """Of finished exchanges over TCP those at a login that few visit by right, with a column `refused`: short and small
-    ones. At a mailbox these are short visits as well; of them, only those that a refusal held back."""
+    ones. At a mailbox or by FTP these are short visits as well; of them, only those that a refusal held back."""
     ports, lasts = done["dport"], done["last"] - done["first"]
     refused = (lasts <= _SHORT_S) & (done["payload_bytes"] <= _TRY_BYTES) & (done["reply_payload_bytes"] <= _TRY_BYTES)
-    done.put("refused", refused & (~_MAILBOXES[ports] | (lasts >= _HELD_BACK_S)) & ~sessions.let_in(done))
-    return done.take(_CROWD_PORTS[ports] | _MAILBOXES[ports] | _greeted(done) & ~_VISITED[ports])
+    held_back = lasts >= np.where(_MAILBOXES[ports], _HELD_BACK_S, _AT_ONCE_S)
+    done.put("refused", refused & (~_OPEN_TO_MANY[ports] | held_back) & ~sessions.let_in(done))
+    return done.take(_CROWD_PORTS[ports] | _OPEN_TO_MANY[ports] | _greeted(done) & ~_VISITED[ports])
 
 
 def _is_spray(states: Batch, rows: Columns) -> Column:

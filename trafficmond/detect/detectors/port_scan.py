@@ -30,6 +30,7 @@ from trafficmond.protocols import UDP
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
+_PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client's, if several fail; nor are empty datagrams
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
@@ -134,7 +135,8 @@ class PortScan(CrowdDetector[Settings]):
         """A mask of sources that tried several ports of one host within a minute without an answer: no client does."""
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
         few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
-        few &= by.sum(found.rows["kind"] == Kind.SYN) == by.counts
+        kind, empty = found.rows["kind"], found.rows["payload_bytes"] == 0
+        few &= by.sum(_PROBES[kind] | (kind == Kind.DATAGRAM) & empty) == by.counts
         found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
         return found_few
 
