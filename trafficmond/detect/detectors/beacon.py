@@ -167,7 +167,8 @@ class Beacon(GroupedDetector[Settings]):
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
             gaps, variation, widest = _gaps(states)
-            needed = np.interp(variation, (_STRICT, max(settings.variation, 2 * _STRICT)), (self._least, settings.beats))
+            most = max(settings.variation, 2 * _STRICT)
+            needed = np.interp(variation, (_STRICT, most), (self._least, settings.beats))
             even = (variation <= settings.variation) & (beats[ripe] >= needed)
             wide = (variation <= _WIDE * settings.variation) & (widest <= _WIDEST)
             even |= wide & (beats[ripe] >= max(settings.beats, _RING))
