@@ -6,6 +6,7 @@ KEEP=1 leaves the lab up; the commands shown then work as they stand, from the s
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ FOLDER = ROOT / "build" / "demo"
 END = FOLDER / "bin" / "end"
 STRANGER, STRANGER_NET = "203.0.113.7", "203.0.113.0/24"
 SCANNER, PORTS, SYN = "198.51.100.66", range(1, 301), 2
+LOCK = "/run/lock/trafficmon-demo"  # the lab has one name, that of "ip netns"
 STEPS = 6
 TERMINAL = sys.stdout.isatty()
 
@@ -214,6 +216,17 @@ def main() -> int:
         print("demo: needs root for network namespaces and BPF; run: sudo make demo", file=sys.stderr)
         return 2
     keep = os.environ.get("KEEP", "") not in ("", "0")
+    with open(LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("demo: another demo is running; start this one when it has ended", file=sys.stderr)
+            return 1
+        return tour_in_lab(keep)
+
+
+def tour_in_lab(keep: bool) -> int:
+    """The tour, in a lab that nobody else uses; 0 if every step did what it says."""
     started = time.monotonic()
     mount_bpffs()
     if END.exists():  # a lab that KEEP=1 has left up
