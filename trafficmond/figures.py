@@ -7,6 +7,7 @@ from typing import Any
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
 _CONTAINER = re.compile(r"(?<=[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")  # what its short number leaves out
+_SERVICE = re.compile(r"(?<!\bkernel)(?<!\bforwarded)(?<!\bnobody)\.service$")  # those would be words of our own
 
 
 def size(value: float | None) -> str:
@@ -21,7 +22,7 @@ def number(value: float | None) -> str:
 
 def brief_unit(name: str) -> str:
     """A unit without ".service", as systemctl accepts it, and with the short number of a container."""
-    return _CONTAINER.sub("…", name).removesuffix(".service").replace(".service/", "/")
+    return _SERVICE.sub("", _CONTAINER.sub("…", name)).replace(".service/", "/")
 
 
 def rate(value: float | None) -> str:
