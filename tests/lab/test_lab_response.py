@@ -135,7 +135,7 @@ def test_a_scan_that_continues_over_a_restart_has_no_new_budget() -> None:
         link = lab.links[0]
         with Sender(lab.outside, link.outside) as sender:
             for ports in (range(1000, 1009), range(1009, 1018)):  # fifteen make a scan
-                sender.send([udp("203.0.113.7", link.host_ip, 40000, port) for port in ports])
+                sender.send([udp("203.0.113.7", link.host_ip, 40000, port, b"?") for port in ports])
                 daemon.wait(lambda: len(daemon.ask("flows", "--src", "203.0.113.7")) >= 9, "the packets to be seen", 20)
                 time.sleep(1.5)  # a dial is judged when it is a second old
                 if ports.start == 1000:
