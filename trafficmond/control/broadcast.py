@@ -15,7 +15,6 @@ import numpy as np
 
 from trafficmond import npt
 from trafficmond.choice import EventFilter
-from trafficmond.control.wire import Texts
 from trafficmond.flows.batch import spread
 
 TOPICS = ("events", "threats")
@@ -28,6 +27,10 @@ BACKLOG_RECORDS = 1 << 16  # of all backlogs together; beyond it the oldest are 
 
 Record = dict[str, Any]
 Rows = npt.NDArray[np.intp]
+
+
+class Texts(list[str]):
+    """A JSON array whose items are JSON texts already, which several messages may share."""
 
 
 class Source(Protocol):

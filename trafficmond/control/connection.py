@@ -9,7 +9,6 @@ from typing import cast
 from trafficmond.control import dispatch, peers
 from trafficmond.control.call import Call, Service
 from trafficmond.control.clients import Clients
-from trafficmond.control.wire import encode
 
 log = logging.getLogger(__name__)
 
@@ -140,11 +139,11 @@ class Connection(asyncio.Protocol):
 
     def _send(self, message: dispatch.Message) -> None:
         try:
-            raw = encode(message)
+            raw = dispatch.encode(message)
         except (TypeError, ValueError):
             log.exception("a reply cannot be written as JSON")
             failure = dispatch.error("Failed", reason="the reply cannot be written", hint="see the daemon's journal")
-            raw = encode(failure)
+            raw = dispatch.encode(failure)
         self.transport.write(raw)
 
     def _refuse(self, message: dispatch.Message) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.control import bounds, idl
+from trafficmond.control.broadcast import Texts
 from trafficmond.control.call import INTERFACE, Call, Method, Reply, Service
 from trafficmond.control.peers import ADMIN_GROUP
 from trafficmond.errors import ConfigError, ControlError, TrafficmonError
@@ -51,6 +52,22 @@ def parse(raw: bytes) -> Request:
     if not all(isinstance(flag, bool) for flag in flags.values()):
         raise BadMessage('"more", "oneway" and "upgrade" must be true or false')
     return Request(method, parameters, **flags)
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a message, with its NUL. Raises TypeError and ValueError for values that JSON does not have."""
+    return _text(message).encode() + b"\0"
+
+
+def _text(value: Any) -> str:
+    """The same as json.dumps, but a field of the message or of its parameters may be Texts."""
+    if isinstance(value, Texts):
+        return f"[{','.join(value)}]"
+    if isinstance(value, dict) and (
+        isinstance(value.get("parameters"), dict) or any(isinstance(each, Texts) for each in value.values())
+    ):
+        return "{" + ",".join(f"{json.dumps(name)}:{_text(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def error(name: str, **parameters: Any) -> Message:
