@@ -1,7 +1,7 @@
 """Queries of `flows`: the usual filters, and the SQL that answers them.
 
 The SQL is complete: `--sql` prints what runs. Plain sqlite3 runs it too, unless it asks for an IPv6 prefix that needs
-`in_prefix` (see prefix_sql).
+`in_prefix` (see sql.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +13,8 @@ from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import is_pattern, unit_name
 from trafficmond.model import Action, FlowQuery
 from trafficmond.protocols import WITH_PORTS, protocol_name
-from trafficmond.store.prefix_sql import within
 from trafficmond.store.schema import STORED_COLUMNS
-from trafficmond.store.sql import literal
+from trafficmond.store.sql import literal, within
 
 MAX_LIMIT = 1_000_000
 _BROAD = 0.5  # of an address's bits: 10.0.0.0/8, 2001:db8::/32, but not 192.0.2.0/24

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from trafficmond.errors import StoreError
 from trafficmond.files import is_file, mode
-from trafficmond.store.prefix_sql import register
 from trafficmond.store.query import PLACES, Question
 from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS, refuse_others
+from trafficmond.store.sql import register
 from trafficmond.worker import Named
 
 Row = dict[str, Any]

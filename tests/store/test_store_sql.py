@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trafficmond.store.prefix_sql import Network, register, within
-from trafficmond.store.sql import literal
+from trafficmond.store.sql import Network, literal, register, within
 
 connection = sqlite3.connect(":memory:")
 register(connection)
