@@ -19,8 +19,7 @@ from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
-from trafficmond.policy.counts import RuleCounts, count
-from trafficmond.policy.load import Files, make_policy, read_files
+from trafficmond.policy.load import Files, RuleCounts, make_policy, read_files
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.policy.shadows import shadows
@@ -75,7 +74,7 @@ def check(path: Path | None) -> Checked:
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
         notes += [*outdated(atlas, time.time()), *unwritable_logs(settings), *shut(settings, policy)]
-    return Checked(path, count(policy), notes=notes)
+    return Checked(path, policy.counts, notes=notes)
 
 
 def _one(path: Path, source: ListSource | None) -> Checked:

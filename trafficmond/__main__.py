@@ -78,14 +78,13 @@ def _detach(settings: Settings, flags: Flags) -> int:
 
 def _test(settings: Settings) -> int:
     from trafficmond.geo.reading import open_atlas
-    from trafficmond.policy.counts import count
     from trafficmond.policy.sources import read_policy
 
     policy = read_policy(settings, open_atlas(settings.geo.databases))
     for note in policy.notes:
         print(f"note: {note}")
     where = settings.source or "defaults (no configuration file)"
-    print(f"{where}: OK; {count(policy)}")
+    print(f"{where}: OK; {policy.counts}")
     return 0
 
 

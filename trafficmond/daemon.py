@@ -12,7 +12,6 @@ from trafficmond.control.server import Server
 from trafficmond.datapath import interfaces
 from trafficmond.handlers import make_handlers
 from trafficmond.parts import Parts
-from trafficmond.policy.counts import count
 from trafficmond.reloader import Reloader
 from trafficmond.signals import Signals
 from trafficmond.sinks import messages
@@ -128,7 +127,7 @@ class Daemon:
         if before and await parts.rulebook.expire_rules(now):
             in_force = parts.rulebook.in_force
             assert in_force is not None
-            text = f"{count(in_force.policy)} in force (before: {count(before.policy)}); a rule has ended"
+            text = f"{in_force.policy.counts} in force (before: {before.policy.counts}); a rule has ended"
             parts.sinks.note(messages.RELOADED, text, {"generation": in_force.generation})
             parts.host.refresh_names()
 

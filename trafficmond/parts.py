@@ -35,7 +35,7 @@ from trafficmond.model import Threat
 from trafficmond.networks import shown
 from trafficmond.pipeline import Pipeline
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.counts import RuleCounts, count
+from trafficmond.policy.load import RuleCounts
 from trafficmond.policy.trial import Kept, last_in_force
 from trafficmond.probation import Probation
 from trafficmond.protected import Protected
@@ -172,7 +172,7 @@ class Parts:
         """The line that systemctl status shows."""
         names = ", ".join(sorted(each.name for each in self.datapath.attached.values())) or "nothing"
         in_force = self.rulebook.in_force
-        rules = count(in_force.policy) if in_force else RuleCounts()
+        rules = in_force.policy.counts if in_force else RuleCounts()
         seen = self.datapath.accounting().seen.packets
         return f"watching {names}; {rules}; {many(seen, 'packet')} seen, {many(len(self.pipeline.table), 'flow')}"
 

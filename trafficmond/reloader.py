@@ -17,8 +17,8 @@ from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.files import is_folder
 from trafficmond.parts import Parts, say_sources
 from trafficmond.policy.collect import is_rules_file
-from trafficmond.policy.counts import RuleCounts, count
 from trafficmond.policy.entries import counted
+from trafficmond.policy.load import RuleCounts
 from trafficmond.rulebook import Loaded
 from trafficmond.sinks import messages
 from trafficmond.standing import Begin
@@ -104,7 +104,7 @@ class Reloader:
             if tried is None:
                 return ["nothing is on probation: the files decide what is in force"]
             parts.warnings.pop("files", None)
-            was, now = count(before.policy) if before else RuleCounts(), count(tried.policy)
+            was, now = before.policy.counts if before else RuleCounts(), tried.policy.counts
             default = (
                 "" if before and before.policy.default is tried.policy.default else f", default {tried.policy.default}"
             )
@@ -144,7 +144,7 @@ class Reloader:
         if loaded.in_force is not loaded.before or settings != old:
             return await self._changed(change, loaded, settings, why)
         if was_refused:
-            text = f"the files are valid again: {count(loaded.in_force.policy)} in force; {why}"
+            text = f"the files are valid again: {loaded.in_force.policy.counts} in force; {why}"
             parts.sinks.note(messages.RELOADED, text)
         parts.manager.ready(parts.status_line())
         return []
@@ -153,8 +153,8 @@ class Reloader:
         """Records a reload that is on probation; returns the notes."""
         parts, (before, in_force) = self._parts, loaded
         parts.manager.ready(parts.status_line())
-        words = [str(count(in_force.policy)), *parts.probation_notes()[:1]]
-        was = str(count(before.policy)) if before else None
+        words = [str(in_force.policy.counts), *parts.probation_notes()[:1]]
+        was = str(before.policy.counts) if before else None
         await parts.audit(replace(change, before=was, after=", ".join(words)))
         return parts.probation_notes()
 
@@ -164,7 +164,7 @@ class Reloader:
         # Before anything else can change the rules: later changes are not an effect of these files.
         await parts.follow_rules(change)
         changed = self._adopt(settings)
-        now, then = count(in_force.policy), count(before.policy) if before else RuleCounts()
+        now, then = in_force.policy.counts, before.policy.counts if before else RuleCounts()
         different = await asyncio.to_thread(counted, before.policy, in_force.policy) if before else ""
         differences = list(part_options.differences(old, settings))
         details = f"before: {then}; {different}" if different else f"before: {then}"

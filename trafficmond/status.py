@@ -16,7 +16,7 @@ from trafficmond.control.call import Row
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
-from trafficmond.policy.counts import RuleCounts, count
+from trafficmond.policy.load import RuleCounts
 from trafficmond.shadow import shadows, sums_of
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _counters(parts: Parts) -> dict[str, int]:
 
 def _rule_count(parts: Parts) -> Row:
     in_force = parts.rulebook.in_force
-    counts = count(in_force.policy) if in_force else RuleCounts()
+    counts = in_force.policy.counts if in_force else RuleCounts()
     return {
         "count": counts.rules,
         "prefixes": counts.prefixes,

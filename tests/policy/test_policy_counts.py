@@ -7,7 +7,7 @@ from pathlib import Path
 from policy_loading import load_policy
 
 from trafficmond.model import Action
-from trafficmond.policy.counts import RuleCounts, count
+from trafficmond.policy.load import RuleCounts
 from trafficmond.policy.rules import ListSource
 
 
@@ -20,8 +20,8 @@ def test_what_somebody_wrote_is_counted_and_the_guard_is_not(tmp_path: Path) -> 
         allowlist=["198.51.100.1"],
         guard=[("127.0.0.0/8", "loopback"), ("::1", "loopback")],
     )
-    assert count(policy) == RuleCounts(rules=2, lists=1, prefixes=6)
-    assert count(load_policy(None, guard=[("::1", "loopback")])) == RuleCounts()
+    assert policy.counts == RuleCounts(rules=2, lists=1, prefixes=6)
+    assert load_policy(None, guard=[("::1", "loopback")]).counts == RuleCounts()
 
 
 def test_in_words() -> None:

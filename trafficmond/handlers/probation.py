@@ -6,7 +6,6 @@ from pathlib import Path
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
 from trafficmond.handlers.handler import Handler, parse_probation
-from trafficmond.policy.counts import count
 from trafficmond.policy.trial import DEFAULT_COPY
 from trafficmond.status import probation
 
@@ -24,7 +23,7 @@ class Probation(Handler):
         what = f"--default {copy[1]}" if copy else folder or ""
         notes = await self._reloader.try_out(f"apply {what}".strip(), call.caller, folder or "", within_s)
         self._parts.host.refresh_names()
-        rules = asdict(count(self._in_force().policy))
+        rules = asdict(self._in_force().policy.counts)
         return {**rules, "probation": probation(self._parts), "notes": [*notes, *self._parts.exposure.applied()]}
 
     @method("Confirm", changes=True)

@@ -21,7 +21,6 @@ from trafficmond.handlers.handler import (
 )
 from trafficmond.model import Action, Direction, FlowQuery, Reason
 from trafficmond.pipeline import Moment
-from trafficmond.policy.counts import count
 from trafficmond.policy.explain import exactly, overlapping
 from trafficmond.policy.geography import By
 from trafficmond.policy.load import Policy
@@ -257,7 +256,7 @@ class Rules(Handler):
         warnings = dict.fromkeys([*in_force.policy.warnings, *self._parts.warnings.values()])
         return {
             "generation": in_force.generation,
-            **asdict(count(in_force.policy)),
+            **asdict(in_force.policy.counts),
             "took_s": time.monotonic() - began,
             "changed": changed,
             "warnings": [text for text in warnings if text not in changed],

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from trafficmond import npt
+from trafficmond import figures, npt
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
@@ -27,6 +27,21 @@ _MAX_PREFIXES = 4_000_000  # about half a gigabyte of table at worst (scattered 
 _SHOWN_NOTES = 20
 _ALIKE_SHOWN = 10  # rules that could be one
 _HINT = "nothing was changed; trafficctl check names every mistake"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCounts:
+    """The numbers of rules and lists in files, settings and from clients, and of their prefixes.
+
+    The guard is not among them: it is the daemon's own, and changes with the host's addresses.
+    """
+
+    rules: int = 0
+    lists: int = 0
+    prefixes: int = 0
+
+    def __str__(self) -> str:
+        return figures.ruling(self.rules, self.lists, self.prefixes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +74,12 @@ class Policy:
                 break
             count += len(mine.rules)
         return count
+
+    @property
+    def counts(self) -> RuleCounts:
+        counted = [at for at, rule in enumerate(self.rules) if rule.reason is not Reason.GUARD]
+        lists = sum(self.rules[at].reason is Reason.LIST for at in counted)
+        return RuleCounts(len(counted) - lists, lists, int(np.diff(self.starts)[counted].sum()))
 
     @property
     def default_text(self) -> str:
