@@ -7,7 +7,9 @@ daemon works without it: if it cannot be written there is a warning, and a file 
 import asyncio
 import json
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from operator import attrgetter
@@ -24,10 +26,13 @@ from trafficmond.store.records import AuditEntry
 MOST_CHANGES = 1000
 # bound: bytes of the rules' history in `state_dir` | the oldest changes are deleted
 MOST_BYTES = 64 << 20
+# bound: changes that wait for a full disk | the later ones are stored as one
+MOST_WAITING = 32
 _ONE_COMMAND_S = 10.0  # calls of one process within this time are one change
 _OF_SEVERAL = ("add-cidr", "remove-cidr")  # changes that may consist of several calls
 
 Places = tuple[Path, Path]  # the folder or file on probation, and its place after it is confirmed
+_Step = tuple[Policy | None, Policy, AuditEntry | None, tuple[Places | None, Places | None]]  # before, after, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class History:
         self._seen: Policy | None = None
         self._seen_tried: Places | None = None
         self._last: Recorded | None = None
-        self._missed: AuditEntry | None = None  # could not be stored yet
+        self._waiting: deque[_Step] = deque()  # not stored yet
         self._lines = 0
         self._lock = asyncio.Lock()
 
@@ -73,17 +78,21 @@ class History:
         Rules of a folder that is `tried` are recorded with their place after it is confirmed. So confirming is not a
         change, and undo names the right file.
         """
-        if policy is self._seen:
+        if policy is self._seen and not self._waiting:
             return
         async with self._lock:
-            before, self._seen = self._seen, policy
-            tried_before, self._seen_tried = self._seen_tried, tried
-            change = self._missed = self._missed or change
+            if policy is not self._seen:
+                before, tried_before = self._seen, self._seen_tried
+                if len(self._waiting) == MOST_WAITING:
+                    before, _, change, (tried_before, _) = self._waiting.pop()
+                self._waiting.append((before, policy, change, (tried_before, tried)))
+                self._seen, self._seen_tried = policy, tried
             try:
-                await asyncio.to_thread(self._follow, before, policy, change, (tried_before, tried))
-                self._missed, self.trouble = None, ""
-            except OSError as error:
-                self._seen, self._seen_tried = before, tried_before  # the next call tries again
+                while self._waiting:
+                    await asyncio.to_thread(self._follow, *self._waiting[0])
+                    self._waiting.popleft()
+                self.trouble = ""
+            except OSError as error:  # the next call tries again
                 self.trouble = (
                     f"changes of the rules cannot be numbered and stored ({self._path}: {error.strerror or error})"
                 )
@@ -147,25 +156,25 @@ class History:
             self._append(self._next(AuditEntry(time.time(), 0, "", 0, "start", ""), removed, added))
 
     def _next(self, change: AuditEntry | None, removed: list[Entry], added: list[Entry]) -> Recorded:
-        now = time.time()
-        made = change or AuditEntry(now, 0, "", 0, "clock" if _only_ends(removed, added) else "ended", "")
+        made = change or AuditEntry(time.time(), 0, "", 0, "clock" if _only_ends(removed, added) else "ended", "")
         last, number = self._last, self.number + 1
         of_several = made.pid and made.change in _OF_SEVERAL
         if (
             last
             and of_several
             and (last.pid, last.change) == (made.pid, made.change)
-            and now - last.at < _ONE_COMMAND_S
+            and made.at - last.at < _ONE_COMMAND_S
         ):
             number = self.number  # a command that adds several rules is one change
-        return Recorded(number, now, made.user, made.change, made.subject, removed, added, made.pid)
+        return Recorded(number, made.at, made.user, made.change, made.subject, removed, added, made.pid)
 
     def _append(self, recorded: Recorded) -> None:
-        self.number, self._last = recorded.number, recorded
         size = files.append(self._path, _line(recorded) + "\n")
+        self.number, self._last = recorded.number, recorded
         self._lines += 1
         if self._lines > 2 * MOST_CHANGES or size > MOST_BYTES:
-            self._shorten(MOST_CHANGES if size <= MOST_BYTES else self._lines // 4)
+            with suppress(OSError):  # the next change tries again
+                self._shorten(MOST_CHANGES if size <= MOST_BYTES else self._lines // 4)
 
     def _shorten(self, most: int) -> None:
         base, _, recorded = self._base()
