@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trafficmond.store.records import Ban
 from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits, Writer
 
@@ -14,6 +15,12 @@ def opened(path: Path, limits: Limits, *, clock: Callable[[], float] = time.time
     writer.open_if_lost()
     writer.start()
     return Store(writer)
+
+
+def kept_bans(store: Store) -> list[Ban]:
+    """The bans that a start would find, once all that was put so far is written."""
+    assert flushed(store, 10)
+    return store.read_bans()
 
 
 def flushed(store: Store, timeout_s: float) -> bool:

@@ -57,6 +57,7 @@ _REST_S = 5.0  # at a stop, the time for queues to accept the rest of the flow t
 _STOP_S = 10.0  # at a stop, the time for the last rows and records to reach the disk
 _STUCK_S = 2.0  # at a stop, the time for a store that cannot write
 HISTORY_NAME = "rules-history.jsonl"  # in state_dir
+_AGAIN_S = 0.5  # before bans that could not be read are tried again
 _RESUME_S = 2.0  # at the start, the time for reading bans and threats of the last run
 _SHOWN_SOURCES = 20  # broken lists and files that are logged one by one
 
@@ -320,12 +321,18 @@ async def _restore_bans(parts: Parts) -> None:
     """
 
     async def restore() -> None:
-        try:
-            stored = await asyncio.wrap_future(parts.store.load_bans())
-        except StoreError:  # the daemon stops before the store could be read
-            return
+        while True:
+            try:
+                stored = await asyncio.to_thread(parts.store.read_bans)
+                break
+            except StoreError:
+                await asyncio.sleep(_AGAIN_S)
         parts.bans.restore(stored, time.time())
-        parts.store.save_bans(parts.bans.all())
+        parts.store.lost_bans = True  # it is to get them all
+        if parts.store.missing_bans:
+            text = f"bans of the last run are missing: {parts.store.missing_bans}; ban again what trafficctl bans lacks"
+            parts.warnings["missing bans"] = text
+            parts.sinks.note(messages.STORE_FAILED, text, {"path": parts.store.path})
         await parts.rulebook.force_bans(parts.bans.forced())
         if parts.warnings.pop("bans", None):
             parts.sinks.note(messages.STORE_RESUMED, f"bans from flows.db are in force: {len(parts.bans)}")
@@ -369,7 +376,7 @@ async def _stop_watching(parts: Parts) -> None:
         await parts.learned.keep(now=True)
         await parts.rulebook.keep_again()
         await parts.rulebook.keep_in_force()
-        if parts.store.lost_bans and parts.bans.restored:
+        if parts.store.lost_bans and parts.bans.restored and parts.store.status().state == "ok":
             parts.store.save_bans(parts.bans.all())
     finally:
         parts.datapath.close(detach=parts.settings.on_stop == "detach")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from asking import asking
+from opened_store import kept_bans
 
 from trafficmond import services
 from trafficmond.parts import Parts
@@ -260,7 +261,7 @@ def test_each_owner_has_a_ban_of_its_own_and_lifts_no_others(tmp_path: Path) -> 
 
 
 async def _stored(store: Store) -> AsyncIterator[Ban]:
-    for ban in await asyncio.wrap_future(store.load_bans()):
+    for ban in kept_bans(store):
         yield ban
 
 

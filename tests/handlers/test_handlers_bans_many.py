@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from asking import asking
+from opened_store import kept_bans
 
 from trafficmond.parts import _stop_watching
 from trafficmond.sinks.fanout import SinkSet
@@ -42,7 +43,7 @@ def test_many_are_one_change_with_one_entry_of_the_audit(tmp_path: Path) -> None
                 True,
                 "1,001 bans (lists)",
             )
-            stored = await asyncio.wrap_future(ask.parts.store.load_bans())
+            stored = kept_bans(ask.parts.store)
             assert {ban.cidr for ban in stored} == {ban["cidr"] for ban in (await ask("Bans"))["bans"]}
             name, said = await ask.refused(
                 "BanMany", bans=[{"cidr": "203.0.113.1"}, {"cidr": "no"}, {"cidr": "1.2.3.4%x"}]
@@ -73,7 +74,7 @@ def test_many_bans_are_lifted_in_few_writes_and_one_message_and_stay_lifted(
                 noted.clear()
                 lifted = (await ask(method, **parameters))["lifted"]
                 assert (lifted if method == "UnbanMany" else len(lifted)) == 1000
-                assert not await asyncio.wrap_future(ask.parts.store.load_bans())
+                assert not kept_bans(ask.parts.store)
                 assert not ask.parts.store.lost_bans
                 assert len(noted) == 1
 
@@ -93,7 +94,7 @@ def test_bans_lifted_just_before_a_stop_stay_lifted_though_the_store_had_no_room
             assert ask.parts.store.lost_bans
             monkeypatch.setattr(ask.parts.datapath, "close", lambda detach: None)  # noqa: ARG005
             await _stop_watching(ask.parts)
-            assert not await asyncio.wrap_future(ask.parts.store.load_bans())
+            assert not kept_bans(ask.parts.store)
 
     asyncio.run(run())
 

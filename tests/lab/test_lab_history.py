@@ -14,7 +14,7 @@ import pytest
 from tmlab import Daemon, Lab
 from tmlab.daemon import remove_pins
 
-from trafficmond.store.store import LEFT_NAME
+from trafficmond.store.bans import LEFT_NAME
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -70,11 +70,13 @@ def test_a_file_system_that_is_read_only(lab: Lab, daemon: Daemon) -> None:
     state = daemon.database.parent
     with mounted(state, "--bind", str(state)):
         subprocess.run(["mount", "-o", "remount,ro,bind", state], check=True)
-        filters(lab, daemon, bans=False)
+        filters(lab, daemon, bans=True)
         status = daemon.wait_status(lambda s: s["store"]["state"] != "ok", "the reason")
         assert str(daemon.database) in status["store"]["state"]
+        daemon.control("unban", BAD)
         subprocess.run(["mount", "-o", "remount,rw,bind", state], check=True)
-        daemon.wait(lambda: door.Wire(lab).passes(BAD) == {BAD: False}, "the stored ban", 20)
+        well(daemon)
+        daemon.wait(lambda: daemon.sql("SELECT * FROM bans") == [], "the file without the ban", 20)
         daemon.stop()
 
 
@@ -136,20 +138,22 @@ def folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "told"),
+    ("there", "told", "bans"),
     [
-        (newer, "was written by a newer trafficmond (schema 9999"),
-        (anothers, "is a database of another program"),
-        (pipe, "is not a regular file"),
-        (folder, "is not a regular file"),
+        (newer, "was written by a newer trafficmond (schema 9999", True),
+        (anothers, "is a database of another program", False),
+        (pipe, "is not a regular file", False),
+        (folder, "is not a regular file", False),
     ],
     ids=["newer", "another's", "pipe", "folder"],
 )
-def test_something_else_in_its_place(lab: Lab, daemon: Daemon, there: Callable[[Path], None], told: str) -> None:
+def test_something_else_in_its_place(
+    lab: Lab, daemon: Daemon, there: Callable[[Path], None], told: str, bans: bool
+) -> None:
     """Nothing is stored, which is said, counted and answered; what lies there is left alone."""
     there(daemon.database)
     before = daemon.database.read_bytes() if daemon.database.is_file() else None
-    filters(lab, daemon, bans=False)
+    filters(lab, daemon, bans=bans)
     daemon.wait_status(lambda s: told in s["warnings"][0], "the first warning")
     assert "history is not stored" in "".join(daemon.control("status").stdout.splitlines()[1:3])
     assert told.split(" (")[0] in daemon.control("flows", "--since", "1h", check=False).stderr
@@ -166,9 +170,26 @@ def test_what_is_no_database(lab: Lab, daemon: Daemon) -> None:
     daemon.start(timeout=10)
     assert door.Wire(lab).passes(RULED, GOOD) == {RULED: False, GOOD: True}
     well(daemon)
+    assert any("bans of the last run are missing" in each for each in daemon.status()["warnings"])
     assert "was damaged; it was renamed to" in daemon.said()
     (aside,) = daemon.database.parent.glob("flows.db.broken-*")
     assert aside.read_text() == "no database"
+
+
+def test_a_damaged_file_of_which_the_bans_can_be_read(lab: Lab, daemon: Daemon) -> None:
+    with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as other:
+        (page,) = other.execute("SELECT rootpage FROM sqlite_master WHERE name = 'threats'").fetchone()
+        other.execute(
+            "INSERT INTO bans SELECT 'nonsense', * FROM (SELECT \"by\", reason, since, expires, threat, count,"
+            " forced, owner, ports FROM bans)"
+        )
+    with daemon.database.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(bytes(4096))
+    filters(lab, daemon, bans=True)
+    well(daemon)
+    assert list(daemon.database.parent.glob("flows.db.broken-*"))
+    assert [each for each in daemon.status()["warnings"] if "of the last run" in each]
 
 
 def test_a_ban_lifted_before_the_stored_ones_could_be_read_stays_lifted(lab: Lab, daemon: Daemon) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opened_store import flushed, opened
+from opened_store import flushed, kept_bans, opened
 
 from trafficmond import abi
 from trafficmond.errors import StoreError
@@ -22,8 +22,9 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.store import queue as queue_module
+from trafficmond.store.bans import LEFT_NAME
 from trafficmond.store.records import AuditEntry, Ban
-from trafficmond.store.store import LEFT_NAME, Store
+from trafficmond.store.store import Store
 from trafficmond.store.writer import Limits
 from trafficmond.verdict import verdict_word
 
@@ -196,7 +197,7 @@ def test_bans_are_replaced_whole_and_read_back(store: Store) -> None:
     second = Ban("192.0.2.2/32", "ada", "", 1.0, None, forced=True)
     store.save_bans([first, second, Ban("192.0.2.3/32", "ada", "", 1.0, None)]).result(5)
     store.save_bans([first, second]).result(5)
-    assert store.load_bans().result(5) == [first, second]
+    assert kept_bans(store) == [first, second]
 
 
 def test_text_that_is_no_unicode_fails_its_task_only(store: Store, names: Names, make_reports: Make) -> None:
@@ -218,7 +219,7 @@ def test_a_record_that_nobody_waits_for_is_said_and_counted_when_it_is_lost(
     assert store.status().lost_rows == 2
     assert "threat t-9 was not written" in caplog.text
     assert "a list of 2 bans was not written" in caplog.text
-    assert store.load_bans().result(5) == []
+    assert kept_bans(store) == []
 
 
 def test_records_that_wait_are_bounded(path: Path, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,12 +253,12 @@ def test_changes_of_bans_while_the_file_is_locked_are_there_after_two_stops(path
         store._writer.join()
     for whole in (False, True):
         store = opened(path, limits)
-        assert store.load_bans().result(5) == [again, brief]
+        assert kept_bans(store) == [again, brief]
         if whole:
             store.save_bans([again]).result(5)
         store.close(5)
     store = opened(path, limits)
-    assert store.load_bans().result(5) == [again]
+    assert kept_bans(store) == [again]
     assert not path.with_name(LEFT_NAME).exists()
     store.close(5)
 
@@ -278,9 +279,9 @@ def test_changes_of_bans_that_found_no_room_are_made_good_by_the_whole_list(
     lock.close()
     assert flushed(store, 10)
     assert caplog.text.count("a change of 1 ban was not written") == 1, "not a line for each"
-    assert (len(store.load_bans().result(5)), store.lost_bans) == (5, True)
+    assert (len(kept_bans(store)), store.lost_bans) == (5, True)
     store.save_bans([]).result(5)
-    assert (store.load_bans().result(5), store.lost_bans) == ([], False)
+    assert (kept_bans(store), store.lost_bans) == ([], False)
     store.close(5)
 
 

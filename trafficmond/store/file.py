@@ -145,10 +145,10 @@ class File:
         while target.exists():
             number += 1
             target = self.path.with_name(f"{self.path.name}.broken-{stamp}-{number}")
-        for side in ("", *_SIDES):
+        self.set_aside = target  # named first, so that a reader of bans sees no missing file
+        for side in (*_SIDES, ""):
             with contextlib.suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + side).rename(target.with_name(target.name + side))
-        self.set_aside = target
         log.error("%s is damaged (%s): renamed to %s, and replaced by an empty file", self.path, why, target)
 
     @contextlib.contextmanager

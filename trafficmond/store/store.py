@@ -8,8 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields, replace
-from operator import attrgetter
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,20 +17,17 @@ from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import FlowQuery, Threat
+from trafficmond.store.bans import LEFT_NAME, LOST_NAME, PUT, ROW, of_last_run
 from trafficmond.store.reader import Reader
 from trafficmond.store.records import AuditEntry, Ban, Key
 from trafficmond.store.unstored import chosen
 from trafficmond.store.writer import Limits, Writer
 from trafficmond.worker import Named
 
-_BAN_COLUMNS = 'cidr, "by", reason, since, expires, threat, count, forced, owner, ports'  # the fields of Ban
-_BAN_ROW = attrgetter(*(field.name for field in fields(Ban)))
-LEFT_NAME = "unstored-bans.jsonl"  # in state_dir: changes that a stop could not store, for the next start
 _PUT_CHANGE = (
     'INSERT INTO audit ("at", uid, user, pid, change, subject, "before", "after", login) '
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_PUT_BAN = f"INSERT OR REPLACE INTO bans ({_BAN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +56,12 @@ _THREAT_FIELDS = tuple(field.name for field in fields(Threat))
 
 def _threats(connection: sqlite3.Connection, where: str, *values: float) -> list[Threat]:
     rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE {where}", values)
-    found = (dict(zip(_THREAT_FIELDS, row, strict=True)) for row in rows)
-    return [Threat.of({**each, "evidence": json.loads(each["evidence"])}) for each in found]
+    found = []
+    for row in rows:
+        each = dict(zip(_THREAT_FIELDS, row, strict=True))
+        with suppress(TypeError, ValueError):  # a row that somebody changed, or that is damaged
+            found.append(Threat.of({**each, "evidence": json.loads(each["evidence"])}))
+    return found
 
 
 class Store:
@@ -70,7 +70,8 @@ class Store:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self.lost_bans = False  # whether changes of bans could not be queued or written since the last save_bans
-        self._left = writer.path.with_name(LEFT_NAME)
+        self.missing_bans = ""  # why some of the last run are not among those that were read; empty: all are
+        self._left, self._lost = (writer.path.with_name(name) for name in (LEFT_NAME, LOST_NAME))
         self._unstored: dict[Key, list[Any]] = {}  # prefix and owner, and unless it is gone, the ban
         self._changing = threading.Lock()
 
@@ -131,7 +132,7 @@ class Store:
 
     def change_bans(self, put: Iterable[Ban], gone: Iterable[Key] | None) -> Future[None]:
         """Store bans, each replacing its owner's on that prefix, and delete others: those of these keys, or all."""
-        found, keys = {(ban.cidr, ban.owner): _BAN_ROW(ban) for ban in put}, list(gone or ())
+        found, keys = {(ban.cidr, ban.owner): ROW(ban) for ban in put}, list(gone or ())
         changed: dict[Key, list[Any]] = {key: [*key] for key in keys} | {key: [*key, found[key]] for key in found}
         with self._changing:
             self._unstored |= changed
@@ -147,37 +148,22 @@ class Store:
                         del self._unstored[key]
             if gone is None:
                 with suppress(OSError):
-                    self._left.unlink()
+                    self._left.unlink(missing_ok=True)
+                    self._lost.unlink(missing_ok=True)
 
         what = f"a {'list' if gone is None else 'change'} of {figures.many(len(found) + len(keys), 'ban')}"
         of_keys = "DELETE FROM bans WHERE cidr = ? AND owner = ?", keys
         delete = ("DELETE FROM bans", [()]) if gone is None else of_keys
-        done = self._write(what, delete, (_PUT_BAN, [*found.values()]))
+        done = self._write(what, delete, (PUT, [*found.values()]))
         done.add_done_callback(settle)
         return done
 
-    def load_bans(self) -> Future[list[Ban]]:
-        """The stored bans, ended ones included, with the changes that the last daemon could not store."""
-
-        def work(connection: sqlite3.Connection) -> list[Ban]:
-            rows = connection.execute(f"SELECT {_BAN_COLUMNS} FROM bans ORDER BY cidr, owner")
-            bans = {(ban.cidr, ban.owner): replace(ban, forced=bool(ban.forced)) for ban in (Ban(*row) for row in rows)}
-            for cidr, owner, *put in self._read_left():
-                bans.pop((cidr, owner), None)
-                if put:
-                    bans[cidr, owner] = Ban(*put[0])
-            return [*bans.values()]
-
-        return self._writer.queue.submit(work)
-
-    def _read_left(self) -> list[list[Any]]:
-        try:
-            return [json.loads(line) for line in files.read(self._left).splitlines()]
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            log.error("%s: cannot be read (%s); the changes of bans there are lost", self._left, error)
-            return []
+    def read_bans(self) -> list[Ban]:
+        """The stored bans, ended ones included, with the changes that the last daemon could not store: of a damaged
+        file those that can be read. Waits for the disk. Raises StoreError if they cannot be read at present."""
+        there = self.path if files.is_there(self.path) else None  # asked first: a damaged file is named, then moved
+        found, self.missing_bans = of_last_run(self.path, self._writer.file.set_aside or there)
+        return found
 
     def _leave_bans(self) -> None:
         """Keeps the changes of bans that flows.db could not take for the next start."""
@@ -188,6 +174,8 @@ class Store:
                 files.append(self._left, "".join(lines))
         except OSError as error:
             log.error("%s: changes of bans are lost: %s", self._left, error.strerror or error)
+            with suppress(OSError):
+                self._lost.touch()
 
     def _write(self, what: str, *changes: tuple[str, Sequence[Any]], durable: bool = True) -> Future[None]:
         """One transaction of statements, each with the rows that it is for; `what` it stores, in words."""
