@@ -7,8 +7,8 @@ function scaled(value, base, names) {
     index++;
   }
   let digits = index === 0 || Math.abs(value) >= 99.95 ? value.toFixed(0) : String(+value.toPrecision(3));
-  if (index === 0 && Math.abs(value) < 10 && value % 1)
-    digits = value.toFixed(1);
+  if (index === 0 && Math.abs(value) < 10)
+    digits = String(+value.toFixed(1));
   return `${digits} ${names[index]}`.trim();
 }
 

@@ -39,7 +39,20 @@ def test_octets(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.25, "0.2"), (7, "7"), (999, "999"), (1000, "1 k"), (12_345, "12.3 k"), (999_900, "1 M"), (None, "")],
+    [
+        (0, "0"),
+        (1e-9, "0"),
+        (0.04, "0"),
+        (0.25, "0.2"),
+        (0.96, "1"),
+        (7, "7"),
+        (9.97, "10"),
+        (999, "999"),
+        (1000, "1 k"),
+        (12_345, "12.3 k"),
+        (999_900, "1 M"),
+        (None, ""),
+    ],
 )
 def test_number(value: float | None, text: str) -> None:
     assert figures.number(value) == text

@@ -51,7 +51,7 @@ def _run(flags: Flags) -> int:
 
         return _test(file.settings(settings_classes()))
     if flags.detach:
-        return _detach(valid(file, flags)[0], flags)
+        return _detach(file.own() or valid(file, flags)[0], flags)
     run(file, flags)
     return 0
 

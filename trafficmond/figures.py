@@ -46,8 +46,8 @@ def _scaled(value: float | None, base: int, names: tuple[str, ...]) -> str:
         scaled /= base
         index += 1
     digits = f"{scaled:.0f}" if index == 0 or abs(scaled) >= 99.95 else f"{scaled:.3g}"
-    if index == 0 and 0 < abs(scaled) < 10 and scaled != int(scaled):
-        digits = f"{scaled:.1f}"
+    if index == 0 and abs(scaled) < 10:
+        digits = f"{scaled:.1f}".removesuffix(".0")
     return f"{digits} {names[index]}"
 
 

@@ -58,6 +58,8 @@ class Tour:
         self.environment = os.environ | {
             "PATH": f"{self.tools}:{os.environ['PATH']}",
             "TRAFFICMON_SOCKET": str(daemon.socket),
+            "LC_ALL": "C.UTF-8",  # the tour reads what commands say
+            "no_proxy": "*",  # of curl: nothing leaves the lab
         }
 
     def write_tools(self) -> None:
