@@ -26,6 +26,8 @@ MULTIARCH = $(shell $(CC) -print-multiarch)
 BPF_CFLAGS = -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Wno-unused-parameter -Ibpf -idirafter /usr/include/$(MULTIARCH) \
 	'-ffile-prefix-map=$(CURDIR)=.'
 CFLAGS ?= -O2 -g
+# The data path, once for each value of flows.look_inside and flows.units.
+DATA_PATH := $(addprefix build/trafficmon,.bpf.o -units.bpf.o -inside.bpf.o -inside-units.bpf.o)
 HOST_CFLAGS = -O3 -shared -fPIC -Wall -Wextra -Wno-unused-parameter -Ibpf '-ffile-prefix-map=$(CURDIR)=.'
 
 .DEFAULT_GOAL := help
@@ -46,12 +48,12 @@ packages: ; @packaging/need $(RUNTIME) $(BUILDING) $(SHOWING) $(TESTING)
 
 deps: packages .venv/.tools ## install what is missing: Debian packages, then the developer tools in .venv
 
-build: build/trafficmon.bpf.o build/trafficmon-inside.bpf.o build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
+build: $(DATA_PATH) build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o build/libtmparse.so ## compile the data path and the host build of its parser
 
-# The data path twice: the second looks inside tunnels.
-build/trafficmon-inside.bpf.o: BPF_CFLAGS += -DTM_LOOK_INSIDE=1
+$(filter %-units.bpf.o,$(DATA_PATH)): BPF_CFLAGS += -DTM_OWNERS=1
+$(filter build/trafficmon-inside%,$(DATA_PATH)): BPF_CFLAGS += -DTM_LOOK_INSIDE=1
 
-build/trafficmon.bpf.o build/trafficmon-inside.bpf.o: $(wildcard bpf/*.c bpf/*.h) Makefile
+$(DATA_PATH): $(wildcard bpf/*.c bpf/*.h) Makefile
 	@mkdir -p build
 	$(CLANG) $(BPF_CFLAGS) -c bpf/trafficmon.bpf.c -o $@.tmp
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@

@@ -20,8 +20,8 @@ except ImportError:  # setuptools before 70.1
     from wheel.bdist_wheel import bdist_wheel
 
 UNITS = ("systemd", "systemd/sysusers.d", "systemd/tmpfiles.d")
-OBJECTS = ("trafficmon.bpf.o", "trafficmon-inside.bpf.o", "trafficmon-dns.bpf.o", "trafficmon-process.bpf.o")
-FILES = (*OBJECTS, "libtmparse.so")
+OBJECTS = ("", "-units", "-inside", "-inside-units", "-dns", "-process")
+FILES = (*(f"trafficmon{name}.bpf.o" for name in OBJECTS), "libtmparse.so")
 
 
 class Build(build_py):

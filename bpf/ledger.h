@@ -63,7 +63,7 @@ static __always_inline void tm_evict(const struct tm_flow *f, __u32 slot, __u32 
 
 /*
  * The owner of an outgoing packet. It takes 6 ns, so it is determined when a record begins, and when it continues after
- * a pause. `c_owners` is a constant for the verifier, so without the setting this code does not run.
+ * a pause.
  */
 static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 {
@@ -99,7 +99,7 @@ static __always_inline void tm_enter(struct tm_flow *f, const struct tm_packet *
 	f->tcp_flags = 0;
 	f->bits = p->payload_len ? TM_BIT_FIRST_PAYLOAD : 0;
 	f->ttl = p->ttl;
-	if (c_owners)
+	if (TM_OWNERS)
 		f->owner = skb ? tm_owner(skb) : 0;
 	tm_barrier();
 	f->sequence++;
@@ -161,7 +161,7 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 		if (f->sequence)
 			tm_evict(f, 2 * index + (f == &set->way[1]), cpu, totals);
 		tm_enter(f, p, inner, now, skb);
-	} else if (c_owners && skb && now - f->last > (__u64)c_hz * TM_IDLE_S) {
+	} else if (TM_OWNERS && skb && now - f->last > (__u64)c_hz * TM_IDLE_S) {
 		tm_own_again(f, skb);
 	}
 	f->bytes += bytes;

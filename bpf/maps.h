@@ -13,8 +13,6 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define c_set_mask tm_constants.set_mask
 #define c_ring_mask tm_constants.ring_mask
 #define c_hz tm_constants.hz
-const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tell whose they are; see tm_owner() */
-#define c_owners tm_owners
 #endif
 
 /* Sizes that depend on the machine: libbpf's loader sets them before the load, bcc's passes them with -D. */
@@ -26,11 +24,14 @@ const volatile __u32 tm_owners SEC(".rodata.owners") = 0; /* whether records tel
 #endif
 
 /*
- * Whether tunnels are read inside. It is a setting, but the source is compiled once for each value: with the setting
- * off, no instruction of it runs.
+ * Whether tunnels are read inside, and whether records tell whose they are. These are settings, but the source is
+ * compiled once for each value: with a setting off, the program has no instruction of it.
  */
 #ifndef TM_LOOK_INSIDE
 #define TM_LOOK_INSIDE 0
+#endif
+#ifndef TM_OWNERS
+#define TM_OWNERS 0
 #endif
 
 /* bound: bans | a new ban is refused with an error */

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,10 @@ def test_abi_py_is_generated_from_abi_h() -> None:
     assert {name for name in vars(abi) if name.isupper()} == {name for name in made if name.isupper()}
 
 
-@pytest.mark.parametrize("look_inside", [False, True])
-def test_the_built_object_has_that_layout(look_inside: bool) -> None:
+@pytest.mark.parametrize(("look_inside", "owners"), [*product([False, True], repeat=2)])
+def test_the_built_object_has_that_layout(look_inside: bool, owners: bool) -> None:
     try:
-        built = loader.find_object(look_inside)
+        built = loader.find_object(look_inside, owners)
     except DatapathError as error:
         pytest.skip(str(error))
     found = Btf(built).structs(abi.STRUCTS)
@@ -60,7 +61,7 @@ def test_the_built_object_has_that_layout(look_inside: bool) -> None:
 @needs_clang
 def test_an_object_of_another_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = _made(tmp_path, "struct tm_count { unsigned int packets, bytes; };\nstruct tm_count c;\n")
-    monkeypatch.setattr(loader, "find_object", lambda _: other)
+    monkeypatch.setattr(loader, "find_object", lambda *_: other)
     with pytest.raises(DatapathError, match=r"disagree about struct tm_count.*make build"):
         loader.load_libbpf(loader.Sizes(1, 16, 16), {}, None)
 

@@ -51,7 +51,7 @@ def test_it_reads_captures() -> None:
 def test_doctor_says_what_the_system_lacks() -> None:
     found = json.loads(run("trafficctl", "-o", "json", "doctor").stdout)
     by = {(each["subject"], each["state"]): each for each in found}
-    assert "/site-packages/trafficmond/compiled/trafficmon.bpf.o loads" in by["loader libbpf", "ok"]["what"]
+    assert "/site-packages/trafficmond/compiled/trafficmon-units.bpf.o loads" in by["loader libbpf", "ok"]["what"]
     assert "pip install systemd-python" in by["journal", "warn"]["advice"]
     units = BIN.parent / "share/trafficmon/systemd"
     assert (units / "trafficmond.service").exists()

@@ -280,7 +280,7 @@ def test_settings_are_examined(tmp_path: Path) -> None:
 
 
 def test_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_look_inside: bool) -> Path:
+    def missing(*_: bool) -> Path:
         raise DatapathError("not built", hint="run make build")
 
     monkeypatch.setattr("trafficmond.datapath.loader.find_object", missing)

@@ -31,11 +31,11 @@ def _libbpf(host: Host, required: bool) -> Finding:
     try:
         wanted = sizes(options(host.settings))
         small = replace(wanted, capacity=_SMALL, ring=_SMALL, inners=min(wanted.inners, _SMALL))
-        path = loader.find_object(small.look_inside)
+        path = loader.find_object(small.look_inside, host.settings.flows.units)
         if not host.is_root:
             return Finding("loader libbpf", WARN, f"{path}: not tried", "run as root: sudo trafficctl doctor")
         began = time.monotonic()
-        loader.load_libbpf(small, {}, None).close()
+        loader.load_libbpf(small, {}, None, owners=host.settings.flows.units).close()
         took = 1000 * (time.monotonic() - began)
     except TrafficmonError as error:
         return Finding("loader libbpf", worst, str(error.args[0]), error.hint or "see the message")

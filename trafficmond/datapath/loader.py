@@ -6,7 +6,6 @@ short-lived child (see bcc/), because importing it costs more memory than the wh
 
 import os
 import secrets
-import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -42,7 +41,6 @@ MAPS: dict[str, str | None] = {
     "tm_inners": "tm_inner",
 }
 _HASHED_BYTES = 72  # size of an LRU hash element besides its value: 48 of its own, the key, a bucket
-_OBJECTS = {False: "trafficmon.bpf.o", True: "trafficmon-inside.bpf.o"}  # by whether tunnels are decoded
 
 
 def possible_cpus() -> int:
@@ -109,9 +107,10 @@ class Loaded:
         self.maps.clear()
 
 
-def find_object(look_inside: bool = False) -> Path:
-    """The path of the prebuilt object: beside the sources, or where the package installs it."""
-    return find(_OBJECTS[look_inside])
+def find_object(look_inside: bool = False, owners: bool = False) -> Path:
+    """The path of the prebuilt object, by whether tunnels are decoded and records get owners: beside the sources, or
+    where the package installs it."""
+    return find(f"trafficmon{'-inside' * look_inside}{'-units' * owners}.bpf.o")
 
 
 def find(name: str) -> Path:
@@ -145,18 +144,17 @@ def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: boo
 
     Raises DatapathError if it is missing, or its layout is not that of abi.py.
     """
-    path = find_object(sizes.look_inside)
+    path = find_object(sizes.look_inside, owners)
     check(path)
-    return _opened(path, sizes, kept, seed, owners)
+    return _opened(path, sizes, kept, seed)
 
 
-def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int, owners: bool) -> libbpf.Object:
+def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int) -> libbpf.Object:
     target = libbpf.Object(str(path))
     try:
         for name, entries in sizes.entries().items():
             target.resize(name, entries)
         target.set_constants(".rodata.tm", abi.packed("CONSTANTS", **constants(sizes, seed)))
-        target.set_constants(".rodata.owners", int(owners).to_bytes(4, sys.byteorder))
         for name, fd in kept.items():
             target.reuse(name, fd)
     except BaseException:
@@ -173,18 +171,18 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
     with a long verification are verified in parallel; meanwhile the layout is checked, which needs numpy.
     """
     seed = secrets.randbits(64) if seed is None else seed
-    path = find_object(sizes.look_inside)
+    path = find_object(sizes.look_inside, owners)
     with ThreadPoolExecutor(1 + len(_LARGE), "verify") as side_by_side, ExitStack() as opened:
         checking = side_by_side.submit(check, path)
         loaded = Loaded("libbpf", {}, {}, seed, kept.keys() == MAPS.keys(), owners)
         opened.callback(loaded.close)
         try:
-            with closing(_opened(path, sizes, kept, seed, owners)) as first:
+            with closing(_opened(path, sizes, kept, seed)) as first:
                 first.load_only(_SMALL, PROGRAMS)
                 first.load(_SMALL)  # and all maps, which the other loads share
                 loaded.maps.update((name, first.map_fd(name)) for name in MAPS)
                 loaded.programs.update((name, first.program_fd(name)) for name in _SMALL)
-            one = partial(_load_one, path, sizes, loaded.maps, seed, owners)
+            one = partial(_load_one, path, sizes, loaded.maps, seed)
             loading = {name: side_by_side.submit(one, name) for name in _LARGE}
             wait(loading.values())
             loaded.programs.update((name, each.result()) for name, each in loading.items() if not each.exception())
@@ -196,9 +194,9 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
     return loaded
 
 
-def _load_one(path: Path, sizes: Sizes, maps: Mapping[str, int], seed: int, owners: bool, name: str) -> int:
+def _load_one(path: Path, sizes: Sizes, maps: Mapping[str, int], seed: int, name: str) -> int:
     """Loads one program with existing maps; returns its descriptor."""
-    with closing(_opened(path, sizes, maps, seed, owners)) as target:
+    with closing(_opened(path, sizes, maps, seed)) as target:
         target.load_only((name,), PROGRAMS)
         target.load((name,))
         return target.program_fd(name)

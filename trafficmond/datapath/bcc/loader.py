@@ -104,7 +104,7 @@ def _defines(sizes: Sizes, seed: int, owners: bool) -> dict[str, str]:
         "c_set_mask": f"{known['set_mask']}u",
         "c_ring_mask": f"{known['ring_mask']}u",
         "c_hz": f"{known['hz']}u",
-        "c_owners": str(int(owners)),
+        "TM_OWNERS": str(int(owners)),
     }
 
 
