@@ -268,3 +268,47 @@ def test_an_opening_that_suricata_saw_repeated_carries_nothing(flags: str, paylo
     counts = {"pkts_toserver": 7, "pkts_toclient": 0, "bytes_toserver": 7 * 74, "bytes_toclient": 0, "start": TIME}
     rows, _ = reading(lines(event("flow", flow=counts, tcp={"tcp_flags_ts": flags})).encode())
     assert rows["payload_bytes"].sum() == payload
+
+
+# ---- an initiator of which no packet was seen ----
+
+_SILENT = {"orig_pkts": 0, "orig_ip_bytes": 0, "orig_bytes": 0, "resp_pkts": 5, "resp_ip_bytes": 4600}
+_ZEEK = {
+    "ts": 1700000000.5,
+    "id.orig_h": CLIENT,
+    "id.orig_p": 40000,
+    "id.resp_h": SERVER,
+    "id.resp_p": 33333,
+    **_SILENT,
+}
+_ANSWERS = {**COUNTS, "pkts_toserver": 0, "bytes_toserver": 0}
+_SIDES = {"packets_out": 0, "bytes_out": 0, "packets_in": 5, "bytes_in": 4600}
+_ONE_SIDED = [
+    *(lines({**_ZEEK, "proto": "udp", "conn_state": "SHR", "history": history}) for history in ("^d", "d")),
+    lines({**_ZEEK, "proto": "tcp", "conn_state": "OTH", "history": "^dCc"}),
+    *(lines({**event("flow", flow=_ANSWERS), "proto": proto, "dest_port": 33333}) for proto in ("TCP", "UDP", "SCTP")),
+    "StartTime,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,SrcPkts,DstPkts,SrcBytes,DstBytes,State\n"
+    f"1700000000.5,udp,{CLIENT},40000,->,{SERVER},33333,0,5,0,4600,CON\n",
+    lines(
+        {
+            **{"class_uid": 4001, "time": 1700000000000, "src_endpoint": {"ip": CLIENT, "port": 40000}},
+            **{"dst_endpoint": {"ip": SERVER, "port": 33333}, "traffic": _SIDES},
+            "connection_info": {"protocol_num": 6},
+        }
+    ),
+    lines(
+        {
+            **{"@timestamp": "2023-11-14T22:13:20.250Z", "source": {"ip": CLIENT, "port": 40000, "bytes": 0}},
+            **{"destination": {"ip": SERVER, "port": 33333, "packets": 5, "bytes": 4600}},
+            "network": {"transport": "udp"},
+        }
+    ),
+]
+
+
+@pytest.mark.parametrize("log", _ONE_SIDED)
+def test_an_initiator_that_sent_nothing_stays_the_initiator(log: str, report: Reports) -> None:
+    """Only the answers were seen, and the log says who asked."""
+    found = report(log)
+    assert flows(found) == [(CLIENT, 40000, SERVER, 33333, 5)]
+    assert (found["summary"]["total_packets"], found["summary"]["total_bytes"]) == (5, 4600)

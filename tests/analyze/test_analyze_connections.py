@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from captures import AT, ethernet, ipv4, pcap, tcp, udp
 
+from trafficmond.analyze import run
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
 
@@ -246,6 +247,17 @@ def test_halves_of_a_file_that_were_swapped_are_no_flood(room: Room) -> None:
     assert one["threats"] == other["threats"] == []
     assert one["temporal_analysis"]["peak"]["packets"] == other["temporal_analysis"]["peak"]["packets"]
     assert flows_to(other, 9999) == 1
+
+
+def test_halves_of_a_file_larger_than_the_window_are_sorted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every packet is a flow of its own. All are sorted before they are analysed, and the report says so."""
+    monkeypatch.setattr(run, "HOLD", 4096)
+    frames = [up(0.02 * number, udp(1024 + number, 9999), 17) for number in range(20_000)]
+    in_order, swapped = (room.report(each, in_time=False) for each in (frames, frames[10_000:] + frames[:10_000]))
+    for section in ("threats", "flow_analysis", "temporal_analysis"):
+        assert swapped[section] == in_order[section]
+    assert swapped["summary"]["accounting"]["out_of_order"] == 0
+    assert [len(report["summary"]["sources"][0]["notes"]) for report in (in_order, swapped)] == [0, 1]
 
 
 def test_of_equal_times_the_order_of_the_file_tells_who_began(room: Room) -> None:

@@ -14,7 +14,7 @@ from trafficmond.analyze import duplicates, order, sorting
 from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.rows import RECORD
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
-from trafficmond.analyze.sorting import by_start
+from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.spread import spread
 from trafficmond.flows.batch import DELTA, Batch
 
@@ -93,7 +93,7 @@ def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch:
     monkeypatch.setattr(sorting, "RUN", run)
     starts = np.random.default_rng(1).uniform(0, 1e6, 5000)
     batches = [_records(part.tolist()) for part in np.array_split(starts, 40)]
-    found = np.concatenate([batch["start"] for batch in by_start(iter(batches))])
+    found = np.concatenate([batch["start"] for batch in by_time(iter(batches))])
     assert found.tolist() == np.sort(starts).tolist()
 
 
@@ -106,7 +106,7 @@ def test_records_are_sorted_in_memory_or_through_the_disk(run: int, monkeypatch:
 )
 def test_spread_flows_keep_every_packet_and_byte(flows: list[tuple[float, float, int, int]]) -> None:
     records = np.concatenate([_records([start], length, sent, back) for start, length, sent, back in flows])
-    rows = np.concatenate(list(spread(by_start(iter([records])))))
+    rows = np.concatenate(list(spread(by_time(iter([records])))))
     for name in ("packets", "bytes"):
         assert int(rows[name].sum()) == int(records[name].sum() + records["reply_" + name].sum())
     assert (rows["packets"] > 0).all()
@@ -120,7 +120,7 @@ def test_spread_flows_keep_every_packet_and_byte(flows: list[tuple[float, float,
 
 def test_day_long_flows_do_not_fill_the_memory() -> None:
     records = _records([float(n) for n in range(50)], 86_400.0, 1_000_000)
-    sizes = [len(rows) for rows in spread(by_start(iter([records])))]
+    sizes = [len(rows) for rows in spread(by_time(iter([records])))]
     assert sum(sizes) == 50 * 8640
     assert max(sizes) <= order.HOLD + 50
 

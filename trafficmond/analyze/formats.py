@@ -12,7 +12,7 @@ from trafficmond.analyze.duplicates import once
 from trafficmond.analyze.rows import counted_records
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
-from trafficmond.analyze.sorting import by_start
+from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.source import EmptyInput, InputError, Source
 from trafficmond.analyze.spread import spread
 from trafficmond.analyze.unread import packed, unread
@@ -56,9 +56,9 @@ class Format:
         if self.repeats:
             sources = stats.together.setdefault(self.reader.TITLE, [])
             sources.append(source)
-            rows = once(by_start(self._read_all(sources, stats)), stats, source.note)
+            rows = once(by_time(self._read_all(sources, stats)), stats, source.note)
         elif self.records:
-            rows = by_start(counted_records(batch, stats) for batch in self.reader.read(source, stats))
+            rows = by_time(counted_records(batch, stats) for batch in self.reader.read(source, stats))
         else:
             return _with_interval(self.reader.read(source, stats), source, stats)
         return _with_interval(spread(rows), source, stats)

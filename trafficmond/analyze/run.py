@@ -12,6 +12,7 @@ from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
+from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.source import EmptyInput, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import Engine, Tick
@@ -27,6 +28,7 @@ _SEED = 1  # makes flow ids the same in every run
 _REST_S = 5.0
 _NEARLY_S = 300.0  # a row of flows.db spans up to its active timeout
 _LEAST_HOLD = 4096
+_LATE_MOST = 1024  # rows that come too late to be sorted in memory; if a file has more, all are sorted first
 _BEGINNING = 4096  # packets by which the side of the capture is recognised
 _BATCHES = 2000
 _BATCHES_BULK = 60
@@ -43,9 +45,10 @@ def analyze(
     *,
     top: int = 10,
     tick: Callable[[int, int], None] = lambda *_: None,
+    sort: bool = False,
 ) -> Report:
     """The report on all files together. `tick` is called from time to time with the bytes of the files that are read,
-    and with all; 0 if unknown.
+    and with all; 0 if unknown. With `sort`, all rows are sorted before anything else, and not only if they need it.
 
     Raises InputError if a file is missing or its format is unknown, or if all are empty; damage inside a file, and that
     one of several is empty, are part of the report.
@@ -68,11 +71,23 @@ def analyze(
                 if len(stats.empty) == len(paths) - 1:
                     raise
                 stats.empty.append(source)
-        return _observe(inputs, settings, stats, now, top, progress)
+        with contextlib.suppress(_OutOfOrderError):
+            return _observe(inputs, settings, stats, now, top, progress, sort)
+    return analyze(paths, settings, now, top=top, tick=tick, sort=True)
+
+
+class _OutOfOrderError(Exception):
+    """Files that can be read again have many rows that are far from their place in time."""
 
 
 def _observe(
-    inputs: Sequence[Input], settings: Settings, stats: RunStats, now: float, top: int, tick: Callable[[], None]
+    inputs: Sequence[Input],
+    settings: Settings,
+    stats: RunStats,
+    now: float,
+    top: int,
+    tick: Callable[[], None],
+    sort: bool,
 ) -> Report:
     bulk = _is_bulk(inputs)
     most = _BATCHES_BULK if bulk and all(known.log for _, known in inputs) else _BATCHES
@@ -89,9 +104,18 @@ def _observe(
 
     def late(rows: int) -> None:
         stats.late_rows += rows
+        if not sort and stats.late_rows > _LATE_MOST and all(source.size for source, _ in inputs):
+            raise _OutOfOrderError
+
+    def ordered(source: Source, rows: Iterator[Batch]) -> Iterator[Batch]:
+        if sort:
+            source.note("records far from the order of time: all were sorted before they were analysed", 0)
+        return by_time(rows, "last", DELTA) if sort else rows
 
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
-    streams = [intervals(known.deltas(source, stats), stats.batching, hold, late) for source, known in inputs]
+    streams = [
+        intervals(ordered(source, known.deltas(source, stats)), stats.batching, hold, late) for source, known in inputs
+    ]
     at = 0.0
     beginning, stream = _beginning(portions(itertools.chain.from_iterable(ahead(bundles(merged(streams))))))
     side = capture_side(beginning)

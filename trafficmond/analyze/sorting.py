@@ -1,5 +1,5 @@
-"""Sorts flow records by their start, because monitors write a flow when it ends. If they do not fit into memory, sorted
-runs go to disk and are merged."""
+"""Sorts rows by a time, such as flow records by their start: monitors write a flow when it ends. If they do not fit
+into memory, sorted runs go to disk and are merged."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ from trafficmond.analyze.rows import BATCH, RECORD
 from trafficmond.flows.batch import Batch, Column, empty, join, take
 
 RUN = 65536
-"""Flow records that are sorted at a time; if there is more than one such run, runs go to disk."""
+"""Rows that are sorted at a time; if there is more than one such run, runs go to disk."""
 
 
-def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same RECORD rows sorted by start, in portions; more than RUN of them are sorted through a temporary file."""
+def by_time(batches: Iterable[Batch], column: str = "start", kind: np.dtype[np.void] = RECORD) -> Iterator[Batch]:
+    """The same rows sorted by a column, in portions; more than RUN of them are sorted through a temporary file."""
     runs: list[tuple[int, int]] = []  # (first row, rows) of each sorted run on disk
     gathered: list[Batch] = []
     count = 0
@@ -25,7 +25,7 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
             gathered.append(batch)
             count += len(batch)
             if count >= RUN:
-                rows = in_order(gathered, "start")
+                rows = in_order(gathered, column)
                 runs.append((runs[-1][0] + runs[-1][1] if runs else 0, len(rows)))
                 gathered, count = [], 0
                 if spool is None:
@@ -34,13 +34,13 @@ def by_start(batches: Iterable[Batch]) -> Iterator[Batch]:
                     spool = stack.enter_context(tempfile.TemporaryFile())
                 spool.write(rows.view(np.uint8).data)
                 del rows
-        rest = in_order(gathered, "start") if gathered else empty(RECORD)
+        rest = in_order(gathered, column) if gathered else empty(kind)
         gathered = []
         if spool is None:
             yield from (rest[at : at + BATCH] for at in range(0, len(rest), BATCH))
             return
-        sources = [_run(spool, first, size, len(runs)) for first, size in runs]
-        yield from _merge_runs([*sources, iter([rest] if len(rest) else [])])
+        sources = [_run(spool, first, size, len(runs), kind) for first, size in runs]
+        yield from _merge_runs([*sources, iter([rest] if len(rest) else [])], column, kind)
 
 
 def in_order(batches: list[Batch], column: str) -> Batch:
@@ -58,28 +58,28 @@ def in_time(times: Column) -> tuple[Column, Column]:
     return order, times[order]
 
 
-def _run(spool: IO[bytes], first: int, size: int, runs: int) -> Iterator[Batch]:
+def _run(spool: IO[bytes], first: int, size: int, runs: int, kind: np.dtype[np.void]) -> Iterator[Batch]:
     portion = max(RUN // runs, 1024)
     for at in range(first, first + size, portion):
-        spool.seek(at * RECORD.itemsize)
+        spool.seek(at * kind.itemsize)
         rows = min(portion, first + size - at)
-        yield np.frombuffer(spool.read(rows * RECORD.itemsize), RECORD)
+        yield np.frombuffer(spool.read(rows * kind.itemsize), kind)
 
 
-def _merge_runs(sources: list[Iterator[Batch]]) -> Iterator[Batch]:
+def _merge_runs(sources: list[Iterator[Batch]], column: str, kind: np.dtype[np.void]) -> Iterator[Batch]:
     """Merges the runs. Each step yields all rows up to the earliest last row in memory, so no unread row can be before
     them."""
-    loaded = [(next(source, empty(RECORD)), source) for source in sources]
+    loaded = [(next(source, empty(kind)), source) for source in sources]
     loaded = [(rows, source) for rows, source in loaded if len(rows)]
     while loaded:
-        edge = min(float(rows["start"][-1]) for rows, _ in loaded)
+        edge = min(float(rows[column][-1]) for rows, _ in loaded)
         ready = []
         remaining = []
         for rows, source in loaded:
-            cut = int(np.searchsorted(rows["start"], edge, side="right"))
+            cut = int(np.searchsorted(rows[column], edge, side="right"))
             ready.append(rows[:cut])
-            left = rows[cut:] if cut < len(rows) else next(source, empty(RECORD))
+            left = rows[cut:] if cut < len(rows) else next(source, empty(kind))
             if len(left):
                 remaining.append((left, source))
         loaded = remaining
-        yield in_order(ready, "start")
+        yield in_order(ready, column)

@@ -131,7 +131,10 @@ def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
         datagrams = (rows["proto"] != TCP) & (rows[prefix + "payload_bytes"] > 0)
         delta["bits"] |= np.where(datagrams, abi.BIT_FIRST_PAYLOAD, 0).astype(np.uint8)
         delta["new"] = opening
-        out.append(take(delta, packets > 0))
+        shown = packets > 0
+        if not prefix:  # one that sent nothing still began
+            shown |= opening & (total == 0)
+        out.append(take(delta, shown))
     return join(out)
 
 
