@@ -80,13 +80,13 @@ build/tests/%.bpf.o: tests/*/%.bpf.c Makefile
 	@mkdir -p build/tests
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-abi: .venv/.tools ## write trafficmond/abi.py anew from bpf/abi.h
+abi: .venv/.tools ## write trafficmond/abi.py from bpf/abi.h
 	@mkdir -p build
 	$(PYTHON) packaging/generate/layouts.py "$(CLANG) $(BPF_CFLAGS)" bpf/abi.h | \
 	    .venv/bin/ruff format --quiet --stdin-filename trafficmond/abi.py - > build/abi.py
 	mv build/abi.py trafficmond/abi.py
 
-docs: ## write anew what is made of declarations: sample and reference of the settings, detectors, bounds
+docs: ## write what is made from declarations: sample and reference of the settings, detectors, bounds
 	$(PYTHON) packaging/generate/pages.py
 
 run: to-run build ## watch a real interface in the foreground: sudo make run IFACE=eth0

@@ -371,6 +371,6 @@ struct tm_bucket_key {
 
 struct tm_bucket {
 	__u64 spent;	  /* tokens spent, of those that rate_per_s gave since jiffies 0; in 1/hz packet */
-	__u32 rate_per_s; /* if a rule has got another rate, the bucket starts anew */
+	__u32 rate_per_s; /* if a rule has got another rate, the bucket starts again */
 	__u32 pad;
 };

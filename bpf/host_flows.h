@@ -24,7 +24,7 @@ struct tm_merge {
 	__u32 opens, later;
 	__u32 fresh, reopened, reported; /* how many of the rows below were written */
 	struct tm_flow_row *out;	 /* of each group */
-	__u8 *anew;
+	__u8 *initial;
 	struct tm_state *fresh_row; /* room for each group */
 	struct tm_state *reopened_row;
 	struct tm_state *reported_row;
@@ -247,7 +247,7 @@ static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const stru
 
 /* Merges the `n` deltas of a group into its row; returns the number of rows written to `reported`, 0 or 1. */
 static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const struct tm_row *d, const __u8 *side,
-			  __u32 n, int anew, const struct tm_flow_rules *r, struct tm_state *reported)
+			  __u32 n, int initial, const struct tm_flow_rules *r, struct tm_state *reported)
 {
 	struct tm_flow_row *f = &s->flow;
 	const struct tm_row *mine = NULL, *theirs = NULL, *my_first = NULL, *their_first = NULL;
@@ -307,10 +307,10 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 	s->p_bytes += bytes[0];
 	s->p_reply_packets += packets[1];
 	s->p_reply_bytes += bytes[1];
-	f->d_packets = packets[0] + (anew ? 0 : f->d_packets);
-	f->d_bytes = bytes[0] + (anew ? 0 : f->d_bytes);
-	f->d_reply_packets = packets[1] + (anew ? 0 : f->d_reply_packets);
-	f->d_reply_bytes = bytes[1] + (anew ? 0 : f->d_reply_bytes);
+	f->d_packets = packets[0] + (initial ? 0 : f->d_packets);
+	f->d_bytes = bytes[0] + (initial ? 0 : f->d_bytes);
+	f->d_reply_packets = packets[1] + (initial ? 0 : f->d_reply_packets);
+	f->d_reply_bytes = bytes[1] + (initial ? 0 : f->d_reply_bytes);
 	f->tcp_flags |= flags[0];
 	f->reply_tcp_flags |= flags[1];
 	f->bits |= bits[0];
@@ -324,7 +324,7 @@ static int tm_merge_group(struct tm_state *s, const struct tm_group *g, const st
 		f->last = last;
 	closed = f->proto == TM_PROTO_TCP &&
 		 ((f->tcp_flags | f->reply_tcp_flags) & TM_TCP_RST || f->tcp_flags & f->reply_tcp_flags & TM_TCP_FIN);
-	f->ended = (closed && !s->closed) || (f->ended && !anew);
+	f->ended = (closed && !s->closed) || (f->ended && !initial);
 	s->closed = closed;
 	return changed;
 }
@@ -358,7 +358,7 @@ TM_EXPORT void tm_flows_merge(struct tm_merge *w, const struct tm_row *d, const 
 	w->fresh = w->reopened = w->reported = 0;
 	for (__u32 i = 0; i < w->groups; i++) {
 		__u32 at = w->start[i], n = w->start[i + 1] - at;
-		int found = w->found[i], anew = !w->later;
+		int found = w->found[i], initial = !w->later;
 		struct tm_group g;
 		struct tm_state *s;
 
@@ -370,15 +370,15 @@ TM_EXPORT void tm_flows_merge(struct tm_merge *w, const struct tm_row *d, const 
 			if (w->opens && tm_reopens(s, &g, r)) {
 				w->reopened_row[w->reopened++] = *s;
 				tm_new_flow(s, &g, id[at], r);
-				anew = 1;
+				initial = 1;
 			}
 		} else {
 			s = &w->fresh_row[w->fresh++];
 			tm_new_flow(s, &g, id[at], r);
-			anew = 1;
+			initial = 1;
 		}
-		w->reported += tm_merge_group(s, &g, d + at, side + at, n, anew, r, &w->reported_row[w->reported]);
-		w->anew[i] = anew;
+		w->reported += tm_merge_group(s, &g, d + at, side + at, n, initial, r, &w->reported_row[w->reported]);
+		w->initial[i] = initial;
 		w->out[i] = s->flow;
 		if (found) {
 			w->deadline[w->slot[i]] = tm_deadline(s, r);

@@ -302,8 +302,8 @@ static void tm_ledger_count(struct tm_ledger *l, const struct tm_arrived *a)
 	}
 	if (!e->packets)
 		l->touched_list[l->touched++] = number;
-	if (tm_opens_anew(&packet, e->first_flags, e->first_ack, e->tcp_flags | e->older_flags,
-			  e->payload_packets | e->older_payload_packets)) {
+	if (tm_opens_another(&packet, e->first_flags, e->first_ack, e->tcp_flags | e->older_flags,
+			     e->payload_packets | e->older_payload_packets)) {
 		if (e->packets)
 			tm_ledger_row(l, e); /* it stays in the list, for what follows */
 		tm_entry_begin(e, key, s);

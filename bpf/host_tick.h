@@ -30,7 +30,7 @@ struct tm_tick {
 	struct tm_row row[TM_TICK_ROWS]; /* the deltas, sorted */
 	__u64 given[TM_TICK_ROWS], id[TM_TICK_ROWS];
 	__s64 order[TM_TICK_ROWS], slot[TM_TICK_ROWS];
-	__u8 side[TM_TICK_ROWS], swapped[TM_TICK_ROWS], found[TM_TICK_ROWS], anew[TM_TICK_ROWS];
+	__u8 side[TM_TICK_ROWS], swapped[TM_TICK_ROWS], found[TM_TICK_ROWS], initial[TM_TICK_ROWS];
 	__u32 start[TM_TICK_ROWS + 1];
 	struct tm_state reopened[TM_TICK_ROWS], reported[TM_TICK_ROWS];
 	__u32 moved[2 * TM_TICK_ROWS];
@@ -191,7 +191,7 @@ static void tm_tick_absorb(struct tm_flows *t, struct tm_tick *w, __u32 n, const
 			     .start = w->start,
 			     .opens = 1,
 			     .out = out,
-			     .anew = w->anew,
+			     .initial = w->initial,
 			     .fresh_row = &t->row[t->count],
 			     .reopened_row = w->reopened,
 			     .reported_row = w->reported};

@@ -18,7 +18,7 @@
  */
 static __always_inline __u32 tm_hash(const __u64 *q)
 {
-	__u64 seed = c_seed; /* read once, as what is read from volatile is read anew each time */
+	__u64 seed = c_seed; /* read once, as what is read from volatile is read again each time */
 	__u64 h = (q[0] + seed) * (q[1] + (seed ^ 0x9e3779b97f4a7c15ull)) +
 		  (q[2] + (seed ^ 0xc2b2ae3d27d4eb4full)) * (q[3] + (seed ^ 0x165667b19e3779f9ull)) +
 		  (q[4] + (seed ^ 0x27d4eb2f165667c5ull)) * (q[5] + (seed ^ 0xff51afd7ed558ccdull));
@@ -133,7 +133,7 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 {
 	const __u64 *q = (const __u64 *)&p->key;
 	struct tm_flow *f;
-	int anew = 0;
+	int new_record = 0;
 
 	if (!set) {
 		totals->unattributed.packets += packets;
@@ -143,8 +143,8 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 	f = &set->way[0];
 	if (!tm_same(f, q, inner)) {
 		f = &set->way[1];
-		anew = !tm_same(f, q, inner);
-		if (anew) {
+		new_record = !tm_same(f, q, inner);
+		if (new_record) {
 			__u64 idle = (__u64)c_hz * TM_IDLE_S;
 			struct tm_flow *a = &set->way[0], *b = &set->way[1];
 
@@ -155,9 +155,9 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 				f = a;
 		}
 	}
-	if (!anew && (p->tcp_flags & TM_TCP_SYN || f->tcp_flags & (TM_TCP_FIN | TM_TCP_RST)))
-		anew = tm_opens_anew(p, f->first_flags, f->first_ack, f->tcp_flags, f->payload_packets);
-	if (anew) {
+	if (!new_record && (p->tcp_flags & TM_TCP_SYN || f->tcp_flags & (TM_TCP_FIN | TM_TCP_RST)))
+		new_record = tm_opens_another(p, f->first_flags, f->first_ack, f->tcp_flags, f->payload_packets);
+	if (new_record) {
 		if (f->sequence)
 			tm_evict(f, 2 * index + (f == &set->way[1]), cpu, totals);
 		tm_enter(f, p, inner, now, skb);

@@ -17,8 +17,8 @@
  * Nothing follows a reset, and no payload follows a FIN. A SYN or SYN-ACK is repeated unchanged until something else is
  * sent. The flow table, which sees both directions, decides whether this begins another connection.
  */
-static __always_inline int tm_opens_anew(const struct tm_packet *p, __u8 first_flags, __be32 first_ack, __u8 flags,
-					 __u32 spoke)
+static __always_inline int tm_opens_another(const struct tm_packet *p, __u8 first_flags, __be32 first_ack, __u8 flags,
+					    __u32 spoke)
 {
 	__u8 opening = p->tcp_flags & TM_TCP_SYN_ACK, was = first_flags & TM_TCP_SYN_ACK;
 

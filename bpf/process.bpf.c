@@ -88,7 +88,7 @@ static __always_inline void tm_process_waits(struct bpf_sock *ctx, struct tm_pro
 	if (ctx->protocol != TM_PROTO_TCP && ctx->protocol != TM_PROTO_UDP)
 		return;
 	tm_process_note(bpf_get_socket_cookie(ctx), &p);
-	if (!p.pid) /* bound anew */
+	if (!p.pid) /* bound again */
 		return;
 	end->netns = bpf_get_netns_cookie(ctx);
 	end->proto = ctx->protocol;

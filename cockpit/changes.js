@@ -1,4 +1,4 @@
-/** What an administrator changes here: bans and rules. Each is a dialog; what became of it is told at the top. */
+/** What an administrator changes here: bans and rules. Each is a dialog; its result is shown at the top. */
 
 import { button } from "./cells.js";
 import { ask } from "./daemon.js";
@@ -21,9 +21,9 @@ let refresh = () => {};
 /** `then` is called after each change. */
 export const onChange = then => { refresh = then; };
 
-/** Says what was done, with the daemon's notes, or why it was not, until it is dismissed or the next thing is said. */
+/** Says what was done, with the daemon's notes, or why it was not, until it is dismissed or replaced. */
 function tell(text, notes = [], kind = "good") {
-  const box = document.getElementById("told");
+  const box = document.getElementById("result");
   box.className = kind;
   const close = h("button",
     { type: "button", class: "plain", "aria-label": "Dismiss", onclick: () => { box.hidden = true; } }, "×");

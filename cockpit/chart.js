@@ -59,9 +59,9 @@ export class Samples {
       svg("rect", { x: x(each) - 5, y: HEIGHT - 8, width: 6, height: 8 }));
     const grid = [0, 0.5, 1].map(part => svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT * part, y2: HEIGHT * part }));
     const now = this.latest ?? { received: 0, sent: 0, drops: 0 };
-    const told = `Now ${octetRate(now.received)} received, ${octetRate(now.sent)} sent, ${rate(now.drops)} packets dropped.`;
+    const label = `Now ${octetRate(now.received)} received, ${octetRate(now.sent)} sent, ${rate(now.drops)} packets dropped.`;
     const picture = svg("svg",
-      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": told },
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
       grid, shapes, drops);
     return h("div", { class: "chart" },
       h("p", { class: "legend" }, key("received", "received"), key("sent", "sent"), key("drops", "packets dropped")),
@@ -81,7 +81,7 @@ function before(long, longS, short, shortS) {
   return { received: part("received"), sent: part("sent") };
 }
 
-/** The next of 1, 2, 5, 10... of the unit that it is told in. */
+/** The next of 1, 2, 5, 10... of the unit that it is shown in. */
 function nice(value) {
   let unit = 1024;
   while (unit * 500 < value)

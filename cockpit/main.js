@@ -47,7 +47,7 @@ function show() {
   page("view").replaceChildren(view.element);
   page("tabs").replaceChildren(...Object.keys(TABS).map(tab =>
     h("a", { href: link(tab), "aria-current": tab === name && "page" }, tab)));
-  page("told").hidden = true;
+  page("result").hidden = true;
   page("explain").elements.address.value = name === "explain" ? cockpit.location.options.address ?? "" : "";
   now();
 }
@@ -89,7 +89,7 @@ async function tick() {
       page("view").classList.remove("stale");
     }
   } catch (problem) {
-    ticks = 0; // all is asked anew
+    ticks = 0; // everything is requested again
     await tell(mine, problem);
   } finally {
     clearTimeout(late);
@@ -104,11 +104,11 @@ async function tick() {
 async function tell(mine, problem) {
   if (!(problem instanceof Problem))
     console.error(problem);
-  const told = problem.lost ? await why(problem)
+  const text = problem.lost ? await why(problem)
     : [h("strong", {}, sentence(problem.message)), problem.hint && h("p", {}, sentence(problem.hint))];
   if (mine !== turn)
     return;
-  fill(page("trouble"), told);
+  fill(page("trouble"), text);
   page("trouble").hidden = false;
   page("view").hidden = problem.lost && samples.latest === undefined;
   page("view").classList.toggle("stale", problem.lost === true);

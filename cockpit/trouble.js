@@ -7,12 +7,12 @@ import * as rights from "./rights.js";
 
 const UNIT = "trafficmond.service";
 
-/** The state of the daemon's unit, such as "active", or "" if systemd does not tell. */
+/** The state of the daemon's unit, such as "active", or "" if systemd does not say. */
 async function state() {
   try {
-    const told = await cockpit.spawn(["systemctl", "show", "--property=LoadState,ActiveState", UNIT],
+    const shown = await cockpit.spawn(["systemctl", "show", "--property=LoadState,ActiveState", UNIT],
       { err: "message" });
-    return told.includes("LoadState=not-found") ? "not-found" : /ActiveState=(.*)/.exec(told)?.[1] ?? "";
+    return shown.includes("LoadState=not-found") ? "not-found" : /ActiveState=(.*)/.exec(shown)?.[1] ?? "";
   } catch {
     return "";
   }

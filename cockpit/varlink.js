@@ -13,9 +13,9 @@ export class Problem extends Error {
   }
 
   static of(reply) {
-    const told = reply.parameters || {};
-    const reason = told.reason || told.parameter || reply.error;
-    return new Problem(reason, { ...told, name: reply.error.split(".").pop() });
+    const given = reply.parameters || {};
+    const reason = given.reason || given.parameter || reply.error;
+    return new Problem(reason, { ...given, name: reply.error.split(".").pop() });
   }
 }
 

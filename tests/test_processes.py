@@ -104,7 +104,7 @@ def test_connections_datagrams_and_what_is_accepted(named: Processes, noted: Not
             row(UDP, 5354),
             row(TCP, 80, flags=SYN | ACK),
             row(TCP, 81, flags=SYN | ACK),
-            row(TCP, 80, flags=ACK),  # of a record that began anew
+            row(TCP, 80, flags=ACK),  # of a record that began again
             row(TCP, 40000, flags=ACK),
             row(TCP, 81, flags=SYN),  # of a connection that it opens: who waits there need not be whose it is
         ]

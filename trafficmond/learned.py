@@ -63,9 +63,9 @@ class Learned:
         """Restores what the last daemon saved. Never raises."""
         try:
             learned = unpacked(await asyncio.to_thread(files.read, self._path))
-            anew = self._engine.recall(learned, time.time())
-            if anew:
-                await self._put_aside(f"another version wrote the values of {', '.join(anew)}")
+            unfit = self._engine.recall(learned, time.time())
+            if unfit:
+                await self._put_aside(f"another version wrote the values of {', '.join(unfit)}")
         except FileNotFoundError:
             pass
         except ValueError as error:

@@ -12,17 +12,17 @@ const SORTS = [["bytes", "bytes a second"], ["packets", "packets a second"], ["s
   ["received", "received"], ["total", "total"]];
 
 export default function live({ match = "", sort = "bytes", window = "10" }) {
-  const hosts = h("div"), flows = h("div"), units = h("div"), told = h("p", { class: "soft" });
+  const hosts = h("div"), flows = h("div"), units = h("div"), sums = h("p", { class: "soft" });
   const form = filter("live", entry("Only", "match", match, "an address, prefix, port or protocol"),
     choice("The most", "sort", "Sorted by", SORTS, sort), choice("over", "window", "Averages over", WINDOWS, window));
   const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
 
   return {
-    element: h("div", { class: "stack" }, form, told, card("Hosts", hosts), units, card("Flows", flows)),
+    element: h("div", { class: "stack" }, form, sums, card("Hosts", hosts), units, card("Flows", flows)),
     top: { limit: MOST, match, sort, window_s: +window },
     moment(top) {
       const now = top.rates[at];
-      fill(told, `${many(top.moving, "flow")} moved in the last 40 seconds${top.moving > MOST ? ", the busiest are below" : ""}; `
+      fill(sums, `${many(top.moving, "flow")} moved in the last 40 seconds${top.moving > MOST ? ", the busiest are below" : ""}; `
         + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
       fill(hosts, top.hosts.length ? hostTable(top.hosts, at) : nothing(match));
       fill(units, top.units?.length && card("Services of this host", unitTable(top.units, at)));

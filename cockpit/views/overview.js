@@ -53,19 +53,19 @@ function tileRow(now, top, status) {
 /** What an administrator should know, worst first: the daemon's own sentences, each with its next step. */
 function troubles({ warnings, unwatched, config }) {
   const missing = new Set(unwatched || []), mistakes = config.mistakes || [];
-  const told = [
+  const found = [
     ...[...missing].map(text => ["bad", `Not watched: ${text}`]),
     ...mistakes.slice(0, MOST_MISTAKES).map(each => ["bad", `${each.where}: ${each.what}`]),
     ...(warnings || []).filter(text => !missing.has(text)).map(text => ["warning", text]),
   ];
-  if (!told.length)
+  if (!found.length)
     return null;
   const more = mistakes.length - MOST_MISTAKES;
   const note = config.error && h("p", {}, "The files on disk are not in force; the previous rules are. ",
     more > 0 && `There are ${many(more, "more mistake")}. `, h("code", {}, "trafficctl check"),
       " shows each with its line.");
   return card("Needs attention",
-    h("div", {}, h("ul", { class: "troubles" }, told.map(([kind, text]) => h("li", { class: kind }, text))), note));
+    h("div", {}, h("ul", { class: "troubles" }, found.map(([kind, text]) => h("li", { class: kind }, text))), note));
 }
 
 function threatList(threats, status) {
@@ -140,7 +140,7 @@ function daemonFacts({ version, started_at, config, loader, loader_reason, rules
       `${exact(log.written)} written${log.lost ? `, ${exact(log.lost)} lost` : ""}`]),
     ...(exports || []).map(each =>
       ["Export", [`${each.to}, ${sentOf(each, "flows")}`, each.threats && sentOf(each.threats, "threats")]
-        .filter(told => told).join("; ")]),
+        .filter(Boolean).join("; ")]),
     memory_bytes && ["Memory", octets(memory_bytes)],
   ]);
 }

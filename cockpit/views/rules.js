@@ -54,9 +54,9 @@ function ruleTable(rules) {
 }
 
 function guardTable(guard) {
-  const told = `The guard lets ${many(guard.length, "address")} pass before any rule: those of this host, and those that it depends on.`;
+  const title = `The guard lets ${many(guard.length, "address")} pass before any rule: those of this host, and those that it depends on.`;
   return h("details", { open: unfolded, ontoggle: event => { unfolded = event.target.open; } },
-    h("summary", { "data-key": "guard" }, told),
+    h("summary", { "data-key": "guard" }, title),
     table([
       ["Address", row => address(row.cidr)],
       ["What it is", row => row.label],

@@ -61,7 +61,7 @@ function one(id) {
           ["Seen", `${when(threat.first_seen)} to ${when(threat.last_seen)}, ${exact(threat.count)} times`],
           ["State", threat.state === "closed" ? "over" : "open"],
           ["Technique", `MITRE ATT&CK ${threat.technique}`],
-          ...Object.entries(threat.evidence).map(([name, value]) => [phrase(name), told(value)]),
+          ...Object.entries(threat.evidence).map(([name, value]) => [phrase(name), shown(value)]),
         ]),
         response.map(line => h("p", { class: "response" }, line))),
       [banButton(threat.src_ip, threat.summary)]),
@@ -71,6 +71,6 @@ function one(id) {
   };
 }
 
-const told = value => Array.isArray(value)
+const shown = value => Array.isArray(value)
   ? value.slice(0, 50).join(", ") + (value.length > 50 ? ` and ${value.length - 50} more` : "")
   : typeof value === "number" ? exact(value) : typeof value === "object" ? JSON.stringify(value) : String(value);

@@ -79,7 +79,7 @@ def test_zeros_behind_gzip_are_padding(tmp_path: Path) -> None:
 
 
 def test_a_member_cut_in_the_middle_does_not_hide_the_next(tmp_path: Path) -> None:
-    """As a log holds it whose writer was killed and began anew."""
+    """As a log holds it whose writer was killed and began again."""
     first = gzip.compress(TEXT[:200_000])
     found, parse_errors = _read(first[:-3000] + gzip.compress(b"next\n" * 1000), tmp_path)
     assert found.endswith(b"next\n" * 1000)

@@ -268,8 +268,8 @@ def test_stored_threats_that_come_late_keep_their_id() -> None:
     (stored,) = before.threats()
     after = Engine()
     later = flows(flow(A, B, port, first=T0 + 25) for port in range(400, 430))
-    (anew,) = after.feed(later, T0 + 30)
-    assert [threat.id for threat in after.resume([stored], T0 + 31)] == [anew.threat.id]
+    (again,) = after.feed(later, T0 + 30)
+    assert [threat.id for threat in after.resume([stored], T0 + 31)] == [again.threat.id]
     assert after.resume([stored], T0 + 31) == []
     (merged,) = after.threats()
     assert (merged.id, merged.count, merged.summary) == (stored.id, stored.count, stored.summary)

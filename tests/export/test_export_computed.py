@@ -53,7 +53,7 @@ def test_community_ids(tmp_path: Path) -> None:
 
 
 def test_a_table_that_stores_them_is_sent_them(tmp_path: Path) -> None:
-    """One that an earlier flows-current.sql made, and what waited for it when it is made anew."""
+    """One that an earlier flows-current.sql made, and what waited for it when it is made again."""
     rows = every_kind(20)
     with ClickHouseServer(tmp_path) as server:
         older = statements(server.schema.with_name("flows.sql").read_text())

@@ -42,7 +42,7 @@ class Record:
     taken_spoke: int = 0
 
     def other(self, packet: Packet) -> bool:
-        """Whether a packet is of another connection (tm_opens_anew)."""
+        """Whether a packet is of another connection (tm_opens_another)."""
         handshake, was = packet.flags & SYN_ACK, self.opened.flags & SYN_ACK
         if packet.flags & (FIN | RST):
             return False

@@ -73,7 +73,7 @@ class Loops:
         table_rows, deadline, quiet = table
         ends = np.append(starts, len(ids))
         into = Merged(len(starts), fresh_rows)
-        into.anew = np.full(len(starts), not later)
+        into.initial = np.full(len(starts), not later)
         fresh, replaced, told = [], [], []
         for begin in range(0, len(starts), _BLOCK_FLOWS):
             block = slice(begin, min(begin + _BLOCK_FLOWS, len(starts)))
@@ -83,13 +83,13 @@ class Loops:
             rows = np.empty(len(known), STATE)
             put(rows, known, take(table_rows, at))
             put(rows, ~known, new_rows(groups, np.flatnonzero(~known)))
-            into.anew[block] |= ~known
+            into.initial[block] |= ~known
             reopened = np.flatnonzero(known & groups.reopens(rows, CLOSE_LINGER_S)) if opens else np.empty(0, np.int64)
             if len(reopened):
                 replaced.append(take(rows, reopened))
                 put(rows, reopened, new_rows(groups, reopened))
-                into.anew[block][reopened] = True
-            told.append(merge(rows, groups, into.anew[block]))
+                into.initial[block][reopened] = True
+            told.append(merge(rows, groups, into.initial[block]))
             old = take(rows, known)
             put(table_rows, at, old)
             deadline[at], quiet[at] = self.deadlines(old)[0], False
@@ -258,8 +258,8 @@ def new_rows(groups: Groups, chosen: Column) -> Batch:
     return rows
 
 
-def merge(rows: Batch, groups: Groups, anew: Column) -> Batch:
-    """Merge the groups into their STATE rows, in place; `anew`: these are the first of the row in this batch.
+def merge(rows: Batch, groups: Groups, initial: Column) -> Batch:
+    """Merge the groups into their STATE rows, in place; `initial`: these are the first of the row in this batch.
 
     Returns copies of those rows, as they were, whose pending part must be reported under the verdict it was
     given before another takes its place; in `rows` that part is cleared.
@@ -326,7 +326,7 @@ def merge(rows: Batch, groups: Groups, anew: Column) -> Batch:
             rows[prefix + name] += amount
             if name in _REPORTED:
                 rows["p_" + prefix + name] += amount
-                rows["d_" + prefix + name] = np.where(anew, amount, rows["d_" + prefix + name] + amount)
+                rows["d_" + prefix + name] = np.where(initial, amount, rows["d_" + prefix + name] + amount)
     for name, mask in (("tcp_flags", 0xFF), ("bits", 0xFF & ~_FIRST_PAYLOAD)):
         column = deltas[name] & np.uint8(mask) & ~leaks[name].astype(np.uint8)
         rows[name] |= np.bitwise_or.reduceat(column * ours, starts)
@@ -340,7 +340,7 @@ def merge(rows: Batch, groups: Groups, anew: Column) -> Batch:
     flags, reply_flags = rows["tcp_flags"], rows["reply_tcp_flags"]
     closed = (rows["proto"] == TCP) & (((flags | reply_flags) & RST) | (flags & reply_flags & FIN) != 0)
     closes = closed & ~rows["closed"]
-    rows["ended"] = closes | (rows["ended"] & ~anew)
+    rows["ended"] = closes | (rows["ended"] & ~initial)
     rows["closed"] = closed
     rows["new"] = fresh
     return reported

@@ -66,7 +66,7 @@ def test_a_ban_that_is_so_already_is_no_change(tmp_path: Path) -> None:
             for number, other in enumerate(({"reason": "ruder"}, {"owner": "jail"}, {"ports": ["http"]})):
                 await ask("Ban", **{**wanted, **other})
                 assert len((await ask("Audit"))["entries"]) == 3 + number
-            for _ in range(2):  # a time begins anew
+            for _ in range(2):  # a time begins again
                 await ask("Ban", cidr="203.0.113.9", ttl_s=60)
             assert len((await ask("Audit"))["entries"]) == 7
 

@@ -64,7 +64,7 @@ def test_what_says_anything_else_is_a_change(tmp_path: Path, other: dict[str, ob
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask("AddCidr", cidr="192.0.2.0/24")
-            for turn in range(1 + ("ttl_s" in other)):  # a time begins anew; words have its end to the second
+            for turn in range(1 + ("ttl_s" in other)):  # a time begins again; words have its end to the second
                 other.update({"ttl_s": 60 + turn} if "ttl_s" in other else {})
                 generation = ask.parts.rulebook.in_force.generation
                 notes = (await ask("AddCidr", cidr="192.0.2.0/24", **other))["notes"]

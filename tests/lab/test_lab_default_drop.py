@@ -87,7 +87,7 @@ def test_a_host_that_drops_by_default_can_still_ask_fetch_and_ping(lab: Lab, end
                     while got < 300_000:
                         got += len(fetching.recv(65536))
             for namespace, interface in ((lab.host, lab.links[0].host), (lab.outside, lab.links[0].outside)):
-                namespace.ip(f"neigh flush dev {interface}")  # neighbour discovery has to work anew
+                namespace.ip(f"neigh flush dev {interface}")  # neighbour discovery has to work again
             lab.host.run("ping", "-c", "3", "-i", "0.05", "-W", "2", there)
 
 

@@ -69,7 +69,7 @@ def test_a_signal_ends_it_cleanly_with_the_last_packets_stored(lab: Lab, number:
 def test_sighup_reads_the_files_again(lab: Lab) -> None:
     with Daemon(lab, SETTINGS) as daemon:
         before = daemon.status()["config"]["generation"]
-        daemon.send_signal(signal.SIGHUP)  # nothing is other than before, so nothing is made anew
+        daemon.send_signal(signal.SIGHUP)  # nothing is other than before, so nothing is made again
         assert daemon.status()["config"]["generation"] == before
         daemon.configure(SETTINGS + '[store]\nmax_age = "2h"\n')
         change = daemon.wait(lambda: [row for row in daemon.ask("audit") if "max_age" in row["after"]], "its record")[0]

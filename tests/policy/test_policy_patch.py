@@ -179,7 +179,7 @@ def test_records_move_when_there_is_no_more_room(kernel_judge: Judge) -> None:
 
 
 def test_what_lies_unused_stays_bounded() -> None:
-    """A slot that is crowded is written anew with each change; before that fills memory, all is compiled again."""
+    """A slot that is crowded is written again with each change; before that fills memory, all is compiled again."""
     world = World(MANY)
     patches = 0
     for number in range(200):

@@ -25,7 +25,7 @@ def test_forced_prefixes_leave_the_guard_until_given_back(book: Book) -> None:
     generation = book.rules.in_force.generation if book.rules.in_force else None
     book.run(book.rules.force_bans([one]))
     assert book.rules.in_force is not None
-    assert book.rules.in_force.generation == generation, "nothing is made anew for what is so already"
+    assert book.rules.in_force.generation == generation, "nothing is made again for what is so already"
     book.run(book.rules.force_bans([]))
     assert book.action("192.0.2.1") == "guard allow"
 

@@ -110,7 +110,7 @@ class Browser:
         self.script(f"location.hash = '#/{view}'")
 
     def click(self, selector: str, text: str = "") -> None:
-        """Clicks the first that is there and says `text`, however often it is made anew meanwhile."""
+        """Clicks the first that is there and says `text`, however often it is made again meanwhile."""
 
         def clicked() -> bool:
             found = self.find(selector, text)
@@ -151,7 +151,7 @@ class Browser:
     def find(self, selector: str, text: str = "") -> WebElement | None:
         """The first that can be seen and says `text`."""
         for element in self._driver.find_elements(By.CSS_SELECTOR, selector):
-            with contextlib.suppress(WebDriverException):  # it has just been made anew
+            with contextlib.suppress(WebDriverException):  # it has just been made again
                 if element.is_displayed() and text in element.text:
                     return element
         return None

@@ -105,7 +105,7 @@ def bans_the_top_talker_and_lifts(page: Browser, host: Host) -> str:
     page.write("dialog [name=reason]", "talks too much")
     page.shoot("ban-dialog")
     page.click("dialog button", "Ban")
-    page.see("#told", f"{PEER} is banned until")
+    page.see("#result", f"{PEER} is banned until")
     must(host.ping() == 0, "no ping of the banned answered", "some")
     page.go("audit")
     page.see("tr", "boss as root")
@@ -114,7 +114,7 @@ def bans_the_top_talker_and_lifts(page: Browser, host: Host) -> str:
     page.go("rules")
     page.click(f"[data-key^='lift {PEER}']")
     page.click("dialog button", "Lift the ban")
-    page.see("#told", "lifted")
+    page.see("#result", "lifted")
     must(host.ping() == 3, "pings answered again", "not all")
     entry = host.json("audit")[0]
     must((entry["user"], entry["login"], entry["change"]) == ("root", "boss", "unban"), "boss behind root", entry)
@@ -174,7 +174,7 @@ def adds_and_removes_rules(page: Browser, host: Host) -> str:
     page.see("tr", "edit its file")
     page.click("[data-key^='remove 198.51.100.0/24']")
     page.click("dialog .danger", "Remove")
-    page.see("#told", "was removed")
+    page.see("#result", "was removed")
     page.miss("tr", "no mail")
     return ""
 
@@ -219,7 +219,7 @@ def names_a_keeper(page: Browser, host: Host) -> str:
     page.go("explain?address=203.0.113.77")
     page.click("#view button", "Ban")
     page.click("dialog .danger", "Ban")
-    page.see("#told", "203.0.113.77 is banned")
+    page.see("#result", "203.0.113.77 is banned")
     entry = host.json("audit")[0]
     must((entry["user"], entry["login"]) == ("keeper", "keeper"), "the keeper's own name", entry)
     host.run("trafficctl unban 203.0.113.77 --all")

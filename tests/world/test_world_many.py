@@ -134,7 +134,7 @@ def test_a_rhythm_of_questions_to_a_foreign_server_is_noted_and_those_of_a_resol
     book.udp(beats, LAPTOP, server, 53, book.rng.integers(38, 44, 60), 60)
     (threat,) = told(book, "beacon", 10.0)
     assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(LAPTOP), text(server), Severity.LOW)
-    for other in book.public(8).tolist():  # a resolver asks anew whenever a name's time is over
+    for other in book.public(8).tolist():  # a resolver asks again whenever a name's time is over
         book.udp(beats + book.rng.uniform(0, 60), LAPTOP, other, 53, 40, 60)
     assert told(book, "beacon", 10.0) == []
     book = Book(1)

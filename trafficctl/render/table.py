@@ -72,8 +72,8 @@ def note(hidden: Mapping[str, int], width: int | None, style: Style) -> list[str
     if not any(weight > NICE_TO_HAVE for weight in hidden.values()):
         return []
     titles = ", ".join(title.replace(" ", _UNBROKEN) for title in hidden)
-    told = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)
-    return [style.dim(line.replace(_UNBROKEN, " ")) for line in told]
+    wrapped = textwrap.wrap(f"(-o csv has everything; no room for: {titles})", width or 80)
+    return [style.dim(line.replace(_UNBROKEN, " ")) for line in wrapped]
 
 
 def _natural(texts: Sequence[Sequence[str]], columns: Sequence[Column]) -> dict[int, int]:

@@ -156,11 +156,11 @@ class Engine:
             if known is None:
                 self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.idle_timeout_s)
                 continue
-            known.threat, anew = _copy(threat), known.threat
-            _merge(known.threat, anew, detector.dedup_key)
+            known.threat, again = _copy(threat), known.threat
+            _merge(known.threat, again, detector.dedup_key)
             known.reported = known.threat.count
-            if anew.id != threat.id:
-                over.append(anew)
+            if again.id != threat.id:
+                over.append(again)
         self.remember(over, now)
         return over
 
@@ -185,7 +185,7 @@ class Engine:
 
     def recall(self, learned: Mapping[str, Column], now: float) -> list[str]:
         """Restore the state of an earlier engine; return the detectors whose state does not fit."""
-        anew = []
+        unfit = []
         for detector in self._detectors:
             own = f"{detector.name}."
             mine = {name.removeprefix(own): array for name, array in learned.items() if name.startswith(own)}
@@ -193,8 +193,8 @@ class Engine:
                 if mine:
                     detector.recall(mine, now)
             except (ValueError, KeyError):
-                anew.append(detector.name)
-        return anew
+                unfit.append(detector.name)
+        return unfit
 
     def finish(self, now: float) -> list[ThreatUpdate]:
         """Judge the attempts still waiting: the input has ended at `now`. Open threats stay open."""

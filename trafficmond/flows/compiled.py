@@ -43,7 +43,7 @@ class _Merge(ctypes.Structure):
     _fields_ = (
         *((name, _POINTER) for name in ("row", "deadline", "quiet", "found", "slot", "start")),
         *((name, _U32) for name in ("groups", "opens", "later", "fresh", "reopened", "reported")),
-        *((name, _POINTER) for name in ("out", "anew", "fresh_row", "reopened_row", "reported_row")),
+        *((name, _POINTER) for name in ("out", "initial", "fresh_row", "reopened_row", "reported_row")),
     )
 
 
@@ -261,7 +261,7 @@ class Merged:
 
     def __init__(self, groups: int, fresh: Batch) -> None:
         self.flows = np.empty(groups, FLOW)  # of each group
-        self.anew = np.empty(groups, bool)  # the group is the first of its connection in this batch
+        self.initial = np.empty(groups, bool)  # the group is the first of its connection in this batch
         self.fresh = fresh  # rows that the table did not have
         self.reopened = np.empty(groups, STATE)  # rows before another connection replaced them
         self.reported = np.empty(groups, STATE)  # rows as they were before their verdict changed
@@ -323,7 +323,7 @@ class Loops:
         work = _Merge(
             *(at_address(each) for each in (*table, found, slots, bounds)),
             *(count, opens, later, 0, 0, 0),
-            *(at_address(each) for each in (into.flows, into.anew, into.fresh, into.reopened, into.reported)),
+            *(at_address(each) for each in (into.flows, into.initial, into.fresh, into.reopened, into.reported)),
         )
         self._library.tm_flows_merge(ctypes.addressof(work), *(at_address(each) for each in deltas), self._address)
         into.fresh = fresh[: work.fresh]

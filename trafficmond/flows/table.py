@@ -182,9 +182,9 @@ class FlowTable:
         for at in turns:
             whole = len(at) == len(deltas)
             rows = (deltas, ids, side) if whole else (take(deltas, at), ids[at], side[at])
-            batch, anew = self._absorb_turn(*rows, later=bool(batches))
-            if not anew.all():  # no other connection after all: more packets of the one before
-                batches[-1] = batches[-1][~np.isin(batches[-1]["id"], batch["id"][~anew])]
+            batch, initial = self._absorb_turn(*rows, later=bool(batches))
+            if not initial.all():  # no other connection after all: more packets of the one before
+                batches[-1] = batches[-1][~np.isin(batches[-1]["id"], batch["id"][~initial])]
             batches.append(batch)
         batches, self._over = [*self._over, *batches], []
         return batches
@@ -195,12 +195,12 @@ class FlowTable:
         if turn is None:
             return self._take_in(deltas, ids, side, opens=True, later=later)
         chosen = turn == 0
-        batch, anew = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], opens=True, later=later)
+        batch, initial = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], opens=True, later=later)
         for number in range(1, int(turn.max()) + 1):
             chosen = turn == number
             rest, _ = self._take_in(take(deltas, chosen), ids[chosen], side[chosen], opens=False, later=True)
             put(batch, np.searchsorted(batch["id"], rest["id"]), rest)
-        return batch, anew
+        return batch, initial
 
     def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
         """Merge deltas with one verdict word per flow and side.
@@ -224,7 +224,7 @@ class FlowTable:
         if len(into.reported):
             self._report(into.reported, End.ACTIVE)
         self._insert(flow_ids[~found], into.fresh)
-        return into.flows, into.anew
+        return into.flows, into.initial
 
     def _make_room(self, need: int) -> None:
         if need > len(self._rows):

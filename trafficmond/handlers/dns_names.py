@@ -12,7 +12,7 @@ class DnsNames(Handler):
         names = self._parts.dns
         names.take()
         try:
-            found = [(address, *told) for address in addresses for told in names.of(address)]
+            found = [(address, *named) for address in addresses for named in names.of(address)]
         except ValueError as error:
             raise Mismatch("addresses", str(error)) from None
         return {"names": [{"address": address, "name": name, "since": since} for address, name, since in found]}

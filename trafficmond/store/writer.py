@@ -174,7 +174,7 @@ class Writer(threading.Thread):
         taken = written = lost = 0
         rest: list[Named] = []
         with self._transaction(lambda: self.queue.took(taken, rest, written, lost)):
-            for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007  (told when it is committed)
+            for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007  (counted when it is committed)
                 part = batch[: room - written - lost]
                 if self._insert(part, names):
                     written += len(part)

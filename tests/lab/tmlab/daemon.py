@@ -179,7 +179,7 @@ class Daemon:
     # ---- files ----
 
     def configure(self, settings: str) -> None:
-        """Write the settings file anew."""
+        """Write the settings file again."""
         quoted = ", ".join(f'"{name}"' for name in self._interfaces)
         settings = settings.replace("{home}", str(self.home))
         self.config.write_text(_SETTINGS.format(interfaces=quoted, home=self.home, pins=self.pins, settings=settings))

@@ -24,7 +24,7 @@ _NEEDED = (SHIPPED, "source.ip", "destination.ip", "network.transport", "network
 _COUNTED = ("source.bytes", "source.packets", "destination.bytes", "network.bytes")
 _NUMBERS = ("suricata.eve.flow_id", "flow.id", "zeek.session_id")
 _OUTBOUND = ("outbound", "egress")
-_TOLD = ("event.type", "event.action", "event.outcome")
+_RESULTS = ("event.type", "event.action", "event.outcome")
 _DENIED = frozenset(
     ("denied", "deny", "drop", "dropped", "blocked", "reject", "rejected", "flow_denied", "flow_dropped")
 )
@@ -90,7 +90,7 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
         out = _side(event, "network", source)
     flow_id = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
     whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
-    denied = any(str(told).lower() in _DENIED for name in _TOLD for told in _values(event, name))
+    denied = any(str(word).lower() in _DENIED for name in _RESULTS for word in _values(event, name))
     action = Action.DROP if denied else Action.MONITOR
     direction = Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS
     connection = hashed(flow_id), FLOW if whole else EVENT

@@ -89,8 +89,8 @@ def _add(event: Mapping[str, Any], records: Records, rank: int) -> None:
     ours, theirs = _hex(tcp.get("tcp_flags_ts")), _hex(tcp.get("tcp_flags_tc"))
     flags = (ours, ours & SYN, theirs, theirs & (SYN | ACK))
     out, back = (
-        sent(proto, src.family, count(flow.get(f"pkts_to{end}")), count(flow.get(f"bytes_to{end}")), flags=told or None)
-        for end, told in (("server", ours), ("client", theirs))
+        sent(proto, src.family, count(flow.get(f"pkts_to{end}")), count(flow.get(f"bytes_to{end}")), flags=seen or None)
+        for end, seen in (("server", ours), ("client", theirs))
     )
     connection, action = (_number(event), rank), _action(event, flow)
     ports = _ports(ends, event, proto)

@@ -137,9 +137,9 @@ class Amplification(FloodDetector[Settings]):
         when = np.concatenate([ends[sent] for _, sent in sides]).clip(0, _LATEST).astype(np.uint32)
         order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays
         hosts, when = hosts[order], when[order]
-        anew = np.abs(self._sent[hosts] - when.astype(np.int64)) > _SENDS_S
-        self._since[hosts[anew][::-1]] = when[anew][::-1]
-        self._sent[hosts[anew]] = 0
+        returns = np.abs(self._sent[hosts] - when.astype(np.int64)) > _SENDS_S
+        self._since[hosts[returns][::-1]] = when[returns][::-1]
+        self._sent[hosts[returns]] = 0
         self._sent[hosts] = np.maximum(self._sent[hosts], when)
 
     def key(self, rows: Columns) -> Column:

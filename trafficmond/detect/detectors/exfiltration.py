@@ -84,9 +84,9 @@ class Exfiltration(GroupedDetector[Settings]):
         half_day = (found.seen.ends[flows["tick"][much]] // _HALF_DAY_S).astype(np.int64) % 255 + 1
         place = found.slot[much], (flows["dst"][much] % np.uint64(_PLACES)).astype(np.intp)
         since = rows["map"][place]
-        anew = (since == 0) | (since == half_day)
+        first_time = (since == 0) | (since == half_day)
         rows["map"][place] = np.where(since == 0, half_day, since)
-        self.table.add("elsewhere", found.slot[much], flows["net"][much] * anew)
+        self.table.add("elsewhere", found.slot[much], flows["net"][much] * first_time)
         over = np.zeros(len(net), bool)
         over[found.watched] = rows["recent"][slot] >= np.maximum(settings.bytes, settings.factor * usual)
         return over, net

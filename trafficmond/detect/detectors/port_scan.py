@@ -112,8 +112,8 @@ class PortScan(CrowdDetector[Settings]):
         was_answered = outcome == Outcome.ANSWERED
         was_wordless = (outcome == Outcome.ABANDONED) | (outcome == Outcome.HALF_OPEN)
         first = found.by.min(found.rows["at"])
-        anew = found.watched & (np.abs(first - found.states("begun")) > _AT_ONCE_S)
-        self.table.rows["begun"][found.slots[anew]], self.table.rows["lately"][found.slots[anew]] = first[anew], 0
+        late = found.watched & (np.abs(first - found.states("begun")) > _AT_ONCE_S)
+        self.table.rows["begun"][found.slots[late]], self.table.rows["lately"][found.slots[late]] = first[late], 0
         found.add(
             dials=~was_answered,
             lately=fresh & ~was_answered,
@@ -186,7 +186,7 @@ class PortScan(CrowdDetector[Settings]):
         before = 0
         if known:
             before, _ = known.sources.get(part.src, (0, 0.0))
-            known.before.pop(part.src, None)  # `dials` begins anew
+            known.before.pop(part.src, None)  # `dials` starts again
         self._crowds.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
         self._targets.rows["map"][slots] |= part.ports
         return len(slots) > 0

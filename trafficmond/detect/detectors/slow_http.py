@@ -95,9 +95,9 @@ class SlowHttp(GroupedDetector[Settings]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known, now = self.table.rows, found.known, found.heard
-        anew = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
+        stale = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
         for field in ("total", "from_source", "read", "sources", "map"):
-            rows[field][anew] = 0
+            rows[field][stale] = 0
         first = found.rows["src"][found.by.first[found.watched]]
         rows["source"][known] = np.where(rows["total"][known] == 0, first, rows["source"][known])
         rows["heard"][known] = now

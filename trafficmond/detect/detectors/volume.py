@@ -140,8 +140,8 @@ class Volume(FloodDetector[Settings]):
         over = found.states("rate") >= np.maximum(settings.packets, settings.factor * found.states("usual"))
         begins = slot[over[found.watched]]
         now = found.heard[over[found.watched]]
-        anew = np.abs(now - rows["over"][begins]) > self.idle_timeout_s
-        rows["began"][begins[anew]] = now[anew]
+        restarts = np.abs(now - rows["over"][begins]) > self.idle_timeout_s
+        rows["began"][begins[restarts]] = now[restarts]
         rows["over"][begins] = now
         return over, found.states("peak")
 
