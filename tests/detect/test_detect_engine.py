@@ -100,8 +100,8 @@ def test_a_storm_of_threats_becomes_one_that_counts_the_rest() -> None:
     ]
     opened = [update.threat for update in updates if update.state == OPENED]
     assert len(opened) == MOST_NEW + 1
-    (crowd,) = (threat for threat in engine.threats() if threat.src_ip is None)
-    assert crowd.count == 60 - MOST_NEW
+    (rest,) = (threat for threat in engine.threats() if threat.src_ip is None)
+    assert rest.count == 60 - MOST_NEW
     assert engine.status()["overflowed"] == 60 - MOST_NEW
 
 

@@ -35,7 +35,7 @@ MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
 _SOURCES = "sources"
-_CROWD_UNIT = "reports"
+_OVERFLOW_UNIT = "reports"
 RETURNS_S = 14400.0
 """A situation that returns within that time is the same."""
 _PAUSES = 2  # ... and stays open for so many times its last pause
@@ -269,7 +269,7 @@ class Engine:
             count=1,
             summary=f"more {detector.name} threats at once than are reported one by one; the latest: {threat.summary}",
             evidence={
-                "unit": _CROWD_UNIT,
+                "unit": _OVERFLOW_UNIT,
                 "sample": [address for address in (threat.src_ip, threat.dst_ip) if address],
             },
         )
@@ -335,7 +335,7 @@ def _many_key(name: str) -> tuple[str, ...]:
 
 def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
     """The key of a threat that may be one that counts the rest."""
-    return _many_key(detector.name) if threat.evidence.get("unit") == _CROWD_UNIT else _key(detector, threat)
+    return _many_key(detector.name) if threat.evidence.get("unit") == _OVERFLOW_UNIT else _key(detector, threat)
 
 
 def _identify(key: tuple[str, ...], first_seen: float) -> str:

@@ -25,7 +25,7 @@ _BY_TCP = np.int64(0x10000)  # instead of a port; outside the range of ports
 _SHORT = 3  # the mean number of packets in a reflector's answer, for ports that also carry ordinary answers
 _LONG = 100  # ... in the answer to one question: as many as NTP's list of peers has (CVE-2013-5211)
 _SOLICITED_SHARE = 0.1
-_CROWD_FACTOR, _CROWD_PACKETS = 10, 30  # factors of hosts and of packets above which small answers count too
+_MANY_FACTOR, _MANY_PACKETS = 10, 30  # factors of hosts and of packets above which small answers count too
 _ANSWERS_EACH, _LEAST_BYTES = 4, 60
 # A packet to a port that only servers use is a question: DHCP, NTP, SNMP, IKE, syslog, RIP, RADIUS, BACnet.
 _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
@@ -33,7 +33,7 @@ _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
 # on a large link this makes 1000. The share of solicited answers is a tenth.
 _GROUP_SOLICITS = 100
 # A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
-# seen, and its questions may be missing. Less than `_CROWD_PACKETS` times the packets within a window (100 a second,
+# seen, and its questions may be missing. Less than `_MANY_PACKETS` times the packets within a window (100 a second,
 # at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 so do 12 Mbit/s, thousands of
 # answers a second: resolvers ask so many hosts, and nobody else does.
 _SENDS_S = 3600.0
@@ -127,7 +127,7 @@ class Amplification(FloodDetector[Settings]):
         large &= ((service != _HTTP) & (service != _HTTPS)) | (answers <= _SHORT)
         rows.put("amount", answers * large)
         rows.put("other", np.where(asked, rows["solicited"], answers * ~large))
-        return float(_CROWD_PACKETS * self.settings.packets)
+        return float(_MANY_PACKETS * self.settings.packets)
 
     def _note_senders(self, seen: Observation) -> None:
         """Records which hosts send anything."""
@@ -172,18 +172,18 @@ class Amplification(FloodDetector[Settings]):
         over = found.watched & (packets >= settings.packets)
         mean = found.states("bytes") / packets
         # So many hosts with few answers each are evidence in themselves: no client has hundreds of resolvers.
-        crowd = (packets >= _CROWD_PACKETS * settings.packets) & (mean >= _LEAST_BYTES)
+        loud = (packets >= _MANY_PACKETS * settings.packets) & (mean >= _LEAST_BYTES)
         large = mean >= np.where(service == _DNS, settings.dns_mean_bytes, settings.mean_bytes)
-        over &= by_tcp | large | crowd
+        over &= by_tcp | large | loud
         over &= ((service != _HTTP) & (service != _HTTPS)) | (packets <= _SHORT * np.maximum(found.states("flows"), 1))
         over &= found.states("solicited") <= _SOLICITED_SHARE * packets
         enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
         at = np.flatnonzero(over)
         hosts = estimate(self.table.rows["map"][slots[at]])
-        many = (hosts >= _CROWD_FACTOR * enough[at]) & (
+        many = (hosts >= _MANY_FACTOR * enough[at]) & (
             packets[at] <= _ANSWERS_EACH * np.maximum(found.states("flows")[at], 1)
         )
-        over[at] = (hosts >= enough[at]) & (by_tcp | large)[at] | crowd[at] & many
+        over[at] = (hosts >= enough[at]) & (by_tcp | large)[at] | loud[at] & many
         return over
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
@@ -197,7 +197,7 @@ class Amplification(FloodDetector[Settings]):
         source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
         sender = found.rows["victim"][found.by.first[entity]] % np.uint64(_SENDERS)
         sure = self._since[sender] <= found.now[entity] <= self._sent[sender] + _SENDS_S
-        much = state["packets"] >= _CROWD_PACKETS * self.settings.packets
+        much = state["packets"] >= _MANY_PACKETS * self.settings.packets
         sure |= much and (port != _DNS or state["bytes"] >= _RESOLVER_BYTES_S * self.settings.window)
         # Of a sample the question to a group, or a walk of our own devices, may be what is missing.
         hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])

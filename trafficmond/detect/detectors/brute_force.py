@@ -24,7 +24,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.detect import clockwork, sessions
 from trafficmond.detect.attempts import opens
 from trafficmond.detect.base import Detection, Observation, address
-from trafficmond.detect.crowd import CrowdDetector, Service
+from trafficmond.detect.distributed import DistributedDetector, Service
 from trafficmond.detect.forms import PORTS as FORM_PORTS
 from trafficmond.detect.forms import Forms
 from trafficmond.detect.grouped import Entities
@@ -64,12 +64,12 @@ _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals sta
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
 # Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
-_CROWD_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
+_PRIVATE_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
 _OPEN_TO_MANY = _MAILBOXES | members(21)  # of which only what a refusal held back counts, for a note
 # Programs call there all day, mirrors and telephones too.
 _VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
-_CROWD, _CROWD_TRIES = 10, 40  # strangers, and tries of all of them together
+_MANY, _MANY_TRIES = 10, 40  # strangers, and tries of all of them together
 # Managed by WinRM, a poll is a connection in which each client is first refused (RFC 4559); nothing is held back there.
 _MANAGED, _SMB = members(5985, 5986), members(139, 445)
 _LET_IN_SHARE = 0.1
@@ -109,7 +109,7 @@ class Settings:
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")
 
 
-class BruteForce(CrowdDetector[Settings]):
+class BruteForce(DistributedDetector[Settings]):
     name = "brute_force"
     technique = "T1110"
     dedup_key = ("src_ip", "dst_ip")
@@ -135,13 +135,13 @@ class BruteForce(CrowdDetector[Settings]):
         # A flow that only went quiet is not over, and does not show how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         # Of one direction only, the client's acknowledgement shows that it was answered.
-        unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0) & _CROWD_PORTS[flows["dport"]]
+        unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0) & _PRIVATE_PORTS[flows["dport"]]
         done &= (flows["payload_bytes"] > 0) & ((flows["reply_payload_bytes"] > 0) | unseen)
         least = np.where(flows["dport"] == _RDP, _RDP_BYTES, _TALK_BYTES)
         done &= (flows["payload_bytes"] >= least) | ~_NO_TALK[flows["dport"]]
         short = flows["last"] - flows["first"] <= _SHORT_S
         short &= flows["payload_bytes"] + flows["reply_payload_bytes"] <= _SMALL_BYTES
-        visited = _CROWD_PORTS[flows["dport"]] | _OPEN_TO_MANY[flows["dport"]]
+        visited = _PRIVATE_PORTS[flows["dport"]] | _OPEN_TO_MANY[flows["dport"]]
         self._logins = _logins(flows.take(done & (short | visited)))
         asked = (flows["proto"] == UDP) & (flows["d_packets"] > 0)
         mute = _DROPS[flows["dport"]] & (flows["reply_packets"] == 0)
@@ -253,14 +253,14 @@ class BruteForce(CrowdDetector[Settings]):
         return np.where(guessing, severity, 0)
 
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
-        crowded = self._crowded(seen)
-        reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in crowded}
+        by_many = self._distributed(seen)
+        reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in by_many}
         alone = [
             Detection(tick, threat)
             for tick, threat in super().examine(rows, seen)
             if (tick, threat.dst_ip, *threat.evidence["ports"]) not in reported or threat.evidence["quick"]
         ]
-        return alone + crowded + self._sprayed(seen) + self._at_forms(rows, seen)
+        return alone + by_many + self._sprayed(seen) + self._at_forms(rows, seen)
 
     def _at_forms(self, rows: Columns, seen: Observation) -> list[Detection]:
         """Those who guess at web services, unless they are ours and the service is not."""
@@ -273,19 +273,19 @@ class BruteForce(CrowdDetector[Settings]):
         logins = self._logins
         return self._sprays.examine(logins.take(~(_BUSY_PORTS[logins["dport"]] & seen.ours.side(logins, "src"))), seen)
 
-    def _crowded(self, seen: Observation) -> list[Detection]:
+    def _distributed(self, seen: Observation) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
         logins = self._logins
         logins = logins.take(~seen.ours.side(logins, "src"))
-        if not (len(self._crowds) or logins["refused"].any()):
+        if not (len(self._lists) or logins["refused"].any()):
             return []
         return [
             Detection(tick, threat)
             for tick in np.unique(logins["tick"]).tolist()
-            for threat in self._crowd_of(logins.take(logins["tick"] == tick))
+            for threat in self._distributed_in(logins.take(logins["tick"] == tick))
         ]
 
-    def _crowd_of(self, logins: Columns) -> list[Threat]:
+    def _distributed_in(self, logins: Columns) -> list[Threat]:
         """The same for one tick."""
         services, seen = {}, set()
         for refused in (False, True):
@@ -299,16 +299,16 @@ class BruteForce(CrowdDetector[Settings]):
                 service = (address(one, "dst"), int(one["dport"]))
                 if refused:
                     seen |= {service} if one["reply_packets"] else set()
-                    services[service] = self._crowds.add(service, address(one, "src"), int(count), float(one["last"]))
+                    services[service] = self._lists.add(service, address(one, "src"), int(count), float(one["last"]))
                 else:
-                    self._crowds.other(service, int(count), float(one["last"]))
+                    self._lists.other(service, int(count), float(one["last"]))
         return [
-            self._crowd(dst, port, known, sure=not _OPEN_TO_MANY[port] and (dst, port) in seen)
+            self._distributed_threat(dst, port, known, sure=not _OPEN_TO_MANY[port] and (dst, port) in seen)
             for (dst, port), known in services.items()
-            if _is_crowd(known)
+            if _are_many(known)
         ]
 
-    def _crowd(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
+    def _distributed_threat(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
         return self.found(
             Severity.MEDIUM if sure else Severity.LOW,
             f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
@@ -353,7 +353,7 @@ def _logins(done: Columns) -> Columns:
     refused = (lasts <= _SHORT_S) & (done["payload_bytes"] <= _TRY_BYTES) & (done["reply_payload_bytes"] <= _TRY_BYTES)
     held_back = lasts >= np.where(_MAILBOXES[ports], _HELD_BACK_S, _AT_ONCE_S)
     done.put("refused", refused & (~_OPEN_TO_MANY[ports] | held_back) & ~sessions.let_in(done))
-    return done.take(_CROWD_PORTS[ports] | _OPEN_TO_MANY[ports] | _greeted(done) & ~_VISITED[ports])
+    return done.take(_PRIVATE_PORTS[ports] | _OPEN_TO_MANY[ports] | _greeted(done) & ~_VISITED[ports])
 
 
 def _is_spray(states: Batch, rows: Columns) -> Column:
@@ -364,8 +364,8 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
     return spray
 
 
-def _is_crowd(known: Service) -> bool:
-    many = len(known.sources) >= _CROWD and known.tries >= _CROWD_TRIES
+def _are_many(known: Service) -> bool:
+    many = len(known.sources) >= _MANY and known.tries >= _MANY_TRIES
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.detect.attempts import Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
-from trafficmond.detect.crowd import CrowdDetector
+from trafficmond.detect.distributed import DistributedDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
@@ -66,7 +66,7 @@ class _Part(NamedTuple):
     last: float
 
 
-class PortScan(CrowdDetector[Settings]):
+class PortScan(DistributedDetector[Settings]):
     name = "port_scan"
     technique = "T1046"
     dedup_key = ("src_ip",)
@@ -80,7 +80,7 @@ class PortScan(CrowdDetector[Settings]):
     evidence_bonus_s = 30.0
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, settings.window)  # the crowds are by target: sources that are one of many
+        super().__init__(settings, settings.window)  # the lists are by target: sources that are one of many
         self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
         self._parts: list[_Part] = []  # of the present observation
 
@@ -182,24 +182,24 @@ class PortScan(CrowdDetector[Settings]):
         """Count a part for its target; True, unless there is no room for it."""
         slots = self._targets.admit(part.target, np.ones(1), part.now, self.settings.memory)
         slots = slots[slots != NOWHERE]
-        known = self._crowds.at((part.dst, 0))
+        known = self._lists.at((part.dst, 0))
         before = 0
         if known:
             before, _ = known.sources.get(part.src, (0, 0.0))
             known.before.pop(part.src, None)  # `dials` starts again
-        self._crowds.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
+        self._lists.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
         self._targets.rows["map"][slots] |= part.ports
         return len(slots) > 0
 
     def _roams(self, threat: Threat) -> bool:
-        return self._crowds.places(threat.src_ip or "") >= _SCANS_ELSEWHERE
+        return self._lists.places(threat.src_ip or "") >= _SCANS_ELSEWHERE
 
     def _scan_by_many(self, part: _Part) -> Threat | None:
         """The scan of this part's target by several; None: there is none."""
-        settings, known = self.settings, self._crowds.at((part.dst, 0))
+        settings, known = self.settings, self._lists.at((part.dst, 0))
         if known is None or len(known.sources) < _MANY:
             return None
-        sources = [each for each in known.listed() if self._crowds.places(each["src_ip"]) < _SCANS_ELSEWHERE]
+        sources = [each for each in known.listed() if self._lists.places(each["src_ip"]) < _SCANS_ELSEWHERE]
         dials = sum(each["count"] for each in sources)
         ports = int(estimate(self._targets.rows["map"][self._targets.find(part.target)[0]]))
         if len(sources) < _MANY or ports < _AT_ONCE or dials < _MANY_PORTS_FACTOR * settings.ports:

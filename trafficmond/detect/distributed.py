@@ -44,7 +44,7 @@ def _listed(sources: OrderedDict[str, tuple[int, float]]) -> list[dict[str, Any]
     ]
 
 
-class Crowds:
+class SourceLists:
     """The 64 services tried last, each with the 1,000 strangers that tried it last."""
 
     def __init__(self, memory_s: float) -> None:
@@ -112,16 +112,16 @@ class Crowds:
         return known
 
 
-class CrowdDetector(GroupedDetector[S]):
+class DistributedDetector(GroupedDetector[S]):
     """A detector that also finds many sources, each below its threshold, at one service."""
 
     def __init__(self, settings: Any, memory_s: float) -> None:
         super().__init__(settings)
-        self._crowds = Crowds(memory_s)
+        self._lists = SourceLists(memory_s)
 
     def learned(self) -> Mapping[str, Column]:
-        return {**super().learned(), **self._crowds.learned()}
+        return {**super().learned(), **self._lists.learned()}
 
     def recall(self, learned: Mapping[str, Column], now: float) -> None:
         super().recall(learned, now)
-        self._crowds.recall(learned)
+        self._lists.recall(learned)
