@@ -15,7 +15,7 @@ from trafficmond import files
 from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
-from trafficmond.errors import ConfigError, Mistake, TrafficmonError
+from trafficmond.errors import Advice, ConfigError, Mistake, Remark, TrafficmonError
 from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
@@ -36,7 +36,7 @@ class Checked:
     path: Path
     counts: RuleCounts = field(default_factory=RuleCounts)
     mistakes: Sequence[Mistake] = ()
-    notes: Sequence[Mistake] = ()
+    notes: Sequence[Advice] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The result as JSON; each mistake with its file, line and the text of that line, where known."""
@@ -92,10 +92,10 @@ def _one(path: Path, source: ListSource | None) -> Checked:
     return Checked(path, counts, notes=[*read.notes, *_ended(read.rules), *hidden])
 
 
-def _ended(rules: Sequence[Rule]) -> list[Mistake]:
+def _ended(rules: Sequence[Rule]) -> list[Advice]:
     now = time.time()
     ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
-    return [Mistake(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
+    return [Advice(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
 
 
 def _is_rules_file(path: Path) -> bool:
@@ -108,15 +108,15 @@ def _is_rules_file(path: Path) -> bool:
         return path.parent.name == "cidr.d"
 
 
-def _all_placed(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
-    return sorted((_placed(each) for each in mistakes), key=lambda each: (each["path"], each["line"] or 0))
+def _all_placed(remarks: Sequence[Remark]) -> list[dict[str, Any]]:
+    return sorted((_placed(each) for each in remarks), key=lambda each: (each["path"], each["line"] or 0))
 
 
-def _placed(mistake: Mistake) -> dict[str, Any]:
-    found = _PLACE.fullmatch(mistake.where)
-    path = found["path"] if found else mistake.where
+def _placed(remark: Remark) -> dict[str, Any]:
+    found = _PLACE.fullmatch(remark.where)
+    path = found["path"] if found else remark.where
     line = int(found["line"]) if found and found["line"] else None
-    what = f"{found['key']}: {mistake.what}" if found and found["key"] else mistake.what
+    what = f"{found['key']}: {remark.what}" if found and found["key"] else remark.what
     lines = _lines_of(path) if line else []
     text = lines[line - 1] if line and line <= len(lines) else None
     return {"path": path, "line": line, "what": what, "text": text}

@@ -9,7 +9,7 @@ from trafficmond import files, reach
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import Settings
 from trafficmond.datapath.listeners import listeners
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 from trafficmond.model import Action
 from trafficmond.policy.admission import Admissions
 from trafficmond.policy.leaves import RuleColumns
@@ -20,13 +20,13 @@ _SPARED = "gateways, resolvers and whoever is logged in (policy.guard)"
 _NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN.format("ssh")
 
 
-def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
+def shut(settings: Settings, policy: Policy) -> Iterator[Advice]:
     """Yields a note for each service that would not be reachable, or only from some prefixes."""
     now = time.time()
     ids = np.zeros(len(policy.rules), np.uint32)
     table = compile_table(policy, ids, now, int)
     if table.crowded:
-        yield Mistake(str(settings.source), CROWDED)
+        yield Advice(str(settings.source), CROWDED)
     admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), table, now)
     if not admitted.any_shut:
         return
@@ -36,7 +36,7 @@ def shut(settings: Settings, policy: Policy) -> Iterator[Mistake]:
     if not nobody and not admitted.anybody and policy.default is Action.DROP:  # it may be for another host
         nobody = _NOBODY
     for what in [*([nobody] if nobody else []), *reach.only_from(admitted, waiting)]:
-        yield Mistake(_place(settings), what)
+        yield Advice(_place(settings), what)
 
 
 def _place(settings: Settings) -> str:

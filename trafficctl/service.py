@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trafficmond.config.settings import CONFIG_FILE, Settings
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 
 _UNITS = tuple(Path(at) / "trafficmond.service" for at in ("/etc/systemd/system", "/usr/lib/systemd/system"))
 _DROP_INS = (Path("/etc/systemd/system/trafficmond.service.d"), Path("/run/systemd/system/trafficmond.service.d"))
 _OWN = (Path("/var/log/trafficmon"), Path("/var/lib/trafficmon"), Path("/run/trafficmon"), Path("/dev"))
 
 
-def unwritable_logs(settings: Settings) -> Iterator[Mistake]:
+def unwritable_logs(settings: Settings) -> Iterator[Advice]:
     """A note for each [[log]] that the service may not write; none if the service is not installed."""
     if settings.source != CONFIG_FILE or not any(unit.exists() for unit in _UNITS):
         return
@@ -22,7 +22,7 @@ def unwritable_logs(settings: Settings) -> Iterator[Mistake]:
                 f"log[{index}].path: the service may not write to {log.path.parent}; use /var/log/trafficmon, or allow "
                 f"it: systemctl edit trafficmond, and there [Service] and ReadWritePaths={log.path.parent}"
             )
-            yield Mistake(str(settings.source), what)
+            yield Advice(str(settings.source), what)
 
 
 def _given(folders: Sequence[Path]) -> Iterator[Path]:

@@ -26,11 +26,11 @@ class TrafficmonError(Exception):
 _PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
 
 
-class Mistake(NamedTuple):
-    """A mistake in a file that a person wrote; in `notes`, something else worth knowing there."""
+class Remark(NamedTuple):
+    """A sentence about a place in a file that a person wrote."""
 
     where: str  # "path:line", "path: key", or a path
-    what: str  # the error, and a valid alternative
+    what: str
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -39,6 +39,14 @@ class Mistake(NamedTuple):
         """The sort key: file and line (0: unknown)."""
         found = _PLACE.match(self.where)
         return (found[1], int(found[2])) if found else (self.where.partition(": ")[0], 0)
+
+
+class Mistake(Remark):
+    """Why the file cannot be used as it is, and a valid alternative."""
+
+
+class Advice(Remark):
+    """What is worth knowing about a file that is used."""
 
 
 class ConfigError(TrafficmonError):

@@ -16,7 +16,7 @@ from trafficctl.whatif.flows import Reader, latest
 from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.run import Before, judge_all
 from trafficmond.control.client import UNREACHABLE
-from trafficmond.errors import ConfigError, ControlError, Mistake, StoreError
+from trafficmond.errors import Advice, ConfigError, ControlError, StoreError
 from trafficmond.figures import plain
 from trafficmond.store.query import MAX_LIMIT
 
@@ -44,7 +44,7 @@ def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings])
     def changed_with_notes(now: Rulings) -> Rulings:
         found = rules.spared(now.policy(), cidr)
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
-        notes = (Mistake(cidr, f"the guard protects {found[0]}{more}"),) if found else ()
+        notes = (Advice(cidr, f"the guard protects {found[0]}{more}"),) if found else ()
         return replace(changed(now), notes=notes)
 
     return ask(args, changed_with_notes)

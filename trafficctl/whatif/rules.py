@@ -13,7 +13,7 @@ from trafficmond.config.load import holds_settings, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.client import Client
 from trafficmond.detect.registry import settings_classes
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import Advice, ConfigError, Mistake
 from trafficmond.files import read
 from trafficmond.geo.atlas import Atlas
 from trafficmond.geo.reading import open_atlas
@@ -40,7 +40,7 @@ class Rulings:
     established: bool
     bans: tuple[Rules, ...]
     cidr_dir: Path
-    notes: tuple[Mistake, ...] = ()
+    notes: tuple[Advice, ...] = ()
 
     def policy(self) -> Policy:
         """The policy of all rules. Raises ConfigError."""

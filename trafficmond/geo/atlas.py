@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trafficmond import npt
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 from trafficmond.geo.mmdb import Content, Record
 from trafficmond.npt import I32, U8, U64
 from trafficmond.policy import prefixes
@@ -78,7 +78,7 @@ class Atlas:
     are their mistakes."""
 
     databases: tuple[Database, ...] = ()
-    notes: tuple[Mistake, ...] = ()
+    notes: tuple[Advice, ...] = ()
     _chosen: dict[tuple[str, int], Database] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from trafficmond import files
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 from trafficmond.geo.atlas import Atlas, Database
 from trafficmond.geo.mmdb import Damaged, read
 
@@ -25,15 +25,15 @@ def open_atlas(paths: Sequence[Path]) -> Atlas:
         try:
             databases.append(_load(path, _mark(path)))
         except (OSError, Damaged) as error:
-            notes.append(Mistake(str(path), _why(error)))
+            notes.append(Advice(str(path), _why(error)))
     return Atlas(tuple(databases), tuple(notes))
 
 
-def outdated(atlas: Atlas, now: float) -> list[Mistake]:
+def outdated(atlas: Atlas, now: float) -> list[Advice]:
     """A note on each database that was built long ago."""
     old = [each for each in atlas.databases if 0 < each.content.built < now - _OLD_S]
     what = "is from {}, and networks have changed owners since; get a newer one"
-    return [Mistake(str(each.path), what.format(_day(each.content.built))) for each in old]
+    return [Advice(str(each.path), what.format(_day(each.content.built))) for each in old]
 
 
 class Databases:
@@ -54,7 +54,7 @@ class Databases:
             self.atlas = Atlas(databases, tuple(notes))
         return self.atlas
 
-    def _refresh(self, path: Path) -> list[Mistake]:
+    def _refresh(self, path: Path) -> list[Advice]:
         """Updates `_held` for one file; returns its mistakes."""
         try:
             mark = _mark(path)
@@ -80,14 +80,12 @@ class Databases:
         self._refused[path] = mark, what
         return [self._stays(path, what)]
 
-    def _stays(self, path: Path, what: str) -> Mistake:
+    def _stays(self, path: Path, what: str) -> Advice:
         if path not in self._held and (copy := self._copied(path)):
             self._held[path] = copy
         if path not in self._held:
-            return Mistake(str(path), f"{what}; this file is not used")
-        return Mistake(
-            str(path), f"{what}; its last good content stays in use ({_day(self._held[path].content.built)})"
-        )
+            return Advice(str(path), f"{what}; this file is not used")
+        return Advice(str(path), f"{what}; its last good content stays in use ({_day(self._held[path].content.built)})")
 
     def _copied(self, path: Path) -> Database | None:
         try:
@@ -96,7 +94,7 @@ class Databases:
         except (OSError, Damaged):
             return None
 
-    def _keep(self, path: Path) -> list[Mistake]:
+    def _keep(self, path: Path) -> list[Advice]:
         """Stores a copy of the file for the next start; returns a mistake if that fails."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +104,7 @@ class Databases:
                     return []
             files.replace(copy, files.read(path), modified_ns=status.st_mtime_ns)
         except OSError as error:
-            return [Mistake(str(path), f"cannot be kept for the next start: {error.strerror or error}")]
+            return [Advice(str(path), f"cannot be kept for the next start: {error.strerror or error}")]
         return []
 
     def _forget_all_but(self, paths: Collection[Path]) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from trafficmond import figures
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice, Mistake
 from trafficmond.files import is_file, opened
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood, Parse
@@ -47,7 +47,7 @@ class Collector:
     def __init__(self, cache: Cache, last_good: LastGood | None = None, geography: Geography | None = None) -> None:
         self.parts: list[Rules] = []
         self.mistakes: list[Mistake] = []
-        self.notes: list[Mistake] = []
+        self.notes: list[Advice] = []
         self._cache = cache
         self._last_good = last_good
         self._parsers: Mapping[str, Parse] = {".toml": partial(read_toml, geography=geography), ".json": read_json}
@@ -86,7 +86,7 @@ class Collector:
             self.add(rules)
         elif self._last_good is None:
             self.add(rules)
-            self.notes.append(Mistake(str(path), "holds no prefix"))
+            self.notes.append(Advice(str(path), "holds no prefix"))
         elif (before := self._last_good.of(path, source, parse)) is not None and len(before.prefixes):
             self._fall_back(path, parse, source, [Mistake(str(path), "has no prefixes any more")])
         else:
@@ -106,17 +106,17 @@ class Collector:
                 continue
             shown = os.fsencode(name).decode("utf-8", "backslashreplace")
             if shown != name:
-                self.notes.append(Mistake(str(directory / shown), "is not read: its name is not UTF-8; rename it"))
+                self.notes.append(Advice(str(directory / shown), "is not read: its name is not UTF-8; rename it"))
             elif is_rules_file(name):
                 self.read(path, self._parsers[path.suffix])
             elif not is_file(path):
                 continue
             elif path.suffix in _LIST_ENDINGS:
                 what = f'is not read: no [[list]] names it; in the settings write [[list]], path = "{path}"'
-                self.notes.append(Mistake(str(path), f'{what} and action = "drop", each on a line of its own'))
+                self.notes.append(Advice(str(path), f'{what} and action = "drop", each on a line of its own'))
             else:
                 what = "is not read: rules files end in .toml or .json, lists in .netset, .ipset, .txt or .cidr"
-                self.notes.append(Mistake(str(path), what))
+                self.notes.append(Advice(str(path), what))
 
     def _without_folder(self, directory: Path, error: OSError) -> None:
         absent = isinstance(error, FileNotFoundError)
@@ -125,9 +125,9 @@ class Collector:
         for path in known:
             self.take_rules_last_good(path)
         if known:
-            self.notes.append(Mistake(str(directory), f"{what}; the rules that were last read from it stay in force"))
+            self.notes.append(Advice(str(directory), f"{what}; the rules that were last read from it stay in force"))
         elif absent or self._last_good:
-            self.notes.append(Mistake(str(directory), f"{what}; no rules are read from it"))
+            self.notes.append(Advice(str(directory), f"{what}; no rules are read from it"))
         else:
             self.mistakes.append(Mistake(str(directory), what))
 
@@ -174,7 +174,7 @@ class Collector:
         )
         first, *others = mistakes
         also = f" (and {figures.many(len(others), 'more mistake')})" if others else ""
-        self.notes.append(Mistake(first.where, f"{first.what}{also}; {stays}"))
+        self.notes.append(Advice(first.where, f"{first.what}{also}; {stays}"))
 
     def _unfetched(self, path: Path, parse: Parse, source: ListSource) -> None:
         known = self._cache.files.get(path)
@@ -182,7 +182,7 @@ class Collector:
             known = self._cache.files[path] = ((source,), parse(b"", str(path)))
         self._read.add(path)
         self.add(known[1])
-        self.notes.append(Mistake(str(path), _UNFETCHED))
+        self.notes.append(Advice(str(path), _UNFETCHED))
 
     def _known(self, path: Path, parse: Parse, meaning: object) -> bool:
         return self._last_good is not None and self._last_good.of(path, meaning, parse) is not None
@@ -207,7 +207,7 @@ class Collector:
         if self._last_good:
             self._last_good.forget_all_but(self._read)
             if self._last_good.trouble:
-                self.notes.append(Mistake("state_dir", self._last_good.trouble))
+                self.notes.append(Advice("state_dir", self._last_good.trouble))
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 from trafficmond.model import Named
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Prefixes
@@ -31,7 +31,7 @@ class Geography(Protocol):
         """A value that is equal while the content is the same."""
 
     @property
-    def notes(self) -> tuple[Mistake, ...]: ...
+    def notes(self) -> tuple[Advice, ...]: ...
 
     def knows(self, kind: str) -> bool:
         """Whether there is a database of `kind`, "country" or "asn"."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from trafficmond import figures, npt
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import Advice, ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.classes import Classes, TooManyClasses
@@ -57,7 +57,7 @@ class Policy:
     owner: npt.NDArray[np.int32]
     starts: npt.NDArray[np.int64]
     default: Action
-    notes: tuple[Mistake, ...] = ()
+    notes: tuple[Advice, ...] = ()
     parts: tuple[Rules, ...] = ()  # the parts that it was made of
     default_shadow: Action | None = None  # the default for incoming packets if it were in force
 
@@ -100,7 +100,7 @@ class Files:
     parts: tuple[Rules, ...] = ()
     saved: tuple[Rules, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
-    notes: tuple[Mistake, ...] = ()
+    notes: tuple[Advice, ...] = ()
     copies: Mapping[str, str] | None = None  # the copy of each file by its path (LastGood); None: not kept
 
     def same_rules(self, other: Self) -> bool:

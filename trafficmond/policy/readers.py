@@ -8,7 +8,7 @@ from pathlib import Path
 from trafficmond import figures
 from trafficmond.config.declare import guess
 from trafficmond.config.load import are_rules, not_toml
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice, Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.listfile import PrefixList, parse_list
@@ -95,10 +95,10 @@ def read_list(source: ListSource, data: bytes, path: str) -> Rules:
     return Rules.all_of(rule, found.prefixes, path, found.host_bits, _skipped(path, found))
 
 
-def _skipped(path: str, found: PrefixList) -> tuple[Mistake, ...]:
-    named = tuple(Mistake(each.where, f"{each.what}; the line is skipped") for each in found.mistakes[:_NAMED])
+def _skipped(path: str, found: PrefixList) -> tuple[Advice, ...]:
+    named = tuple(Advice(each.where, f"{each.what}; the line is skipped") for each in found.mistakes[:_NAMED])
     rest = found.wrong - len(named)
-    return (*named, Mistake(path, f"{figures.many(rest, 'more wrong line')} skipped")) if rest else named
+    return (*named, Advice(path, f"{figures.many(rest, 'more wrong line')} skipped")) if rest else named
 
 
 def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:

@@ -12,7 +12,7 @@ import numpy as np
 
 from trafficmond import figures, networks, npt, services
 from trafficmond.config.declare import guess
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice, Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.geography import By, Geography, located, named
@@ -103,7 +103,7 @@ class Rules:
     prefixes: Prefixes
     counts: npt.NDArray[np.int64]
     mistakes: tuple[Mistake, ...] = ()
-    notes: tuple[Mistake, ...] = ()
+    notes: tuple[Advice, ...] = ()
     naming: tuple[Rule, ...] = field(init=False)  # of the rules, those that name services
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ class Rules:
         )
 
     @classmethod
-    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Mistake, ...] = ()) -> Self:
+    def all_of(cls, rule: Rule, rows: Prefixes, where: str, host_bits: int, notes: tuple[Advice, ...] = ()) -> Self:
         """A single rule for all `rows`, of which `host_bits` were written with host bits; with other `notes`."""
         return cls((rule,), rows, np.array([len(rows)], np.int64), (), (*notes, *_notes(where, host_bits)))
 
@@ -223,10 +223,10 @@ def _inserted(rows: Prefixes, counts: npt.NDArray[np.int64], elsewhere: Mapping[
     return prefixes.concat([*parts, rows.take(slice(at, len(rows)))]) if parts else rows
 
 
-def _notes(where: str, host_bits: int) -> tuple[Mistake, ...]:
+def _notes(where: str, host_bits: int) -> tuple[Advice, ...]:
     if not host_bits:
         return ()
-    return (Mistake(where, f"{figures.many(host_bits, 'prefix')} with host bits set, read without them"),)
+    return (Advice(where, f"{figures.many(host_bits, 'prefix')} with host bits set, read without them"),)
 
 
 def _rule(table: Mapping[str, Any], cidrs: Sequence[str], path: str, line: int, own: bool, wrong: Wrong) -> Rule:

@@ -6,7 +6,7 @@ from itertools import chain, islice
 import numpy as np
 
 from trafficmond import npt, services
-from trafficmond.errors import Mistake
+from trafficmond.errors import Advice
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy.explain import overlapping
 from trafficmond.policy.geography import By
@@ -20,7 +20,7 @@ _MOST_LOOKED_AT = 50  # rules that drop some services, and prefixes of each
 _WRITTEN = (Reason.RULE, Reason.LIST)
 
 
-def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
+def shadows(policy: Policy, now: float) -> Iterator[Advice]:
     """A note on each rule that can never decide, and on each that drops some services, but not from sources that other
     rules name only to monitor them."""
     for index, by in sorted(_hidden(policy, now).items()):
@@ -28,7 +28,7 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
         least = services.with_unread(rule.services, rule.action is not Action.DROP, False)
         but = "" if services.contains(before.judged, least) else " except about later fragments"
         what = f"this rule never decides{but}: {before.source} ({before.name}) comes before it on each of its prefixes"
-        yield Mistake(rule.source, what)
+        yield Advice(rule.source, what)
     yield from _beneath(policy, now)
     stops = (Action.DROP, Action.LIMIT)
     some = ((at, rule) for at, rule in enumerate(policy.rules) if rule.services and rule.action in stops)
@@ -45,7 +45,7 @@ def shadows(policy: Policy, now: float) -> Iterator[Mistake]:
                 f"does not {rule.action} {named} from {policy.prefixes.text(row)}{also}: "
                 f'{other.source} names them without ports, with action = "monitor", and the longer prefix decides'
             )
-            yield Mistake(rule.source, what)
+            yield Advice(rule.source, what)
 
 
 def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> list[str]:
@@ -112,7 +112,7 @@ def _hides(policy: Policy, one: int, other: int, now: float) -> bool:
     return bool(weak.services or not strong.services) and services.contains(strong.services, weak.services)
 
 
-def _beneath(policy: Policy, now: float) -> Iterator[Mistake]:
+def _beneath(policy: Policy, now: float) -> Iterator[Advice]:
     """A note on each rule by country or system that rules for every address keep from deciding, about some services."""
     owners = np.unique(policy.owner[policy.prefixes.plen == 0]).tolist()
     above = [policy.rules[owner] for owner in owners]
@@ -129,7 +129,7 @@ def _beneath(policy: Policy, now: float) -> Iterator[Mistake]:
             )
             named = "anything" if any(not each.services for each in over) else ", ".join(services.text(shared))
             what = f"does not {rule.action} {named}: {over[0].source} ({over[0].name}) is for every address"
-            yield Mistake(rule.source, f"{what}, and comes before rules by country or asn")
+            yield Advice(rule.source, f"{what}, and comes before rules by country or asn")
 
 
 def _written(rule: Rule, now: float) -> bool:
