@@ -161,7 +161,8 @@ def test_tabs(tmp_path: Path) -> None:
     sink.start()
     sink.emit(event(), NAMES)
     sink.threat(threat(), "opened")
-    sink.close(time.monotonic() + 5)
+    sink.finish(time.monotonic() + 5)
+    sink.join(time.monotonic() + 5)
     assert (tmp_path / "t.tsv").read_text().split("\\t")[2:4] == ["203.0.113.5", "192.168.1.100"]
 """
 

@@ -73,7 +73,7 @@ class Room:
         self.responded: list[ThreatUpdate] = []
         self.ledger, self.tasks = FakeLedger(), Tasks()
         outlets = (self.store, self.sinks, ExportSet((), folder), self.broadcast)
-        about = (self.responded.append, self.ledger, self.tasks, Units(), NOW - 1)
+        about = (self.responded.append, self.ledger.read_ledger, self.ledger.inners, self.tasks, Units(), NOW - 1)
         self.pipeline = Pipeline(self.settings, *outlets, *about)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
         self.said: list[str] = []
@@ -301,7 +301,7 @@ def test_everyone_who_asks_before_a_drain_begins_has_the_same(room: Room, monkey
 
 
 def test_a_drain_that_fails_is_said(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room.ledger, "read_ledger", lambda: 1 / 0)
+    monkeypatch.setattr(room.pipeline, "_read", lambda: 1 / 0)
     asyncio.run(room.pipeline.read_ledger())
     (said,) = room.said
     assert said.startswith("reading the flow ledger failed; will retry at the next interval")

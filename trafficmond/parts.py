@@ -103,7 +103,8 @@ class Parts:
         datapath.clock.followers += [self.bans.shift, rulebook.shift, self._shift]
         self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
         outlets, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
-        self.pipeline = Pipeline(settings, *outlets, *receivers, datapath, tasks, units, self.started_at)
+        ledger = (datapath.read_ledger, datapath.inners)
+        self.pipeline = Pipeline(settings, *outlets, *receivers, *ledger, tasks, units, self.started_at)
         engine = self.pipeline.engine
         engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
         self.learned = Learned(settings.state_dir / LEARNED_NAME, engine, sinks, warnings)

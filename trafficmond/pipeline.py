@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import InitVar, dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -35,18 +34,6 @@ from trafficmond.worker import Named
 EVENTS_PER_S = 20_000  # limit for the logs; events suppressed beyond it are counted and reported
 
 
-class Ledger(Protocol):
-    """The source of deltas (datapath.Datapath)."""
-
-    def read_ledger(self) -> Batch:
-        """Read what every flow record gained since the last call (a DELTA batch)."""
-        ...
-
-    def inners(self, names: Column) -> Mapping[int, bytes]:
-        """The conversation that each known `inner` of a batch stands for."""
-        ...
-
-
 @dataclass(slots=True)
 class Moment:
     at: float = 0.0
@@ -63,7 +50,8 @@ class Pipeline:
     exports: ExportSet
     broadcast: Broadcast
     _respond: Callable[[ThreatUpdate], None]
-    _ledger: Ledger
+    _read: Callable[[], Batch]  # what the flow records gained since the last call (DELTA)
+    _inners: Callable[[Column], Mapping[int, bytes]]  # the known conversations inside tunnels, by their `inner`
     _tasks: Tasks
     units: Units
     now: InitVar[float]
@@ -101,7 +89,7 @@ class Pipeline:
         async with self._reading:
             self._next_reading = None
             try:
-                deltas = self._ledger.read_ledger()
+                deltas = self._read()
                 if self._flood.passed(len(deltas)):
                     self._tasks.spawn(asyncio.to_thread(heap.give_back))
                 for _ in self.steps(deltas, time.time()):
@@ -174,7 +162,7 @@ class Pipeline:
         inners = rows["inner"][rows["inner"] != 0]
         if not len(inners):
             return self.owned_by(rows)
-        return replace(self.owned_by(rows), inners=self._ledger.inners(np.unique(inners)))
+        return replace(self.owned_by(rows), inners=self._inners(np.unique(inners)))
 
     def owned_by(self, rows: Batch) -> Names:
         """Names for these rows, owners included. Sets the owner of rows without one to the one whose socket waits."""

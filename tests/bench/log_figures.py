@@ -33,7 +33,8 @@ def measure() -> Iterator[Figure]:
             started = time.perf_counter()
             for at in range(0, EVENTS, BATCH):
                 sink.emit(_events(turn * EVENTS + at), NAMES)
-            sink.close(time.monotonic() + 60)
+            sink.finish(time.monotonic() + 60)
+            sink.join(time.monotonic() + 60)
             rates.append(EVENTS / (time.perf_counter() - started))
             with path.open("rb") as file:
                 written = sum(1 for _ in file)

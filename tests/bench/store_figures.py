@@ -15,6 +15,7 @@ from trafficmond.flows.batch import DELTA, V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.report import REPORT
 from trafficmond.flows.table import FlowTable
+from trafficmond.store.partitions import Partitions
 from trafficmond.store.writer import Limits, Writer
 
 MILLION = 1_000_000
@@ -80,7 +81,16 @@ def _fill_and_shrink(path: Path, max_size: int, rows: int) -> tuple[list[float],
     """Rows a second of each million, and milliseconds of the longest step of the removal that a smaller limit then
     causes while rows go on coming."""
     limits = Limits(30 * 86400.0, max_size)
-    writer = Writer(path, limits, clock=lambda: 0.0)
+    writer, longest = Writer(path, limits, clock=lambda: 0.0), 0.0
+    shrink = Partitions.shrink
+
+    def timed(partitions: Partitions, *given: float) -> None:
+        nonlocal longest
+        begun = time.monotonic()
+        shrink(partitions, *given)
+        longest = max(longest, time.monotonic() - begun)
+
+    Partitions.shrink = timed  # type: ignore[method-assign]
     writer.start()
     rates = list(_fill(writer, rows))
     writer.limits = replace(limits, max_size_bytes=path.stat().st_size // 8)
@@ -92,7 +102,7 @@ def _fill_and_shrink(path: Path, max_size: int, rows: int) -> tuple[list[float],
     writer.join()
     if writer.queue.lost_rows:
         raise RuntimeError(f"{writer.queue.lost_rows} rows were lost: the rates mean nothing")
-    return rates, writer.longest_shrink_s * 1000
+    return rates, longest * 1000
 
 
 def _fill(writer: Writer, rows: int) -> Iterator[float]:

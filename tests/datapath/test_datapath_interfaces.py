@@ -17,6 +17,7 @@ import pytest
 
 from trafficmond.datapath import interfaces
 from trafficmond.datapath.interfaces import Interface, Selection, is_plain_name, name_of
+from trafficmond.datapath.routes import Hop
 from trafficmond.errors import DatapathError
 
 NAMES = ("lo", "eth0", "eth1", "wlan0", "veth12", "br-lan")
@@ -67,9 +68,9 @@ def test_what_is_on_top_and_the_lowest_first() -> None:
 
 
 def test_routes_are_looked_up_only_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interfaces, "default_route_interfaces", lambda: {4})
+    monkeypatch.setattr(interfaces, "default_routes", lambda: [Hop(4, "")])
     assert Selection.now(["default-route"]).chosen(ALL) == [ALL[3]]
-    monkeypatch.setattr(interfaces, "default_route_interfaces", lambda: 1 / 0)
+    monkeypatch.setattr(interfaces, "default_routes", lambda: 1 / 0)
     assert Selection.now(["eth0"]).chosen(ALL) == [ALL[1]]
 
 
@@ -107,7 +108,7 @@ def test_this_host_has_a_loopback_interface() -> None:
     (loopback,) = [each for each in interfaces.list_interfaces() if each.name == "lo"]
     assert loopback.ifindex == 1
     assert not loopback.raw_ip
-    assert interfaces.default_route_interfaces() <= {each.ifindex for each in interfaces.list_interfaces()}
+    assert {*Selection.now(["default-route"]).routes} <= {each.ifindex for each in interfaces.list_interfaces()}
 
 
 def test_a_kernel_that_refuses_netlink_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,8 @@ def test_what_is_given_is_written_in_order_and_the_writer_closed() -> None:
     sink.threat(threat(), "opened")
     sink.note(NOTE)
     sink.emit(many(10, 5000), NAMES)
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
     assert disk.rows == list(range(5010))
     assert disk.other == [threat(), NOTE, "close"]
     told = {
@@ -102,7 +103,8 @@ def test_the_filter_comes_before_the_queue() -> None:
     sink.threat(threat(), "opened")
     sink.note(NOTE)
     sink.start()
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
     assert (disk.rows, disk.other, sink.lost) == ([99], ["close"], 0)
 
 
@@ -121,7 +123,8 @@ def test_while_the_disk_stalls_the_buffer_fills_and_the_rest_is_counted() -> Non
     disk.free.set()
     assert soon(lambda: sink.status()["queue"] == 0)
     sink.emit(many(7, 200), NAMES)
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
     assert disk.rows == [*range(100), *range(200, 207)]
     assert (sink.written, sink.lost) == (107, 25)
 
@@ -144,7 +147,8 @@ def test_a_write_that_fails_is_tried_again_and_the_error_shown(monkeypatch: pyte
     assert sink.status()["state"] == "No space left on device"
     disk.error = None
     assert soon(lambda: not sink.failing)
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
     assert (disk.rows, sink.lost, sink.error) == (list(range(10)), 0, "")
 
 
@@ -157,7 +161,8 @@ def test_a_record_that_cannot_be_written_at_all_does_not_end_the_log() -> None:
     assert soon(lambda: sink.lost == 3)
     disk.error = None
     sink.emit(many(2, 3), NAMES)
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
     assert (disk.rows, sink.lost, sink.written) == ([3, 4], 3, 2)
     assert "ValueError: odd" in sink.error
 
@@ -176,7 +181,8 @@ def test_closing_ends_by_its_deadline_and_counts_what_is_left(how: str) -> None:
     sink.threat(threat(), "opened")
     disk.entered.acquire()
     began = time.monotonic()
-    sink.close(deadline(0.2))
+    sink.finish(deadline(0.2))
+    sink.join(deadline(0.2))
     assert time.monotonic() - began < 1.0
     assert (sink.lost, sink.status()["queue"]) == (21, 0)
     disk.error = None
@@ -189,7 +195,8 @@ def test_reopening_happens_in_the_sinks_thread_and_in_turn() -> None:
     sink.start()
     sink.reopen()
     assert soon(lambda: disk.other == ["reopen"])
-    sink.close(deadline())
+    sink.finish(deadline())
+    sink.join(deadline())
 
 
 def test_of_more_than_max_rate_an_even_sample_is_written_and_the_rest_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +213,8 @@ def test_of_more_than_max_rate_an_even_sample_is_written_and_the_rest_counted(mo
     sink.threat(threat(), "opened")
     monkeypatch.undo()
     sink.start()
-    sink.close(time.monotonic() + 5)
+    sink.finish(time.monotonic() + 5)
+    sink.join(time.monotonic() + 5)
     assert disk.rows[:60] == list(range(0, 600, 10))
     assert len(disk.other) == 2  # the threat, and the close
     assert (sink.status()["written"], sink.status()["lost"], sink.status()["sampled_out"]) == (124, 0, 597)
@@ -217,5 +225,6 @@ def test_without_max_rate_all_are_written() -> None:
     sink = Sink(Log(buffer_size=9999), disk)
     sink.emit(many(9999), NAMES)
     sink.start()
-    sink.close(time.monotonic() + 5)
+    sink.finish(time.monotonic() + 5)
+    sink.join(time.monotonic() + 5)
     assert (len(disk.rows), sink.sampled_out) == (9999, 0)

@@ -52,7 +52,8 @@ before = 0
 if how == "full":
     (disk / "ballast").write_bytes(bytes(3_800_000))
 else:  # while a file is open for writing the kernel refuses
-    sink.close(time.monotonic() + 5)
+    sink.finish(time.monotonic() + 5)
+    sink.join(time.monotonic() + 5)
     remount("ro")
     before, sink = sink.written, log()
 number = 100
@@ -76,7 +77,8 @@ else:
 until(lambda: not sink.failing and sink.status()["queue"] == 0)
 sink.emit(many(50, number), NAMES)
 number += 50
-sink.close(time.monotonic() + 10)
+sink.finish(time.monotonic() + 10)
+sink.join(time.monotonic() + 10)
 written = before + sink.written
 assert written + sink.lost == number, (sink.status(), number)
 text = path.read_text()

@@ -33,7 +33,8 @@ def written(tmp_path: Path, file_format: str) -> str:
         sink.emit(event(sport=first + 49, rule=5), NAMES)
         sink.threat(threat(), "opened")
         sink.note(NOTE)
-        sink.close(time.monotonic() + 5)
+        sink.finish(time.monotonic() + 5)
+        sink.join(time.monotonic() + 5)
         assert (sink.lost, sink.error) == (0, "")
     return path.read_text()
 
@@ -88,7 +89,8 @@ def test_standard_output(file_format: str) -> None:
         "from trafficmond.config.streams import Log\n"
         f"sink = make_sink(Log(format={file_format!r})); sink.start()\n"
         "sink.emit(many(3000), NAMES); sink.emit(many(2), NAMES)\n"
-        "sink.close(time.monotonic() + 5)\n"
+        "sink.finish(time.monotonic() + 5)\n"
+        "sink.join(time.monotonic() + 5)\n"
     )
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stderr == ""
@@ -104,7 +106,8 @@ def test_a_disk_that_is_full_is_said_and_what_was_written_is_whole() -> None:
     sink = make_sink(Log(format="jsonl", path=Path("/dev/full")))
     sink.start()
     sink.emit(many(10), NAMES)
-    sink.close(time.monotonic() + 0.2)
+    sink.finish(time.monotonic() + 0.2)
+    sink.join(time.monotonic() + 0.2)
     assert (sink.lost, sink.error) == (10, "No space left on device")
 
 
@@ -114,6 +117,7 @@ def test_a_pipe_without_a_reader_loses_and_holds_nobody_up(tmp_path: Path) -> No
     sink.start()
     sink.emit(many(10), NAMES)
     began = time.monotonic()
-    sink.close(time.monotonic() + 0.1)
+    sink.finish(time.monotonic() + 0.1)
+    sink.join(time.monotonic() + 0.1)
     assert time.monotonic() - began < 1.0
     assert sink.lost == 10

@@ -56,21 +56,18 @@ class Flows:
         "Rules still apply to the outer flow.",
         restart=True,
     )
-
     units: bool = setting(
         True,
         help="Store which systemd unit (or other cgroup) of this host sent or received each flow. Everyone who can "
         "read flows.db can read it.",
         restart=True,
     )
-
     dns_names: bool = setting(
         False,
         help="Read the DNS answers that this host gets, so that --names shows the names it asked for. They are kept in "
         "memory only, for a day. Everyone who can use trafficctl can see them.",
         restart=True,
     )
-
     processes: bool = setting(
         False,
         help="Store which process of this host each flow belongs to: its number and its command's short name (no "

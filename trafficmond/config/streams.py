@@ -15,11 +15,7 @@ from trafficmond.model import SEVERITIES
 class Log:
     """[[log]]: one place that events are written to; as many as wanted."""
 
-    format: str = setting(
-        "journal",
-        choices=tuple(BY_NAME),
-        help=f"How events are written: {described()}.",
-    )
+    format: str = setting("journal", choices=tuple(BY_NAME), help=f"How events are written: {described()}.")
     path: Path | None = setting(
         None,
         kind=PATH,

@@ -22,7 +22,6 @@ from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonErr
 _PAUSE_S = 60.0  # before another attempt to share an interface after a failure
 MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
-
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
 _COVERED = (
     "{upper}, which is on top of {name}, has an XDP program, and the kernel attaches none below one; leave {upper} or "

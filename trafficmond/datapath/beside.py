@@ -6,7 +6,7 @@ They decide nothing and are not pinned: they end with the daemon.
 import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,9 +98,6 @@ def _load(
     """Descriptors of the programs and of the maps."""
     if loader == "bcc":
         return bcc_loader.compiled(f"{name}.bpf.c", kinds, maps, pin_dir)
-    target = libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))
-    try:
+    with closing(libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))) as target:
         target.load(tuple(kinds))
         return {name: target.program_fd(name) for name in kinds}, {name: target.map_fd(name) for name in maps}
-    finally:
-        target.close()

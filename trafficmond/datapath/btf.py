@@ -13,7 +13,7 @@ import numpy as np
 
 from trafficmond.errors import DatapathError
 
-_INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
+_INT, _, _ARRAY, _STRUCT, _UNION, _ENUM = range(1, 7)
 _TYPEDEF, _VOLATILE, _CONST, _FUNC_PROTO, _VAR, _DATASEC, _ENUM64 = 8, 9, 10, 13, 14, 15, 19
 # bytes that follow the 12-byte header of a type: (fixed, each member)
 _TRAILING = {

@@ -135,11 +135,6 @@ def name_of(octets: bytes) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def default_route_interfaces() -> set[int]:
-    """The ifindex of every interface with a default route. Raises DatapathError."""
-    return {hop.ifindex for hop in default_routes()}
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The setting `interfaces` at this moment. A pattern is a name, a glob, a /regex/ or the word default-route; the
@@ -152,7 +147,7 @@ class Selection:
     def now(cls, patterns: Iterable[str]) -> Self:
         """The selection with the present routes. Raises DatapathError."""
         wanted = tuple(patterns)
-        return cls(wanted, default_route_interfaces() if DEFAULT_ROUTE in wanted else ())
+        return cls(wanted, {hop.ifindex for hop in default_routes()} if DEFAULT_ROUTE in wanted else ())
 
     def choosers(self, interface: Interface) -> list[str]:
         """The patterns that choose an interface; none: it is not chosen."""

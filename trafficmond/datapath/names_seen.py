@@ -99,7 +99,7 @@ class NamesSeen(Beside):
             self._opened = stack.pop_all()
 
     def take(self) -> Batch:
-        """Takes the answers since the last call, as flows.dns.NAMED rows."""
+        """Takes the answers since the last call, as NAMED rows."""
         return self._reader.take()
 
     def counts(self) -> NameCounts:

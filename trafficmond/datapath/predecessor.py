@@ -20,7 +20,6 @@ UNREADABLE = (
     "from the flows"
 )
 
-
 CARRIED_SLOT = abi.MAX_INTERFACES - 1  # of the totals: no interface gets it, so the kernel never writes there
 
 

@@ -38,7 +38,6 @@ class Owner(NamedTuple):
 
 OF_UNITS = Owner._fields[:3]  # fields that do not need processes
 
-
 UNKNOWN = Owner()
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from trafficmond.flows.batch import Batch, Column, octets, take
-from trafficmond.flows.processes import END
-from trafficmond.protocols import TCP, UDP
+from trafficmond.flows.processes import END, served
 
 _ODD = tuple(
     np.uint64(each)
@@ -33,16 +32,16 @@ class Waiting:
     def of(self, rows: Batch) -> Column:
         """The cgroup that waits for each row's destination; 0: nobody."""
         found = np.zeros(len(rows), np.uint64)
-        served = np.flatnonzero((rows["proto"] == TCP) | (rows["proto"] == UDP))
-        if len(served) and len(self._keys):
-            of = take(rows, served)
-            what, none = _what(of["family"], of["proto"], of["dport"]), np.zeros(len(served), np.uint64)
+        at = np.flatnonzero(served(rows))
+        if len(at) and len(self._keys):
+            of = take(rows, at)
+            what, none = _what(of["family"], of["proto"], of["dport"]), np.zeros(len(at), np.uint64)
             for ends in (
                 (of["dst_hi"], of["dst_lo"], of["src_hi"], of["src_lo"], of["sport"]),
                 (of["dst_hi"], of["dst_lo"], none, none, none),
                 (none,) * len(_ENDS),
             ):
-                found[served] = np.where(found[served] > 0, found[served], self._find((what, *ends)))
+                found[at] = np.where(found[at] > 0, found[at], self._find((what, *ends)))
         return found
 
     def at(self, proto: int, port: int) -> Column:

@@ -80,11 +80,6 @@ def parsed(name: str, parse: Callable[[A], T], value: A) -> T:
         raise ConfigError([Mistake(name, str(error))]) from None
 
 
-def parse_prefix(text: str) -> str:
-    """The canonical form of a prefix. Raises ConfigError."""
-    return str(parse_network(text))
-
-
 def parse_network(text: str, name: str = "cidr") -> Network:
     """The prefix in the parameter `name`. Raises ConfigError."""
     return parsed(name, networks.parse, text)

@@ -14,7 +14,7 @@ from trafficmond.handlers.handler import (
     Handler,
     named_ports,
     parse_direction,
-    parse_prefix,
+    parse_network,
     parse_probation,
     parse_ttl,
     parsed,
@@ -77,7 +77,7 @@ class Rules(Handler):
         policy = in_force.policy
         order = self._by_strength(in_force)
         if within is not None:
-            chosen = {int(policy.owner[row]) for row in overlapping(policy, parse_prefix(within))}
+            chosen = {int(policy.owner[row]) for row in overlapping(policy, str(parse_network(within)))}
             order = [index for index in order if index in chosen]
         if used is not None:
             written = (Reason.RULE, Reason.LIST)
@@ -144,7 +144,7 @@ class Rules(Handler):
         confirm_within_s: float | None = None,
         shadow: bool = False,
     ) -> Reply:
-        parts, prefix = self._parts, parse_prefix(cidr)
+        parts, prefix = self._parts, str(parse_network(cidr))
         action, direction = str(parsed("action", Action.parse, action)), str(parse_direction(direction))
         await parts.follow_clock()
         since = None if ttl_s is None else time.time()
@@ -198,7 +198,7 @@ class Rules(Handler):
         self, call: Call, cidr: str, direction: str | None = None, save: bool = False, ports: list[str] | None = None
     ) -> Reply:
         """Removes the rules made by hand on exactly this prefix."""
-        parts, cidr = self._parts, parse_prefix(cidr)
+        parts, cidr = self._parts, str(parse_network(cidr))
         wanted = parse_direction(direction) if direction else None
         only = None if ports is None else named_ports(ports)
         begin = self._begin(call, f"remove-cidr {cidr}", None)

@@ -41,7 +41,6 @@ COUNTED: Mapping[str, str] = {
     "lost_watch_records": "Events and threats that watchers did not read in time.",
 }
 
-
 _Value = float | Iterable[tuple[Labels, float]]  # of a metric without labels, or by its labels
 
 _UNITS = ("packets", "bytes")

@@ -23,7 +23,6 @@ _RECIPIENTS = (
     *("target_phones", "target_groups", "target_contacts"),
 )
 
-
 _reply = threading.local()  # wait_s: how long the last server asked this thread to wait
 
 

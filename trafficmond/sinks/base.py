@@ -111,11 +111,6 @@ class Sink(Worker):
             self._reopen = True
             self._wake.notify()
 
-    def close(self, deadline: float) -> None:
-        """Write the queue until `deadline` (time.monotonic); the rest is lost and counted."""
-        self.finish(deadline)
-        self.join(deadline)
-
     @property
     def error(self) -> str:
         """Why writing fails, or what is missing; empty if there is no error."""

@@ -140,7 +140,7 @@ class SinkSet:
         for sink, end in ends:
             sink.finish(end)
         for sink, end in ends:
-            sink.close(end)
+            sink.join(end)
 
     def status(self) -> list[dict[str, Any]]:
         """The status of each [[log]], as `Sink.status`."""

@@ -53,8 +53,8 @@ NUMBERS = frozenset(("timestamp", "src_port", "dst_port", "protocol_num", "packe
 _ACTIONS = {Action.MONITOR: "LOG", Action.DROP: "DROP", Action.ALLOW: "ALLOW", Action.LIMIT: "LIMIT"}
 
 
-def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> list[Sequence[Any]]:
-    """One list a field of FIELDS; numbers as int, the rest as str.
+def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> Iterable[tuple[Any, ...]]:
+    """One tuple an event, in the order of FIELDS; numbers as int, the rest as str.
 
     `quote` is applied to names that people choose (interfaces, rules and units); no other field needs quoting in any
     format. `nothing` stands for unknown values.
@@ -66,7 +66,7 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
 
     milliseconds = np.rint(batch["timestamp"] * 1000).astype(np.int64)
     protocols = batch["proto"].tolist()
-    return [
+    columns: tuple[Sequence[Any], ...] = (
         (milliseconds // 1000).tolist(),
         np.datetime_as_string(milliseconds.astype("M8[ms]"), timezone="UTC").tolist(),
         *(addresses(batch[f"{side}_hi"], batch[f"{side}_lo"], batch["family"]) for side in ("src", "dst")),
@@ -87,7 +87,8 @@ def columns(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothi
         *(of_owner(at) for at in range(len(OF_UNITS))),
         *_would(batch, names, quote),
         *(of_owner(at) for at in range(len(OF_UNITS), len(Owner._fields))),
-    ]
+    )
+    return zip(*columns, strict=True)
 
 
 def _would(batch: Batch, names: Names, quote: Callable[[str], str]) -> list[Sequence[str]]:
@@ -95,11 +96,6 @@ def _would(batch: Batch, names: Names, quote: Callable[[str], str]) -> list[Sequ
     known = {word: names.would(word) or ("", "") for word in set(words)}
     called = {word: (would, quote(_encodable(rule))) for word, (would, rule) in known.items()}
     return [[called[word][at] for word in words] for at in (0, 1)]
-
-
-def rows(batch: Batch, names: Names, quote: Callable[[str], str] = str, nothing: str = "") -> Iterable[tuple[Any, ...]]:
-    """One tuple an event, in the order of FIELDS."""
-    return zip(*columns(batch, names, quote, nothing), strict=True)
 
 
 def parties(event: Mapping[str, Any]) -> str:

@@ -88,7 +88,6 @@ class Writer(threading.Thread):
         self.queue = Queue(path, limits.queue_rows)
         self.written_rows = 0
         self.state = "ok"
-        self.longest_shrink_s = 0.0
         self._clock = clock
         self._pruned_at = 0.0
         self._damage = ""
@@ -223,10 +222,8 @@ class Writer(threading.Thread):
                 rollups.prune(connection, now)
                 records.prune(connection)
         while self._partitions.must_shrink(now):
-            begin = time.monotonic()
             with self._transaction():
                 self._partitions.shrink(now, _SHRINK_S)
-            self.longest_shrink_s = max(self.longest_shrink_s, time.monotonic() - begin)
             self.rows = self._partitions.rows
             if self.queue.presses:
                 break
