@@ -28,6 +28,7 @@ _BEGINS = "# ---- from here on it is generated ----\n"
 _DEFINE = re.compile(r"^#define (TM_[A-Z0-9_]+) ([0-9a-fA-Fxu+*() A-Z_]+?)\s*(?:/\*.*)?$", re.MULTILINE)
 _WIDTH = 110
 _STRUCT = re.compile(r"^struct (tm_[a-z_]+) {", re.MULTILINE)
+_ENUM = re.compile(r"^enum tm_[a-z_]+ {\n(.*?)^};", re.MULTILINE | re.DOTALL)
 _ENUMERATOR = re.compile(r"^\t(TM_[A-Z0-9_]+) = (\d+),", re.MULTILINE)
 
 
@@ -38,8 +39,13 @@ def render(clang: Sequence[str], header: Path) -> str:
     lines = [(ROOT / "trafficmond" / "abi.py").read_text().partition(_BEGINS)[0], _BEGINS]
     for name, value in _DEFINE.findall(text):
         lines.append(f"{name[3:]} = {_number(value)}\n")
-    for name, value in _ENUMERATOR.findall(text):
-        lines.append(f"{name[3:]} = {value}\n")
+    for body in _ENUM.findall(text):
+        values = {name[3:]: int(value) for name, value in _ENUMERATOR.findall(body)}
+        together = f"{', '.join(values)} = range({len(values)})\n"
+        if [*values.values()] == [*range(len(values))] and len(together) <= 121:
+            lines.append(together)
+        else:
+            lines += [f"{name} = {value}\n" for name, value in values.items()]
     structs = _layouts(clang, header, names)
     lines.append("\n")
     for name in names:  # in the header's order: members' structs come first
