@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from trafficmond.control.call import Busy
+from trafficmond.errors import Busy
 from trafficmond.store.reader import Reader
 
 T = TypeVar("T")

@@ -7,9 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from trafficmond.config.settings import Quota
-from trafficmond.control.call import Busy
 from trafficmond.detect.detectors.quota import Used
-from trafficmond.errors import StoreError
+from trafficmond.errors import Busy, StoreError
 from trafficmond.pipeline import Pipeline
 from trafficmond.questions import Questions
 from trafficmond.store.reader import Reader

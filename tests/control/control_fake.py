@@ -16,13 +16,14 @@ from trafficmond import networks
 from trafficmond.choice import EventFilter
 from trafficmond.control import idl
 from trafficmond.control.broadcast import TOPICS, Broadcast
-from trafficmond.control.call import Answer, Call, Method, NotFound, Refused, Reply, Row, Service, methods_of, paged
+from trafficmond.control.call import Answer, Call, Method, Reply, Row, Service, methods_of
 from trafficmond.control.clients import Clients
 from trafficmond.control.listen import open_socket
 from trafficmond.control.peers import Caller
 from trafficmond.control.server import Server
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import ConfigError, Mistake, NotFound, Refused
 from trafficmond.handlers import classes
+from trafficmond.handlers.handler import paged
 from trafficmond.model import Action
 from trafficmond.tasks import Tasks
 

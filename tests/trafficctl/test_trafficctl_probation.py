@@ -15,8 +15,7 @@ from trafficctl.install import installed
 from trafficctl.live.model import Live
 from trafficctl.live.screen import draw
 from trafficctl.render.style import Style
-from trafficmond.control.call import Refused
-from trafficmond.errors import ControlError
+from trafficmond.errors import ControlError, Refused
 
 TOLD = "ON PROBATION for 42 s (until 22:14:20), keep it with trafficctl confirm: apply /etc/trafficmon/cidr.new, by ada"
 

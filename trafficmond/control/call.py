@@ -1,12 +1,11 @@
-"""A call, the methods that answer calls, the pages of a long reply, and refusals."""
+"""A call, and the methods that answer calls."""
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from trafficmond.control.peers import Caller
-from trafficmond.errors import ControlError
 
 INTERFACE = "io.trafficmon"
 Reply = dict[str, Any]
@@ -73,42 +72,3 @@ class Service:
     def of(cls, version: str, handlers: Iterable[object], shielded: Shield) -> Self:
         """The service with the methods of these objects."""
         return cls(version, {name: each for one in handlers for name, each in methods_of(one).items()}, shielded)
-
-
-class Refusal(ControlError):
-    """A request that the daemon understands and does not carry out. The class is the Varlink error of its name."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message, name=f"io.trafficmon.{type(self).__name__}", hint=hint)
-
-
-class NotFound(Refusal):
-    """There is no such rule, ban or threat."""
-
-
-class Refused(Refusal):
-    """The request would cut off a lifeline, or would change nothing."""
-
-
-class Busy(Refusal):
-    """Too many requests of that kind are waiting already."""
-
-
-ONE_REPLY_ROWS = 1000
-
-
-async def paged(call: Call, pages: AsyncIterator[Sequence[Row]]) -> AsyncGenerator[list[Row], None]:
-    """The pages, at least one. Without `more` exactly one page, of at most ONE_REPLY_ROWS rows."""
-    if call.more:
-        page: Sequence[Row] | None = None
-        async for page in pages:
-            yield list(page)
-        if page is None:
-            yield []
-        return
-    rows: list[Row] = []
-    async for page in pages:
-        rows.extend(page)
-        if len(rows) >= ONE_REPLY_ROWS:
-            break
-    yield rows[:ONE_REPLY_ROWS]

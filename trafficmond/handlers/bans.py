@@ -10,12 +10,12 @@ from trafficmond import networks
 from trafficmond.banlist import UNKNOWN
 from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
-from trafficmond.control.call import Call, NotFound, Refused, Reply, Row, method, paged
+from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.peers import Caller
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import ConfigError, Mistake, NotFound, Refused
 from trafficmond.figures import many
 from trafficmond.handlers import spare
-from trafficmond.handlers.handler import Handler, named_ports, parse_network, parse_ttl
+from trafficmond.handlers.handler import Handler, named_ports, paged, parse_network, parse_ttl
 from trafficmond.networks import Network, shown
 from trafficmond.responder import OWNER as RESPONSE
 from trafficmond.sinks import messages

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from trafficmond.control.bounds import one_of
-from trafficmond.control.call import Call, Reply, Row, method, paged
-from trafficmond.handlers.handler import Handler
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.handlers.handler import Handler, paged
 from trafficmond.handlers.places import ENDS, missing, names, placed
 from trafficmond.handlers.rates import busiest, rate_rows
 from trafficmond.handlers.stored import threat_row

@@ -1,11 +1,11 @@
 """The base class of handlers, and functions that read parameters."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from trafficmond import networks, services
-from trafficmond.control.call import Call
+from trafficmond.control.call import Call, Row
 from trafficmond.control.peers import Caller
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.handlers.spare import Spared
@@ -112,3 +112,23 @@ def named_ports(texts: Sequence[str], force: bool = False) -> list[str]:
         what = "cannot be used with ports: the guard and the allowlist are for hosts, whatever the service"
         raise ConfigError([Mistake("force", what)])
     return services.text(parsed("ports", services.parse, texts))
+
+
+ONE_REPLY_ROWS = 1000
+
+
+async def paged(call: Call, pages: AsyncIterator[Sequence[Row]]) -> AsyncGenerator[list[Row], None]:
+    """The pages, at least one. Without `more` exactly one page, of at most ONE_REPLY_ROWS rows."""
+    if call.more:
+        page: Sequence[Row] | None = None
+        async for page in pages:
+            yield list(page)
+        if page is None:
+            yield []
+        return
+    rows: list[Row] = []
+    async for page in pages:
+        rows.extend(page)
+        if len(rows) >= ONE_REPLY_ROWS:
+            break
+    yield rows[:ONE_REPLY_ROWS]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from trafficmond import networks
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.bounds import number as bounded
-from trafficmond.control.call import Call, NotFound, Refused, Reply, Row, method, paged
-from trafficmond.errors import TrafficmonError
-from trafficmond.handlers.handler import Handler, parse_direction
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.errors import NotFound, Refused, TrafficmonError
+from trafficmond.handlers.handler import Handler, paged, parse_direction
 from trafficmond.history import MOST_CHANGES, Recorded
 from trafficmond.networks import shown
 from trafficmond.policy.entries import DEFAULT, SOURCE, Entry, entries, source_line

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from trafficmond import figures, networks, services
-from trafficmond.control.call import Call, NotFound, Refused, Reply, Row, method, paged
-from trafficmond.errors import TrafficmonError
+from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.errors import NotFound, Refused, TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,
     named_ports,
+    paged,
     parse_direction,
     parse_network,
     parse_probation,

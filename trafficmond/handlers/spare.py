@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from trafficmond import networks
-from trafficmond.control.call import Refused
+from trafficmond.errors import Refused
 from trafficmond.model import Reason
 from trafficmond.networks import Network, shown
 from trafficmond.policy.load import Policy

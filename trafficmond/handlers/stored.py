@@ -9,8 +9,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
-from trafficmond.control.call import Busy, Row
-from trafficmond.errors import StoreError
+from trafficmond.control.call import Row
+from trafficmond.errors import Busy, StoreError
 from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts
 from trafficmond.store.reader import Reader

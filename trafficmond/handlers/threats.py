@@ -3,8 +3,9 @@
 from trafficmond import networks
 from trafficmond.config.declare import guess
 from trafficmond.control.bounds import number
-from trafficmond.control.call import Call, NotFound, Reply, Row, method
+from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.detect.registry import settings_classes
+from trafficmond.errors import NotFound
 from trafficmond.handlers.handler import Handler, parse_network, parsed
 from trafficmond.handlers.places import placed
 from trafficmond.model import FlowQuery, Severity, Threat
