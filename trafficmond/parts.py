@@ -343,8 +343,8 @@ async def _restore_bans(parts: Parts) -> None:
         done.pop().result()
     else:
         parts.warnings["bans"] = (
-            f"the bans stored in {parts.store.path} are not in force: the file cannot be read; the daemon tries "
-            "again until it can"
+            f"the bans stored in {parts.store.path} are not in force, but those that the kernel has: the file cannot "
+            "be read; the daemon tries again until it can"
         )
         parts.sinks.note(messages.STORE_FAILED, parts.warnings["bans"], {"path": parts.store.path})
 

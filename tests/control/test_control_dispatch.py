@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from trafficmond.control import dispatch, idl
 from trafficmond.control.broadcast import Broadcast
 from trafficmond.control.call import Call, Reply, Service, method
 from trafficmond.control.peers import Caller
-from trafficmond.errors import StoreError
+from trafficmond.errors import NotFound, StoreError
 from trafficmond.tasks import Tasks
 
 INTERFACE = idl.load("io.trafficmon")
@@ -99,6 +100,32 @@ def test_a_change_continues_although_who_asked_for_it_has_gone() -> None:
 
     asyncio.run(run())
     assert done == ["changed"]
+
+
+@pytest.mark.parametrize(("error", "said"), [(NotFound("no", hint=""), 0), (KeyError("defect"), 1)])
+def test_a_refusal_of_a_change_whose_client_has_gone_is_no_failure(
+    error: Exception, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow:
+        @method("Undo", changes=True)
+        async def undo(self, _: Call) -> Reply:
+            await asyncio.sleep(0.03)
+            raise error
+
+    async def run() -> None:
+        tasks = Tasks()
+        service = Service.of("1", [Slow()], tasks.shielded)
+        replies = dispatch.answer(dispatch.Request("io.trafficmon.Undo", {}), service, Call(CALLER, False), True)
+        asked = asyncio.ensure_future(anext(replies))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait([asked])
+        await tasks.close(10)
+        await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(run())
+    assert [record.name for record in caplog.records] == ["trafficmond.tasks"] * said
 
 
 def test_null_and_left_out_are_the_same() -> None:

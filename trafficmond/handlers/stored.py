@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from trafficmond.control.call import Row
-from trafficmond.errors import Busy, StoreError
+from trafficmond.errors import Busy
 from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts
 from trafficmond.store.reader import Reader
@@ -59,9 +59,10 @@ class Stored:
         """The latest threats that match the conditions (SQL) and for which `wanted` is true; open ones in their current
         state."""
         store = self._parts.store
-        with contextlib.suppress(TimeoutError, StoreError):  # what was given to a store that works is written first
-            if store.status().state == "ok":
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(store.settled())), _SETTLE_S)
+        if store.status().state == "ok":  # what was given to a store that works is written first
+            settled = asyncio.wrap_future(store.settled())
+            settled.add_done_callback(asyncio.Future.exception)  # the store logs and counts what it cannot do
+            await asyncio.wait([settled], timeout=_SETTLE_S)
         why_not = self._parts.responder.why_not
         live = {
             threat.id: {**threat_row(threat, ""), "not_banned": why_not(threat) or None}
