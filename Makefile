@@ -12,7 +12,7 @@ IFACE ?= $(shell ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*
 
 # Debian packages, the same names on 12 and 13: what the daemon runs on, what builds it, what the demo and the tests use.
 RUNTIME := python3 python3-bpfcc python3-numpy python3-pyroute2 python3-systemd python3-toml python3-watchdog sqlite-utils libbpf1
-BUILDING := clang llvm gcc libc6-dev libbpf-dev libsqlite3-dev linux-libc-dev bpftool
+BUILDING := clang llvm gcc libc6-dev libbpf-dev linux-libc-dev bpftool
 SHOWING := mount util-linux iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base curl sqlite3
 TESTING := tshark python3-venv netbase jq passwd e2fsprogs clang-format shellcheck procps nftables xdp-tools tmux zstd apprise python3-prometheus-client python3-scapy python3-ipfix libfixbuf-tools openssh-server openssh-client
 FUZZING := libclang-rt-dev

@@ -37,8 +37,8 @@ class Build(build_py):
         except (OSError, subprocess.CalledProcessError) as error:
             sys.exit(
                 f"trafficmon cannot be compiled ({error}). It takes make, clang, llvm-strip, a C compiler, and the "
-                "headers of libbpf, SQLite and Linux; on Debian: apt-get install make clang llvm gcc libc6-dev "
-                "libbpf-dev libsqlite3-dev"
+                "headers of libbpf and Linux; on Debian: apt-get install make clang llvm gcc libc6-dev "
+                "libbpf-dev"
             )
         folder = Path(self.build_lib) / "trafficmond" / "compiled"
         for name in FILES:

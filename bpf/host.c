@@ -3,7 +3,7 @@
  * The host build, build/libtmparse.so: captures, read with the kernel's parser, and the daemon's own log lines, both
  * merged into rows for the engine; inner loops of flow table, detectors and verdict tables; rows for SQLite; DNS
  * answers. trafficmond/analyze/native.py, flows/compiled.py, datapath/names_seen.py, detect/windows.py,
- * policy/compiled.py and store/direct.py are its only callers.
+ * policy/compiled.py and store/image.py are its only callers.
  */
 #include "host_detect.h"
 #include "host_dns.h"
@@ -335,15 +335,49 @@ TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double
 
 /* ---- the store ---- */
 
-/* Sets the batch of tm_rows for this thread; NULL: empty. */
-TM_EXPORT void tm_rows_give(const struct tm_batch *batch)
+/* Adds the rows of a batch to the image; 0 if SQLite cannot store one of them, or there is no room. */
+TM_EXPORT int tm_image_add(struct tm_image *m, const struct tm_batch *b)
 {
-	tm_rows_batch = batch;
+	struct tm_stored r;
+
+	for (__u64 i = 0; i < b->rows; i++) {
+		r.types_length = r.length = 0;
+		for (__u32 column = 0; column < b->columns; column++)
+			if (!tm_put_column(&r, b, &b->column[column], b->row + i * b->size))
+				return 0;
+		if (!tm_add_record(m, &r))
+			return 0;
+	}
+	return 1;
 }
 
-/* The name by which SQLite finds the initialisation function of an extension. */
-TM_EXPORT int sqlite3_extension_init(sqlite3 *db, char **error, const sqlite3_api_routines *api)
+/* Makes the root. Returns the number of the table's pages, 0 if they are too many for one root. */
+TM_EXPORT __u32 tm_image_close(struct tm_image *m)
 {
-	SQLITE_EXTENSION_INIT2(api);
-	return sqlite3_create_module(db, "tm_rows", &tm_rows_module, NULL);
+	__u32 begin = TM_PAGE, cells = 0, size;
+	__u8 cell[4 + 10] = {0};
+	__u64 last = 0;
+
+	if (m->leaves <= 1) {
+		memcpy(m->root, m->root + TM_PAGE, m->leaves * (__u64)TM_PAGE);
+		return 1;
+	}
+	memset(m->root, 0, 12);
+	m->root[0] = 5; /* an inner page of a table */
+	for (__u32 leaf = 1; leaf < m->leaves; leaf++) {
+		const __u8 *page = m->root + (__u64)leaf * TM_PAGE;
+
+		last += page[3] << 8 | page[4];
+		tm_big16(cell + 2, leaf + 2);
+		size = 4 + tm_varint(cell + 4, last);
+		if (12 + 2 * (cells + 1) + size > begin)
+			return 0;
+		begin -= size;
+		memcpy(m->root + begin, cell, size);
+		tm_big16(m->root + 12 + 2 * cells++, begin);
+	}
+	tm_big16(m->root + 3, cells);
+	tm_big16(m->root + 5, begin);
+	tm_big16(m->root + 10, m->leaves + 2);
+	return m->leaves + 1;
 }

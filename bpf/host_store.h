@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Rows of flows.db straight from a batch: an SQLite extension with one virtual table, tm_rows, which is the batch that
- * this thread has set last (tm_rows_give). INSERT ... SELECT from it makes no Python object for any value.
- * trafficmond/store/direct.py is the only caller, trafficmond/store/rows.py does the same with Python.
+ * Rows of flows.db straight from a batch: the pages of a small database with one table (sqlite.org/fileformat2.html),
+ * whose records SQLite copies as they are. So no value becomes a Python object, and SQLite makes no record.
+ * trafficmond/store/image.py is the only caller; tests/store/store_tuples.py does the same with Python.
  */
 #pragma once
 
 #include <arpa/inet.h>
-#include <stdlib.h>
-
-#include <sqlite3ext.h>
+#include <math.h>
 
 #include "host_state.h"
 #include "host_texts.h"
 
-SQLITE_EXTENSION_INIT1
-
 #define TM_COLUMNS_MOST 32
-#define TM_ROWS_SCHEMA                                                                                                 \
-	"CREATE TABLE x(c0,c1,c2,c3,c4,c5,c6,c7,c8,c9,c10,c11,c12,c13,c14,c15,c16,c17,c18,c19,c20,c21,c22,c23,c24,"    \
-	"c25,c26,c27,c28,c29,c30,c31)"
+#define TM_PAGE 65536
+#define TM_VALUES_MOST (TM_PAGE - 512) /* of a record that one page holds */
 
 enum { TM_VALUE_INTEGER = -1, TM_VALUE_NULL = -2 };
 
@@ -57,15 +52,6 @@ struct tm_batch {
 	struct tm_column column[TM_COLUMNS_MOST];
 };
 
-struct tm_rows_cursor {
-	sqlite3_vtab_cursor base;
-	const struct tm_batch *batch;
-	__u64 at;
-	char text[TM_COLUMNS_MOST][INET6_ADDRSTRLEN]; /* of the present row, for as long as SQLite uses it */
-};
-
-static __thread const struct tm_batch *tm_rows_batch;
-
 static __u64 tm_field(const __u8 *at, __u32 width)
 {
 	__u64 value = 0;
@@ -87,26 +73,6 @@ static const struct tm_value *tm_value_of(const struct tm_column *c, __u64 numbe
 			high = middle;
 	}
 	return low < c->values_count && c->values[low].number == number ? &c->values[low] : NULL;
-}
-
-static void tm_result_value(sqlite3_context *to, const struct tm_value *value)
-{
-	if (!value || value->length == TM_VALUE_NULL)
-		sqlite3_result_null(to);
-	else if (value->length == TM_VALUE_INTEGER)
-		sqlite3_result_int64(to, value->integer);
-	else
-		sqlite3_result_text(to, value->text, (int)value->length, SQLITE_STATIC);
-}
-
-static void tm_result_integer(sqlite3_context *to, __u64 value)
-{
-	if (value >> 63) {
-		sqlite3_result_error(to, "a number has more than 63 bits", -1);
-		sqlite3_result_error_code(to, SQLITE_MISMATCH);
-	} else {
-		sqlite3_result_int64(to, (__s64)value);
-	}
 }
 
 static int tm_address_text(char *out, const __u8 *at, __u8 family)
@@ -172,119 +138,123 @@ static int tm_community(char *out, const struct tm_ends *e, const struct tm_batc
 	return TM_COMMUNITY_TEXT;
 }
 
-static int tm_rows_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **out, char **error)
-{
-	int failed = sqlite3_declare_vtab(db, TM_ROWS_SCHEMA);
-
-	if (failed)
-		return failed;
-	sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY); /* not usable by views or triggers of a file */
-	*out = sqlite3_malloc(sizeof(**out));
-	if (!*out)
-		return SQLITE_NOMEM;
-	memset(*out, 0, sizeof(**out));
-	return SQLITE_OK;
-}
-
-static int tm_rows_disconnect(sqlite3_vtab *table)
-{
-	sqlite3_free(table);
-	return SQLITE_OK;
-}
-
-static int tm_rows_plan(sqlite3_vtab *table, sqlite3_index_info *info)
-{
-	return SQLITE_OK;
-}
-
-static int tm_rows_open(sqlite3_vtab *table, sqlite3_vtab_cursor **out)
-{
-	struct tm_rows_cursor *c = sqlite3_malloc(sizeof(*c));
-
-	if (!c)
-		return SQLITE_NOMEM;
-	memset(c, 0, sizeof(*c));
-	*out = &c->base;
-	return SQLITE_OK;
-}
-
-static int tm_rows_close(sqlite3_vtab_cursor *base)
-{
-	sqlite3_free(base);
-	return SQLITE_OK;
-}
-
-static int tm_rows_begin(sqlite3_vtab_cursor *base, int plan, const char *name, int argc, sqlite3_value **argv)
-{
-	struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
-
-	c->batch = tm_rows_batch;
-	c->at = 0;
-	return SQLITE_OK;
-}
-
-static int tm_rows_next(sqlite3_vtab_cursor *base)
-{
-	((struct tm_rows_cursor *)base)->at++;
-	return SQLITE_OK;
-}
-
-static int tm_rows_end(sqlite3_vtab_cursor *base)
-{
-	const struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
-
-	return !c->batch || c->at >= c->batch->rows;
-}
-
-static int tm_rows_number(sqlite3_vtab_cursor *base, sqlite3_int64 *out)
-{
-	*out = (sqlite3_int64)((struct tm_rows_cursor *)base)->at;
-	return SQLITE_OK;
-}
-
-static int tm_rows_value(sqlite3_vtab_cursor *base, sqlite3_context *to, int number)
-{
-	struct tm_rows_cursor *c = (struct tm_rows_cursor *)base;
-	const struct tm_batch *g = c->batch;
-	const struct tm_column *column = &g->column[number];
-	const __u8 *row = g->row + c->at * g->size;
-	const struct tm_ends *ends = (const struct tm_ends *)(row + g->ends);
-	double real;
-	int length;
-
-	if (number < 0 || (__u32)number >= g->columns)
-		return SQLITE_OK;
-	switch (column->is) {
-	case TM_IS_REAL:
-		memcpy(&real, row + column->at, sizeof(real));
-		sqlite3_result_double(to, real);
-		break;
-	case TM_IS_INTEGER:
-		tm_result_integer(to, tm_field(row + column->at, column->width));
-		break;
-	case TM_IS_NAMED:
-		tm_result_value(to, tm_value_of(column, tm_field(row + column->at, column->width)));
-		break;
-	case TM_IS_ADDRESS:
-		length = tm_address_text(c->text[number], row + column->at, ends->family);
-		sqlite3_result_text(to, c->text[number], length, SQLITE_STATIC);
-		break;
-	default:
-		length = tm_community(c->text[number], ends, g);
-		sqlite3_result_text(to, c->text[number], length, SQLITE_STATIC);
-	}
-	return SQLITE_OK;
-}
-
-static const sqlite3_module tm_rows_module = {
-	.xConnect = tm_rows_connect,
-	.xBestIndex = tm_rows_plan,
-	.xDisconnect = tm_rows_disconnect,
-	.xOpen = tm_rows_open,
-	.xClose = tm_rows_close,
-	.xFilter = tm_rows_begin,
-	.xNext = tm_rows_next,
-	.xEof = tm_rows_end,
-	.xColumn = tm_rows_value,
-	.xRowid = tm_rows_number,
+/* A record (section 2.1): the types of its values, and the values. */
+struct tm_stored {
+	__u8 types[3 * TM_COLUMNS_MOST], values[TM_VALUES_MOST];
+	__u32 types_length, length;
 };
+
+/* The table of an image: its root page, and the leaves after it. */
+struct tm_image {
+	__u8 *root;
+	__u32 room; /* for so many leaves */
+	__u32 leaves;
+	__u32 cells, begin; /* of the last leaf: their number, and where the last one begins */
+	__u64 rows;
+};
+
+static __u32 tm_varint(__u8 *out, __u64 value)
+{
+	__u32 length = 1;
+
+	for (__u64 rest = value >> 7; rest; rest >>= 7)
+		length++;
+	for (__u32 i = length; i-- > 0; value >>= 7)
+		out[i] = (value & 0x7f) | (i + 1 < length ? 0x80 : 0);
+	return length;
+}
+
+static void tm_big16(__u8 *out, __u32 value)
+{
+	out[0] = value >> 8;
+	out[1] = value;
+}
+
+static int tm_put(struct tm_stored *r, __u64 type, const void *value, __u64 length)
+{
+	if (r->length + length > sizeof(r->values))
+		return 0;
+	r->types_length += tm_varint(r->types + r->types_length, type);
+	memcpy(r->values + r->length, value, length);
+	r->length += length;
+	return 1;
+}
+
+static int tm_put_integer(struct tm_stored *r, __s64 value)
+{
+	static const __u8 width[] = {0, 1, 2, 3, 4, 6, 8};
+	__u64 big = __builtin_bswap64(value);
+	__u32 type = 1;
+
+	if (value == 0 || value == 1)
+		return tm_put(r, 8 + value, &big, 0);
+	while (type < 6 && value >> (8 * width[type] - 1) != 0 && value >> (8 * width[type] - 1) != -1)
+		type++;
+	return tm_put(r, type, (__u8 *)&big + 8 - width[type], width[type]);
+}
+
+static int tm_put_text(struct tm_stored *r, const char *text, __u64 length)
+{
+	return tm_put(r, 13 + 2 * length, text, length);
+}
+
+/* Adds the value of a column; 0 if SQLite cannot store it. */
+static int tm_put_column(struct tm_stored *r, const struct tm_batch *b, const struct tm_column *c, const __u8 *row)
+{
+	const struct tm_ends *ends = (const struct tm_ends *)(row + b->ends);
+	__u64 number = tm_field(row + c->at, c->width);
+	const struct tm_value *value;
+	char text[INET6_ADDRSTRLEN];
+	double real;
+
+	switch (c->is) {
+	case TM_IS_REAL:
+		memcpy(&real, &number, sizeof(real));
+		number = __builtin_bswap64(number);
+		return !isnan(real) && tm_put(r, 7, &number, sizeof(number));
+	case TM_IS_INTEGER:
+		return !(number >> 63) && tm_put_integer(r, (__s64)number);
+	case TM_IS_NAMED:
+		value = tm_value_of(c, number);
+		if (!value || value->length == TM_VALUE_NULL)
+			return tm_put(r, 0, row, 0);
+		if (value->length == TM_VALUE_INTEGER)
+			return tm_put_integer(r, value->integer);
+		return tm_put_text(r, value->text, value->length);
+	case TM_IS_ADDRESS:
+		return tm_put_text(r, text, tm_address_text(text, row + c->at, ends->family));
+	default:
+		return tm_put_text(r, text, tm_community(text, ends, b));
+	}
+}
+
+/* Adds a record as the next row; 0 if there is no room. */
+static int tm_add_record(struct tm_image *m, const struct tm_stored *r)
+{
+	__u32 all = r->types_length + 1 + (r->types_length + 1 > 0x7f), length = all + r->length, size;
+	__u8 begin[20], *leaf, *cell;
+
+	size = tm_varint(begin, length);
+	size += tm_varint(begin + size, ++m->rows);
+	size += tm_varint(begin + size, all);
+	length = size + r->types_length + r->length;
+	if (!m->leaves || 8 + 2 * (m->cells + 1) + length > m->begin) {
+		if (m->leaves == m->room)
+			return 0;
+		leaf = m->root + (__u64)++m->leaves * TM_PAGE;
+		memset(leaf, 0, 8);
+		leaf[0] = 13; /* a leaf of a table */
+		m->cells = 0;
+		m->begin = TM_PAGE;
+	}
+	leaf = m->root + (__u64)m->leaves * TM_PAGE;
+	m->begin -= length;
+	cell = leaf + m->begin;
+	memcpy(cell, begin, size);
+	memcpy(cell + size, r->types, r->types_length);
+	memcpy(cell + size + r->types_length, r->values, r->length);
+	tm_big16(leaf + 8 + 2 * m->cells, m->begin);
+	tm_big16(leaf + 3, ++m->cells);
+	tm_big16(leaf + 5, m->begin);
+	return 1;
+}

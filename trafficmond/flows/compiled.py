@@ -1,5 +1,5 @@
 """The library of inner loops in C, and those of flow table and detectors by ctypes (bpf/host_state.h, host_flows.h,
-host_detect.h, host_texts.h). Other parts have their own callers: `policy/compiled.py`, `store/direct.py`,
+host_detect.h, host_texts.h). Other parts have their own callers: `policy/compiled.py`, `store/image.py`,
 `analyze/native.py`."""
 
 import ctypes
@@ -68,7 +68,8 @@ _SIGNATURES: Signatures = {
     "tm_add": (ctypes.c_int, [_POINTER, _U64, _U64, _U32, _POINTER, _POINTER, _U32]),
     "tm_detect_admit": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _POINTER, _U32, _POINTER]),
     "tm_v4_texts": (None, [_POINTER, _U32, _POINTER]),
-    "tm_rows_give": (None, [_POINTER]),
+    "tm_image_add": (ctypes.c_int, [_POINTER, _POINTER]),
+    "tm_image_close": (_U32, [_POINTER]),
     "tm_community_texts": (ctypes.c_int, [_POINTER, _U32, _U32, _U32, _POINTER]),
     "tm_prefix_order": (ctypes.c_int, [_POINTER, _POINTER, _U64, _POINTER, _POINTER]),
     "tm_bounds_of": (_U64, [_POINTER, _POINTER, _U64, _POINTER, _U64, *[_POINTER] * 3]),

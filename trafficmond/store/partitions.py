@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.flows.batch import Batch
-from trafficmond.flows.names import Names
-from trafficmond.store import direct
-from trafficmond.store.rows import insert_tuples
-from trafficmond.store.schema import INDEXED, create_partition, create_view, partition_table
+from trafficmond.store.image import TABLE
+from trafficmond.store.schema import INDEXED, STORED_COLUMNS, create_partition, create_view, partition_table, present
 
 _PARTS_BY_SIZE = 128  # a partition is about 1/128 of max_size and covers at most 1/64 of max_age, so that the
 _PARTS_BY_AGE = 64  # view never has more arms than SQLite can join (500)
@@ -43,7 +41,6 @@ class Partitions:
 
     def __init__(self, connection: sqlite3.Connection, max_age_s: float, max_size_bytes: int) -> None:
         self._connection = connection
-        self._direct = direct.load(connection)
         self.max_age_s = max_age_s
         self.max_size_bytes = max_size_bytes
         self.all: list[Partition] = []
@@ -81,10 +78,13 @@ class Partitions:
         full = max(_LEAST_ROWS, self.max_size_bytes // _PARTS_BY_SIZE // _ROW_BYTES)
         return max(0, full - self.all[-1].rows)
 
-    def insert(self, batch: Batch, names: Names) -> None:
+    def insert(self, batch: Batch) -> None:
+        """Add the rows of the image, which are those of the batch."""
         part = self.all[-1]
-        insert = direct.insert if self._direct else insert_tuples
-        insert(self._connection, partition_table(part.number), batch, names)
+        table = partition_table(part.number)
+        # SQLite copies whole records only if no columns are named: those of another order or number must be.
+        named = "" if present(self._connection, table) == [*STORED_COLUMNS] else f" ({', '.join(STORED_COLUMNS)})"
+        self._connection.execute(f"INSERT INTO {table}{named} SELECT * FROM {TABLE}")
         first, last = float(np.min(batch["first"])), float(np.max(batch["last"]))
         part.first_seen = first if part.first_seen is None else min(part.first_seen, first)
         part.last_seen = last if part.last_seen is None else max(part.last_seen, last)

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from trafficmond.errors import StoreError
 from trafficmond.files import is_file, mode
+from trafficmond.store import image
 from trafficmond.store.query import PLACES, Question
-from trafficmond.store.rows import insert_tuples
 from trafficmond.store.schema import STORED_COLUMNS, refuse_others
 from trafficmond.store.sql import register
 from trafficmond.worker import Named
@@ -109,15 +109,13 @@ class Reader:
         """Add these REPORT rows to `flows`, in memory and for this reader only. Call it after `hold`."""
         ask = self._connection.execute
         (view,) = ask("SELECT sql FROM main.sqlite_master WHERE type = 'view' AND name = 'flows'").fetchone()
-        kinds = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
         ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
-        ask(f"CREATE TEMP TABLE unstored ({kinds})")
-        for batch, names in batches:
-            insert_tuples(self._connection, "unstored", batch, names)
+        image.attach(self._connection)
+        image.give(self._connection, [*batches])
         # A temporary view hides the file's view of that name. It is one view of all tables: a view on `flows`
         # would leave its indexes aside.
         arms = view.partition(" AS ")[2]
-        ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM unstored")
+        ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM {image.TABLE}")
         ask("PRAGMA query_only = ON")
 
     def locate(self, asked: Question, look_up: Callable[[list[str]], Iterable[Sequence[Any]]]) -> Self:

@@ -68,6 +68,7 @@ PROCESS_COLUMNS = {
 }
 _LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS, **PROCESS_COLUMNS}
 STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
+STORED = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
 # Indexes of a full partition. docs/flows-db.md shows them query by query.
 INDEXED = ("last_seen", "src_ip", "dst_ip")
 
@@ -81,8 +82,7 @@ def partition_table(number: int) -> str:
 
 def create_partition(connection: sqlite3.Connection, number: int) -> None:
     """Create an empty partition, and enter it in `partitions`."""
-    columns = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
-    connection.execute(f"CREATE TABLE {partition_table(number)} ({columns})")
+    connection.execute(f"CREATE TABLE {partition_table(number)} ({STORED})")
     connection.execute("INSERT INTO partitions (number, rows, sealed) VALUES (?, 0, 0)", (number,))
 
 
@@ -97,13 +97,14 @@ def create_view(connection: sqlite3.Connection) -> None:
 
 def _columns_of(connection: sqlite3.Connection, table: str) -> str:
     """Columns with types: SQLite uses the indexes behind a view only if a column is the same in all its arms."""
-    has = _present(connection, table)
+    has = present(connection, table)
     missing = {name: f"CAST(NULL AS {kind}) AS {name}" for name, kind in _LATER_COLUMNS.items() if name not in has}
     return ", ".join(missing.get(name, name) for name in STORED_COLUMNS)
 
 
-def _present(connection: sqlite3.Connection, table: str) -> set[str]:
-    return {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+def present(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of a table."""
+    return [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
 
 
 def _add_to_flows(columns: Mapping[str, str]) -> Step:
@@ -113,9 +114,9 @@ def _add_to_flows(columns: Mapping[str, str]) -> Step:
         connection = database.conn
         (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
         table = partition_table(number)
-        present = _present(connection, table)  # all, in a new file
+        there = present(connection, table)  # all, in a new file
         for name, kind in columns.items():
-            if name not in present:
+            if name not in there:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
         create_view(connection)
 

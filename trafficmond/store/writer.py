@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.errors import StoreError
-from trafficmond.flows.batch import Batch
-from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import EMPTY
-from trafficmond.store import records, rollups
+from trafficmond.store import image, records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
-from trafficmond.store.queue import TRANSACTION_ROWS, Queue
+from trafficmond.store.queue import Queue
 from trafficmond.store.schema import partition_table
-from trafficmond.worker import Named
 
 _STEP_S = 3600.0  # a wall clock further ahead than this was set, or the host was off
 _TRUST_S = 3600.0  # until it is believed
@@ -117,7 +114,7 @@ class Writer(threading.Thread):
                     self._check()
                     checked = True
                 self._run_tasks()
-                self._write_batches()
+                self._write_batch()
                 self._housekeeping()
             except (sqlite3.Error, StoreError, OSError) as error:
                 self._recover(error, failures)
@@ -135,6 +132,7 @@ class Writer(threading.Thread):
             self._damage = ""
         if self.file.is_lost():
             self.file.reopen()
+            image.attach(self.file.connection)
             self._partitions = Partitions(self.file.connection, self.limits.max_age_s, self.limits.max_size_bytes)
             self.rows = self._partitions.rows
             self._ageing = Ageing(self._clock, self._partitions.newest(self._clock()))
@@ -159,48 +157,30 @@ class Writer(threading.Thread):
             else:
                 self.queue.finish_task(task, result)
 
-    def _write_batches(self) -> None:
-        """Write one transaction of about TRANSACTION_ROWS at most; its rows leave the queue when it is committed."""
-        batches = self.queue.batches
-        if not batches:
+    def _write_batch(self) -> None:
+        """Write the next batch, or what the open partition has room for, in one transaction; its rows leave the queue
+        when it is committed. If SQLite cannot store one of its values, they are lost."""
+        if not (waiting := self.queue.batches):
             return
         self._bound_wal()
         self._partitions.max_age_s, self._partitions.max_size_bytes = self.limits.max_age_s, self.limits.max_size_bytes
         if self._partitions.must_rotate():
             with self._transaction():
                 self._partitions.rotate()
-        room = min(self._partitions.room, TRANSACTION_ROWS)
-        taken = written = lost = 0
-        rest: list[Named] = []
-        with self._transaction(lambda: self.queue.took(taken, rest, written, lost)):
-            for taken, (batch, names) in enumerate(batches, 1):  # noqa: B007  (counted when it is committed)
-                part = batch[: room - written - lost]
-                if self._insert(part, names):
-                    written += len(part)
-                else:
-                    lost += len(part)
-                if len(part) < len(batch):
-                    rest = [(batch[len(part) :], names)]
-                if written + lost >= room:
-                    break
-        self.written_rows += written
-        self.rows = self._partitions.rows
-
-    def _insert(self, batch: Batch, names: Names) -> bool:
-        """Add a batch to the transaction; False, and nothing added, if SQLite cannot store one of its values."""
-        connection = self.file.connection
-        connection.execute("SAVEPOINT batch")
+        batch, names = waiting[0]
+        part, rest = batch[: self._partitions.room], batch[self._partitions.room :]
+        left = [(rest, names)] if len(rest) else []
         try:
-            self._partitions.insert(batch, names)
-            rollups.add(connection, batch, names, self.atlas)
+            image.give(self.file.connection, [(part, names)])
+            with self._transaction(lambda: self.queue.took(1, left, len(part), 0)) as connection:
+                self._partitions.insert(part)
+                rollups.add(connection, part, names, self.atlas)
         except (*_UNFIT, sqlite3.DataError, sqlite3.IntegrityError) as error:
-            log.error("%s: %d rows cannot be stored: %s", self.path, len(batch), error)
-            connection.execute("ROLLBACK TO batch")
-            connection.execute("RELEASE batch")
-            self._partitions.load()
-            return False
-        connection.execute("RELEASE batch")
-        return True
+            log.error("%s: %d rows cannot be stored: %s", self.path, len(part), error)
+            self.queue.took(1, left, 0, len(part))
+        else:
+            self.written_rows += len(part)
+        self.rows = self._partitions.rows
 
     def _bound_wal(self) -> None:
         """Pause storing while a reader's transaction keeps the write-ahead log from being copied back."""

@@ -1,12 +1,14 @@
-"""Rows by the virtual table in C against the same by tuples of Python: every column of any batch is the same."""
+"""Rows by images of C against the same by tuples of Python: every column of any batch is the same."""
 
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
+from store_tuples import insert_tuples
 
 from trafficmond import abi
 from trafficmond.flows import compiled
@@ -16,10 +18,8 @@ from trafficmond.flows.names import Names
 from trafficmond.flows.owners import FORWARDED, KERNEL, Owner
 from trafficmond.flows.report import REPORT
 from trafficmond.model import Action, Reason
-from trafficmond.store import direct, rollups
-from trafficmond.store.file import File
-from trafficmond.store.rows import insert_tuples
-from trafficmond.store.schema import STORED_COLUMNS
+from trafficmond.store import image, rollups
+from trafficmond.store.schema import STORED
 from trafficmond.verdict import verdict_word
 
 
@@ -64,70 +64,99 @@ def all_names(*, inners: bool, owners: bool, processes: bool = False) -> Names:
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> sqlite3.Connection:
-    file = File(tmp_path / "flows.db")
-    file.reopen()
-    if not direct.load(file.connection):
-        pytest.fail("SQLite takes no extensions, so nothing can be compared")
-    return file.connection
+def connection() -> Iterator[sqlite3.Connection]:
+    """With two empty tables of the columns of `flows`."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for name in ("one", "other"):
+            connection.execute(f"CREATE TABLE {name} ({STORED})")
+        image.attach(connection)
+        yield connection
 
 
-def copies(connection: sqlite3.Connection) -> tuple[str, str]:
-    """Two empty tables of the columns of `flows`."""
-    columns = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
-    for name in ("one", "other"):
-        connection.execute(f"CREATE TEMP TABLE {name} ({columns})")
-    return "one", "other"
+COPY = f"INSERT INTO one SELECT * FROM {image.TABLE}"
+
+
+def same(connection: sqlite3.Connection, count: int) -> None:
+    found = [connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in ("one", "other")]
+    assert len(found[0]) == count
+    assert found[0] == found[1]
+    assert [list(map(type, row)) for row in found[0]] == [list(map(type, row)) for row in found[1]]
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 @pytest.mark.parametrize("inners", [False, True])
 @pytest.mark.parametrize("told", [(), ("owners",), ("owners", "processes")])
 def test_every_column_is_the_same(connection: sqlite3.Connection, inners: bool, told: tuple[str, ...]) -> None:
-    one, other = copies(connection)
     pick, names = (
         np.random.default_rng(3),
         all_names(inners=inners, **dict.fromkeys(("owners", *told), "owners" in told)),
     )
     for count in (1, 2, 3000):
         batch = anything(pick, count)
-        direct.insert(connection, one, batch, names)
-        insert_tuples(connection, other, batch, names)
-    found = [connection.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall() for table in (one, other)]
-    assert len(found[0]) == 3003
-    assert found[0] == found[1]
-    kinds = {tuple(map(type, row)) for row in found[0]}
-    assert kinds == {tuple(map(type, row)) for row in found[1]}
+        image.give(connection, [(batch, names)])
+        assert connection.execute("PRAGMA image.integrity_check").fetchall() == [("ok",)]
+        connection.execute(COPY)
+        insert_tuples(connection, "other", batch, names)
+    same(connection, 3003)
 
 
-def test_a_part_of_a_batch_goes_in_alone(connection: sqlite3.Connection) -> None:
-    one, other = copies(connection)
-    batch = anything(np.random.default_rng(4), 100)
-    for rows in (batch[10:20], batch[::7]):
-        direct.insert(connection, one, rows, all_names(inners=False, owners=False))
-        insert_tuples(connection, other, rows, all_names(inners=False, owners=False))
-    assert connection.execute(f"SELECT * FROM {one} EXCEPT SELECT * FROM {other}").fetchall() == []
-    assert connection.execute(f"SELECT count(*) FROM {one}").fetchone() == (25,)
+def test_batches_and_parts_of_them_share_an_image(connection: sqlite3.Connection) -> None:
+    pick, names = np.random.default_rng(4), all_names(inners=True, owners=False)
+    whole = anything(pick, 30000)
+    parts = [(whole[10:20], names), (whole[:0], names), (whole[::7], all_names(inners=False, owners=True))]
+    image.give(connection, parts)
+    connection.execute(COPY)
+    for batch, known in parts:
+        insert_tuples(connection, "other", batch, known)
+    same(connection, 4296)
+    image.give(connection, [])
+    assert connection.execute(f"SELECT count(*) FROM {image.TABLE}").fetchone() == (0,)
 
 
-def test_a_number_beyond_63_bits_is_an_error_and_nothing_is_added(connection: sqlite3.Connection) -> None:
-    one, _ = copies(connection)
+def test_names_of_any_length_are_stored_as_long_as_a_page_holds_them(connection: sqlite3.Connection) -> None:
+    batch = anything(np.random.default_rng(7), 5)
+    batch["verdict"] = verdict_word(Action.ALLOW, rule=7)
+    for length in (57, 58, 8000, 60000):
+        names = Names(rules={7: "é" * (length // 2) + "x" * (length % 2)})
+        image.give(connection, [(batch, names)])
+        connection.execute(COPY)
+        insert_tuples(connection, "other", batch, names)
+    same(connection, 20)
+    with pytest.raises(ValueError, match="too long"):
+        image.give(connection, [(batch, Names(rules={7: "x" * 70000}))])
+
+
+EDGES = [sign * (1 << bits) + more for bits in (7, 15, 23, 31, 47, 62) for more in (-1, 0) for sign in (1, -1)]
+
+
+@pytest.mark.parametrize("number", EDGES)
+def test_a_number_takes_the_fewest_bytes_that_hold_it(connection: sqlite3.Connection, number: int) -> None:
+    batch = anything(np.random.default_rng(8), 1)
+    batch["owner"] = 4711
+    names = Names(owners={4711: NGINX._replace(uid=number)})
+    image.give(connection, [(batch, names)])
+    connection.execute(COPY)
+    insert_tuples(connection, "other", batch, names)
+    same(connection, 1)
+
+
+def test_a_number_that_sqlite_cannot_store_is_an_error(connection: sqlite3.Connection) -> None:
     batch = anything(np.random.default_rng(5), 9)
-    batch["bytes"][4] = 1 << 63
-    with pytest.raises(sqlite3.IntegrityError, match="63 bits"):
-        direct.insert(connection, one, batch, all_names(inners=False, owners=False))
-    assert connection.execute(f"SELECT count(*) FROM {one}").fetchone() == (0,)
+    names = all_names(inners=False, owners=False)
+    image.give(connection, [(batch, names)])
+    for field, value in (("bytes", 1 << 63), ("first", np.nan)):
+        wrong = batch.copy()
+        wrong[field][4] = value
+        with pytest.raises(ValueError, match="63 bits"):
+            image.give(connection, [(wrong, names)])
 
 
-def test_nothing_is_there_between_batches_and_no_view_reaches_it(connection: sqlite3.Connection) -> None:
-    direct.insert(
-        connection, copies(connection)[0], anything(np.random.default_rng(6), 9), all_names(inners=False, owners=False)
-    )
-    assert connection.execute("SELECT count(*) FROM tm_rows").fetchone() == (0,)
-    connection.execute("CREATE VIEW spy AS SELECT * FROM tm_rows")
-    with pytest.raises(sqlite3.OperationalError, match="unsafe use"):
-        connection.execute("SELECT * FROM spy")
-    with pytest.raises(sqlite3.OperationalError, match="not authorized"):
-        connection.execute("SELECT load_extension('anything')")
+def test_sqlite_copies_whole_records(connection: sqlite3.Connection) -> None:
+    image.give(connection, [])
+    steps = [step for _, step, *_ in connection.execute(f"EXPLAIN {COPY}")]
+    assert "RowCell" in steps or "RowData" in steps
+    assert "Column" not in steps
+    assert "MakeRecord" not in steps
 
 
 @pytest.mark.parametrize("count", [1, 2, 700])
