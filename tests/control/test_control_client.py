@@ -89,7 +89,17 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         (b"", "the daemon closed the connection"),
         (b'{"parameters": {', "the daemon closed the connection"),
         (b"HTTP/1.1 400 Bad Request\0", "does not speak Varlink"),
-        (b"[]\0", "does not speak Varlink"),
+        *(
+            (each + b"\0", "does not speak Varlink")
+            for each in (
+                b"[]",
+                b"5",
+                b'{"parameters": 5}',
+                b'{"error": 5}',
+                b'{"error": "x", "parameters": [1]}',
+                b"[" * 9999,
+            )
+        ),
     ],
 )
 def test_strange_answers(tmp_path: Path, answer: bytes, told: str) -> None:

@@ -104,10 +104,11 @@ class Client:
         raw = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
-            message = json.loads(raw)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
+            message: dict[str, Any] = json.loads(raw)
+            is_reply = isinstance(message.get("parameters") or {}, dict) and isinstance(message.get("error") or "", str)
+        except (AttributeError, RecursionError, ValueError):
+            is_reply = False
+        if not is_reply:
             raise ControlError(f"{self._path} does not speak Varlink", name=UNREACHABLE, hint=_GIVE)
         return message
 

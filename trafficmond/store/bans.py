@@ -5,7 +5,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,13 @@ def _change(bans: dict[Key, Ban], line: bytes) -> bool:
 def _put(bans: dict[Key, Ban], row: Sequence[Any]) -> bool:
     """Whether a row has the values of a ban, which is then added."""
     try:
-        ban = Ban(*row)
-        networks.parse(ban.cidr)
+        ban = Ban(*(*row[:7], bool(row[7]), *row[8:]))
+        networks.split(ban.cidr)
         if ban.ports:
             services.parse(ban.ports.split(","))
         if not all(map(isinstance, row, _KINDS)) or not math.isfinite(ban.since + (ban.expires or 0.0)):
             return False
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return False
-    bans[ban.cidr, ban.owner] = replace(ban, forced=bool(ban.forced))
+    bans[ban.cidr, ban.owner] = ban
     return True
