@@ -27,7 +27,7 @@ def stream(packets: int, size: int = 100, **fields: Any) -> dict[str, Any]:
         [datagram(source, V, 80, bytes=1400) for source in many(1500)],
         [datagram(A, V, 0, sport=0, packets=1500, bytes=1500 * 1480)],  # fragments
         [datagram("fe80::1", "ff02::1:2", 547, packets=3000, bytes=300000)],
-        [flow(A, V, 0, proto=50, sport=0, first_flags=0, tcp_flags=0, packets=4000, bytes=400000)],
+        [flow(A, V, 0, proto=50, sport=0, first_flags=0, tcp_flags=0, packets=4000, bytes=400000, first_len=100)],
         # Answers that nobody asked for come as the second half of a flow.
         [ping(V, A, packets=0, bytes=0, reply_packets=4000, reply_bytes=400000)],
     ],
@@ -134,13 +134,26 @@ def test_a_flood_that_continues_over_a_restart_is_reported_when_it_is_seen_again
 
 
 @pytest.mark.parametrize(
-    ("proto", "size", "found"), [(50, 1350, False), (47, 1350, False), (47, 500, True), (47, 76, False)]
+    ("proto", "port", "size", "first", "found"),
+    [
+        (50, 0, 1350, 1350, False),
+        (47, 0, 1350, 1350, False),
+        (47, 0, 500, 500, True),  # all of one size
+        (47, 0, 500, 90, False),
+        (50, 0, 700, 1400, False),
+        (47, 0, 76, 76, False),
+        (17, 51820, 700, 190, False),  # WireGuard
+        (17, 51820, 700, 700, True),
+    ],
 )
-def test_what_a_tunnel_carries_is_no_flood_if_one_direction_is_seen(proto: int, size: int, found: bool) -> None:
+def test_what_a_tunnel_carries_is_no_flood_if_one_direction_is_seen(
+    proto: int, port: int, size: int, first: int, found: bool
+) -> None:
     watching, told = watch(Volume), []
     for second in range(5):
         packets = 1500 * (second + 1)
-        row = flow(A, V, 0, proto=proto, sport=0, first_flags=0, tcp_flags=0, packets=packets, bytes=packets * size)
+        row = flow(A, V, port, proto=proto, sport=port, first_flags=0, tcp_flags=0, packets=packets, first_len=first)
+        row["bytes"] = packets * size
         told += watching.see([{**row, "id": 7, "d_packets": 1500, "d_bytes": 1500 * size, "new": second == 0}])
     assert bool(told) == found
 

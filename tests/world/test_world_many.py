@@ -29,7 +29,9 @@ def test_a_scan_behind_decoys_is_one_threat_that_lists_them_all(every: float, in
     assert {source["count"] for source in threat.evidence["sources"]} == {400}
 
 
-@pytest.mark.parametrize(("sources", "ports", "every"), [(20, 1000, 0.01), (50, 500, 0.01), (20, 1000, 1.0)])
+@pytest.mark.parametrize(
+    ("sources", "ports", "every"), [(4, 200, 0.6), (20, 1000, 0.01), (50, 500, 0.01), (20, 1000, 1.0)]
+)
 def test_a_scan_shared_out_among_many_is_one_threat(sources: int, ports: int, every: float) -> None:
     book = Book(1)
     scan_by_many(book, HOUR, WEB, sources, ports, every, shared=True)

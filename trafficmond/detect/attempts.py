@@ -224,7 +224,7 @@ class Attempts:
         stays = self._updated(self._pending, flows)
         if not stays.all():
             self._pending = take(self._pending, stays)
-        fresh = self._of_flows(*_new_attempts(flows))
+        fresh = self.of_flows(*_new_attempts(flows))
         # Attempts must not wait longer after the clock was set back.
         waits, fresh_waits = (np.abs(attempts["at"] - now) < GRACE_S for attempts in (self._pending, fresh))
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
@@ -243,7 +243,7 @@ class Attempts:
     def feed_ticks(self, flows: Columns, ends: Column) -> tuple[Batch, Column]:
         """The same for several ticks, in order of time: (the judged ATTEMPT rows, the tick of each)."""
         rows, kind = _new_attempts(flows)
-        begun = self._of_flows(rows, kind)
+        begun = self.of_flows(rows, kind)
         if len(self._pending) + len(begun) > self._capacity:
             parts = [self.feed(flows.take(flows["tick"] == tick), end) for tick, end in enumerate(ends.tolist())]
             return join(parts), np.repeat(np.arange(len(ends)), [len(part) for part in parts])
@@ -291,7 +291,8 @@ class Attempts:
         return stays
 
     @staticmethod
-    def _of_flows(rows: Columns, kind: Column) -> Batch:
+    def of_flows(rows: Columns, kind: Column) -> Batch:
+        """ATTEMPT rows of flows, each of such a Kind."""
         attempts = empty(ATTEMPT, len(rows))
         attempts["id"] = _connection(rows)
         rows.gather(attempts, _OF_FLOWS)

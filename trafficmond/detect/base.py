@@ -16,7 +16,7 @@ from trafficmond.model import Threat
 
 MOST_AT_ONCE = 32
 """Limit of entities that one detector reports per batch; the heaviest come first."""
-PATIENCE_S = 120.0
+PATIENCE_S = 630.0
 """Longest time that a detector waits for evidence that clears a source."""
 SAMPLES = 8
 """Targets named in a threat's evidence."""

@@ -10,8 +10,8 @@ import numpy as np
 from trafficmond.detect.windows import BoundedTable
 from trafficmond.flows.batch import Batch, Column
 
-FIELDS = ("last", "gap")
-"""Fields of a table: the last moment, and the last gap."""
+FIELDS = ("last", "gap", "older")
+"""Fields of a table: the last moment, the last gap, and the one before it."""
 FADING = ("gaps", "even")
 """Fields of a table: number of gaps, and of those as long as the one before; the caller lets them decay."""
 # A second is the shortest interval of health checks (Kubernetes' least periodSeconds). A program's clock is
@@ -21,7 +21,9 @@ _LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
 # Some records tell whole seconds only, which makes of equal gaps such that differ by one.
 _WHOLE_S = 1.0
 _GAPS, _EVEN_SHARE, _LOST = 10, 0.75, 2  # ... and so many in between may be lost
-_LONGER = 2.1  # at most: programs double their pause
+# Programs make their pause up to twice as long each time, many by half: what was lost makes one gap of two such, of 1.5
+# and 2.25 times the one before.
+_TWO_LONGER, _TWO = 3.75, 1.9
 _LATE_S = 1800.0  # later by more than twice that: the clock was set back
 
 
@@ -38,13 +40,18 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     gap = at - np.where(first, rows["last"][slot], np.roll(at, 1))
     gap[first & (rows["last"][slot] == 0)] = 0
     before = np.where(first, rows["gap"][slot], np.roll(gap, 1))
-    rows["last"][slot[last]], rows["gap"][slot[last]] = at[last], gap[last]
+    older = np.where(first, rows["older"][slot], np.roll(before, 1))
+    for field, values in (("last", at), ("gap", gap), ("older", before)):
+        rows[field][slot[last]] = values[last]
     table.add("gaps", slot, before > 0)
     short, long = np.minimum(gap, before), np.maximum(gap, before)
     times = np.clip(np.floor(long / np.maximum(short, _LEAST_S) + 0.25), 1, 1 + _LOST)
     whole = (times == 1) & (at % 1 == 0) & (gap % 1 == 0) & (before % 1 == 0)
     even = np.abs(long - times * short) <= _OFF * long + np.where(whole, _WHOLE_S, _OFF_S)
-    even |= (gap > before) & (gap <= _LONGER * before)
+    even |= (gap > before) & (gap <= _TWO_LONGER * before)
+    # The next one after two in one is shorter than these, and longer than the one before them.
+    two = (older > 0) & (before >= _TWO * older)
+    even |= two & (gap >= np.maximum(older, before / 2)) & (gap <= before)
     table.add("even", slot, even & (before > 0) & (short >= _LEAST_S))
 
 

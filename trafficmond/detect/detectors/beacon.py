@@ -41,6 +41,7 @@ _WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered an
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median
 # The more even a rhythm, the fewer beats it needs: chance makes 12 so even as seldom as 20 with the most variation.
 _STRICT, _STRICT_BEATS = 0.05, 12
+_LOST, _LOST_SHARE = 3, 0.25
 _LASTED_S = 1800.0
 _POLLED = members(
     *(80, 443, 8080),  # the web: updates, connectivity checks, telemetry
@@ -110,7 +111,7 @@ class Beacon(GroupedDetector[Settings]):
 
     def choose(self, seen: Observation) -> Columns:
         attempts = seen.attempts
-        wanted = (attempts["kind"] == Kind.SYN) | (attempts["kind"] == Kind.DATAGRAM) & (attempts["reply_packets"] > 0)
+        wanted = (attempts["kind"] == Kind.SYN) | (attempts["kind"] == Kind.DATAGRAM)
         wanted &= ~self._never[attempts["dport"]] & (attempts["sport"] != attempts["dport"])
         wanted &= np.isin(attempts["outcome"], _ANSWERS)
         attempts = attempts.take(wanted)
@@ -268,7 +269,10 @@ def _gaps(states: Batch) -> tuple[Column, Column, Column]:
     with np.errstate(invalid="ignore"):
         gaps = np.diff(times, axis=1)
     valid = ~beyond[:, 1:]
-    gaps = np.where(valid, gaps, 0.0)
+    # Where packets are lost, or a call fails, a gap is two or three; but not one in four of them.
+    times = np.clip(np.floor(gaps / np.nanmedian(np.where(valid, gaps, np.nan), axis=1)[:, None] + 0.25), 1, _LOST)
+    times[np.count_nonzero(valid & (times > 1), axis=1) > _LOST_SHARE * (count - 1)] = 1
+    gaps = np.where(valid, gaps / times, 0.0)
     number = np.maximum(count - 1, 1)
     mean = gaps.sum(axis=1) / number
     deviation = np.sqrt((np.where(valid, gaps - mean[:, None], 0.0) ** 2).sum(axis=1) / number)

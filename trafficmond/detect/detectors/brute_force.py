@@ -135,7 +135,8 @@ class BruteForce(DistributedDetector[Settings]):
         # A flow that only went quiet is not over, and does not show how it began.
         done &= (flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) != 0
         # Of one direction only, the client's acknowledgement shows that it was answered.
-        unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0) & _PRIVATE_PORTS[flows["dport"]]
+        unseen = (flows["reply_packets"] == 0) & (flows["tcp_flags"] & ACK != 0)
+        unseen &= _LOGIN_PORTS[flows["dport"]] | _BUSY_PORTS[flows["dport"]]
         done &= (flows["payload_bytes"] > 0) & ((flows["reply_payload_bytes"] > 0) | unseen)
         least = np.where(flows["dport"] == _RDP, _RDP_BYTES, _TALK_BYTES)
         done &= (flows["payload_bytes"] >= least) | ~_NO_TALK[flows["dport"]]

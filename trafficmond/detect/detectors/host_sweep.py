@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
-from trafficmond.detect.attempts import ATTEMPT, Kind, Outcome, are_served, proven
-from trafficmond.detect.base import SAMPLES, Detection, Observation, address, addresses, approx
+from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, judge, proven
+from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
     NOWHERE,
@@ -54,6 +54,9 @@ _TICK_S, _LATER = 16.0, 2  # a host that is tried this many ticks later counts a
 _BACK_SHARE = 0.5
 # A client with a list of hosts tries them again after one or two minutes, so the judgement waits for that.
 _PATIENCE_S, _PATIENT_HOSTS, _PATIENT_PORTS = 90.0, 100, 1024
+# A monitor some of whose hosts are off pings as a sweep does, until it has come back to them: Nagios and Smokeping ask
+# each five minutes, spread over all of these.
+_ROUNDS_S = PATIENCE_S
 _WAITING = 1024  # sources whose judgement waits; if there are more, the earliest is judged at once
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 _MOST_DATAGRAMS = 11  # of one probe (nmap's --max-retries is 10); more within a second are a conversation
@@ -113,7 +116,7 @@ class HostSweep(GroupedDetector[Settings]):
         self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
         # Of our own hosts an acknowledgement without a connection is left over from one (a laptop that wakes up).
         stray = (seen.attempts["kind"] == Kind.STRAY) & ~seen.ours.side(seen.attempts, "src")
-        attempts = seen.attempts.take(_KINDS[seen.attempts["kind"]] | stray)
+        attempts = _with_returns(seen.attempts.take(_KINDS[seen.attempts["kind"]] | stray), seen.flows)
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_unasked(seen)
         self._note_named(seen)
@@ -123,7 +126,7 @@ class HostSweep(GroupedDetector[Settings]):
         """Records hosts that get answers to questions that were not seen."""
         flows, proto = seen.flows, seen.flows["proto"]
         tcp, udp, alone = proto == TCP, proto == UDP, flows["new"] & (flows["packets"] == 0)
-        echoes = (proto == ICMP) & (flows["sport"] == 8) | (proto == ICMPV6) & (flows["sport"] == 128)
+        echoes = _are_pings(flows)
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
         begun = tcp & (flows["first_flags"] & SYN == 0)  # an opening that was not seen, or none
         # From the one who answers: his datagram (between equal ports, as of NTP and IKE, it may be a question as well),
@@ -283,13 +286,17 @@ class HostSweep(GroupedDetector[Settings]):
     def _waits(self, found: Entities, which: Column) -> Column:
         """A mask of entities over the threshold that may still turn out to have a list; their attempts are recorded."""
         waits = np.zeros(len(found.slots), bool)
-        for entity in which.tolist():
+        ours = found.seen.ours.side(found.rows.take(found.by.first[which]), "src")
+        for entity, own in zip(which.tolist(), ours.tolist(), strict=True):
             state, one = found.state(entity), found.first(entity)
-            until = state["since"] + _PATIENCE_S
-            if one["kind"] == Kind.ICMP or one["dport"] < _PATIENT_PORTS or state["failed"] >= _PATIENT_HOSTS:
+            ping = one["kind"] == Kind.ICMP
+            until = state["since"] + (_ROUNDS_S if ping else _PATIENCE_S)
+            if ping and not (own and state["failed"] + state["answered"] >= _MANY):
+                continue
+            if not ping and (one["dport"] < _PATIENT_PORTS or state["failed"] >= _PATIENT_HOSTS):
                 continue
             if found.now[entity] < until:
-                waits[entity] = True
+                waits[entity] = not ping  # which are a note meanwhile
                 self._waiting[int(found.by.keys[entity])] = (float(until), found.all(entity)[: 8 * SAMPLES])
         return waits
 
@@ -329,8 +336,8 @@ class HostSweep(GroupedDetector[Settings]):
         named = (ours | (sources["family"] == 6)) & ~within & (web | (kind == Kind.SYN) & (port == _MAIL))
         named &= self._asked(sources, found.now.max()) >= _NAMED_SHARE * failed
         blind = ~self._heard[found.rows["src"][first] % _HEARD]
-        # A monitor whose hosts are mostly switched off pings as a sweep does, until it comes back to them.
         few = (hosts < _MANY) & (unheard | ours & (ping | (port == _DELIVERY)))
+        few |= ours & ping & (found.now[which] < rows["since"] + _ROUNDS_S)
         some = np.where(few | unheard & (peers | blind) | named, Severity.LOW, Severity.MEDIUM)
         many = (hosts >= _MANY) & (some > Severity.LOW)
         return np.where(sure, np.where(many, Severity.HIGH, some), np.where(slow, Severity.LOW, 0))
@@ -359,3 +366,22 @@ class HostSweep(GroupedDetector[Settings]):
             count=state["dials"],
             technique="T1018" if ping else "",
         )
+
+
+def _are_pings(flows: Columns) -> Column:
+    proto, sport = flows["proto"], flows["sport"]
+    pings: Column = (proto == ICMP) & (sport == 8) | (proto == ICMPV6) & (sport == 128)
+    return pings
+
+
+def _with_returns(attempts: Columns, flows: Columns) -> Columns:
+    """The attempts, and as such also pings to hosts that were pinged long before: they belong to the same flow."""
+    late = ~flows["new"] & (flows["d_packets"] > 0) & (flows["last"] - flows["first"] >= _LATER * _TICK_S)
+    again = flows.take(late & _are_pings(flows))
+    if not len(again):
+        return attempts
+    returns = Attempts.of_flows(again, np.full(len(again), Kind.ICMP))
+    returns["at"], returns["outcome"] = again["last"], judge(returns)
+    every = Columns(np.concatenate([attempts.rows(np.arange(len(attempts))), returns]))
+    every.put("tick", np.concatenate([attempts["tick"], again["tick"]]))
+    return every

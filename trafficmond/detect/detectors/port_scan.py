@@ -174,7 +174,7 @@ class PortScan(DistributedDetector[Settings]):
                 each
                 for each in alone
                 if each.tick == tick
-                and (each.threat.evidence["proven"] or each.threat.dst_ip not in scans or self._roams(each.threat))
+                and (each.threat.evidence["proven"] or not self._shared(each.threat, scans) or self._roams(each.threat))
             ]
         return detections
 
@@ -190,6 +190,12 @@ class PortScan(DistributedDetector[Settings]):
         self._lists.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
         self._targets.rows["map"][slots] |= part.ports
         return len(slots) > 0
+
+    def _shared(self, threat: Threat, scans: Mapping[str, Threat]) -> bool:
+        """Whether a source has a part in a scan by several, or, with few ports, in what may become one."""
+        known = self._lists.at((threat.dst_ip or "", 0))
+        few = all(threat.evidence[each] < self.settings.ports for each in ("failed", "opened_without_a_word"))
+        return threat.dst_ip in scans or (few and known is not None and len(known.sources) >= _MANY)
 
     def _roams(self, threat: Threat) -> bool:
         return self._lists.places(threat.src_ip or "") >= _SCANS_ELSEWHERE

@@ -24,6 +24,8 @@ _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); mo
 # Clients that get no answer send the SYN again after 1, 3 and 7 seconds (RFC 6298); forged addresses do not.
 _RETRY_S, _RETRIED_SHARE = 0.9, 0.5
 _RETURNS = 3
+# If no answer is seen, clients of a stopped service are known by their return only, so these take more at such a pace.
+_UNSURE_FACTOR, _SEEN_RETURNS, _COUNTED_SOURCES = 4, 1.5, 700
 _ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and from many sources
 _ANY_PORT_SOURCES = 64
@@ -128,8 +130,14 @@ class SynFlood(FloodDetector[Settings]):
         # A stopped service looks the same: its clients try again, and are refused.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
         # Their addresses come back, which forged ones do not, and at most once a second; bots come faster.
-        returns = state["total"] >= _RETURNS * sources and state["unfinished"] <= settings.window * sources
-        missed |= bool(returns and not any_port)
+        seldom = state["unfinished"] <= settings.window * sources
+        returns = state["total"] >= _RETURNS * sources
+        # Where their resets are not seen, some time must pass until they have come back.
+        silent = np.mean(found.rows["silent"][found.by.of == entity]) > _ONE_SOURCE
+        least = _UNSURE_FACTOR * settings.unfinished
+        slow = len(mine) * settings.window < least * max(found.seen.widths[found.tick[entity]], 1.0)
+        returns |= silent and state["total"] >= _SEEN_RETURNS * sources and sources <= _COUNTED_SOURCES
+        missed |= bool(((returns and seldom) or (silent and slow and state["total"] < least)) and not any_port)
         return self.found(
             Severity.LOW if missed else severity,
             f"unfinished connections to {where} of {dst}: {state['unfinished']:,.0f} "
@@ -169,6 +177,7 @@ def _openings(seen: Observation) -> Batch:
     for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport", "tick"):
         rows[name] = np.concatenate([attempts[name], flows[name][again]])
     rows["retried"][after] = retried[again]
+    rows["silent"][begun] = attempts["outcome"] == Outcome.SILENT
     rows["weight"] = np.concatenate([attempts["packets"], np.where(retried, 0, flows["d_packets"])[again]])
     rows["weight"][begun][attempts["packets"] <= _RETRANSMISSIONS] = 1.0
     rows["weight"][begun][attempts["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
@@ -187,6 +196,7 @@ _OPENING = np.dtype(
         ("src", "u8"),
         ("dst", "u8"),
         ("weight", "f8"),  # 0: completed, or counted before
+        ("silent", "?"),
         ("retried", "?"),  # an unanswered one that was sent again
         ("dport", "u2"),
         ("family", "u1"),

@@ -29,6 +29,8 @@ _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
 # So does a tunnel (IP in IP, GRE, ESP: RFC 2003, 2784, 4303), whose other direction may take another way.
 _TUNNELS = members(4, 41, 47, 50, size=256)
+# The packets of a flood are of one size, those in a tunnel of many.
+_UNLIKE = 0.1
 # What acknowledges it is as small as that of TCP, with IPv6 and GRE's header around it.
 _CLEAR_TUNNELS, _TUNNEL_ACK_BYTES = members(4, 41, 47, size=256), 128
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
@@ -177,8 +179,9 @@ class Volume(FloodDetector[Settings]):
         unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(
             found.by.keys[entity], found.seen, found.tick[entity]
         )
-        # What our devices report to us, or carry between our hosts, by a protocol that never answers.
-        reports = (mine["proto"] == UDP) & ONE_WAY_PORTS[mine["dport"]] & found.seen.ours.side(mine, "src")
+        # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers.
+        reports = (mine["proto"] == UDP) & ONE_WAY_PORTS[mine["dport"]] | mine["media"]
+        reports &= found.seen.ours.side(mine, "src")
         wanted = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum()
         threat = self.found(
             Severity.LOW if wanted else Severity.HIGH if loud else Severity.LOW if unheard else Severity.MEDIUM,
@@ -248,10 +251,14 @@ def _one_way(seen: Observation) -> Columns:
     rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
     odd = np.ones(len(at))
     odd[icmp] /= _ICMP_FACTOR
-    streams = udp & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC)) | _TUNNELS[rows["proto"]]
+    # WireGuard, OpenVPN, L2TP and IPsec behind a NAT have the same port at both ends.
+    tunnels = _TUNNELS[rows["proto"]] | udp & (rows["sport"] == rows["dport"]) & (rows["sport"] > 0)
+    streams = udp & ((rows["dport"] >= _SERVICES) | (rows["dport"] == _QUIC)) | tunnels
     streams &= rows["packets"] >= _MEDIA_PACKETS
     small = _CLEAR_TUNNELS[rows["proto"]] & (octets <= _TUNNEL_ACK_BYTES * rows["packets"])
-    streams &= (octets >= _MEDIA_BYTES * rows["packets"]) | small
+    mean = octets / np.maximum(rows["packets"], 1)
+    mixed = tunnels & (np.abs(mean - rows["first_len"]) > _UNLIKE * mean)
+    streams &= (mean >= _MEDIA_BYTES) | small | mixed
     sent = np.where(turned, flows.some("reply_packets", at), flows.some("packets", at))
     paced = udp & (sent >= _PACED_PACKETS) & (rows["packets"] <= _PACE * seen.span[at])
     odd[streams & ~paced] /= _MEDIA_FACTOR
