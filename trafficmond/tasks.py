@@ -1,14 +1,10 @@
 """Background tasks on the event loop, which a stop waits for."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from trafficmond.errors import TrafficmonError
-
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 class Tasks:
@@ -27,12 +23,7 @@ class Tasks:
 
     async def shielded(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` to its end even if the caller is cancelled: a client that disconnects leaves no half change."""
-        task = self.spawn(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(_unanswered)
-            raise
+        return await asyncio.shield(self.spawn(work))
 
     async def close(self, timeout: float) -> None:
         """Waits for all tasks, at most `timeout` seconds, and cancels the rest."""
@@ -40,10 +31,3 @@ class Tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
         for task in self._tasks:
             task.cancel()
-
-
-def _unanswered(task: asyncio.Task[Any]) -> None:
-    """Logs the failure of work whose caller has gone; to refuse it is none."""
-    error = None if task.cancelled() else task.exception()
-    if error and not isinstance(error, TrafficmonError):
-        log.error("a change failed inside the daemon after its client had gone", exc_info=error)

@@ -125,7 +125,7 @@ def test_a_refusal_of_a_change_whose_client_has_gone_is_no_failure(
         gc.collect()
 
     asyncio.run(run())
-    assert [record.name for record in caplog.records] == ["trafficmond.tasks"] * said
+    assert [record.name for record in caplog.records] == ["trafficmond.control.dispatch"] * said
 
 
 def test_null_and_left_out_are_the_same() -> None:

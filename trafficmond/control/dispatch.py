@@ -81,18 +81,29 @@ async def answer(request: Request, service: Service, call: Call, may_change: boo
         async with aclosing(_answer(request, service, call, may_change)) as messages:
             async for message in messages:
                 yield message
-    except idl.Mismatch as mismatch:
-        yield error(f"{SERVICE}.InvalidParameter", parameter=str(mismatch))
-    except ConfigError as wrong:
-        mistakes = [{"where": each.where, "what": each.what} for each in wrong.mistakes]
-        yield error("Invalid", reason=_reason(wrong), hint=wrong.hint, mistakes=mistakes)
-    except ControlError as refusal:
-        yield error(refusal.name or "Failed", reason=_reason(refusal), hint=refusal.hint)
-    except TrafficmonError as failure:
-        yield error("Failed", reason=_reason(failure), hint=failure.hint)
-    except Exception:
-        log.exception("%s failed", request.method)
-        yield error("Failed", reason=f"{request.method} failed inside the daemon", hint="see the daemon's journal")
+    except Exception as failure:  # noqa: BLE001  (reported)
+        yield _failed(failure, request.method)
+
+
+async def _changed(work: Coroutine[Any, Any, Reply], method: str) -> Message:
+    """The reply to a change, which goes on when its client has gone; nobody would get an exception then."""
+    try:
+        return {"parameters": await work}
+    except Exception as failure:  # noqa: BLE001  (reported)
+        return _failed(failure, method)
+
+
+def _failed(failure: Exception, method: str) -> Message:
+    if isinstance(failure, idl.Mismatch):
+        return error(f"{SERVICE}.InvalidParameter", parameter=str(failure))
+    if not isinstance(failure, TrafficmonError):
+        log.error("%s failed", method, exc_info=failure)
+        return error("Failed", reason=f"{method} failed inside the daemon", hint="see the daemon's journal")
+    said = {"reason": _reason(failure), "hint": failure.hint}
+    if isinstance(failure, ConfigError):
+        mistakes = [{"where": each.where, "what": each.what} for each in failure.mistakes]
+        return error("Invalid", **said, mistakes=mistakes)
+    return error((isinstance(failure, ControlError) and failure.name) or "Failed", **said)
 
 
 def _reason(failure: TrafficmonError) -> str:
@@ -137,7 +148,8 @@ async def _run(method: Method, request: Request, service: Service, call: Call) -
     given = {name: value for name, value in request.parameters.items() if value is not None}
     result = method.answer(call, **given)
     if isinstance(result, Coroutine):
-        yield {"parameters": await (service.shielded(result) if method.changes else result)}
+        work = _changed(result, request.method)
+        yield await (service.shielded(work) if method.changes else work)
         return
     async with aclosing(result) as stream:
         if method.endless:
