@@ -63,6 +63,13 @@ def print_notes(reply: Mapping[str, Any]) -> None:
         print(f"note: {plain(note)}", file=sys.stderr)
 
 
+def note_unnamed(units: Iterable[object]) -> None:
+    """Prints why units have numbers, if one of these has."""
+    if number := next((unit for unit in units if str(unit).startswith("cgroup ")), None):
+        what = "it was removed before the daemon could read its name, or the daemon does not see it"
+        print_notes({"notes": [f"a unit has a number, such as {number}: {what}"]})
+
+
 def print_waiting(text: str) -> None:
     """Says on standard error what the command waits for, if somebody sits there."""
     if sys.stderr.isatty():

@@ -22,6 +22,7 @@ from trafficmond.protocols import ACK, ICMP, ICMPV6, IGMP, RST, TCP
 
 _SHARE = 1 / 400  # of a processor's time at most for looking up waiting sockets
 _MOST_CREDIT_S = 0.1  # unspent time is saved, so that most hosts can look up whenever needed
+_MOST_KNOWN = 4096  # owners of cgroups in the cache
 _FRESH_S = 1.0  # how long a lookup is considered valid
 _SIGNALS = (ICMP, IGMP, ICMPV6)
 _GROUPS = tuple(map(networks.parse, ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")))
@@ -125,7 +126,7 @@ class Units:
         number = cgroup_of(number)
         found = owner_of_word(number) or self._known.get(number)
         if found is None and self.cgroups and (path := self.cgroups.path(number)):
-            if len(self._known) > len(self.cgroups):
+            if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             found = self._known[number] = owner_of_path(path, service_of)
         return found

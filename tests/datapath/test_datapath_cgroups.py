@@ -112,6 +112,26 @@ def test_where_nothing_can_be_watched_the_tree_is_read_again(top: Path, monkeypa
     found.close()
 
 
+def test_long_paths_that_users_make_up_are_kept_in_part(top: Path) -> None:
+    """A path may have 4,096 octets, of which one letter makes Python keep four for each."""
+    deep = top.joinpath(*(f"{at}".ljust(190, "x") + "\N{GRINNING FACE}" for at in range(8)))
+    deep.mkdir(parents=True)
+    found = Cgroups(top)
+    found.start()
+    path = found.path(number(deep)) or ""
+    found.close()
+    assert len(os.fsencode(path)) == 1024
+    assert f"/{deep.relative_to(top)}".startswith(path)
+
+
+def test_a_watch_whose_end_was_lost_is_forgotten(cgroups: Cgroups) -> None:
+    """As many as end while more happens than the kernel keeps for us."""
+    cgroups._watched[9999] = (4711, "/system.slice/gone.service")
+    living = {watch: seen for watch, seen in cgroups._watched.items() if watch != 9999}
+    cgroups._walk()
+    assert cgroups._watched == living
+
+
 def test_a_host_without_such_a_tree_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert root(tmp_path) is None
     (tmp_path / "unified").mkdir()

@@ -74,6 +74,14 @@ def test_a_path_without_end_is_cut() -> None:
     assert len(found.cgroup or "") == len(found.unit or "") == 512
 
 
+def test_a_name_that_is_too_long_when_it_is_shown_is_no_units() -> None:
+    """A folder's name has at most 255 octets, of which each may be shown as six."""
+    odd = "\udcff" * 240 + ".service"
+    found = owner_of_path(f"/user.slice/user-1000.slice/user@1000.service/{odd}")
+    assert found.unit == "user@1000.service"
+    assert len(owner_of_path(f"/system.slice/{odd}/x.scope").unit or "") < 300
+
+
 def test_words_and_names_that_people_type() -> None:
     assert [owner_of_word(number) for number in (0, KERNEL, FORWARDED, NOBODY, UNIT)] == [
         *(Owner(), Owner("kernel"), Owner("forwarded"), Owner("nobody"), None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from control_fake import Running
+from control_replies import FLOW
 from ctl_runs import Ctl
 
 
@@ -66,6 +68,14 @@ def test_many_flows_arrive_whole(ctl: Ctl, running: Running) -> None:
     running.canned.flow_rows = 2_345
     assert len(ctl("flows", "--limit", "5000", "-o", "jsonl").stdout.splitlines()) == 2_345
     assert len(json.loads(ctl("flows", "--limit", "5000", "-o", "json").stdout)) == 2_345
+
+
+def test_why_a_unit_has_a_number_is_said(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    for unit, said in (("cgroup 4711", 1), ("cgroup.service", 0), (None, 0)):
+        monkeypatch.setitem(FLOW, "unit", unit)
+        done = ctl("flows")
+        assert done.stderr.count("such as cgroup 4711: it was removed before the daemon could read its name") == said
+    assert not done.stderr
 
 
 def test_sql_instead_of_rows(ctl: Ctl) -> None:

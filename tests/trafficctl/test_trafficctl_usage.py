@@ -135,3 +135,8 @@ def test_what_no_database_tells_is_said_beside_the_sums(ctl: Ctl, running: Runni
     done = ctl("usage", "--by", "country")
     assert done.returncode == 0
     assert done.stderr.strip() == "note: no database tells countries: name one"
+
+
+def test_why_a_unit_has_a_number_is_said(ctl: Ctl, running: Running) -> None:
+    running.canned.replies["Usage"] = {"rows": [USAGE[0] | {"period": None, "key": "cgroup 4711"}]}
+    assert "such as cgroup 4711: it was removed" in ctl("usage", "--by", "unit").stderr

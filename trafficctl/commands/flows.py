@@ -102,8 +102,16 @@ def _ask_fleet(args: Namespace, fleet: Fleet) -> int:
 
 
 def _show(args: Namespace, rows: Iterable[Row], columns: Sequence[Column], fields: Sequence[str]) -> int:
-    labels = Labels.of(args)
-    return session.output(args).rows(labels.rows(rows), columns, fields=labels.fields(fields), empty="no such flows")
+    labels, units = Labels.of(args), set[object]()
+
+    def noted(row: Row) -> Row:
+        units.add(row.get("unit"))
+        return row
+
+    named = labels.rows(map(noted, rows))
+    count = session.output(args).rows(named, columns, fields=labels.fields(fields), empty="no such flows")
+    session.note_unnamed(units)
+    return count
 
 
 def _query(args: Namespace) -> dict[str, Any]:

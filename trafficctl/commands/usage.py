@@ -59,6 +59,7 @@ def run(args: Namespace) -> None:
         reply = session.call(args, "Usage", **asked)
         session.print_notes(reply)
         rows = reply["rows"]
+        session.note_unnamed(row["key"] for row in rows)
     output = session.output(args)
     if output.human:
         output.lines(render(rows, args.by, output.style, output.width))

@@ -21,6 +21,8 @@ from trafficmond.errors import DatapathError
 CGROUPS = Path("/sys/fs/cgroup")
 # bound: cgroups with a name (`flows.units`) | the one that ended longest ago is evicted; its flows show a number
 _MOST = 65536
+# bound: octets of a cgroup's path (`flows.units`) | the end is cut off
+_MOST_OCTETS = 1024
 _CREATE, _IGNORED, _OVERFLOW, _IS_DIR = 0x100, 0x8000, 0x4000, 0x40000000  # IN_
 _ONLY_DIR = 0x01000000
 _EVENT = struct.Struct("=iIII")  # struct inotify_event
@@ -45,7 +47,7 @@ class Cgroups:
         """`top`: the tree's folder, by default its mount point."""
         self._top = str(top or root() or "")
         self._most = most
-        self._paths: dict[int, str] = {}  # number -> path below the top
+        self._paths: dict[int, bytes] = {}  # number -> path below the top
         self._gone: OrderedDict[int, None] = OrderedDict()  # numbers of removed folders, the oldest first
         self._watched: dict[int, tuple[int, str]] = {}  # watch -> number, path
         self._libc = ctypes.PyDLL(None, use_errno=True)  # keeps the lock
@@ -62,7 +64,8 @@ class Cgroups:
 
     def path(self, number: int) -> str | None:
         """The cgroup's path from the root, such as "/system.slice/cron.service"; None: it has no name here."""
-        return self._paths.get(number)
+        found = self._paths.get(number)
+        return None if found is None else os.fsdecode(found)
 
     def start(self) -> None:
         """Reads the tree and starts following it. Raises DatapathError if there is none."""
@@ -121,6 +124,7 @@ class Cgroups:
     def _walk(self) -> None:
         """Reads the whole tree; folders no longer in it count as removed."""
         self.unwatched = 0
+        self._watched.clear()  # the end of a watch may be among lost events
         before = set(self._paths) - set(self._gone)
         for number in before - self._enter([""]):
             self._gone.setdefault(number)
@@ -169,4 +173,4 @@ class Cgroups:
                 return
             oldest, _ = self._gone.popitem(last=False)
             self._paths.pop(oldest, None)
-        self._paths[number] = path
+        self._paths[number] = os.fsencode(path)[:_MOST_OCTETS]  # users choose the names of folders below their own

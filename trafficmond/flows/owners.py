@@ -24,6 +24,7 @@ _USER_SLICE = re.compile(r"user-(\d{1,10})\.slice")
 _UNITS = (".service", ".scope", ".socket")
 _LETTERS_OF_PATTERNS = frozenset("*?[")
 _MOST_LETTERS = 512  # of a path: users choose the names of folders below their own
+_LONGEST_NAME = 255  # of a unit; what is longer when it is shown is none
 
 
 class Owner(NamedTuple):
@@ -84,6 +85,7 @@ def _called(part: str) -> str:
     """A folder's name as text: terminal control characters are made visible, and systemd's prefix for names that look
     like the kernel's own files is removed."""
     text = part if part.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in part)
+    text = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
     return text[1:] if text.startswith("_") and text.endswith((*_UNITS, ".slice")) else text
 
 

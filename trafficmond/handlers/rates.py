@@ -48,8 +48,9 @@ def _units(rows: Batch, rates: Rates, names: Names, sort: str, window: int) -> l
     """The rows of units, the busiest first; none if flows have no owners."""
     if not names.owners:
         return []
-    owners = np.array([names.owner(number).unit or "" for number in rows["owner"].tolist()], object)
-    units, counts, sums = by_label(rows, rates, owners.astype(str))
+    numbers, which = np.unique(rows["owner"], return_inverse=True)
+    units, named = np.unique([names.owner(number).unit or "" for number in numbers.tolist()], return_inverse=True)
+    _, counts, sums = by_label(rows, rates, named[which])
     order = np.argsort(-_measure(sums, sort, window, counts), kind="stable").tolist()
     return [
         {"unit": str(units[at]), "flows": int(counts[at]), **_at_present(sums, at), "rates": rate_rows(sums, at)}
