@@ -115,7 +115,8 @@ class Daemon:
         if lost and parts.bans.restored:
             parts.store.save_bans(parts.bans.all())  # for after a reboot: in the kernel they are
         parts.pipeline.report_export_health()
-        if parts.datapath.refused:  # the obstacle may disappear without an event, such as the MTU of a veth's peer
+        # The obstacle may disappear without an event, such as the MTU of a veth's peer; a privileged step has ended.
+        if parts.datapath.refused or parts.datapath.attachments.joining:
             parts.host.attach()
         parts.host.check_pins()
         parts.exposure.check()

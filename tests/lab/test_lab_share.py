@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from pathlib import Path
+
 import pytest
 import sharing
 from tmlab import Daemon, Lab, Sender
@@ -77,6 +82,34 @@ def test_a_program_without_a_dispatcher_is_not_touched() -> None:
         finally:
             daemon.remove()
             lab.host.run("xdp-filter", "unload", name)
+
+
+def test_a_slow_step_keeps_nobody_waiting() -> None:
+    """While it ran, the daemon answered nobody and read no ledger."""
+    settings = SETTINGS + '[[interface]]\nname = "late0"\nxdp_share = "libxdp"\n'
+    with Lab() as lab, Daemon(lab, settings, interfaces=[lab.links[0].host, "late0"]) as daemon:
+
+        def step() -> int | None:
+            threads = Path(f"/proc/{daemon.pid}/task").glob("*/children")
+            children = [pid for path in threads for pid in path.read_text().split()]
+            return next((int(pid) for pid in children if b"sharer" in Path(f"/proc/{pid}/cmdline").read_bytes()), None)
+
+        lab.host.run("ip", "link", "add", "late0", "type", "veth")
+        privileged = daemon.wait(step, "the privileged step", every=0.01)
+        assert privileged is not None
+        os.kill(privileged, signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                began = time.monotonic()
+                assert daemon.status()["unwatched"] == [
+                    "late0 is not watched: it is being added to the chain of XDP programs, which may take minutes on a "
+                    "slow host"
+                ]
+                assert time.monotonic() - began < 5
+        finally:
+            os.kill(privileged, signal.SIGCONT)
+        status = daemon.wait_status(lambda found: not found["unwatched"], "it to be watched", 20)
+        assert {each["name"] for each in status["interfaces"]} == {lab.links[0].host, "late0"}
 
 
 def takes_dispatchers_now(lab: Lab) -> bool:

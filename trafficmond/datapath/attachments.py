@@ -3,7 +3,9 @@
 import os
 import time
 from collections.abc import Collection, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ _COVERED = (
     "{upper}, which is on top of {name}, has an XDP program, and the kernel attaches none below one; leave {upper} or "
     "{name} out of `interfaces`, or stop and start trafficmond, which attaches to {name} first"
 )
+_JOINING = "it is being added to the chain of XDP programs, which may take minutes on a slow host"
 AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
@@ -54,7 +57,9 @@ class Attachments:
     _shared: Selection  # interfaces shared with other XDP programs
     attached: dict[int, attach.Attachment] = field(default_factory=dict)
     refused: dict[int, AttachmentChange] = field(default_factory=dict)  # ifindex -> why it is not attached
+    joining: "dict[int, Future[attach.Attachment]]" = field(default_factory=dict)  # those that are about to be shared
     ever: bool = False  # whether interfaces were ever checked
+    _steps: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "share"))
     _lost_pins: bool = False
     _slot_base: dict[int, npt.NDArray[Any]] = field(default_factory=dict)  # totals of a slot when its interface got it
     _again: float = 0.0  # when sharing is tried again after a failure, monotonic clock
@@ -86,6 +91,9 @@ class Attachments:
         }
         for ifindex in self.refused.keys() - wanted.keys():
             del self.refused[ifindex]
+        for ifindex in [each for each, joined in self.joining.items() if each not in wanted and joined.done()]:
+            if not (joined := self.joining.pop(ifindex)).exception():
+                attach.detach(joined.result(), self._pins)
         for ifindex, interface in wanted.items():
             if ifindex in self.attached:
                 self.attached[ifindex].name = interface.name  # renamed, perhaps
@@ -97,7 +105,7 @@ class Attachments:
                 self._choices.add(ifindex, selection.choosers(interface))
         for ifindex in self._pins.attached() - self.attached.keys():
             # An earlier daemon attached to it, or it was removed. What a dispatcher could not replace stays.
-            if not (ifindex in wanted and self._pins.is_shared(ifindex)):
+            if ifindex not in self.joining and not (ifindex in wanted and self._pins.is_shared(ifindex)):
                 attach.detach_pinned(ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
         self.ever = True
@@ -146,10 +154,11 @@ class Attachments:
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
         shared = bool(self._shared.choosers(interface))
-        if before and (before.kind == DETACHED or (shared and time.monotonic() < self._again)):
+        paused = shared and ifindex not in self.joining and time.monotonic() < self._again
+        if before and (before.kind == DETACHED or paused):
             return None
         try:
-            self._attach_one(interface, shared)
+            done = self._attach_one(interface, shared)
         except (TrafficmonError, OSError) as error:
             kind, text = FOREIGN if isinstance(error, ForeignProgramError) else FAILED, str(error)
             covers = [each.name for each in above if each.xdp_prog_id or each.ifindex in self.attached]
@@ -158,8 +167,11 @@ class Attachments:
             self._again = time.monotonic() + _PAUSE_S
             self.refused[ifindex] = AttachmentChange(kind, interface.name, text)
             return self.refused[ifindex] if self.refused[ifindex] != before else None
+        if done is None:
+            self.refused[ifindex] = AttachmentChange(FAILED, interface.name, _JOINING)
+            return None
+        self.attached[ifindex] = done
         self.refused.pop(ifindex, None)
-        done = self.attached[ifindex]
         egress = f"{done.egress} egress" if done.egress else "ingress only"
         beside = f" shared through libxdp ({', '.join(done.shared.chain)})" if done.shared else ""
         text = "; ".join((f"watching {done.name}: {done.mode} XDP{beside}, {egress}", *done.notes))
@@ -180,18 +192,27 @@ class Attachments:
         attach.detach(self.attached.pop(interface.ifindex), self._pins)
         return self._take_up(interface, above)
 
-    def _attach_one(self, interface: Interface, shared: bool) -> None:
+    def _attach_one(self, interface: Interface, shared: bool) -> attach.Attachment | None:
+        """Attaches to an interface; None: the privileged step continues, and the loop does not wait for it."""
+        ifindex = interface.ifindex
+        if ifindex not in self.joining:
+            self._take_slot(interface)
+            how = self._loaded, self._sizes, self._pins, interface, self._mode
+            step = partial(attach.attach, *how, egress=self._egress, share_it=shared)
+            if not (shared and self.ever):  # at the start nobody is answered yet
+                return step()
+            self.joining[ifindex] = self._steps.submit(step)
+        return self.joining.pop(ifindex).result() if self.joining[ifindex].done() else None
+
+    def _take_slot(self, interface: Interface) -> None:
         slots = self._slots
         index = interface.ifindex % abi.IFINDEX_SLOTS
-        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in self.attached}
+        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.joining)}
         slot = int(slots[index]) & abi.IFSLOT_MASK
         if not slot or slot in used:
             slot = self._free_slot(interface, used)
             self._slot_base[slot] = self._totals[:, slot].copy()
         slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
-        self.attached[interface.ifindex] = attach.attach(
-            self._loaded, self._sizes, self._pins, interface, self._mode, egress=self._egress, share_it=shared
-        )
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, an unused one if there is any left."""
@@ -233,6 +254,9 @@ class Attachments:
 
     def release(self, detach: bool) -> None:
         """Closes all; they stay pinned unless `detach`."""
+        for ifindex, joined in self.joining.items():
+            if not joined.exception():  # waits for it
+                self.attached[ifindex] = joined.result()
         for done in self.attached.values():
             if detach:
                 attach.detach(done, self._pins)
