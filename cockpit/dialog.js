@@ -5,7 +5,7 @@ import { h, select } from "./dom.js";
 /** A field: {name, label, kind: "text", "select" or "check", type, value, options, hint, required}. */
 function control(field) {
   if (field.kind === "select")
-    return select(field.name, field.label, field.options, field.value);
+    return select(field.name, field.options, field.value);
   if (field.kind === "check")
     return h("input", { type: "checkbox", name: field.name, checked: field.value });
   return h("input", { name: field.name, value: field.value, required: field.required, autocomplete: "off",

@@ -46,7 +46,7 @@ export function empty(text, ...step) {
   return h("p", { class: "empty" }, h("strong", {}, text), " ", step);
 }
 
-const LONG = 20; // characters; such a text may be broken anywhere
+const LONG = 32; // characters; such a text may be broken anywhere
 
 /** A table. A column is [title, row => text or element, kind]; of kind "number" it stands on the right, of "wide" it
  * has a line of its own on a phone, where each row is a card unless the table is of another kind than "rows". A column
@@ -67,7 +67,7 @@ export function facts(pairs) {
 }
 
 /** A drop-down; `options` are [value, text]. */
-export function select(name, label, options, chosen) {
-  return h("select", { name, "aria-label": label }, options.map(([value, text]) =>
+export function select(name, options, chosen) {
+  return h("select", { name }, options.map(([value, text]) =>
     h("option", { value, selected: String(value) === String(chosen) }, text)));
 }

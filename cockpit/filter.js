@@ -19,5 +19,4 @@ export const entry = (label, name, value, placeholder = null) =>
   h("label", {}, label, h("input", { name, value, placeholder, spellcheck: "false" }));
 
 /** A field to choose in. */
-export const choice = (label, name, title, options, value) =>
-  h("label", {}, label, select(name, title, options, value));
+export const choice = (label, name, options, value) => h("label", {}, label, select(name, options, value));

@@ -1,5 +1,7 @@
 /** What this host is and depends on: who bans that bans himself. */
 
+/* global cockpit */
+
 import { button } from "./cells.js";
 import { ban } from "./changes.js";
 import { ask } from "./daemon.js";
@@ -13,9 +15,13 @@ export async function learnGuard() {
   if (performance.now() - learned < LASTS_MS)
     return;
   const { rules } = await ask("Rules");
+  const own = await cockpit.file("/proc/net/if_inet6").read().catch(() => ""); // of these the guard spares none
   learned = performance.now();
-  guarded = new Map(rules.filter(rule => rule.kind === "guard").map(rule => [rule.cidr, rule.label]));
+  guarded = new Map([...(own ?? "").matchAll(/^\w{32}/gm)].map(([hex]) => [written(hex), "own address"]));
+  rules.filter(rule => rule.kind === "guard").forEach(rule => guarded.set(rule.cidr, rule.label));
 }
+
+const written = hex => new URL(`ws://[${hex.match(/.{4}/g).join(":")}]`).hostname.slice(1, -1);
 
 /** What an address is to this host, in words; undefined: nothing. */
 export const role = address => guarded.get(address);

@@ -10,7 +10,7 @@ const SINCE = [[3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30
 
 export default function audit({ since = "604800" }) {
   const rows = h("div");
-  const form = filter("audit", choice("The last", "since", "Since", SINCE, since));
+  const form = filter("audit", choice("The last", "since", SINCE, since));
 
   return {
     element: h("div", { class: "stack" }, form, card("Changes", rows)),
@@ -34,7 +34,7 @@ function auditTable(entries) {
   return table([
     ["When", row => when(row.at)],
     ["Who", who],
-    ["Change", row => row.change],
+    ["Change", row => row.change, "address"],
     ["What", row => address(row.subject)],
     ["Before", row => row.before, "wide"],
     ["After", row => row.after, "wide"],

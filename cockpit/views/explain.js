@@ -16,8 +16,8 @@ const BECAUSE = { default: "the default: nothing else matches", guard: "the guar
 export default function explain({ address: asked = "", direction = "ingress", service = "" }) {
   const body = h("div", { class: "stack" });
   const form = filter("explain", h("input", { type: "hidden", name: "address", value: asked }),
-    choice("About", "direction", "Direction", WAYS, direction),
-    entry("for", "service", service, "any service, or tcp/443"));
+    choice("Direction", "direction", WAYS, direction),
+    entry("Service", "service", service, "any, or tcp/443"));
 
   return {
     element: h("div", { class: "stack" }, form, body),

@@ -9,16 +9,16 @@ import { exact, number, octets, phrase, when } from "../words.js";
 const SINCE = [[600, "10 minutes"], [3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"]];
 const SUMS = [["", "one by one"], ["host", "by host"], ["dst_port", "by port"], ["protocol", "by protocol"],
   ["action", "by action"], ["unit", "by service"], ["hour", "by hour"], ["day", "by day"]];
-const ACTIONS = [["", "any action"], ["drop", "dropped"], ["limit", "limited"], ["allow", "allowed"],
+const ACTIONS = [["", "any"], ["drop", "dropped"], ["limit", "limited"], ["allow", "allowed"],
   ["monitor", "monitored"]];
 const PAGE = 100;
 
 export default function history({ since = "3600", host = "", ports = "", action = "", by = "" }, { again }) {
   const rows = h("div");
   let limit = PAGE;
-  const form = filter("history", choice("The last", "since", "Since", SINCE, since),
-    entry("with", "host", host, "address or prefix"), entry("port", "ports", ports, "22,8000-8100"),
-    choice("", "action", "Action", ACTIONS, action), choice("", "by", "Summed up", SUMS, by));
+  const form = filter("history", choice("The last", "since", SINCE, since),
+    entry("Address", "host", host, "or prefix"), entry("Port", "ports", ports, "22,8000-8100"),
+    choice("Action", "action", ACTIONS, action), choice("Rows", "by", SUMS, by));
 
   async function refresh() {
     const asked = { since: Date.now() / 1000 - since, limit, ...(host && { host }), ...(ports && { ports }),

@@ -14,7 +14,7 @@ const SORTS = [["bytes", "bytes a second"], ["packets", "packets a second"], ["s
 export default function live({ match = "", sort = "bytes", window = "10" }) {
   const hosts = h("div"), flows = h("div"), units = h("div"), sums = h("p", { class: "soft" });
   const form = filter("live", entry("Only", "match", match, "an address, prefix, port or protocol"),
-    choice("The most", "sort", "Sorted by", SORTS, sort), choice("over", "window", "Averages over", WINDOWS, window));
+    choice("Sort by", "sort", SORTS, sort), choice("Average over", "window", WINDOWS, window));
   const at = WINDOWS.findIndex(([seconds]) => String(seconds) === window);
 
   return {
@@ -22,8 +22,8 @@ export default function live({ match = "", sort = "bytes", window = "10" }) {
     top: { limit: MOST, match, sort, window_s: +window },
     moment(top) {
       const now = top.rates[at];
-      fill(sums, `${many(top.moving, "flow")} moved in the last 40 seconds${top.moving > MOST ? ", the busiest are below" : ""}; `
-        + `${octetRate(now.received_bytes_per_s)} received, ${octetRate(now.sent_bytes_per_s)} sent.`);
+      fill(sums, `${octetRate(now.received_bytes_per_s)} received and ${octetRate(now.sent_bytes_per_s)} sent. `
+        + `${many(top.moving, "flow")} moved in the last 40 seconds${top.moving > MOST ? "; the busiest are below" : ""}.`);
       fill(hosts, top.hosts.length ? hostTable(top.hosts, at) : nothing(match));
       fill(units, top.units?.length && card("Services of this host", unitTable(top.units, at)));
       fill(flows, top.flows.length ? flowTable(top.flows, at) : nothing(match));

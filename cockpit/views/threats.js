@@ -8,16 +8,15 @@ import { banButton, learnGuard } from "../guard.js";
 import { exact, phrase, when } from "../words.js";
 import { flowTable } from "./history.js";
 
-const SHOWN = [["open", "Open"], ["all", "Open and past"]];
-const LEAST = [["low", "Any severity"], ["medium", "Medium and worse"], ["high", "High and worse"],
-  ["critical", "Critical"]];
+const SHOWN = [["open", "open"], ["all", "open and past"]];
+const LEAST = [["low", "any"], ["medium", "medium and worse"], ["high", "high and worse"], ["critical", "critical"]];
 
 export default options => options.id ? one(options.id) : list(options);
 
 function list({ show = "all", least = "low", host = "" }) {
   const found = h("div");
-  const form = filter("threats", choice("Show", "show", "Which", SHOWN, show),
-    choice("of", "least", "Severity", LEAST, least), entry("with", "host", host, "an address or prefix"));
+  const form = filter("threats", choice("State", "show", SHOWN, show),
+    choice("Severity", "least", LEAST, least), entry("Address", "host", host, "an address or prefix"));
 
   return {
     element: h("div", { class: "stack" }, form, card("Threats", found)),

@@ -5,14 +5,14 @@ import { card, empty, fill, h, table } from "../dom.js";
 import { choice, filter } from "../filter.js";
 import { exact, number, octets } from "../words.js";
 
-const PERIODS = [["month", "by month"], ["day", "by day"], ["hour", "by hour"]];
+const PERIODS = ["month", "day", "hour"].map(period => [period, period]);
 const DAYS = { month: 731, day: 62, hour: 3 };
 const KINDS = ["total", "interface", "unit", "country", "asn", "protocol", "port"].map(kind => [kind, kind]);
 
 export default function usage({ period = "day", kind = "total" }) {
   const rows = h("div");
-  const form = filter("usage", choice("", "period", "Period", PERIODS, period),
-    choice("of", "kind", "Kind", KINDS, kind));
+  const form = filter("usage", choice("Period", "period", PERIODS, period),
+    choice("By", "kind", KINDS, kind));
   return {
     element: h("div", { class: "stack" }, form, card("Usage", rows)),
     every: 30,
