@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from trafficmond.config.load import load_settings
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, TrafficmonError
 from trafficmond.feeds.fetch import fetch
+from trafficmond.feeds.http import Answer, FetchError
 from trafficmond.feeds.shape import NoList, shape
 from trafficmond.feeds.state import STATE_NAME, read
 from trafficmond.geo.atlas import EMPTY
@@ -163,6 +165,38 @@ def test_a_folder_that_is_not_there_is_said(settings: Settings, tmp_path: Path) 
         run(replace(settings, feeds_dir=tmp_path / "nowhere"))
 
 
+def test_slow_lists_keep_no_other_from_its_turn(tmp_path: Path) -> None:
+    """systemd ends the process after half an hour: the next one began with the same lists again."""
+    lists = [PrefixList(url=f"https://lists.example/{label}", label=label) for label in "abc"]
+    asked: list[str] = []
+
+    def ended(url: str, *_: object) -> Answer:
+        asked.append(url[-1])
+        if len(asked) % 2 == 0:
+            raise KeyboardInterrupt
+        raise FetchError("it took longer than 300 s")
+
+    for now in (T0, T0 + 1800):
+        with pytest.raises(KeyboardInterrupt):
+            fetch(with_list(tmp_path, *lists), lambda: now, ask=ended)  # noqa: B023
+    assert asked == ["a", "b", "b", "c"]
+
+
+def test_a_list_that_does_not_fit_on_the_disk_keeps_no_other_from_it(server: FeedServer, tmp_path: Path) -> None:
+    server.page = lambda handler: handler.answer(200, LIST * (200 if handler.path == "/big" else 1))
+    allow = ("http", "private")
+    lists = [PrefixList(url=server.url(f"/{label}"), label=label, url_allow=allow) for label in ("big", "small")]
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, usual[1]))
+    try:
+        assert run(with_list(tmp_path, *lists)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (tmp_path / "small.netset").read_bytes() == LIST
+    assert read(tmp_path)["big"].error == "it cannot be stored: File too large"
+    assert sorted(each.name for each in tmp_path.iterdir()) == [STATE_NAME, "small.netset"]
+
+
 def test_no_secret_is_reported(server: FeedServer, tmp_path: Path) -> None:
     """Neither by the process, nor in its files, nor by what shows settings."""
     config = tmp_path / "trafficmond.toml"
@@ -232,6 +266,8 @@ def test_the_shapes_of_spamhaus_and_dshield() -> None:
     for lost in (DROP.replace(b'"records":2', b'"records": 1400'), b"\n".join(DROP.split(b"\n")[1:])):
         with pytest.raises(NoList, match=r"it announces (1,400|2) records and holds [12]"):
             shape(lost)
+    with pytest.raises(NoList, match=r"^1 of its lines"):  # as it is counted where its length is bounded
+        shape(b"{}\n" + b"ab\x0c\x1c\xe2\x80\xa8" * 10)
     assert shape(b"; Spamhaus DROP List\n1.10.16.0/20 ; SBL256894\n").prefixes == 1
     assert shape(BLOCK).data == b"80.94.95.0/24\n198.51.100.0/24\n"
     broken = shape(BLOCK.replace(b"198.51.100.0\t198.51.100.255\t24", b"hello"))

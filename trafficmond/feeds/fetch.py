@@ -31,7 +31,8 @@ def fetch(settings: Settings, now: Callable[[], float], *, all_of_them: bool = F
             for label in gone:
                 PrefixList(url="-", label=label).file(folder).unlink(missing_ok=True)
             write(folder, kept)
-        for each in feeds:
+        # The longest untried first: if many are slow and the unit ends this process, the next one continues there.
+        for each in sorted(feeds, key=lambda feed: kept.get(feed.label, Fetched()).tried):
             known = kept.get(each.label, Fetched())
             if all_of_them or _due(each, known, folder, now()):
                 kept[each.label] = _one(each, known, folder, now, ask)
@@ -62,12 +63,13 @@ def _one(feed: PrefixList, known: Fetched, folder: Path, now: Callable[[], float
             log.info("%s: unchanged", feed.label)
             return replace(known, checked=now(), tried=now(), failing_since=0.0, error="")
         found = shape(answer.body, "empty" in feed.url_allow)
-    except (FetchError, NoList) as error:
-        log.warning("%s: %s; the list that was fetched last stays in use", feed.label, error)
-        return replace(known, tried=now(), failing_since=known.failing_since or now(), error=str(error))
-    changed = not files.is_file(path) or files.read(path) != found.data
-    if changed:
-        files.replace(path, found.data, mode=0o644, durable=True)
+        changed = not files.is_file(path) or files.read(path) != found.data
+        if changed:
+            files.replace(path, found.data, mode=0o644, durable=True)
+    except (FetchError, NoList, OSError) as error:
+        why = f"it cannot be stored: {error.strerror}" if isinstance(error, OSError) else str(error)
+        log.warning("%s: %s; the list that was fetched last stays in use", feed.label, why)
+        return replace(known, tried=now(), failing_since=known.failing_since or now(), error=why)
     wrong = f", {figures.many(found.wrong, 'line')} without a prefix" if found.wrong else ""
     how = f" (before: {known.prefixes:,})" if changed and known.changed else "" if changed else ", unchanged"
     log.info("%s: %s%s%s", feed.label, figures.many(found.prefixes, "prefix"), wrong, how)

@@ -13,6 +13,7 @@ from functools import partial
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trafficmond import __version__
+from trafficmond.figures import plain
 from trafficmond.urls import hidden
 
 # bound: a fetched list | the list is refused; the last fetched one stays
@@ -60,7 +61,7 @@ def get(url: str, allow: Collection[str], known: Validators) -> Answer:
 
 def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -> Answer | str:
     """The reply to one request, or the URL that it redirects to."""
-    connection = _connection(url, allow)
+    connection = _connection(url, allow, deadline)
     # Ends also the connection to a server that sends a few bytes now and then; below TLS, which is still in use.
     end = partial(socket.socket.shutdown, connection.sock, socket.SHUT_RDWR)
     patience = threading.Timer(max(deadline - time.monotonic(), 0), end)
@@ -76,7 +77,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
             if response.status == 304 and known != Validators():
                 return Answer(None, known)
             if response.status != 200:
-                raise FetchError(f"the server answered {response.status} {hidden(response.reason[:80], url)}")
+                raise FetchError(f"the server answered {response.status} {plain(hidden(response.reason, url)[:80])}")
             body = _body(response, deadline, tls)
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"its certificate is not valid: {error.verify_message}") from None
@@ -99,17 +100,16 @@ def _body(response: http.client.HTTPResponse, deadline: float, tls: bool) -> byt
         raise FetchError("it is compressed, which was not asked for")
     if response.length is None and not response.chunked and not tls:  # only TLS tells its end from a lost connection
         raise FetchError("without https the server must state its length: an incomplete list could not be noticed")
-    parts, size = [], 0
+    body = bytearray()
     while chunk := response.read1(_CHUNK):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > MOST_BYTES:
+        body += chunk
+        if len(body) > MOST_BYTES:
             raise FetchError(f"it is larger than {MOST_BYTES >> 20} MiB")
     if time.monotonic() > deadline:
         raise _too_slow()
     if response.length:  # less came than was announced, which read1 does not mind
         raise FetchError("the connection ended before the whole list was received")
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _too_slow() -> FetchError:
@@ -141,7 +141,7 @@ def _path(url: str) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
+def _connection(url: str, allow: Collection[str], deadline: float) -> http.client.HTTPConnection:
     """A connection to an address that was checked, so that a second DNS answer cannot lead elsewhere."""
     try:
         parts = urlsplit(url)
@@ -152,7 +152,7 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
         raise FetchError("it redirects to something that is not a web address")
     if parts.scheme == "http" and "http" not in allow:
         raise FetchError("it redirects to http, which is not encrypted")
-    sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow)
+    sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow, deadline)
     connection = http.client.HTTPConnection(host, port)
     if parts.scheme == "https":
         # An end without TLS's own could be made by anybody on the way; a list without a length would be cut short.
@@ -170,7 +170,7 @@ def _connection(url: str, allow: Collection[str]) -> http.client.HTTPConnection:
     return connection
 
 
-def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
+def _connected(host: str, port: int, allow: Collection[str], deadline: float) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -182,6 +182,8 @@ def _connected(host: str, port: int, allow: Collection[str]) -> socket.socket:
         raise FetchError('the server has a private or local address; allow it: url_allow = ["private"]')
     failure = ""
     for family, address in addresses:
+        if time.monotonic() > deadline:
+            raise _too_slow()
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.settimeout(_QUIET_S)
         try:

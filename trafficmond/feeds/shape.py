@@ -83,7 +83,7 @@ def _converter(body: bytes) -> Callable[[str], str | None] | None:
 
 def _converted(body: bytes, convert: Callable[[str], str | None]) -> bytes:
     lines = []
-    for line in body.decode("utf-8-sig", "replace").splitlines():
+    for line in body.decode("utf-8-sig", "replace").replace("\r", "\n").split("\n"):
         if line.strip() and not line.lstrip().startswith(("#", ";")) and (prefix := convert(line)) is not None:
             lines.append(prefix)
     return ("\n".join(lines) + "\n").encode()
