@@ -8,8 +8,11 @@ import json
 import os
 import select
 import signal
+import socket
 import stat
 import sys
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -158,6 +161,43 @@ def test_a_slow_service_gets_a_message_once(http: HttpTarget, monkeypatch: pytes
     monkeypatch.setattr(services, "_ANSWER_S", 0.3)
     with pytest.raises(Undelivered):
         outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+
+
+@apprise
+@pytest.mark.parametrize(
+    ("head", "part", "pause_s"),
+    [
+        (b"Content-Length: 100000\r\n\r\n", b"x", 0.05),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.05),
+        (b"\r\n", b"x" * (1 << 16), 0.0),
+    ],
+    ids=["drips", "drips in chunks", "floods"],
+)
+def test_an_answer_that_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes, pause_s: float
+) -> None:
+    """Read to its end, it took all the memory that the unit may have, or held up the target for ever."""
+    monkeypatch.setattr(services, "_ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
+                while True:
+                    connection.sendall(part)
+                    time.sleep(pause_s)
+
+        threading.Thread(target=answer, daemon=True).start()
+        target = outlet(url=f"json://127.0.0.1:{server.getsockname()[1]}/hook")
+        tracemalloc.start()
+        try:
+            target.deliver(MESSAGE)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 @apprise

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import itertools
 import logging
 import threading
 import time
@@ -16,6 +17,7 @@ from trafficmond.notifier.settings import Settings
 from trafficmond.urls import hidden
 
 _MOST = 32  # outlets: each has a thread, and the unit allows 64 with the commands
+_ANSWER_BYTES = 1 << 16  # read of an answer
 _ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
 # The recipients in a URL, as Apprise's plug-ins call them.
 _RECIPIENTS = (
@@ -120,10 +122,10 @@ def _load_apprise(where: str) -> Any:
 
 
 def _heed_replies() -> None:
-    """Notes how long a server asks to wait. Makes a redirect that turns POST into GET an error: the message would be
-    lost, and count as delivered. After status 303 it was delivered."""
+    """Notes how long a server asks to wait. Stops reading an answer that does not end. Makes a redirect that turns POST
+    into GET an error: the message would be lost, and count as delivered. After status 303 it was delivered."""
     requests: Any = importlib.import_module("requests")
-    usual, send = requests.Session.rebuild_method, requests.Session.send
+    usual, send = requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send
 
     def rebuild(self: Any, prepared: Any, response: Any) -> None:
         before = prepared.method
@@ -134,11 +136,15 @@ def _heed_replies() -> None:
 
     def heed(self: Any, request: Any, **options: Any) -> Any:
         response = send(self, request, **options)
+        until = time.monotonic() + _ANSWER_S
+        parts = itertools.takewhile(lambda _: time.monotonic() < until, response.iter_content(1))
+        response._content = b"".join(itertools.islice(parts, _ANSWER_BYTES))
+        response.close()
         if response.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
             _reply.wait_s = _seconds(response.headers.get("Retry-After", ""))
         return response
 
-    requests.Session.rebuild_method, requests.Session.send = rebuild, heed
+    requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send = rebuild, heed
 
 
 def _seconds(text: str) -> float:
