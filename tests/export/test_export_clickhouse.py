@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -202,6 +203,23 @@ def test_what_waits_outlives_the_daemon(server: ClickHouseServer, tmp_path: Path
         until(lambda: exports.status()[0]["sent"] == len(rows), exports.status)
     assert server.counts() == exactly(rows)
     assert list(mine.iterdir()) == []
+
+
+def test_what_is_removed_from_the_spool_keeps_nothing_else_back(tmp_path: Path) -> None:
+    """As somebody does who needs room on the disk: the removed files were tried for ever, and no new ones written."""
+    rows = every_kind(300)
+    with ClickHouseServer(tmp_path) as server, exporting(server.url, tmp_path / "state") as exports:
+        server.kill()
+        exports.put(rows[:1000], NAMES)
+        until(lambda: exports.status()[0]["error"], exports.status)
+        (spool,) = spools(tmp_path / "state")
+        shutil.rmtree(spool)
+        exports.put(rows[1000:], NAMES)
+        until(spool.exists)
+        server.start()
+        until(idle(exports), exports.status)
+        assert exports.status()[0]["lost"] == 1000
+        assert server.counts() == exactly(rows[1000:])
 
 
 _FEEDER = """

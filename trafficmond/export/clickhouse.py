@@ -135,7 +135,7 @@ class ClickHouse:
     def _deliver(self, entry: Entry) -> None:
         try:
             about, body = self._spool.read(entry)
-        except ValueError:
+        except (ValueError, FileNotFoundError):  # damaged, or removed by hand
             self.lost += entry.flows
             self._spool.remove(entry)
             return

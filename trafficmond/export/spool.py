@@ -53,6 +53,7 @@ class Spool:
 
     def put(self, flows: int, about: dict[str, Any], body: bytes) -> None:
         """Stores an entry on the disk. Raises OSError, and stores nothing, if it does not fit or cannot be written."""
+        self._folder.mkdir(parents=True, exist_ok=True)  # it may have been removed to have room
         data = json.dumps({**about, "bytes": len(body)}).encode() + b"\n" + body
         if self.bytes + len(data) > self._max_bytes:
             raise OSError(errno.ENOSPC, f"the spool {self._folder} is full")
