@@ -15,7 +15,7 @@ export async function learnGuard() {
   if (performance.now() - learned < LASTS_MS)
     return;
   const { rules } = await ask("Rules");
-  const own = await cockpit.file("/proc/net/if_inet6").read().catch(() => ""); // of these the guard spares none
+  const own = await cockpit.file("/proc/net/if_inet6").read().catch(() => ""); // the guard has those of IPv4
   learned = performance.now();
   guarded = new Map([...(own ?? "").matchAll(/^\w{32}/gm)].map(([hex]) => [written(hex), "own address"]));
   rules.filter(rule => rule.kind === "guard").forEach(rule => guarded.set(rule.cidr, rule.label));
