@@ -11,6 +11,7 @@ from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.listen import open_socket
 from trafficmond.datapath.loading import begun
 from trafficmond.errors import ConfigError
+from trafficmond.later import numpy_alone
 
 
 def run(file: SettingsFile, flags: Flags) -> None:
@@ -20,8 +21,8 @@ def run(file: SettingsFile, flags: Flags) -> None:
     heap.share()
     own = file.own() or valid(file, flags)[0]
     with closing(open_socket(own.control_socket)) as listener, ExitStack() as stack:
-        loading = stack.enter_context(begun(part_options.options(own)))
-        with heap.uncollected():
+        with numpy_alone(), heap.uncollected():
+            loading = stack.enter_context(begun(part_options.options(own)))
             settings, wrong = valid(file, flags)
             if wrong and part_options.options(settings) != part_options.options(own):
                 stack.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from trafficmond import files, heap
 from trafficmond.analyze.progress import Bar
+from trafficmond.later import numpy_alone
 
 if TYPE_CHECKING:
     from trafficmond.config.settings import Settings
@@ -38,7 +39,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
     """Analyses the files and returns the exit code. `complete` may add to the report. Raises TrafficmonError if a file
     cannot be read or written."""
-    from trafficmond.analyze.run import analyze
+    with numpy_alone():
+        from trafficmond.analyze.run import analyze
 
     heap.share()
     heap.keep_large_apart()

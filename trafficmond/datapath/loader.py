@@ -5,7 +5,6 @@ short-lived child (see bcc/), because importing it costs more memory than the wh
 """
 
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -170,7 +169,7 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
     Raises DatapathError if the object is missing, its layout is not that of abi.py, or the kernel refuses it. Programs
     with a long verification are verified in parallel; meanwhile the layout is checked, which needs numpy.
     """
-    seed = secrets.randbits(64) if seed is None else seed
+    seed = int.from_bytes(os.urandom(8)) if seed is None else seed
     path = find_object(sizes.look_inside, owners)
     with ThreadPoolExecutor(1 + len(_LARGE), "verify") as side_by_side, ExitStack() as opened:
         checking = side_by_side.submit(check, path)

@@ -1,0 +1,39 @@
+"""numpy without the parts that nothing here uses: they come when something else takes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import sys
+from trafficmond.later import numpy_alone
+with numpy_alone():
+    from trafficmond.detect import engine
+assert not {"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"} & sys.modules.keys()
+import numpy
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "assert not {each for each in sys.modules if each.startswith('numpy.random')}",
+        "assert numpy.random.default_rng(1).integers(9) < 9",
+        "import numpy.ma; assert numpy.ma.masked is not None and numpy.ma.core",
+        "from numpy.fft import fft; assert len(fft([1, 2])) == 2",
+        "from numpy import polynomial; assert polynomial.Polynomial([1, 2])(2) == 5",
+        "assert numpy.unique([2, 1, 2]).tolist() == [1, 2] and numpy.linalg.det(numpy.eye(2)) == 1",
+    ],
+)
+def test_a_part_is_there_when_it_is_used(use: str) -> None:
+    done = subprocess.run([sys.executable, "-c", BEGIN + use], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_is_as_usual_if_numpy_is_there_already() -> None:
+    code = f"import numpy\n{BEGIN.replace('assert not', 'assert', 1)}\nassert numpy.random.default_rng(1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
