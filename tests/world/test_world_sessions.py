@@ -64,6 +64,12 @@ def test_who_is_refused_each_time_guesses(what: str, pause: float) -> None:
     assert guesses(ssh(at, STRANGER, REFUSALS[what])) == [Severity.HIGH]
 
 
+def test_fifteen_connections_of_six_refusals_each_are_enough_although_they_took_some_minutes() -> None:
+    at = np.cumsum(np.random.default_rng(1).uniform(15, 35, 15))
+    assert guesses(ssh(at, STRANGER, REFUSALS["hydra, six passwords"])) == [Severity.HIGH]
+    assert guesses(ssh(at[:14], STRANGER, REFUSALS["hydra, six passwords"])) == []
+
+
 def test_many_who_are_let_in_are_no_crowd_of_guessers_and_do_not_hide_one() -> None:
     rows = [ssh(np.arange(4) * HOUR + at, host("81.2.3.0") + at, SESSIONS["scp of a small file"]) for at in range(60)]
     assert guesses(together(*rows)) == []

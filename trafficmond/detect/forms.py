@@ -1,9 +1,6 @@
-"""Passwords guessed by HTTP (Basic, forms), a connection each: the question varies, the answer does not.
+"""Passwords guessed by HTTP (Basic, forms), a connection each: the question varies by a few bytes, the answer does not.
 
-Each guess has another name or word in it, so successive questions differ by a few bytes; each gets the same refusal. A
-load test or a health check asks the same again and again; who reads pages or calls an interface gets different answers.
-What is left is guessing, of passwords or of names of pages; and a program that reports numbers and is told "thanks",
-which few do from a new connection each second.
+A load test or a health check asks the same each time; who reads pages or calls an interface gets different answers.
 """
 
 from typing import Any

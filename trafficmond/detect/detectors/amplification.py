@@ -1,8 +1,6 @@
-"""Many servers answer one victim that did not ask.
+"""Many servers answer one victim that did not ask: from one source port, in large packets, or with SYN-ACKs.
 
-Reflected answers come from the same source port (that of the abused service), from many hosts, are large, and belong to
-no question of the victim. TCP reflection shows as SYN-ACKs from many hosts that the victim did not try. The threat
-names the victim; the reflectors are misused, they are not attackers.
+The threat names the victim; the reflectors are misused, they are not attackers.
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,7 @@
 """One of our hosts calls another at regular intervals, as implants do.
 
 A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular is
-a low variation of the gaps between beats, with requests alike in size (RITA, activecm: dispersion of intervals and of
-sizes, from 20 connections on). Clocks and announcements are ignored, and so are DNS queries, except those to a server
-that clients have no reason to use.
-
-A rhythm alone is a note: connectivity checks, updates and hubs have one too. It is worth a look if it has lasted, goes
-to a service that our programs do not poll, and only a few of our hosts have it. Calls between our own hosts give one
-note per caller.
+a low variation of the gaps between beats, with requests alike in size (as in RITA). A rhythm alone is a note.
 """
 
 from collections.abc import Mapping

@@ -1,17 +1,8 @@
 """One host connects to one service again and again, each time for a short exchange: guessing.
 
 Counted are short connections whose end was seen, to services that ask for a password: known ones by their port, and on
-any port those whose server speaks first (SSH, FTP, SMTP, MySQL greet; HTTP and TLS wait). Services that programs talk
-to all day (databases, directories, mail relays) count only if every exchange is small and alike, as refused logins are.
-For the web see `detect.forms`.
-
-Datagrams are guesses where they are refused: by Kerberos and RADIUS in few bytes, by SNMP with silence.
-
-A slow guesser's exchanges are all small and alike, over hours; our own hosts need ten times as many. Many sources that
-each try a little at one service give one threat, by the victim, as long as hardly any stranger there ever logs in. One
-source that tries a little at many hosts is one as well (`detect.spray`).
-
-Regular checks by our own hosts are not guesses. Polling mailboxes is legitimate.
+any port those whose server speaks first (HTTP and TLS wait). Datagrams are guesses where they are refused. Many
+sources at one service give one threat; for many hosts see `detect.spray`, for the web `detect.forms`.
 """
 
 from collections.abc import Mapping
@@ -210,7 +201,7 @@ class BruteForce(DistributedDetector[Settings]):
         factor = np.where(busy, _BUSY_FACTOR, 1)
         quick = states["quick"] >= factor * self.settings.connections
         quick |= _is_spray(states, rows)
-        slow = states["slow"] >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
+        slow = np.ceil(states["slow"]) >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
         slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, without an end
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)

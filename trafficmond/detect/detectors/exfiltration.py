@@ -1,10 +1,7 @@
-"""A host on this side sends far more out than usual.
+"""A host on this side sends far more out than usual, in conversations that it opened.
 
-It counts bytes from a private address to public ones, in conversations that it opened and in which it sends far more
-than it receives, and compares them with its own long average. A server's replies to requests do not count.
-
-It is worth a look if the host did not send much to the destination on an earlier day, once the host has been seen for a
-day: a backup has the same destination every night. The rest is a note.
+It is worth a look if the host did not send much to the destination on an earlier day: a backup has the same destination
+every night. The rest is a note.
 """
 
 from dataclasses import dataclass

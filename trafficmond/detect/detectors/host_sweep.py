@@ -1,15 +1,8 @@
-"""One host tries the same service (or pings) on many hosts.
+"""One host tries the same service (or pings) on many hosts, hardly any of which answer.
 
 It compares the number of distinct hosts whose first attempt from this source at this port failed with the number of
-those that answered. A client, crawler, resolver or mail server reaches nearly all hosts, a scanner hardly any
-(threshold random walk: Jung et al., IEEE S&P 2004). A host that is tried again and again is monitored, or missed: a
-scanner repeats an attempt within seconds and continues with new hosts. A source that returns half a minute later has a
-list. A socket that exchanges packets with many ports belongs to a peer-to-peer program; the socket of a scanner uses
-one port. Over TCP each connection has its own socket; there, more of the peers on a list answer than a scanner finds.
-
-If only a sample of the packets is seen, some answers come without their questions, and about as many questions without
-their answers: so as many failures prove nothing. If only one direction is seen, no ping or datagram is ever answered:
-such a sweep by one of our hosts has low severity until it covers many hosts.
+those that answered (threshold random walk: Jung et al., IEEE S&P 2004). Who returns to the same hosts half a minute
+later has a list, and monitors them or looks for peers.
 """
 
 from collections.abc import Mapping

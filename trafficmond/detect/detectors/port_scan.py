@@ -1,14 +1,8 @@
 """One host tries many ports (or IP protocols) of another.
 
-Counted are the distinct ports of a pair whose attempt failed, whatever its manner: SYN, NULL, FIN, Xmas, Maimon, ACK,
-datagram, SCTP, bare IP protocol. A service that answers, replies of a service to many ports of its client, and
-traceroute are not probes. On a host that accepts everything (a tarpit, a SYN proxy), those connections count that were
-opened and closed without payload. A stream of packets to a port does not test whether it is open: a call whose answers
-take another route is not a scan.
-
-If several sources try many ports of one host at the same time, it is one scan: they share the work, or all but one are
-decoys. These two cannot be distinguished, so the threat names the target. A source that is proven, or tries other hosts
-as well, is also reported by itself.
+Counted are the distinct ports of a pair whose attempt failed, whatever its manner. On a host that accepts everything,
+connections count that were opened and closed without payload. If several sources try many ports of one host at the same
+time, it is one scan, and the threat names the target: they share the work, or all but one are decoys.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,7 @@
 """Connections held open at one service by clients that never finish their request, or hardly read the reply.
 
-Slow headers and slow bodies (slowloris, R-U-Dead-Yet) cost little to send and occupy a place in the server each. The
-detector counts, by victim, simultaneous connections that have sent small pieces for at least ten seconds without
-getting a byte. Long polling sends its request at once and does not count.
-
-Slow reading sends one request and receives the reply through a window of a few bytes, or one that stays closed. Events
-that a server sends now and then look the same, but a browser has few such connections: if each source has many, it is
-a note. So are many sources with few connections each at a port other than the web's: devices that report over TCP and
-are never answered (syslog, Graphite).
+Counted by victim are simultaneous connections that have sent small pieces for ten seconds without getting a byte. Long
+polling sends its request at once and does not count. Slow reading is a note, as are devices that nobody answers.
 """
 
 from dataclasses import dataclass

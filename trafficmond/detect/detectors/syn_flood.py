@@ -1,8 +1,6 @@
-"""Many unfinished connections to one victim.
+"""Many unfinished connections to one victim, which the threat names, because sources are forged.
 
-The threat names the victim, because sources are forged: within some seconds there are more unfinished TCP openings than
-a default backlog holds, and far more than finished ones. The attacker is named only if one source sends nearly all of
-them.
+The attacker is named only if one source sends nearly all of them.
 """
 
 from dataclasses import dataclass

@@ -1,12 +1,7 @@
 """Data sent out in queries to a resolver, or in pings.
 
-A name has little room, so a tunnel through DNS needs hundreds of queries to one resolver, far longer than usual names.
-A tool with one socket for all of them is detected earlier, since resolvers use a new port for each query (RFC 5452).
-The reply to a ping has the same data (RFC 792, RFC 4443): if as many replies as pings have other sizes, and those vary,
-the data is no echo. Pings whose sizes vary but come back as they were may measure a path: a note.
-
-Over TCP several queries may share a segment, and in TLS, QUIC or HTTP they are padded (RFC 8467), so that their size
-shows less: a note.
+A name has little room, so a tunnel through DNS needs hundreds of queries that are far longer than usual names. The
+reply to a ping has the same data (RFC 792, RFC 4443): other sizes that vary are no echo.
 """
 
 from dataclasses import dataclass

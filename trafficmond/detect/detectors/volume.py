@@ -1,9 +1,7 @@
 """Far more one-way packets to one victim than usual.
 
-Traffic that is answered is wanted, however much it is: transfers, backups, streams with receiver reports. Counted are
-the packets a second of flows without an answer: datagrams, ICMP (echo requests even if answered, because nobody pings
-so fast), bare IP, and TCP packets that belong to no connection. Large datagrams are assumed to be media, and datagrams
-at the pace of a call or a game to be one; of both, often only one direction is seen.
+Traffic that is answered is wanted, however much it is. Echo requests count even if answered, because nobody pings so
+fast. Large datagrams are assumed to be media, and datagrams at the pace of a call or a game to be one.
 """
 
 import math
