@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import InitVar, dataclass, field
 from functools import partial
@@ -353,15 +353,14 @@ async def _resume_threats(parts: Parts) -> None:
     """Resumes the threats that were open when the last daemon stopped, and those that ended recently. A slow store does
     not delay the start: they are resumed later."""
 
-    def then(take: Callable[[list[Threat], float], None], found: asyncio.Future[list[Threat]]) -> None:
+    def then(found: asyncio.Future[tuple[list[Threat], list[Threat]]]) -> None:
         if not found.cancelled() and not found.exception():  # the store logs and counts a failure
-            take(found.result(), time.time())
+            ended, opened = found.result()
+            parts.pipeline.engine.remember(ended, time.time())  # first, since it decides which of the others have ended
+            parts.pipeline.resume_threats(opened, time.time())
 
-    # The ended ones first, since resuming decides which of the open ones have ended meanwhile.
-    ended = asyncio.wrap_future(parts.store.ended_threats(time.time() - RETURNS_S, MOST_OPEN))
-    ended.add_done_callback(partial(then, parts.pipeline.engine.remember))
-    stored = asyncio.wrap_future(parts.store.open_threats(MOST_OPEN))
-    stored.add_done_callback(partial(then, parts.pipeline.resume_threats))
+    stored = asyncio.wrap_future(parts.store.last_threats(time.time() - RETURNS_S, MOST_OPEN))
+    stored.add_done_callback(then)
     await asyncio.wait([stored], timeout=_RESUME_S)
 
 

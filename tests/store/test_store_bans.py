@@ -178,7 +178,7 @@ def test_what_has_no_bans_is_not_taken_for_an_empty_list(path: Path, limits: Lim
 def test_a_threat_that_is_none_keeps_no_other_out(path: Path, limits: Limits) -> None:
     store = opened(path, limits)
     threat = Threat("port_scan", Severity.HIGH, "T1046", "192.0.2.9", None, 1.0, 2.0, 20, "", {}, "t-0")
-    for number in range(4):
+    for number in range(6):
         store.put_threat(replace(threat, id=f"t-{number}"), "opened").result(5)
     store.close(5)
     change(
@@ -186,7 +186,9 @@ def test_a_threat_that_is_none_keeps_no_other_out(path: Path, limits: Limits) ->
         "UPDATE threats SET evidence = 'x' WHERE id = 't-1'",
         "UPDATE threats SET severity = 'very' WHERE id = 't-2'",
         "UPDATE threats SET evidence = x'ff' WHERE id = 't-3'",
+        "UPDATE threats SET last_seen = 'late' WHERE id = 't-4'",
+        "UPDATE threats SET count = 'many' WHERE id = 't-5'",
     )
     store = opened(path, limits)
-    assert [each.id for each in store.open_threats(9).result(5)] == ["t-0"]
+    assert [each.id for each in store.last_threats(0.0, 9).result(5)[1]] == ["t-0"]
     store.close(5)

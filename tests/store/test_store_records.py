@@ -49,7 +49,7 @@ def test_the_latest_open_threats_are_read_and_older_ones_closed(
     ]
     for threat in given:
         store.put_threat(threat, "closed" if threat.id == "t3" else "updated")
-    found = store.open_threats(2).result(5)
+    found = store.last_threats(0.0, 2).result(5)[1]
     store.close(5)
     assert sorted(found, key=lambda threat: threat.id) == [given[2], given[4]]
     assert ask("SELECT id FROM threats WHERE state != 'closed' ORDER BY id") == [("t2",), ("t4",)]

@@ -55,7 +55,7 @@ def test_everything_of_an_older_file_is_there(version: int, path: Path, limits: 
             Ban("192.0.2.7/32", "port_scan", "scans", NOW - 10, NOW + 600, "01-AB", 2, owner="unknown"),
             Ban("2001:db8::/32", "ada", "", NOW - 20, None, owner="unknown"),
         ]
-        (threat,) = store.open_threats(10).result(5)
+        (threat,) = store.last_threats(0.0, 10).result(5)[1]
         assert (threat.id, threat.src_ip, threat.count) == ("01-AB", "192.0.2.7", 3)
         store.put(reports(2), NAMES)
         assert flushed(store, 5)

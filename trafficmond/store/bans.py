@@ -24,9 +24,8 @@ _KINDS = (str, str, str, float | int, float | int | None, str | None, int, int, 
 
 
 def of_last_run(path: Path, found: Path | None) -> tuple[list[Ban], str]:
-    """The bans in the file that was `found` in the place of flows.db, and may be damaged and have another name now,
-    with the changes that a stop could not store; and why some are missing. Raises StoreError if they cannot be read at
-    present."""
+    """The bans in the file that was `found` as flows.db, which may be damaged and renamed by now, with the changes that
+    a stop could not store; and why some are missing. Raises StoreError if they cannot be read at present."""
     bans: dict[Key, Ban] = {}
     bad, missing, left = 0, [], path.with_name(LEFT_NAME)
     try:

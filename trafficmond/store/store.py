@@ -55,11 +55,13 @@ _THREAT_FIELDS = tuple(field.name for field in fields(Threat))
 
 
 def _threats(connection: sqlite3.Connection, where: str, *values: float) -> list[Threat]:
-    rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE {where}", values)
+    # Without rows that somebody changed, or that are damaged.
+    sound = "typeof(first_seen) || typeof(last_seen) || typeof(count) = 'realrealinteger'"
+    rows = connection.execute(f"SELECT {', '.join(_THREAT_FIELDS)} FROM threats WHERE {sound} AND {where}", values)
     found = []
     for row in rows:
         each = dict(zip(_THREAT_FIELDS, row, strict=True))
-        with suppress(TypeError, ValueError):  # a row that somebody changed, or that is damaged
+        with suppress(TypeError, ValueError):
             found.append(Threat.of({**each, "evidence": json.loads(each["evidence"])}))
     return found
 
@@ -103,23 +105,19 @@ class Store:
         put = f"INSERT OR REPLACE INTO threats VALUES ({', '.join('?' * len(row))})"
         return self._write(f"threat {threat.id}", (put, [row]), durable=False)
 
-    def open_threats(self, most: int) -> Future[list[Threat]]:
-        """Return the latest threats that were open when the last daemon ended; older ones are closed."""
+    def last_threats(self, since: float, most: int) -> Future[tuple[list[Threat], list[Threat]]]:
+        """The latest threats that ended and were last seen after `since` (epoch s), and those that were open when the
+        last daemon ended; older open ones are closed."""
 
-        def work(connection: sqlite3.Connection) -> list[Threat]:
-            of_latest = "SELECT id FROM threats WHERE state != 'closed' ORDER BY last_seen DESC LIMIT ?"
-            connection.execute(
-                f"UPDATE threats SET state = 'closed' WHERE state != 'closed' AND id NOT IN ({of_latest})", (most,)
-            )
-            return _threats(connection, "state != 'closed'")
+        def work(connection: sqlite3.Connection) -> tuple[list[Threat], list[Threat]]:
+            latest = "ORDER BY last_seen DESC LIMIT ?"
+            ended = _threats(connection, f"state = 'closed' AND last_seen >= ? {latest}", since, most)
+            kept = f"SELECT id FROM threats WHERE state != 'closed' {latest}"
+            close = f"UPDATE threats SET state = 'closed' WHERE state != 'closed' AND id NOT IN ({kept})"
+            connection.execute(close, (most,))
+            return ended, _threats(connection, "state != 'closed'")
 
         return self._writer.queue.submit(work, writes="the end of old threats")
-
-    def ended_threats(self, since: float, most: int) -> Future[list[Threat]]:
-        """The latest closed threats that were last seen after `since` (epoch s)."""
-
-        latest = "state = 'closed' AND last_seen >= ? ORDER BY last_seen DESC LIMIT ?"
-        return self._writer.queue.submit(lambda connection: _threats(connection, latest, since, most))
 
     def audit(self, change: AuditEntry) -> Future[None]:
         """Record a change; on the disk, not only in its cache, once the future is done."""
