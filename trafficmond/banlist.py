@@ -122,8 +122,7 @@ class BanList:
         return ban
 
     def lift(self, wanted: Iterable[Network], owner: str | None = None) -> tuple[list[Ban], list[Ban]]:
-        """Lifts an owner's bans within some prefixes and those with an unknown owner, or all, in one change. Returns
-        (lifted, held by others)."""
+        """Lifts an owner's bans within prefixes and nobody's, or all. Returns (lifted, held by others)."""
         lifted: list[Ban] = []
         held: list[Ban] = []
         for network in wanted:

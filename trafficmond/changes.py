@@ -29,8 +29,7 @@ REFUSED = (
 
 
 class Changes:
-    """The common part of all changes of rules. Putting one in force takes the lock; reading and compiling files does
-    not."""
+    """The common part of all changes of rules. Putting one in force takes the lock; reading files does not."""
 
     def __init__(self, settings: Settings, datapath: Datapath, guard: Callable[[Settings], Guard]) -> None:
         """`guard` looks up this host's lifelines, at each change, since they may be different by then. The clock of the
@@ -163,8 +162,7 @@ class Changes:
         return alter
 
     async def holds(self, settings: Settings) -> tuple[str, bool]:
-        """The reason why the present files of `settings` are refused, in words ("": they are not), and whether it is
-        new."""
+        """Why the present files of `settings` are refused, in words ("": they are not), and whether that is new."""
         on_trial, refused = self.standing.trial, self.standing.kept.refused
         if not on_trial and not refused:
             return "", False

@@ -1,7 +1,6 @@
 """The names for which this host got DNS answers, by address. They are read from packets and kept in memory only.
 
-An address may have several names, one after the other. For a flow, the right one is the last name asked for before the
-flow began.
+An address may have several names one after the other: a flow has the last one asked for before it began.
 """
 
 import time

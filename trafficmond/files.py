@@ -69,8 +69,7 @@ def read(path: Path, most: int = sys.maxsize) -> bytes:
 
 
 def append(path: Path, text: str) -> int:
-    """Appends ASCII text to a regular file, which is on the disk when this returns; the new size. Raises OSError: then
-    nothing was appended."""
+    """Appends ASCII text durably to a regular file; returns the new size. Raises OSError: then nothing was appended."""
     with open(opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", buffering=0) as file:
         before, rest = os.fstat(file.fileno()).st_size, text.encode("ascii")
         try:
@@ -93,8 +92,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a regular file that can be seen. Path.is_file() raises where a folder above is closed to us, or
-    a name is too long."""
+    """Whether `path` is a regular file that can be seen. Path.is_file() raises for closed folders, long names."""
     return stat.S_ISREG(mode(path))
 
 

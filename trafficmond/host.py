@@ -93,8 +93,7 @@ class Host:
             self._sinks.note(messages.PINS_LOST, self._warnings["pins"], {"path": path})
 
     def require(self, named: Collection[str]) -> None:
-        """Checks at the start that interfaces `named` on the command line exist, and that one can be watched. Raises
-        DatapathError."""
+        """Raises DatapathError if an interface `named` on the command line is missing, or none can be watched."""
         present = {interface.name for interface in interfaces.list_interfaces()}
         for name in filter(interfaces.is_plain_name, self._settings.interfaces):
             if name not in present:
@@ -106,7 +105,6 @@ class Host:
             raise DatapathError("; ".join(change.text for change in self._datapath.refused.values()))
 
     def changed(self) -> None:
-        """Handles a change of the host's interfaces, addresses or routes."""
         self.attach()
         if self._protected.guard(self._settings) != self._rulebook.guard:
             self._tasks.spawn(self.renew_guard())

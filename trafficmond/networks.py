@@ -27,8 +27,7 @@ _PARTS = 6  # prefixes of a range that are named
 
 
 def split(text: str) -> tuple[bytes, int]:
-    """The packed address (4 or 16 bytes) with host bits, and the prefix length. Raises ValueError naming valid
-    forms."""
+    """The packed address with host bits, and the prefix length. Raises ValueError naming valid forms."""
     address, slash, length = text.strip().partition("/")
     host, zone, _ = address.partition("%")
     if zone and _packed(host) is not None:
@@ -93,8 +92,7 @@ def parse_address(text: str) -> Address:
 
 
 def has_host_bits(text: str) -> bool:
-    """Whether a prefix was written with bits beyond its length, which are cleared. Raises the same errors as
-    `parse`."""
+    """Whether a prefix was written with bits beyond its length. Raises the same errors as `parse`."""
     packed, _ = split(text)
     return parse(text).network_address.packed != packed
 

@@ -26,7 +26,6 @@ def database(settings: Settings) -> Path:
 
 
 def limits(settings: Settings) -> Limits:
-    """The limits of age and size of flows.db."""
     from trafficmond.store.writer import Limits
 
     return Limits(settings.store.max_age, settings.store.max_size)
@@ -63,7 +62,6 @@ def switched(now: Options, settings: Settings) -> Options:
 
 
 def at_restart(old: Settings, new: Settings) -> list[str]:
-    """The names of changed settings that need a restart."""
     return [*declare.at_restart(old, new), *(["detect"] if new.detect != old.detect else [])]
 
 

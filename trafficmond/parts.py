@@ -189,9 +189,8 @@ async def assemble(
 ) -> AsyncIterator[Parts]:
     """Runs all parts for the time of the block; leaving the block is the shutdown.
 
-    `begun` is the result of `recalled` for the settings; `wrong` has the mistakes of their file, if they are not those
-    of the file, but those that were in force last. Raises TrafficmonError if the daemon cannot start; then what
-    `loading` loads is released.
+    `begun` is the result of `recalled` for the settings; `wrong`: their file has these mistakes, so those in force last
+    are used. Raises TrafficmonError if the daemon cannot start; then what `loading` loads is released.
     """
     now = time.time()
     settings, kept, warning = begun

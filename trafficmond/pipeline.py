@@ -157,8 +157,7 @@ class Pipeline:
         return rows, names
 
     def _names_for(self, rows: Batch) -> Names:
-        """Names for these rows. Only their inner conversations are looked up: the kernel stores them, not the
-        daemon."""
+        """Names for these rows. Only their inner conversations, which the kernel stores, are looked up."""
         inners = rows["inner"][rows["inner"] != 0]
         if not len(inners):
             return self.owned_by(rows)

@@ -92,8 +92,7 @@ class Reloader:
     async def try_out(self, why: str, caller: Caller, folder: str, within_s: float) -> list[str]:
         """Puts the settings and rules in the files, with those in `folder` if given, on probation; returns notes.
 
-        Settings that do not concern rules take effect when it is confirmed. Raises ConfigError, DatapathError: then
-        nothing has changed.
+        Other settings take effect when it is confirmed. Raises ConfigError, DatapathError: then nothing changed.
         """
         async with self._turn:
             parts = self._parts

@@ -38,7 +38,6 @@ class Responder:
         self._response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
-        """Replaces the settings of the response."""
         self._response.configure(settings)
 
     def counters(self) -> dict[str, int]:

@@ -69,8 +69,7 @@ class Rulebook(Changes):
         return self.standing.maker.ids.names()
 
     async def load(self, settings: Settings | None = None, begin: Begin | None = None) -> Loaded | None:
-        """Reads everything again and puts it in force, unless it is in force already. Raises ConfigError: then nothing
-        changed, and `error` is set.
+        """Reads everything again and puts it in force if new. Raises ConfigError: nothing changed, `error` is set.
 
         Run-time rules may change while files are read and compiled: such changes apply to the old files at once, and
         are added to the new ones when these take effect. If the settings say so, a change that shuts somebody out is
@@ -193,8 +192,7 @@ class Rulebook(Changes):
                 await self._change(lambda inputs: replace(inputs, forced_bans=forced))
 
     async def add(self, table: Table, *, keep: bool, begin: Begin | None = None) -> Done:
-        """Puts a rule in force; it replaces the run-time rule on that prefix, direction and ports. `keep`: over
-        restarts too.
+        """Puts a rule in force in place of the run-time one on its prefix, direction, ports. `keep`: over restarts too.
 
         While a rule with `force` lasts, guard and allowlist do not protect its prefix. With `begin` it may be on
         probation. A rule that is in force already changes nothing. Raises ConfigError, OSError: then nothing changed.

@@ -24,11 +24,9 @@ class ServiceManager:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """Reports the beginning of the stop."""
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """Sends the line for systemctl status."""
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:

@@ -114,8 +114,7 @@ class Sources:
         return read_last_good(settings.cidr_dir, lists_of(settings), self.own, *known)
 
     async def keep(self, inputs: Inputs, settings_of: Callable[[Path | None], Settings]) -> None:
-        """Keeps the confirmed rules, with the settings file as `settings_of` reads it, for a start whose files have
-        mistakes. Raises OSError."""
+        """Keeps the confirmed rules and the settings file for a start whose files have mistakes. Raises OSError."""
 
         def commit() -> None:
             copies = {**(inputs.files.copies or {}), **self._last_good.kept_of(inputs.settings.source)}

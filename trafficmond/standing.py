@@ -221,8 +221,7 @@ class Standing:
         return made
 
     async def resume(self, alter: Alter) -> None:
-        """Continues a probation that an earlier daemon began: the rules in force altered by `alter`. Raises
-        ConfigError, DatapathError."""
+        """Continues an earlier daemon's probation of rules altered by `alter`. Raises ConfigError, DatapathError."""
         confirmed = self.now
         inputs, made = await self.made(Side(confirmed.inputs, confirmed.in_force and confirmed.in_force.apart()), alter)
         self._put_on_trial(made, inputs.settings)

@@ -47,8 +47,7 @@ def given(flags: Flags) -> SettingsFile:
 
 
 def valid(file: SettingsFile, flags: Flags) -> tuple[Settings, ConfigError | None]:
-    """All settings; if the file has mistakes, those that were in force last, and the mistakes. Raises ConfigError if
-    none are known."""
+    """All settings; if the file has mistakes, those in force last, and the mistakes. Raises ConfigError without any."""
     try:
         return _whole(file), None
     except ConfigError as error:

@@ -32,8 +32,7 @@ def plan(files: Iterable[Path], folders: Iterable[Path]) -> Plan:
     """The folders to watch, so that no change is missed: in place, by rename, or to the folders above.
 
     A file is watched through its folder, since editors rename into place. A folder is also watched through its parent,
-    since it may be replaced as a whole. What does not exist is watched through the nearest existing folder. Links are
-    followed.
+    since it may be replaced as a whole. What does not exist is watched through the nearest folder. Links are followed.
     """
     found: dict[str, set[str]] = {}
     whole: set[str] = set()
@@ -97,8 +96,7 @@ class Watcher:
         self._thread: threading.Thread | None = None  # None: not started
 
     def watch(self, files: Iterable[Path], folders: Iterable[Path]) -> None:
-        """Watches these files and folders only. After `start`, new ones are reported once, since they may have changed
-        before they were watched."""
+        """Watches only these. After `start`, new ones are reported once: they may have changed before."""
         targets = (tuple(files), tuple(folders))
         with self._wake:
             if targets != self._targets:
@@ -167,8 +165,7 @@ class Watcher:
     def _arm(self, again: bool = False) -> bool:
         """Sets watches on all folders of the current plan. Returns whether any has changed.
 
-        After the limits were reached it tries again for new targets only (`again`): each failure leaks a descriptor in
-        watchdog.
+        After the limits were reached only new targets are tried (`again`): each failure leaks a descriptor in watchdog.
         """
         if self.note and not again:
             return False

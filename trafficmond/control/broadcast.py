@@ -82,7 +82,6 @@ class Publication:
         return len(self._texts)
 
     def texts(self, rows: Rows) -> Texts:
-        """The records in these rows as JSON."""
         lacking = np.array([row for row in rows.tolist() if self._texts[row] is None], np.intp)
         for row, text in zip(lacking.tolist(), self._source.texts(lacking) if len(lacking) else (), strict=True):
             self._texts[row] = text

@@ -33,9 +33,7 @@ class Client(Protocol):
     peer: Peer
     idle_since: float | None  # None: a call is being answered
 
-    def drop(self) -> None:
-        """Disconnects the client at once."""
-        ...
+    def drop(self) -> None: ...
 
 
 class Clients:

@@ -69,8 +69,6 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A parsed description."""
-
     name: str
     text: str
     types: dict[str, Type]

@@ -55,8 +55,7 @@ def inherited(environ: MutableMapping[str, str]) -> Listener | None:
 def open_socket(path: Path, environ: MutableMapping[str, str] | None = None) -> Listener:
     """The control socket: the inherited one, else a new one at `path`, mode 0660, group `trafficmon` if it exists.
 
-    The file of a daemon that has died is replaced. Raises ControlError if a daemon listens there, or the socket cannot
-    be created.
+    Replaces the file of a daemon that has died. Raises ControlError if a daemon listens there, or there is no socket.
     """
     activated = inherited(os.environ if environ is None else environ)
     if activated:

@@ -72,8 +72,7 @@ class Attachments:
         """Attaches to the present interfaces that the settings choose; returns changes and new failures.
 
         An interface that a pattern once chose stays attached while both exist, whatever happens to routes and names, in
-        another network namespace too. A failure of one interface raises nothing, since the others matter too: `refused`
-        keeps the reasons.
+        another network namespace too. A failure of one interface raises nothing: `refused` keeps the reason.
         """
         found = {interface.ifindex: interface for interface in present}
         above = {ifindex: [found[upper] for upper in uppers] for ifindex, uppers in stacked(found.values()).items()}
@@ -178,9 +177,8 @@ class Attachments:
         return AttachmentChange(ATTACHED, done.name, text, done.mode)
 
     def _native_after_all(self, interface: Interface, above: Collection[Interface]) -> AttachmentChange | None:
-        """Reattaches if the MTU prevented native mode before and no longer does; returns the change. A few packets in
-        between are not filtered, since the kernel cannot switch modes in place. Not below another XDP program, where
-        the kernel would refuse it."""
+        """Reattaches if the MTU no longer prevents native mode; returns the change. A few packets in between are not
+        filtered: the kernel cannot switch modes in place, and below another XDP program refuses it."""
         done = self.attached[interface.ifindex]
         if (
             self._mode != "auto"

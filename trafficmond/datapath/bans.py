@@ -33,8 +33,7 @@ class KernelBan:
 class BanTable:
     """Reads and writes `tm_bans`, and `tm_ban_services` beside it.
 
-    IPv4 is stored as ::ffff:0:0/96. Each entry has its family, so that a ban of a wider IPv6 prefix does not apply to
-    IPv4.
+    IPv4 is stored as ::ffff:0:0/96. Each entry has its family: a ban of a wider IPv6 prefix does not apply to IPv4.
     """
 
     def __init__(self, map_fd: int, services_fd: int, clock: Clock) -> None:

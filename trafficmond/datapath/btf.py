@@ -1,7 +1,6 @@
 """Reads struct layouts from the BTF section of a BPF object (linux/include/uapi/linux/btf.h).
 
-Used to generate `trafficmond/abi.py` from bpf/abi.h as compiled by clang, and by the loader to check that an object has
-this layout.
+Used to generate `trafficmond/abi.py` from bpf/abi.h as compiled, and by the loader to check an object's layout.
 """
 
 import struct

@@ -130,8 +130,7 @@ class Cgroups:
             self._gone.setdefault(number)
 
     def _enter(self, paths: list[str]) -> set[int]:
-        """Adds folders and those below them, and returns their numbers: all are watched and named and then read, so
-        that none is missed."""
+        """Adds folders and those below; returns their numbers. Each is watched before it is read, so none is missed."""
         met: set[int] = set()
         while paths:
             present = {path: number for path in paths if (number := self._meet(path))}

@@ -18,8 +18,7 @@ _FRAME = bytes(64)  # input of the clock program, which ignores it
 class Clock:
     """Converts between jiffies64 and epoch seconds; `calibrate` follows steps and slews of the wall clock.
 
-    Ends in epoch seconds must move with a step of the wall clock, which is passed to the `followers`: the data path
-    uses jiffies, which do not step.
+    The `followers` get a step of the wall clock, with which ends in epoch seconds move; jiffies do not step.
 
     Jiffies stand still while the machine is suspended, as CLOCK_MONOTONIC does.
     """

@@ -31,8 +31,7 @@ class Datapath:
     """Loaded programs and mapped maps. Not thread-safe: one thread owns it."""
 
     def __init__(self, options: Options, load: Load | None = None) -> None:
-        """Uses `load`, whose options must not require another load; or loads now. Raises DatapathError; nothing stays
-        open."""
+        """Uses `load`, whose options need no other load, or loads now. Raises DatapathError; nothing stays open."""
         self.options = options
         with ExitStack() as stack:
             enter = stack.enter_context
@@ -98,8 +97,7 @@ class Datapath:
 
     def try_out(self, words: npt.NDArray[np.uint32], options: Options, until: float | None) -> None:
         """Puts a table and its switches on probation until `until` (epoch s): from then on, even without this daemon,
-        the kernel uses the confirmed ones. Bans are not touched. A second probation replaces the first; with None it
-        keeps the first one's end.
+        the kernel uses the confirmed ones. A second probation replaces the first; None keeps the first one's end.
 
         Raises DatapathError if the kernel has no memory for it; then nothing changed.
         """

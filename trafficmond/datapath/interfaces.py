@@ -1,5 +1,4 @@
-"""The host's interfaces: those that exist, those that the settings choose, and notification of changes, through
-netlink."""
+"""The host's interfaces, through netlink: those that exist, those that the settings choose, and changes."""
 
 import asyncio
 import enum
@@ -87,8 +86,7 @@ def list_interfaces() -> list[Interface]:
 
 
 def stacked(interfaces: Iterable[Interface]) -> dict[int, set[int]]:
-    """By ifindex, the interfaces directly on top: a bridge, a bond, VLANs, macvlans. In order of numbers, but each
-    after all that is below it."""
+    """By ifindex, the interfaces directly on top (bridge, bond, VLANs, macvlans), each after all that is below it."""
     found = {each.ifindex: each for each in interfaces}
     above: dict[int, set[int]] = {ifindex: {each.master} & found.keys() for ifindex, each in found.items()}
     for ifindex, each in found.items():
@@ -129,8 +127,7 @@ def _number(found: dict[int, bytes], kind: int) -> int:
 
 
 def name_of(octets: bytes) -> str:
-    """An interface's name as shown and matched: Linux allows any octets but / and spaces; those that are not printable
-    UTF-8 are escaped (x\\xff)."""
+    """An interface's name as shown and matched: octets that are not printable UTF-8, which Linux allows, as x\\xff."""
     text = octets.rstrip(b"\0").decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 

@@ -85,8 +85,7 @@ class Ledger:
         return int(self._rings.array["head"].sum())
 
     def disown(self) -> None:
-        """Clears the owners of records. For programs that do not write owners: those that earlier programs wrote would
-        be attributed to later records."""
+        """Clears the owners of records: programs that write none would leave an earlier program's in later records."""
         owners_of = self._slots.array["owner"]
         if owners_of.any():
             owners_of[:] = 0

@@ -1,7 +1,6 @@
 """libbpf through ctypes: the calls that the data path needs, each raising OSError with the kernel's errno.
 
-`libbpf.so.1` is a dependency of Debian's bcc too, so one library serves both loaders. The file is long because it is a
-list of calls.
+Debian's bcc depends on `libbpf.so.1` too, so one library serves both loaders. This is a long list of calls.
 """
 
 import ctypes as ct
@@ -117,7 +116,6 @@ def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
 
 
 def map_info(fd: int) -> MapInfo:
-    """Type, sizes and flags of a map."""
     return _filled(MapInfo(), fd)
 
 
@@ -166,8 +164,7 @@ def open_pin(path: str) -> int:
 
 
 def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0) -> int:
-    """Attaches a program to an interface, or to the cgroup of an open folder; the attachment lives as long as the
-    descriptor or its pin."""
+    """Attaches a program to an interface, or the cgroup of an open folder, while the descriptor or its pin lives."""
     options = LinkOptions(sz=ct.sizeof(LinkOptions), flags=flags)
     return call("bpf_link_create", prog_fd, target, attach_type, ct.byref(options))
 
@@ -225,8 +222,7 @@ def link_into(prog_fd: int, target_fd: int, function: int) -> int:
 
 
 def xdp_replace(ifindex: int, prog_fd: int, old_fd: int, flags: int) -> None:
-    """Replaces a program that is attached to an interface without a link. Raises FileExistsError if it is no longer
-    attached."""
+    """Replaces a program attached without a link. Raises FileExistsError if it is no longer attached."""
     options = XdpOptions(sz=ct.sizeof(XdpOptions), old_prog_fd=old_fd)
     call("bpf_xdp_attach", ifindex, prog_fd, ct.c_uint32(flags), ct.byref(options))
 
@@ -277,7 +273,6 @@ class Object:
         call("bpf_map__set_max_entries", self.map(name), ct.c_uint32(entries))
 
     def value_size(self, name: str) -> int:
-        """Bytes of a map's value."""
         return call("bpf_map__value_size", self.map(name))
 
     def load_only(self, wanted: Sequence[str], programs: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """libxdp through ctypes: the chain of programs that its dispatcher runs on an interface, ours included.
 
-Only for root: libxdp uses the ids of programs that others loaded. Only the privileged step (`trafficmond.sharer`)
-imports this.
+libxdp uses the ids of programs that others loaded, as only root may: only `trafficmond.sharer` imports this.
 """
 
 import ctypes as ct
@@ -105,8 +104,7 @@ class Chain:
 
 @contextmanager
 def chain(ifindex: int) -> Iterator[Chain | None]:
-    """The chain of an interface; None if it has no XDP program. Raises ForeignProgramError if it has one without a
-    dispatcher."""
+    """The chain of an interface; None: it has no XDP program. Raises ForeignProgramError if that has no dispatcher."""
     lib = library()
     found = lib.xdp_multiprog__get_from_ifindex(ifindex)
     if not found or found >= _ERRORS:
@@ -147,9 +145,8 @@ def _components(lib: ct.CDLL, handle: ct.c_void_p) -> Iterator[Component]:
 def join(
     ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int], direct: int | None
 ) -> None:
-    """Puts tm_xdp of the object from `opened` into the chain of an interface, which is made if there is none. It
-    atomically replaces the program that uses one of `maps`, or our link `direct`, which has the interface alone.
-    `modes`: to try for a new chain.
+    """Puts tm_xdp of the object from `opened` into the chain of an interface, or a new one, for which it tries `modes`.
+    It atomically replaces the program that uses one of `maps`, or our link `direct`, which has the interface alone.
 
     Raises DatapathError, ForeignProgramError; then a chain is unchanged.
     """
@@ -171,8 +168,7 @@ def join(
 
 
 def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
-    """Raises DatapathError if this kernel accepts no tm_xdp in a dispatcher. libxdp would attach it alone then, or only
-    report "Invalid argument"."""
+    """Raises DatapathError if this kernel accepts no tm_xdp in a dispatcher: libxdp would attach it alone, or fail."""
     target = _dispatcher()
     try:
         stand_in(target, opened())

@@ -38,8 +38,7 @@ def own_addresses() -> Iterator[str]:
 
 
 def here() -> Iterator[str]:
-    """The destinations that this host accepts, apart from groups: its addresses and its links' broadcast addresses, as
-    prefixes. Raises DatapathError."""
+    """The destinations that this host accepts, apart from groups: own and broadcast addresses. Raises DatapathError."""
     yield from own_addresses()
     for of in _interface_addresses():
         if _IFA_BROADCAST in of:

@@ -81,7 +81,6 @@ class Sizes:
         }
 
     def memory_bytes(self) -> int:
-        """Memory of the ledger's maps."""
         sizes = {name: abi.STRUCTS[struct].itemsize for name, struct in MAPS.items() if struct is not None}
         return sum(count * sizes[name] for name, count in self.entries().items()) + self.inners * _HASHED_BYTES
 
@@ -113,7 +112,6 @@ def find_object(look_inside: bool = False, owners: bool = False) -> Path:
 
 
 def find(name: str) -> Path:
-    """The path of the object of that name."""
     for folder in compiled.FOLDERS:
         if (folder / name).exists():
             return folder / name
@@ -163,8 +161,7 @@ def _opened(path: Path, sizes: Sizes, kept: Mapping[str, int], seed: int) -> lib
 
 
 def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owners: bool = False) -> Loaded:
-    """Loads the prebuilt object; `kept` are maps of the last run to reuse, `seed` their flow hash's, `owners`: records
-    get owners.
+    """Loads the prebuilt object; `kept`: maps of the last run, `seed`: their flow hash's, `owners`: records get owners.
 
     Raises DatapathError if the object is missing, its layout is not that of abi.py, or the kernel refuses it. Programs
     with a long verification are verified in parallel; meanwhile the layout is checked, which needs numpy.

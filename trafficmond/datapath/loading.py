@@ -24,8 +24,6 @@ _INNERS = 131072  # 15 MiB: the latest conversations inside tunnels that are sto
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The settings of the data path."""
-
     loader: str  # auto | libbpf | bcc
     xdp_mode: XdpModeSetting
     egress: bool
@@ -75,7 +73,6 @@ def begun(options: Options) -> Iterator[Future[Load]]:
 
 
 def sizes(options: Options) -> Sizes:
-    """The sizes of this host's ledger."""
     inners = _INNERS if options.look_inside else 1
     return Sizes(possible_cpus(), options.capacity, RING_RECORDS, inners)
 

@@ -12,8 +12,7 @@ FOLDERS = tuple(
 
 
 def service_of(socket: str, folders: Iterable[Path] = FOLDERS) -> str:
-    """The service of "ssh.socket": by default "ssh.service", one for all connections; "ssh@.service" if each has its
-    own."""
+    """The service of "ssh.socket": by default "ssh.service"; "ssh@.service" if each connection has its own."""
     name = socket.removesuffix(".socket")
     service, each = "", False
     for line in _lines(socket, tuple(folders)):

@@ -148,7 +148,6 @@ class Pins:
             yield (sizes, maps) if maps else (None, {})
 
     def remove_others(self) -> None:
-        """Removes the maps of every other layout."""
         for folder in self._others():
             remove_tree(folder)
 
@@ -169,8 +168,7 @@ class Pins:
         return None
 
     def keep_link(self, kind: str, ifindex: int, fd: int) -> None:
-        """Pins a link. If that fails, the pin directory is gone: the filter then ends with the daemon, as `holds`
-        shows."""
+        """Pins a link; if the pin directory is gone, the filter ends with the daemon, as `holds` shows."""
         self.drop_link(kind, ifindex)
         with contextlib.suppress(OSError):
             libbpf.pin(fd, str(self._links / f"{kind}-{ifindex}"))

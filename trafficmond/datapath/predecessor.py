@@ -1,5 +1,4 @@
-"""The ledger of an earlier daemon with other sizes: once its programs are replaced, it is read to the end, and its
-totals are carried over."""
+"""The ledger of an earlier daemon with other sizes: read to its end once its programs are replaced, with its totals."""
 
 import numpy as np
 
@@ -59,7 +58,6 @@ class Predecessors:
         return found
 
     def close(self) -> None:
-        """Unmaps the remaining ledgers."""
         for ledger, totals in self._old:
             ledger.close()
             totals.close()

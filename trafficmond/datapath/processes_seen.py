@@ -117,8 +117,7 @@ class ProcessesSeen(Beside):
         return _notes(self.maps[_ENDS], ends)
 
     def waiting(self, ends: Batch) -> Batch:
-        """A NOTE of the waiting process for each local END, in the daemon's own network namespace; none before Linux
-        5.14, which cannot identify it."""
+        """A NOTE of the waiting process for each local END of this network namespace; none before Linux 5.14."""
         if not self.netns:
             return np.zeros(len(ends), NOTE)
         ends = ends.copy()

@@ -58,8 +58,7 @@ class Shared:
 def join(
     loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int], direct: int | None
 ) -> Shared:
-    """Puts the data path into the chain of an interface; replaces the program that uses one of the maps `before`, or
-    our link `direct`.
+    """Puts the data path into the chain of an interface, in place of what uses maps `before`, or of our link `direct`.
 
     Raises DatapathError, ForeignProgramError; then the link may be detached.
     """

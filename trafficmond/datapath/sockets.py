@@ -19,8 +19,6 @@ _TABLES = {"tcp": 6, "tcp6": 6, "udp": 17, "udp6": 17}
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A socket with a peer."""
-
     proto: int
     local: Address
     local_port: int
@@ -79,8 +77,7 @@ _LAST_SENT_AT, _LAST_CAME_AT = 44, 52  # tcpi_last_data_sent, tcpi_last_data_rec
 
 
 def diagnosed(family: int, proto: int, state: int, port: int = 0, ask: int = 0) -> Iterator[bytes]:
-    """A struct inet_diag_msg, followed by the requested attributes, of each socket in that state, and on that port if
-    given. Raises OSError."""
+    """A struct inet_diag_msg and the requested attributes of each socket in that state, on a port. Raises OSError."""
     return dump(*asking_for(family, proto, (state,), port, ask))
 
 

@@ -35,8 +35,7 @@ class _Staged:
 
     @classmethod
     def of(cls, words: npt.NDArray[np.uint32], *, emptied: bool = False) -> Self:
-        """`emptied`: the words are not needed any more, and their memory is released as they are copied. Raises
-        DatapathError."""
+        """`emptied`: the words are not needed again, and released as they are copied. Raises DatapathError."""
         needed = words.nbytes // _PAGE_BYTES
         slot, padded = next(each for each in _SLOTS if each[1] is None or needed <= each[1])
         roomy = needed + max(_ROOM_PAGES, needed // _ROOM_PART)
@@ -87,8 +86,7 @@ class Tables:
 
     def put(self, words: npt.NDArray[np.uint32], place: int = abi.CONFIRMED) -> npt.NDArray[np.uint32]:
         """Swaps in a compiled table at this place (abi.CONFIRMED, abi.TRIAL): every packet sees the old one or the new
-        one, never a mixture. Returns the words that the kernel reads, followed by some room; they may be those staged
-        last.
+        one. Returns the words that the kernel reads, followed by some room; they may be those staged last.
 
         Raises DatapathError if the kernel has no memory for it; then the old one stays.
         """

@@ -1,6 +1,4 @@
-"""An exporter: a worker whose transport sends reports to one target. If the target stalls, flows are lost and counted,
-but packets are not delayed.
-"""
+"""An exporter: a worker whose transport sends reports to one target. If that stalls, flows are lost and counted."""
 
 import errno
 import time

@@ -28,8 +28,7 @@ from trafficmond.flows.names import Names
 
 _RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _NAP_S = 0.5  # between checks whether it is time to end
-# Settings of newer servers: a repeated batch is recognised by its name, also by the hourly totals, and a reply means
-# that it is stored.
+# Settings of newer servers: the hourly totals too recognise a repeated batch by its name; a reply means it is stored.
 _INTO_TOTALS = "deduplicate_blocks_in_dependent_materialized_views"
 _NEWER: Settings = {"insert_deduplication_token": "", "async_insert": 0, _INTO_TOTALS: 1}
 _SKIPS: Settings = {"input_format_skip_unknown_fields": 1}  # ignore columns that the server computes or does not have
@@ -154,8 +153,7 @@ class ClickHouse:
         self.sent += entry.flows
 
     def _connected(self) -> tuple[Server, str, Settings]:
-        """The server, its INSERT statement and its settings; read again after each failure, since the server may have
-        changed."""
+        """The server, its INSERT statement and its settings; read again after each failure: it may have changed."""
         if self._server is None:
             server = Server(self._target, _password(self._password_file))
             names = ", ".join(f"'{name}'" for name in _NEWER)

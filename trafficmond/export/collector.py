@@ -114,8 +114,7 @@ class UdpCollector(_Collector):
 
 
 class TcpCollector(_Collector):
-    """Sends over a connection. Messages that the collector's kernel accepted, but the collector never read, count as
-    sent."""
+    """Sends over a connection. Messages that only the collector's kernel has accepted count as sent."""
 
     def send(self, part: Part) -> None:
         """Sends a message. Raises OSError; then the next call connects again and starts with templates."""

@@ -20,8 +20,7 @@ _EARLY_S = 60.0  # tolerance for a timer that fires early
 
 
 def fetch(settings: Settings, now: Callable[[], float], *, all_of_them: bool = False, ask: Get = get) -> int:
-    """Fetches the lists with a URL that are due; returns how many failed. Raises TrafficmonError if a list cannot be
-    stored."""
+    """Fetches the lists that are due; returns how many failed. Raises TrafficmonError if one cannot be stored."""
     feeds, folder = [each for each in settings.lists if each.url], settings.feeds_dir
     states = read(folder)
     failed = 0

@@ -174,7 +174,6 @@ def split_address(packed: bytes) -> tuple[int, int]:
 
 
 def address_text(hi: int, lo: int, family: int) -> str:
-    """The address as people write it."""
     if family == 4:
         return socket.inet_ntop(socket.AF_INET, (lo & 0xFFFFFFFF).to_bytes(4, "big"))
     return socket.inet_ntop(socket.AF_INET6, hi.to_bytes(8, "big") + lo.to_bytes(8, "big"))

@@ -1,9 +1,8 @@
 """The flow of a delta: its 64-bit id, and whether its direction is swapped.
 
 Senders choose the fields behind an id, so ids are a keyed universal hash: without the key nobody can make two flows
-collide with a probability above 2**-64 a pair: the multilinear hash family, mod 2**64, upper half, twice, which is
-strongly universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014, "Strongly universal string hashing
-is fast").
+collide with a probability above 2**-64 a pair: the multilinear hash family, mod 2**64, upper half, twice, strongly
+universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014).
 """
 
 import random

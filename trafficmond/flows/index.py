@@ -21,7 +21,6 @@ class Index:
 
     @property
     def keys(self) -> Column:
-        """All keys, by place."""
         return np.asarray(self._keys[: self._count])
 
     def place(self, keys: Column) -> tuple[Column, Column]:

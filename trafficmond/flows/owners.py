@@ -55,8 +55,7 @@ def owner_of_path(path: str, service_of: Callable[[str], str] = lambda socket: s
 
     The unit is that of this host's service manager, which has only slices above it; folders below may be named by the
     programs in it, such as a container with its own nginx.service, and so are those outside all slices (LXC). Services
-    of a user include their manager, sessions only the user. `service_of` returns the service of a socket unit, for
-    which it opened the socket.
+    of a user include their manager, sessions only the user. `service_of` returns a socket unit's service.
     """
     parts = [_called(part) for part in path.split("/") if part]
     whole = "/" + "/".join(parts)

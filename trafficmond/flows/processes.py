@@ -1,7 +1,6 @@
 """The process of a flow: where it is looked up, and how an `owner` names it. Pure.
 
-Such an owner is a cgroup's number with a serial number above it, so that the cgroup is known even if the process is
-not.
+Such an owner is a cgroup's number with a serial number above it: the cgroup is known even if the process is not.
 """
 
 import numpy as np

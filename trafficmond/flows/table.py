@@ -4,8 +4,7 @@ Invariant: over any run, the reports plus the pending parts in the table equal t
 report has the `action` of all its packets, and the initiator's full verdict word.
 
 Rows are dense in one structured array, found by a sorted array of 64-bit flow ids. A batch is sorted by id once; the
-rest is a few vector operations over groups, so a row costs no more in a flood than in ordinary traffic. See `identity`
-for ids.
+rest is a few vector operations over groups, so a row costs no more in a flood. See `identity` for ids.
 """
 
 import itertools
@@ -305,8 +304,7 @@ class FlowTable:
         self.evicted += count
 
     def _worth(self, slots: Column | slice) -> Column:
-        """The value of flows: last packet plus the time that their kind is kept, so unanswered ones are evicted
-        first."""
+        """The value of flows: last packet plus the time that their kind is kept, so unanswered ones go first."""
         rows = take(self._rows, slots)
         return np.asarray(rows["last"] + np.where(rows["reply_packets"] > 0, self._kept(rows), 0.0))
 

@@ -74,8 +74,7 @@ class Database:
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """All databases in the order of the settings. For each kind and family the first one that has it is used; `notes`
-    are their mistakes."""
+    """All databases in the order of the settings; for each kind and family the first one counts. `notes`: mistakes."""
 
     databases: tuple[Database, ...] = ()
     notes: tuple[Advice, ...] = ()
@@ -107,8 +106,7 @@ class Atlas:
         return ", ".join(each.dated for each in self.databases if id(each) in used)
 
     def column(self, kind: str, hi: U64, lo: U64, family: U8) -> Objects:
-        """The "country", "asn" or "organisation" of each address (left-aligned words, family 4 or 6); "" or 0 if
-        unknown."""
+        """The "country", "asn" or "organisation" of addresses (left-aligned words, family 4 or 6); "" or 0: unknown."""
         found = np.full(len(hi), 0 if kind == "asn" else "", np.object_)
         for (chosen, wanted), database in self._chosen.items():
             if chosen != ("asn" if kind == "organisation" else kind):

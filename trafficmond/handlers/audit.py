@@ -12,7 +12,6 @@ _COLUMNS = ("at", "uid", "user", "pid", "change", "subject", "before", "after", 
 class Audit(Handler):
     @method("Audit")
     async def audit(self, _: Call, since: float | None = None, limit: int = 100) -> Reply:
-        """The changes, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         where = f'WHERE "at" >= {literal(since)}' if since is not None else ""
         return {"entries": await self._stored.rows(_COLUMNS, f"FROM audit {where} ORDER BY id DESC LIMIT {most}")}

@@ -31,7 +31,6 @@ _SHOWN = 100  # lifted bans in the reply
 class Bans(Handler):
     @method("Bans")
     async def bans(self, call: Call) -> AsyncGenerator[Reply, None]:
-        """The bans in force, in pages, the latest first."""
         async for page in paged(call, self._pages()):
             yield {"bans": page}
 
@@ -54,7 +53,6 @@ class Bans(Handler):
         owner: str | None = None,
         ports: list[str] | None = None,
     ) -> Reply:
-        """Bans a prefix, or only from some services. What guard and allowlist protect needs `force`."""
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         note("reason", reason)
@@ -87,7 +85,6 @@ class Bans(Handler):
 
     @method("BanMany", changes=True)
     async def ban_many(self, call: Call, bans: list[dict[str, Any]], owner: str | None = None) -> Reply:
-        """Bans many prefixes in one change. Replies with the number of bans, the refused ones, and notes."""
         parts, caller = self._parts, call.caller
         await parts.follow_clock()
         wanted, mistakes = [], []
@@ -151,7 +148,6 @@ class Bans(Handler):
 
     @method("Unban", changes=True)
     async def unban(self, call: Call, cidr: str, owner: str | None = None, everyone: bool = False) -> Reply:
-        """Lifts an owner's bans (by default the caller's) within a prefix. Replies with these and with others'."""
         caller, network = call.caller, parse_network(cidr)
         lifted, held = await self._lift([network], None if everyone else _owner(owner, caller))
         if not lifted and held:
@@ -176,7 +172,6 @@ class Bans(Handler):
 
     @method("UnbanMany", changes=True)
     async def unban_many(self, call: Call, cidrs: list[str], owner: str | None = None, everyone: bool = False) -> Reply:
-        """Lifts bans within many prefixes in one change. Replies with the numbers of these and of others'."""
         caller, wanted, mistakes = call.caller, [], []
         for number, cidr in enumerate(cidrs):
             try:

@@ -8,7 +8,6 @@ from trafficmond.handlers.handler import Handler
 class DnsNames(Handler):
     @method("DnsNames")
     async def dns_names(self, _: Call, addresses: list[str]) -> Reply:
-        """The names of these addresses, including those in answers that have just come."""
         names = self._parts.dns
         names.take()
         try:

@@ -29,7 +29,6 @@ _EMPTY: Row = {**dict.fromkeys(_FIELDS), "wins": False}
 class Explain(Handler):
     @method("Explain")
     async def explain(self, _: Call, address: str, direction: str = "ingress", service: str | None = None) -> Reply:
-        """The decision for packets of an address, or for one service: all that has a say, and what would change it."""
         parts = self._parts
         await parts.follow_clock()
         way = parse_direction(direction)

@@ -39,7 +39,6 @@ class Flows(Handler):
         unit: str | None = None,
         process: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
-        """The flows of flows.db and those not stored yet, in pages."""
         either, groups = port if ports is None else ports, tuple(group_by or ())
         where = (since, until, src, dst, host, either, proto, action, rule, interface, unit, process)
         query = FlowQuery(*where, sort, groups, limit, unstored)
@@ -70,7 +69,6 @@ class Flows(Handler):
 
     @method("Top")
     async def top(self, _: Call, sort: str = "bytes", match: str = "", limit: int = 20, window_s: int = 10) -> Reply:
-        """The current rates of interfaces, of the busiest flows, units and hosts, and the open threats."""
         one_of("sort", sort, LIVE_SORTS)
         one_of("window_s", str(window_s), tuple(map(str, LIVE_WINDOWS_S)))
         most, pipeline = max(0, min(limit, TOP_ROWS)), self._parts.pipeline

@@ -1,4 +1,4 @@
-"""The base class of handlers, and functions that read parameters."""
+"""The base class of handlers, and functions that read parameters. io.trafficmon.varlink describes the methods."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence

@@ -46,14 +46,12 @@ class _Work:
 class History(Handler):
     @method("History")
     async def history(self, _: Call, limit: int = 100) -> Reply:
-        """The recorded changes, the latest first."""
         most = bounded("limit", limit, 1, MOST_CHANGES)
         found = (await self._parts.history.changes())[::-1][:most]
         return {"changes": [_row(each) for each in found]}
 
     @method("RulesAt")
     async def rules_at(self, call: Call, number: int | None = None) -> AsyncGenerator[Reply, None]:
-        """The rules in force, or after a change, as tables of a rules file, in pages."""
         found = entries(self._in_force().policy) if number is None else await self._parts.history.at(number)
         if found is None:
             raise NotFound(f"what was in force after change {number} is not known", hint="see trafficctl history")
@@ -62,7 +60,6 @@ class History(Handler):
 
     @method("Undo", changes=True)
     async def undo(self, call: Call, number: int | None = None) -> Reply:
-        """Takes a change back. Rules by hand change at once; for rules in files the reply has the edits to be made."""
         parts = self._parts
         change = await self._undoable(call.caller.user, number)
         work = _Work(self._begin(call, f"undo {change.number}", None))
@@ -166,8 +163,7 @@ class History(Handler):
             raise Refused(f"the latest change, {change.number}, is {what}", hint=hint)
 
     def _refuse_after_a_ban(self, user: str, change: Recorded) -> None:
-        """Raises Refused if the user's latest change is a ban, which is not a change of the rules: a user who bans and
-        then calls undo means the ban."""
+        """Raises Refused if the user's latest change is a ban, which undo does not lift: the user means the ban."""
         mine = (ban for ban in self._parts.bans.all() if ban.owner == user and ban.since > change.at)
         latest = next(mine, None)
         if latest is not None:

@@ -17,7 +17,6 @@ _PAGE_PREFIXES = 500  # prefixes of one page: a few milliseconds of work
 class Policy(Handler):
     @method("Policy")
     async def policy(self, call: Call) -> AsyncGenerator[Reply, None]:
-        """All rules in force with all their prefixes, in pages, the weakest first."""
         await self._parts.follow_clock()
         policy, settings = self._in_force().policy, self._parts.settings
         head = {

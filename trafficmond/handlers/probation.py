@@ -15,7 +15,6 @@ _USUAL_S = 60.0
 class Probation(Handler):
     @method("Apply", changes=True)
     async def apply(self, call: Call, folder: str | None = None, confirm_within_s: float = _USUAL_S) -> Reply:
-        """Puts the files, or another folder or file in their place, on probation."""
         within_s = parse_probation(confirm_within_s)
         if folder is not None and not Path(folder).is_absolute():
             raise Mismatch("folder", "must be an absolute path, for example /etc/trafficmon/cidr.new")

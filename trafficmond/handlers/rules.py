@@ -49,10 +49,7 @@ class Rules(Handler):
     async def rules(
         self, call: Call, within: str | None = None, unused_s: float | None = None
     ) -> AsyncGenerator[Reply, None]:
-        """The rules in force, in pages, the strongest first; a list file is one row.
-
-        `within`: only rules that overlap a prefix; `unused_s`: only rules that no flow has matched for so long.
-        """
+        """`unused_s`: only rules that no flow has matched for so long."""
         used, notes = None, list[str]()
         if unused_s is not None:
             used, notes = await self._used(time.time() - parse_ttl(unused_s, "unused_s"))
@@ -198,7 +195,6 @@ class Rules(Handler):
     async def remove_cidr(
         self, call: Call, cidr: str, direction: str | None = None, save: bool = False, ports: list[str] | None = None
     ) -> Reply:
-        """Removes the rules made by hand on exactly this prefix."""
         parts, cidr = self._parts, str(parse_network(cidr))
         wanted = parse_direction(direction) if direction else None
         only = None if ports is None else named_ports(ports)
@@ -246,7 +242,6 @@ class Rules(Handler):
 
     @method("Reload", changes=True)
     async def reload(self, call: Call, confirm_within_s: float | None = None) -> Reply:
-        """Reads all files again and puts them in force; if there is a mistake, nothing changes."""
         began = time.monotonic()
         if confirm_within_s is None:
             changed = await self._reloader.reload(f"asked by {call.caller.user}", call.caller)

@@ -27,8 +27,7 @@ class Spared:
                 self._protected.append((networks.parse(policy.prefixes.text(row)), rule))
 
     def refuse(self, network: Network, what: str, hint: str = "") -> None:
-        """Raises Refused, with this hint or how to do it anyway, if `network` contains an address that this host or its
-        administrator needs."""
+        """Raises Refused, with a hint, if `network` contains an address that this host or its administrator needs."""
         for address, host in self._hosts:
             if networks.within(host, network):
                 among = f"{shown(network)} holds {address}; somebody is logged in from there"

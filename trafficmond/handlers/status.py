@@ -12,7 +12,6 @@ class Status(Handler):
 
     @method("Metrics")
     async def metrics(self, _: Call) -> Reply:
-        """The metrics as OpenMetrics text, for collection through the socket."""
         return {"text": status.metrics_text(self._parts)}
 
     @method("Version")

@@ -36,8 +36,7 @@ class Stored:
             return await self._parts.questions.ask(lambda: Reader(self._parts.store.path), work)
 
     async def read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
-        """The same, with the flows that match `wanted` in kernel, flow table and queue. They are not stored for this.
-        Raises Busy."""
+        """The same, with the flows that match `wanted` in kernel, table and queue, which stay there. Raises Busy."""
         pipeline, store = self._parts.pipeline, self._parts.store
         with self._parts.questions.turn():
             await pipeline.read_ledger()
@@ -56,8 +55,7 @@ class Stored:
     async def threats(
         self, conditions: Sequence[str], limit: int, wanted: Callable[[Row], bool] = lambda _: True
     ) -> list[Row]:
-        """The latest threats that match the conditions (SQL) and for which `wanted` is true; open ones in their current
-        state."""
+        """The latest threats that match the conditions (SQL) and `wanted`; open ones in their current state."""
         store = self._parts.store
         if store.status().state == "ok":  # what was given to a store that works is written first
             settled = asyncio.wrap_future(store.settled())
@@ -80,7 +78,6 @@ class Stored:
 
 
 def threat_row(threat: Threat, state: str) -> Row:
-    """A `ThreatEntry` row."""
     return {**asdict(threat), "severity": str(threat.severity), "state": state}
 
 

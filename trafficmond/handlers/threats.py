@@ -28,7 +28,6 @@ class Threats(Handler):
         open_only: bool = False,
         limit: int = 100,
     ) -> Reply:
-        """The threats, the latest first."""
         most = number("limit", limit, 1, MOST_ROWS)
         network = parse_network(host, "host") if host else None
         least = parsed("min_severity", Severity.parse, min_severity)
@@ -49,7 +48,6 @@ class Threats(Handler):
 
     @method("Threat")
     async def threat(self, _: Call, id: str) -> Reply:
-        """One threat by a unique beginning of its id, with its flows and the response to it."""
         found = await self._stored.threats([f"substr(id, 1, {len(id)}) = {literal(id)}"], 6)
         if not found:
             raise NotFound(f"there is no threat {id}", hint="see trafficctl threats")

@@ -18,7 +18,6 @@ class Usage(Handler):
         until: float | None = None,
         limit: int = 1000,
     ) -> Reply:
-        """The totals of the rollups, by time or by the keys of a kind."""
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
         rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
         atlas = self._parts.rulebook.atlas

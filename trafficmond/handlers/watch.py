@@ -26,7 +26,6 @@ class Watch(Handler):
         interface: str | None = None,
         ports: str | None = None,
     ) -> AsyncGenerator[Reply, None]:
-        """The records as they are published, until the client disconnects."""
         for topic in topics or ():
             one_of("topics", topic, TOPICS)
         hosts, either = _filter("host", choice.prefixes, host), _filter("ports", choice.ports, ports)

@@ -42,8 +42,7 @@ class MetricsServer:
         self._made_at = float("-inf")
 
     async def listen(self, address: str, render: Callable[[], str]) -> str:
-        """Serves the text of `render` at "ADDRESS:PORT" from now on; an empty address stops it. Returns why it cannot,
-        or an empty text."""
+        """Serves the text of `render` at "ADDRESS:PORT"; an empty address stops it. Returns why it cannot, or ""."""
         self._render = render
         if address == self._address:
             return ""

@@ -47,7 +47,6 @@ class Apprise:
             plugin.overflow_mode = "split"  # otherwise the service refuses a long text each time it is sent
 
     def deliver(self, message: Message) -> None:
-        """Sends a message. Raises Undelivered."""
         _reply.wait_s = 0.0
         with _AppriseLog() as log_lines:
             try:
@@ -66,8 +65,7 @@ def _asset(module: Any) -> Any:
 
 
 def _services(url: str, module: Any, room: int) -> list[Outlet]:
-    """An outlet for each recipient in a URL, if there are no more than `room`: if one of several failed, Apprise would
-    send to all of them again.
+    """An outlet for each recipient in a URL, up to `room`: if one of several failed, Apprise would send to all again.
 
     Raises ValueError if Apprise does not know such a service.
     """
@@ -88,8 +86,7 @@ def _services(url: str, module: Any, room: int) -> list[Outlet]:
 
 
 def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
-    """The outlet of each target by its name, a number added for further recipients. Raises ConfigError with every URL
-    that Apprise does not support."""
+    """The outlets by target's name, numbered for further recipients. Raises ConfigError with all unsupported URLs."""
     found: dict[str, Outlet] = {}
     mistakes: list[Mistake] = []
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None

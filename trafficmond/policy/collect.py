@@ -60,7 +60,6 @@ class Collector:
         self.notes += part.notes
 
     def read(self, path: Path, parse: Parse) -> None:
-        """Adds the rules of a rules file."""
         try:
             self.add(self._load(path, parse, self._meaning))
         except OSError as error:
@@ -69,8 +68,7 @@ class Collector:
             )
 
     def read_list(self, source: ListSource) -> None:
-        """Adds the prefixes of a `[[list]]`. A list that had members and is empty now counts as broken, unless it may
-        be empty."""
+        """Adds a `[[list]]`. One that had members and is empty now counts as broken, unless it may be empty."""
         path, parse = source.path, partial(read_list, source)
         try:
             rules = self._load(path, parse, source)

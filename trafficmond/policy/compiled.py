@@ -65,8 +65,7 @@ def codes(entry: Column, palette: Column) -> Column:
 
 
 def codable(at: Column, code: Column, nodes: Sequence[Column], shift: int) -> Column:
-    """A mask of nodes with nothing below their block's slots, and all leaves in the palette; `nodes`: start, first,
-    count and base of each."""
+    """A mask of `nodes` (start, first, count, base) with nothing below their slots and all leaves in the palette."""
     found = np.empty(len(nodes[0]), np.bool_)
     library().tm_codable(_at(at), _at(code), _nodes(nodes), shift, _at(found))
     return found

@@ -58,8 +58,7 @@ def overlapping(policy: Policy, cidr: str) -> I64:
 
 
 def exactly(policy: Policy, cidr: str) -> list[int]:
-    """The rules on exactly this prefix and no other, as indexes into those of `policy`; the strongest first. Raises
-    ValueError if it is invalid."""
+    """The rules on exactly this prefix, as indexes into those of `policy`, the strongest first. Raises ValueError."""
     wanted, rows = prefixes.parse_one(cidr), policy.prefixes
     same = (rows.hi == wanted.hi[0]) & (rows.lo == wanted.lo[0])
     same &= (rows.plen == wanted.plen[0]) & (rows.family == wanted.family[0])

@@ -25,8 +25,7 @@ _WIDTHS = np.array([0, *(1 << 64 - length for length in range(1, 65))], np.uint6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layered:
-    """Prefixes of one family and direction by address and length, and when each is painted: rows of one layer do not
-    overlap."""
+    """Prefixes of one family and direction, and when each is painted: rows of one layer do not overlap."""
 
     hi: U64
     lo: U64
@@ -37,7 +36,6 @@ class Layered:
     through: npt.NDArray[np.bool_]  # the entry below shows through: its leaf depends on that
 
     def take(self, index: I64 | slice) -> Self:
-        """The rows at `index`."""
         return type(self)(*(getattr(self, each.name)[index] for each in fields(self)))
 
 

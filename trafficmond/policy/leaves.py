@@ -1,5 +1,4 @@
-"""Leaves of the verdict table: a rule's verdict word, or a record where the rule ends or limits; or a row of those, one
-for each class of services.
+"""Leaves of the verdict table: a rule's word, or a record if it ends or limits; or a row of those by class of service.
 
 A record belongs to a rule and to the leaf below it, its parent, which applies once the rule has ended. In a row,
 services that a rule does not name have the leaf below.
@@ -196,8 +195,7 @@ class RuleLeaves:
         return leaf
 
     def shadow_of(self, would: int, below: int) -> int:
-        """The leaf of a rule in shadow that would give the word `would`, over the leaf `below`; that leaf itself if
-        there are too many."""
+        """The leaf of a rule in shadow that would give the word `would`, over the leaf `below`; `below` if too many."""
         judges = tuple(self._judges(below))
         number = self._pairs.number(Pair(would, judges), self._now) if len(judges) < PARENTS_MAX else None
         if number is None:

@@ -60,8 +60,7 @@ def patched(
     generation: int,
     pairs: Pairs | None = None,
 ) -> VerdictTable | None:
-    """The table of `after`, made from that of `before`; None: it must be compiled. Other parameters as for
-    `compile_table`."""
+    """The table of `after`, made from that of `before`; None: compile it. Other parameters as for `compile_table`."""
     reach = _reach(table, before, after)
     if reach is None:
         return None
@@ -150,8 +149,7 @@ def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequen
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
-    """The prefixes that only one of the two has, and their rules' directions; None: there are too many
-    differences, or others."""
+    """The prefixes that only one has, and their rules' directions; None: too many differences, or others."""
     old, new = before.policy, after.policy
     head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])

@@ -62,8 +62,7 @@ CROWDED = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VerdictTable:
-    """`words` are those that the kernel reads: whole pages, layout of bpf/abi.h. `live`: they are the kernel's memory,
-    in force or staged."""
+    """`words`: whole pages in the layout of bpf/abi.h. `live`: they are the kernel's memory, in force or staged."""
 
     words: U32
     generation: int

@@ -29,8 +29,7 @@ def moved(table: Table, by: float) -> Table:
 
 
 def begun_by(table: Table, now: float) -> Table:
-    """A table of the last run, begun by `now`: after a reboot with a clock that is behind, it lasts no longer than its
-    duration."""
+    """A table of the last run, begun by `now`: with a clock that is behind, it lasts no longer than its duration."""
     since = _moment(table.get(_SINCE))
     return table if since is None or since <= now else moved(table, now - since)
 

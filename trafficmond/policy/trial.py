@@ -41,8 +41,6 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The content of the file."""
-
     trial: Trial | None = None
     refused: str = ""  # fingerprint of files that were on probation and were not confirmed
 
@@ -124,8 +122,7 @@ def place_of(tried: str, settings: Settings, confirmed: Settings) -> Path:
 
 
 def fingerprint(settings: Settings, instead: Path | None = None) -> str:
-    """A fingerprint of all rules in files; a rules file `instead` replaces the one of its name. Equal content has the
-    same one in any folder `cidr_dir`."""
+    """A fingerprint of all rules in files, equal for equal content anywhere; `instead` replaces one of its name."""
     values = rule_settings(in_folder(settings, Path("cidr.d")))
     found = hashlib.blake2b(json.dumps(values).encode(), digest_size=16)
     for name, path in _sources(settings, instead):

@@ -145,8 +145,7 @@ class Builder:
         return self._add_nodes(self._plane(flat.lower), groups, 0) | CROSS
 
     def _add_nodes(self, plane: _Plane, nodes: _Nodes, shift: int) -> U32:
-        """Appends the best form of each node, and all below it; `shift` address bits are used above. Returns
-        pointers."""
+        """Appends the best form of each node, and all below; returns pointers. `shift` address bits are used above."""
         coded = nodes.count > _FEW
         few = nodes.pick(np.flatnonzero(coded))
         coded[coded] = compiled.codable(plane.at, plane.code, few.columns, shift)

@@ -20,8 +20,7 @@ from trafficmond.policy.layout import (
 
 
 def leaves(words: U32, family: int, direction: Direction, hi: U64, lo: U64, what: U32 | int = 0) -> U32:
-    """The leaf of each left-aligned address for the service `what` (abi.WHAT_*); a pointer if the walk is too long for
-    the kernel."""
+    """The leaf of each left-aligned address for a service (abi.WHAT_*); a pointer if the walk is too long."""
     root = int(words[abi.HDR_ROOT + 2 * int(direction) + (family == 6)]) * UNIT_WORDS
     entry: U32 = words[root + (hi >> np.uint64(48)).astype(np.int64)]
     key = hi << np.uint64(16)

@@ -143,7 +143,6 @@ class SinkSet:
             sink.join(end)
 
     def status(self) -> list[dict[str, Any]]:
-        """The status of each [[log]], as `Sink.status`."""
         return [sink.status() for sink in self._sinks]
 
     def _all(self) -> list[Sink]:

@@ -22,7 +22,6 @@ class EventRecords:
         return len(self._batch)
 
     def chosen(self, wanted: EventFilter) -> Column:
-        """The rows that match a client's filter, in order."""
         batch = self._batch
         mask = np.ones(len(batch), bool)
         if wanted.action is not None:
@@ -41,5 +40,4 @@ class EventRecords:
         return type(self)(take(self._batch, rows), self._names)
 
     def texts(self, rows: Column) -> list[str]:
-        """The records in these rows, each as a JSON object."""
         return event_lines(take(self._batch, rows), self._names)

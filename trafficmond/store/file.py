@@ -116,7 +116,6 @@ class File:
             self.connection.set_progress_handler(None, 0)
 
     def close(self) -> None:
-        """Close the file; `reopen` opens it again."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
@@ -163,7 +162,6 @@ class File:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def wal_bytes(self) -> int:
-        """Size of the write-ahead log."""
         try:
             return self.path.with_name(self.path.name + "-wal").stat().st_size
         except FileNotFoundError:

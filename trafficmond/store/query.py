@@ -76,8 +76,7 @@ _BOTH_WAYS = {"packets": "packets + reply_packets", "bytes": "bytes + reply_byte
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The SQL of a query and its result's column names. `addresses` is SQL for the addresses whose places it needs
-    (Reader.locate); empty: none."""
+    """A query's SQL and its columns. `addresses`: SQL for those whose places it needs (Reader.locate); empty: none."""
 
     sql: str
     columns: tuple[str, ...]

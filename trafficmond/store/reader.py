@@ -112,8 +112,7 @@ class Reader:
         ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
         image.attach(self._connection)
         image.give(self._connection, [*batches])
-        # A temporary view hides the file's view of that name. It is one view of all tables: a view on `flows`
-        # would leave its indexes aside.
+        # A temporary view hides the file's. It is one view of all tables: a view on `flows` would not use its indexes.
         arms = view.partition(" AS ")[2]
         ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM {image.TABLE}")
         ask("PRAGMA query_only = ON")

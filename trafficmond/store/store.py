@@ -124,7 +124,6 @@ class Store:
         return self._write(f"the audit of {change.change} {change.subject!r}", (_PUT_CHANGE, [astuple(change)]))
 
     def save_bans(self, bans: Iterable[Ban]) -> Future[None]:
-        """Store exactly these bans."""
         self.lost_bans = False
         return self.change_bans(bans, None)
 

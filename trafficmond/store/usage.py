@@ -88,5 +88,4 @@ def usage_sql(wanted: UsageQuery) -> str:
 
 
 def rows_of(answer: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """The rows of the answer as dicts."""
     return [dict(zip(COLUMNS, row, strict=True)) for row in answer]

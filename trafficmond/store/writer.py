@@ -210,8 +210,7 @@ class Writer(threading.Thread):
 
     @contextlib.contextmanager
     def _transaction(self, committed: Callable[[], None] = lambda: None) -> Iterator[sqlite3.Connection]:
-        """A transaction; `committed` is called before any reader can see it, so that no row is seen both in file and
-        queue."""
+        """A transaction; `committed` is called before readers see it, so that no row is both in file and queue."""
         connection = self.file.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
