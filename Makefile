@@ -59,7 +59,7 @@ $(DATA_PATH): $(wildcard bpf/*.c bpf/*.h) Makefile
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@
 
 # Apart from it: what hands the answers of DNS to the daemon, and what notes processes.
-build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o: build/trafficmon-%.bpf.o: bpf/%.bpf.c bpf/%.h bpf/ends.h bpf/dialect.h bpf/packet.h bpf/headers.h bpf/abi.h Makefile
+build/trafficmon-dns.bpf.o build/trafficmon-process.bpf.o: build/trafficmon-%.bpf.o: bpf/%.bpf.c bpf/dns.h bpf/ends.h bpf/dialect.h bpf/packet.h bpf/headers.h bpf/abi.h Makefile
 	@mkdir -p build
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@.tmp
 	@$(STRIP) -g $@.tmp && mv $@.tmp $@

@@ -174,8 +174,7 @@ struct tm_flow {
 	__u8 ttl;	  /* TTL or hop limit of the first packet */
 	__u32 payload_packets; /* packets with payload */
 	__be32 first_ack;      /* TCP acknowledgement number of the first packet, of a SYN its sequence number */
-	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: nothing, or
-			unread */
+	__u64 inner; /* part of the record's identity: key in tm_inners of what the tunnel carries; 0: none, unread */
 	__u64 owner; /* of what goes out: the cgroup of the socket that sent the record's first packet, or TM_OWNER_*;
 			0: of what comes in, or unread (no room is left for the socket's cookie: it would take the place
 			of `inner`, in an object of its own) */
@@ -186,8 +185,7 @@ struct tm_set {
 	struct tm_flow way[2];
 };
 
-/* What the reader has taken of a slot so far. Userspace only; pinned, so that a new daemon goes on where the old one
- * was. */
+/* What the reader has taken of a slot. Userspace only; pinned, so that a new daemon goes on where the old one was. */
 struct tm_taken {
 	__u64 packets;
 	__u64 bytes;
@@ -308,11 +306,9 @@ enum tm_table_place {
 
 struct tm_config {
 	__u32 flags[2]; /* TM_CFG_*, by enum tm_table_place: they go with their tables */
-	__u64 seed;  /* of the flow hash; kept here so that the next daemon finds the flows where this one's program put
-			them */
-	__u64 asked; /* jiffies64 of the last question to many (TM_CONN_ASKED); the programs' own */
-	__u64 until; /* jiffies64: before it the tables and flags on probation are in force, from then on the confirmed
-		      */
+	__u64 seed;	/* of the flow hash; kept for the next daemon, which must find the flows of this one */
+	__u64 asked;	/* jiffies64 of the last question to many (TM_CONN_ASKED); the programs' own */
+	__u64 until; /* jiffies64: before it the tables and flags on probation are in force, then the confirmed ones */
 	__u32 quiet; /* zero; kept for the tm_constants.turn of a load that lets everything pass and counts nothing */
 	__u32 pad;
 	__u64 pad1[3];

@@ -51,10 +51,7 @@ struct tm_dns_heads {
 	__be16 number, flags, questions, answers, authorities, additional;
 };
 
-/*
- * Whether a length is within bounds. The two comparisons are separate; otherwise the compiler combines them into one of
- * a shifted number, and the verifier learns nothing about the length.
- */
+/* Whether a length is within bounds. If the compiler combined the comparisons, the verifier would learn nothing. */
 #define tm_hidden(x) __asm__ __volatile__("" : "+r"(x))
 #define TM_WITHIN(length, least, most)                                                                                 \
 	({                                                                                                             \

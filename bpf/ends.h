@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * For small programs at TC that are separate from the data path: both ends of a packet, from its network header.
- */
+/* For small programs at TC separate from the data path: both ends of a packet, from its network header. */
 #pragma once
 
 #include "packet.h"

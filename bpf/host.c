@@ -8,7 +8,6 @@
 #include "host_detect.h"
 #include "host_dns.h"
 #include "host_flows.h"
-#include "host_layout.h"
 #include "host_lines.h"
 #include "host_read.h"
 #include "host_store.h"
@@ -243,10 +242,7 @@ TM_EXPORT int tm_community_texts(const __u8 *text, __u32 n, __u32 size, __u32 le
 
 /* ---- detectors ---- */
 
-/*
- * Copies each field of the rows (`offset` and `size` in a row) to a column: a few rows at a time, so that each row is
- * fetched into the cache once for all of its fields.
- */
+/* Copies each field of the rows to a column, a few rows at a time: each row is fetched into the cache once. */
 TM_EXPORT void tm_columns(const __u8 *row, __u32 n, __u32 row_size, const __u32 *offset, const __u32 *size,
 			  __u8 *const *column, __u32 fields)
 {
@@ -300,10 +296,7 @@ TM_EXPORT __u32 tm_detect_groups(const __u64 *key, __u32 n, __s64 *order, __s64 
 	return groups;
 }
 
-/*
- * BoundedTable.admit of windows.py: the slot of each of the unique keys. Returns 0 if memory is short; then nothing was
- * done.
- */
+/* BoundedTable.admit of windows.py: the slot of each unique key. Returns 0 if memory is short: nothing was done. */
 TM_EXPORT int tm_detect_admit(struct tm_table *t, const __u64 *key, const double *weight, const double *now, __u32 n,
 			      __s64 *slot)
 {

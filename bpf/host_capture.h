@@ -185,8 +185,7 @@ struct tm_pcap_kind {
 	__u32 magic, header, ticks;
 };
 
-/* The kind of the pcap file that begins at `p`, by its magic number, and whether its numbers are swapped; NULL: none.
- */
+/* The kind of the pcap file that begins at `p`, by its magic number, and whether it is swapped; NULL: none. */
 static const struct tm_pcap_kind *tm_pcap_kind(const __u8 *p, __u32 *swapped)
 {
 	static const struct tm_pcap_kind kinds[] = {
@@ -322,8 +321,7 @@ static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 	return tm_pcap_captured(c, p) <= TM_CAPTURE_LENGTH_MAX;
 }
 
-/* While searching, more is required: a fraction below one second, a time near the last packet's, a plausible length on
- * the wire. */
+/* While searching, also: a fraction below one second, a time near the last packet's, a plausible length. */
 static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 {
 	double at = tm_get32(c, p);

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * The inner loops of the detectors: rows by key, and entities in bounded tables. trafficmond/detect/windows.py, the
- * only caller, explains what they do; tests/detect/detect_referee.py does the same with numpy.
- */
+/* The detectors' inner loops, for trafficmond/detect/windows.py; tests/detect/detect_referee.py has them in numpy. */
 #pragma once
 
 #include <math.h>
@@ -11,7 +8,7 @@
 
 #include <linux/types.h>
 
-#include "host_layout.h"
+#include "host_state.h"
 
 #define TM_WAYS 8
 #define TM_HEAVIEST ((1 << 20) - 1)
@@ -252,10 +249,7 @@ TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, 
 	return count - begun;
 }
 
-/*
- * Adds the values of each row (`columns` of them) to those of its group. If `of` has more elements than there are rows,
- * the rows repeat.
- */
+/* Adds the values of each row (`columns` of them) to those of its group. If `of` is longer, the rows repeat. */
 TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows, __u32 columns, __u64 *sum)
 {
 	__u32 row;

@@ -7,7 +7,7 @@
 #pragma once
 
 #include "dns.h"
-#include "host_layout.h"
+#include "host_state.h"
 
 #define TM_DNS_NAME 253	   /* of a name as text */
 #define TM_DNS_MOST 128	   /* addresses of one answer; its bytes have room for 127 */
@@ -43,10 +43,7 @@ static char tm_dns_letter(__u8 octet)
 	return 0;
 }
 
-/*
- * Reads the name at `at` in a message of `size` bytes; pointers may lead to `first` and later bytes. Returns the offset
- * after the name, 0 if it is not a name of a host.
- */
+/* Reads the name at `at`; pointers may lead to `first` and later. Returns the offset after it, 0: no host's name. */
 static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, struct tm_dns_text *name)
 {
 	__u32 next = 0, start = at, hops = 0, length;
@@ -82,10 +79,7 @@ static __u32 tm_dns_name_at(const __u8 *m, __u32 size, __u32 at, __u32 first, st
 	return 0;
 }
 
-/*
- * Reads a question: stores its name, and returns its type; 0 if it is none, or not of the Internet class. `at` moves
- * past it.
- */
+/* Reads a question and its name, moves `at` past it, and returns its type; 0: none of the Internet class. */
 static __u32 tm_dns_question_at(const __u8 *m, __u32 size, __u32 *at, struct tm_dns_text *name)
 {
 	__u32 next = tm_dns_name_at(m, size, *at, size, name);
@@ -166,10 +160,7 @@ struct tm_dns_ring {
 #define TM_RING_DISCARD 0x40000000u /* BPF_RINGBUF_DISCARD_BIT */
 #define TM_RING_HEAD 8
 
-/*
- * Takes answers out of the ring until it is empty or `out` is full. Returns the number of names; adds the answers that
- * could not be read to `unreadable`.
- */
+/* Takes answers out of the ring until it is empty or `out` is full; returns the names, counts `unreadable` answers. */
 TM_EXPORT __u32 tm_dns_take(const struct tm_dns_ring *ring, struct tm_dns_name *out, __u32 room, __u64 *unreadable)
 {
 	const __u32 front = offsetof(struct tm_dns_record, message);

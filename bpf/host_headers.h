@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * The link headers of captures, each read up to the packet after it. host_link.h chooses the one for a frame. Layouts:
- * https://www.tcpdump.org/linktypes.html
- */
+/* The link headers of captures, each read up to the packet after it: https://www.tcpdump.org/linktypes.html */
 #pragma once
 
 #include "host_layers.h"
@@ -139,9 +136,7 @@ static int tm_behind_token_ring(struct tm_cursor *c, struct tm_packet *p)
 	return tm_behind_llc(c, p, head[8] & 0x80 && c->pos < c->end ? c->pos[0] & 0x1f : 0);
 }
 
-/*
- * RFC 2427: an address of two to four bytes, then Q.922 control and the protocol; or Cisco's form, with an EtherType.
- */
+/* RFC 2427: an address of two to four bytes, Q.922 control and the protocol; or Cisco's form, with an EtherType. */
 static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at;
@@ -276,9 +271,7 @@ static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size
 	return tm_parse_layers(c, p, type);
 }
 
-/*
- * A packet logged by Linux's netfilter: attributes in the byte order of the host that wrote it, one of them the packet.
- */
+/* A packet logged by Linux's netfilter: attributes in the byte order of the host, one of them the packet. */
 static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at = tm_take(c, 4);

@@ -176,10 +176,7 @@ static __u16 tm_layer_llc(struct tm_cursor *c)
 	return at && (!memcmp(at, "\0\0\0", 3) || !memcmp(at, "\0\0\xf8", 3)) ? tm_wire16(at + 3) : 0;
 }
 
-/*
- * An MPLS label stack does not have the type of its payload: it is IP according to its first nibble, or Ethernet, with
- * or without a control word.
- */
+/* An MPLS label stack does not name its payload: IP by its first nibble, or Ethernet, perhaps after a control word. */
 static __u16 tm_layer_mpls(struct tm_cursor *c)
 {
 	const __u8 *label;
@@ -240,8 +237,7 @@ static __u16 tm_layer_ethernet(struct tm_cursor *c, __u32 before)
 	return tm_layer_typed(c, before + 14);
 }
 
-/* The EtherType behind the header that `type` stands for; the same if nothing is known of it, 0 if it cannot be read.
- */
+/* The EtherType behind the header that `type` stands for; `type` if that is unknown, 0 if it cannot be read. */
 static __u16 tm_layer(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 {
 	const __u8 *at = c->pos;

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * Link types of captures on the way to parse.h; the kernel sees only Ethernet and raw IP. Numbers and layouts:
- * https://www.tcpdump.org/linktypes.html
- */
+/* From the link types of captures (https://www.tcpdump.org/linktypes.html) to Ethernet and raw IP for parse.h. */
 #pragma once
 
 #include "host_wrapped.h"

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <math.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "host_ledger.h"
 
@@ -160,4 +162,29 @@ static double tm_deadline(const struct tm_state *s, const struct tm_flow_rules *
 	idle = s->flow.last + kept;
 	active = s->since + r->active;
 	return idle < active ? idle : active;
+}
+
+#define TM_ROW_AT(type, field) offsetof(struct tm_row, field),
+#define TM_FLOW_AT(type, field) offsetof(struct tm_state, flow.field),
+#define TM_STATE_AT(type, field) offsetof(struct tm_state, field),
+
+/*
+ * Offset of each field of struct tm_row in its order, then its size. Callers compare them with their dtype when they
+ * load the library, so a library of another version is rejected instead of misread.
+ */
+TM_EXPORT __u32 tm_row_layout(__u32 *out)
+{
+	static const __u32 at[] = {TM_ROW(TM_ROW_AT) sizeof(struct tm_row)};
+
+	memcpy(out, at, sizeof(at));
+	return sizeof(at) / sizeof(at[0]);
+}
+
+/* The same of struct tm_state. */
+TM_EXPORT __u32 tm_state_layout(__u32 *out)
+{
+	static const __u32 at[] = {TM_FLOW_ROW(TM_FLOW_AT) TM_STATE(TM_STATE_AT) sizeof(struct tm_state)};
+
+	memcpy(out, at, sizeof(at));
+	return sizeof(at) / sizeof(at[0]);
 }

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#include "host_layout.h"
+#include "host_state.h"
 
 #define TM_RUN_LEAST 16 /* rows that are sorted by insertion */
 #define TM_BLOCK 256	/* slots of a block */
@@ -102,10 +102,7 @@ struct tm_prefixes {
 	__u8 *plen, *family;
 };
 
-/*
- * Sorts prefixes by family, address, length and `tail`; stores their former indexes and the prefixes. Returns 0 if
- * there is no memory.
- */
+/* Sorts prefixes by family, address, length and `tail`; stores them and their former indexes. 0: no memory. */
 TM_EXPORT int tm_prefix_order(const struct tm_prefixes *of, const __u8 *tail, __u64 count, __s64 *order,
 			      const struct tm_prefixes *to)
 {
@@ -247,8 +244,7 @@ TM_EXPORT void tm_codes(const __u32 *entry, __u64 count, const __u32 *palette, _
 	}
 }
 
-/* Which nodes have nothing below the slots of their block, `shift` address bits being consumed above, and no leaf
- * without a code. */
+/* Which nodes have nothing below the slots of their block, after `shift` address bits, and a code for each leaf. */
 TM_EXPORT void tm_codable(const __u64 *at, const __s16 *code, const struct tm_nodes *of, __u32 shift, __u8 *codable)
 {
 	__u64 inside = ((__u64)1 << (64 - 8 - shift)) - 1, node;

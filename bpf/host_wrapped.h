@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * The link types of captures, and frames that are wrapped together with the link type of what is inside: ERF, Juniper's
- * and those that Wireshark exports. Layouts: https://www.tcpdump.org/linktypes.html
- */
+/* The link types of captures, and frames that name their content's. https://www.tcpdump.org/linktypes.html */
 #pragma once
 
 #include "host_headers.h"
@@ -94,8 +91,7 @@ static __u32 tm_link_of_erf(struct tm_cursor *c, struct tm_packet *p)
 	return TM_LINK_NONE;
 }
 
-/* What Junos puts before a frame of `link`: "MGC", flags, and extensions if these say so. Returns the link behind it.
- */
+/* What Junos puts before a frame of `link`: "MGC", flags, perhaps extensions. Returns the link behind it. */
 static __u32 tm_link_of_juniper(struct tm_cursor *c, __u32 link)
 {
 	const __u8 *at = tm_take(c, 4), *size = NULL;

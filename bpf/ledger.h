@@ -14,8 +14,7 @@
 
 #define TM_IDLE_S 4 /* a record without packets for this long is evicted before a smaller one that is in use */
 
-/* NH over the key's six words (Black et al., UMAC, RFC 4418 section 5), then a mix: three multiplications side by side.
- */
+/* NH over the key's six words (UMAC, RFC 4418 section 5), then a mix: three multiplications side by side. */
 static __always_inline __u32 tm_hash(const __u64 *q)
 {
 	__u64 seed = c_seed; /* read once, as what is read from volatile is read again each time */
@@ -72,8 +71,7 @@ static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 	return owner ? owner : TM_OWNER_FORWARDED;
 }
 
-/* After a pause, another owner may have the ports: a unit takes the record over, the kernel closing a connection does
- * not. */
+/* After a pause another owner may have the ports: a unit takes the record over, the closing kernel does not. */
 static __always_inline void tm_own_again(struct tm_flow *f, struct __sk_buff *skb)
 {
 	__u64 owner = tm_owner(skb);

@@ -23,10 +23,7 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 #define TM_NUM_INNERS 1
 #endif
 
-/*
- * Whether tunnels are read inside, and whether records tell whose they are. These are settings, but the source is
- * compiled once for each value: with a setting off, the program has no instruction of it.
- */
+/* Whether tunnels are read inside: compiled once for each value; with the setting off, no instruction of it runs. */
 #ifndef TM_LOOK_INSIDE
 #define TM_LOOK_INSIDE 0
 #endif

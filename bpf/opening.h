@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * Where one connection ends and the next one on the same ports begins: one rule for the ledgers of kernel and host.
- */
+/* Where one connection ends and the next on the same ports begins: one rule for the ledgers of kernel and host. */
 #pragma once
 
 #include "parse.h"

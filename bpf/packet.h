@@ -87,13 +87,28 @@ static __always_inline int tm_malformed(struct tm_packet *p, __u8 why)
 	return TM_IS_MALFORMED;
 }
 
-/*
- * Sets the cursor from *p only. In the kernel *p is in a map, whose contents the verifier does not track: so all rounds
- * of a loop over headers look the same to it, and it checks one.
- */
+/* Sets the cursor from *p, which the verifier does not track in its map: it checks one round of a loop for all. */
 static __always_inline void tm_resume(struct tm_cursor *c, const struct tm_packet *p)
 {
 	tm_barrier();
 	c->pos = c->start + (p->header_len & TM_HEADERS_MAX);
 	c->left = p->payload_len;
+}
+
+/* The place of a service in the classes of services (TM_WHAT_* of abi.h); port 0 if the ports could not be read. */
+static __always_inline __u32 tm_what(const struct tm_packet *p)
+{
+	const struct tm_key *k = &p->key;
+
+	if (p->bits & TM_BIT_FRAGMENT)
+		return TM_WHAT_FRAGMENT + k->proto;
+	if (k->proto == TM_PROTO_TCP)
+		return TM_WHAT_TCP + tm_ntohs(k->dport);
+	if (k->proto == TM_PROTO_UDP)
+		return TM_WHAT_UDP + tm_ntohs(k->dport);
+	if (k->proto == TM_PROTO_ICMP)
+		return TM_WHAT_ICMP + (tm_ntohs(k->sport) & 0xff);
+	if (k->proto == TM_PROTO_ICMPV6)
+		return TM_WHAT_ICMPV6 + (tm_ntohs(k->sport) & 0xff);
+	return TM_WHAT_OTHER + k->proto;
 }

@@ -12,11 +12,43 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "dialect.h"
 #include "ends.h"
-#include "process.h"
 
 #define TM_ALLOW 1
 #define TM_FAMILY_IPV4 2  /* AF_INET */
 #define TM_TCP_SYN_SENT 2 /* BPF_TCP_SYN_SENT */
+
+/* bound: sockets whose process is known (`flows.processes`) | the least recent is evicted and counted */
+#define TM_PROCESS_SOCKETS 32768
+/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest is evicted and counted */
+#define TM_PROCESS_ENDS 32768
+/* bound: listening ports whose process is known (`flows.processes`) | the oldest is evicted and counted */
+#define TM_PROCESS_WAITING 8192
+
+/*
+ * The key of a process: for a connection that it opens, both ends; for datagrams and waiting sockets only the local
+ * end, with address zero if that is any address. IPv4 addresses v4-mapped, ports in host order.
+ */
+struct tm_process_end {
+	__u64 netns; /* of what waits: the network namespace's cookie; 0: it was seen on an interface of the daemon's */
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 proto;
+};
+
+struct tm_process {
+	__u64 at_ns; /* CLOCK_MONOTONIC: since when it holds */
+	__u32 pid;
+	__u32 told; /* of a socket: its end was noted when it sent */
+	char name[16];
+};
+
+/* Counters of the programs, on each CPU. */
+struct tm_process_counts {
+	__u64 noted; /* ends */
+	__u64 lost;  /* records for which the kernel had no room */
+};
 
 TM_MAP(tm_process_sockets, "lru_hash", LRU_HASH, __u64, struct tm_process, TM_PROCESS_SOCKETS, 0)
 TM_MAP(tm_process_ends, "lru_hash", LRU_HASH, struct tm_process_end, struct tm_process, TM_PROCESS_ENDS, 0)

@@ -7,7 +7,6 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #endif
 #include "ledger.h"
 #include "quick.h"
-#include "service.h"
 #include "tunnel.h"
 #include "verdict.h"
 

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/*
- * What tunnels carry, read by the same parser. Only the outer packet is judged and counted, so nothing in here makes a
- * packet malformed: an inner packet that cannot be read counts as none.
- */
+/* What tunnels carry, read by the same parser. Only the outer packet counts: an unreadable inner one is none. */
 #pragma once
 
 #include "parse.h"
@@ -208,10 +205,7 @@ static __always_inline __u64 tm_hash_end(const __u64 *address, __u64 port, __u64
 	return h ^ h >> 32;
 }
 
-/*
- * The number of the conversation that `in` belongs to, the same in both directions: ends are added, and the reply to an
- * echo counts as its request. Never 0.
- */
+/* Numbers the conversation of `in`, alike in both directions: ends are added, an echo's reply is a request. Never 0. */
 static __always_inline __u64 tm_hash_inner(const struct tm_packet *in, __u64 seed)
 {
 	const __u64 *q = (const __u64 *)&in->key;

@@ -298,8 +298,7 @@ TM_SUBFN int tm_take_token(__u64 hi, __u64 lo, __u32 rule, __u32 rate_per_s, __u
 	return 1;
 }
 
-/* Which of the four roots, and the address that decides: the source of what comes in, the destination of what goes out.
- */
+/* The root, and the address that decides: the source of what comes in, the destination of what goes out. */
 static __always_inline __u32 tm_look_up(const struct tm_packet *p, const struct tm_context *x)
 {
 	const __u8 *address = x->egress ? p->key.dst : p->key.src;

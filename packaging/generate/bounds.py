@@ -20,7 +20,7 @@ _MARK = re.compile(r"(?:#|/\*) bound: (?P<what>[^|]+) \| (?P<full>.+?)(?: \*/)?$
 _NAME = re.compile(r"\s*(?:#define )?(\w+)")
 _CLASS = re.compile(r"class (\w+)")
 _CAPACITIES = (1024, 4096, 16384, 65536, 262144)
-_SOURCES = ("bpf/*.h", "trafficmond/**/*.py")
+_SOURCES = ("bpf/*.[ch]", "trafficmond/**/*.py")
 
 
 def table(root: Path) -> str:
@@ -48,7 +48,7 @@ def _rows(path: Path, root: Path) -> Iterator[str]:
 
 
 def _value(path: Path, root: Path, owner: str, name: str, line: str) -> str:
-    if path.suffix == ".h":
+    if path.suffix in (".c", ".h"):
         return _number(name, int(line.split()[2].rstrip("u"), 0))
     module = import_module(".".join(path.relative_to(root).with_suffix("").parts))
     if not line.startswith(" "):

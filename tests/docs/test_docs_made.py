@@ -24,7 +24,7 @@ def test_the_files_are_what_the_declarations_make() -> None:
 def test_every_mark_of_a_bound_is_a_row() -> None:
     marks = [
         line
-        for pattern in ("bpf/*.h", "trafficmond/**/*.py")
+        for pattern in ("bpf/*.[ch]", "trafficmond/**/*.py")
         for path in ROOT.glob(pattern)
         for line in path.read_text().splitlines()
         if re.match(r"\s*(#|/\*) bound: ", line)

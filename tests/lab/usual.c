@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "quick.h"
-#include "service.h"
 
 enum { GENERAL, TAKEN, WRONG };
 

@@ -9,7 +9,7 @@ from trafficmond import abi
 from trafficmond.flows.batch import Batch, Column, octets
 from trafficmond.protocols import ACK, SYN, TCP, UDP
 
-# struct tm_process_end and struct tm_process of bpf/process.h.
+# struct tm_process_end and struct tm_process of bpf/process.bpf.c.
 END = np.dtype(
     [
         ("netns", "u8"),

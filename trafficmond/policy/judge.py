@@ -128,7 +128,7 @@ def _words(policy: Policy, now: float) -> U32:
 
 
 def asks_for(rows: Conversations, *, begins: bool = True) -> U32:
-    """The place of a side's service in the classes of services, as in bpf/service.h."""
+    """The place of a side's service in the classes of services, as in bpf/packet.h."""
     port = rows.far if begins else rows.near
     what = abi.WHAT_OTHER + rows.protocol
     for number, start in ((TCP, abi.WHAT_TCP), (UDP, abi.WHAT_UDP)):
