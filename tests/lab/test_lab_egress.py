@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tmlab import Daemon, Flood, Lab, LabError, Listener
+from tmlab import Daemon, Flood, Lab, LabError, Listener, Namespace
 from tmlab.daemon import PYTHON, ROOT
 from tmlab.packets import checksum, udp, vxlan
 from wire import BULK, TUNNELS, UNKNOWN, Gauge, minus, send_bulk
@@ -33,7 +33,7 @@ import errno, sys
 from trafficmond.datapath import libbpf
 create = libbpf.link_create
 def refuse(program, ifindex, attach_type, flags=0):
-    if attach_type == libbpf.TC_EGRESS_TCX:
+    if attach_type in (libbpf.TC_INGRESS_TCX, libbpf.TC_EGRESS_TCX):
         raise OSError(errno.EINVAL, "Invalid argument")
     return create(program, ifindex, attach_type, flags)
 libbpf.link_create = refuse
@@ -213,6 +213,42 @@ def test_a_rule_of_egress_drops_and_a_restart_takes_over(wire: Wire) -> None:
     assert minus(wire.booked(), before)[0] >= 12, "what was dropped on its way out was counted all the time"
     daemon.control("remove-cidr", link.outside_ip, "--save")
     assert gets_out() == 3
+
+
+@pytest.mark.parametrize("wire", ["clsact"], indirect=True)  # a link of tcx cannot be removed by others
+def test_a_filter_that_others_remove_is_put_back(wire: Wire) -> None:
+    lab, daemon, link = wire.lab, wire.daemon, wire.link
+    daemon.stop()
+    daemon.configure(SETTINGS.replace("[flows]\n", "[flows]\ndns_names = true\n"))
+    daemon.start()
+    daemon.control("add-cidr", link.outside_ip, "--action", "drop", "--direction", "egress")
+
+    def names() -> int:
+        return lab.host.run("tc", "filter", "show", "dev", link.host, "egress").stdout.count("trafficmon-dns direct")
+
+    def back(what: str) -> None:
+        daemon.wait(lambda: (wire.filters(), names()) == (1, 1), f"the filters to be back after {what}")
+
+    def removed() -> int:
+        return daemon.said().count("the filter of its outgoing traffic was removed")
+
+    back("the start")
+    lab.host.run("tc", "qdisc", "del", "dev", link.host, "clsact")
+    back("their qdisc was deleted")
+    assert lab.host.run("ping", "-c", "1", "-W", "0.2", link.outside_ip, check=False).returncode != 0
+    lab.host.run("tc", "filter", "del", "dev", link.host, "egress", "prio", str(0x746D))
+    back("one was deleted alone")
+    daemon.wait(lambda: removed() == 2, "both to be said")
+    elsewhere = Namespace(f"{lab.name}-third")  # no interface there has the number of this one
+    lab.host.run("ip", "netns", "add", elsewhere.name)
+    try:
+        lab.host.ip(f"link set {link.host} netns {elsewhere}")
+        daemon.wait_status(lambda s: "another network namespace" in str(s["warnings"]), "the move to be said")
+        elsewhere.ip(f"link set {link.host} netns {lab.host}")
+        back("their interface was in another network namespace")
+    finally:
+        lab.host.run("ip", "netns", "del", elsewhere.name)
+    assert removed() == 3
 
 
 def test_a_stop_that_detaches_leaves_nothing(wire: Wire) -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import socket
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import dispatcher, libbpf, share
 from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
-from trafficmond.datapath.netlink import with_library
+from trafficmond.datapath.netlink import dump, with_library
 from trafficmond.datapath.pins import Pins, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
@@ -78,7 +80,7 @@ def attach(
         done._links["xdp"] = _attach_xdp(loaded, pins, interface, mode, done)
     if egress:
         try:
-            _attach_egress(loaded, pins, interface, done)
+            attach_egress(loaded, pins, done)
         except OSError as error:
             done.notes.append(f"outgoing traffic of {interface.name} is not watched: {error.strerror}")
     else:  # an earlier daemon may have had another setting
@@ -224,20 +226,21 @@ def _foreign(interface: Interface) -> ForeignProgramError:
     return ForeignProgramError(f"{interface.name} already has an XDP program {what}", hint=hint)
 
 
-def _attach_egress(loaded: Loaded, pins: Pins, interface: Interface, done: Attachment) -> None:
-    program = loaded.programs["tm_tc"]
-    fd = _take_over(pins, "tcx", interface.ifindex, program)
+def attach_egress(loaded: Loaded, pins: Pins, done: Attachment) -> None:
+    """Watches outgoing packets too, if the kernel has a hook for that. Raises OSError."""
+    program, ifindex = loaded.programs["tm_tc"], done.ifindex
+    fd = _take_over(pins, "tcx", ifindex, program)
     if fd is None:
         try:
-            fd = libbpf.link_create(program, interface.ifindex, libbpf.TC_EGRESS_TCX)
+            fd = libbpf.link_create(program, ifindex, libbpf.TC_EGRESS_TCX)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            drop_filters(interface.ifindex, (*LOOKERS, *NAMERS))  # leftovers of a killed daemon
-            put_filter(interface.ifindex, _JUDGE, program)  # before Linux 6.6
+            drop_filters(ifindex, (*LOOKERS, *NAMERS))  # leftovers of a killed daemon
+            put_filter(ifindex, JUDGE, program)  # before Linux 6.6
             done.egress = EgressHook.CLSACT
             return
-        pins.keep_link("tcx", interface.ifindex, fd)
+        pins.keep_link("tcx", ifindex, fd)
     done._links["tcx"] = fd
     done.egress = EgressHook.TCX
 
@@ -252,13 +255,15 @@ class Filter:
 
 
 INGRESS_PARENT, EGRESS_PARENT = 0xFFFFFFF2, 0xFFFFFFF3
-_JUDGE = Filter(EGRESS_PARENT, 0x746D, "trafficmon")
+JUDGE = Filter(EGRESS_PARENT, 0x746D, "trafficmon")
 # Programs that read DNS (names_seen.py) come after it: they end with the daemon, unless that was killed.
 LOOKERS = tuple(Filter(parent, 0x746E, "trafficmon-dns") for parent in (INGRESS_PARENT, EGRESS_PARENT))
 # The program that notes processes (processes_seen.py) comes before it, so that it sees dropped packets as well.
 NAMERS = (Filter(EGRESS_PARENT, 0x746C, "trafficmon-process"),)
-ALL_FILTERS = (_JUDGE, *LOOKERS, *NAMERS)
+ALL_FILTERS = (JUDGE, *LOOKERS, *NAMERS)
 _ETH_P_ALL = 0x0003
+_GETTFILTER = 46  # RTM_GETTFILTER
+_FILTER = struct.Struct("=BxxxiIII")  # struct tcmsg: family, ifindex, handle, parent, info
 
 
 def put_filter(ifindex: int, place: Filter, program: int) -> None:
@@ -267,6 +272,16 @@ def put_filter(ifindex: int, place: Filter, program: int) -> None:
         with_library(lambda netlink: netlink.tc("add", "clsact", index=ifindex))
     given = {"fd": program, "name": place.name, "classid": 1, "direct_action": True}
     with_library(lambda netlink: netlink.tc("replace-filter", "bpf", **given, **_at(ifindex, place)))
+
+
+def has_filter(ifindex: int, place: Filter) -> bool:
+    """Whether our filter is there: whoever deletes the clsact qdisc, or moves the interface to another network
+    namespace, removes the filters with it. A link of TCX stays."""
+    try:
+        found = [*dump(socket.NETLINK_ROUTE, _GETTFILTER, _FILTER.pack(0, ifindex, 0, place.parent, 0))]
+    except OSError:
+        return True  # it cannot be known
+    return any(_FILTER.unpack_from(each)[2] == place.mark for each in found)
 
 
 def drop_filters(ifindex: int, places: Iterable[Filter]) -> None:

@@ -15,7 +15,7 @@ from trafficmond.config.settings import XdpModeSetting
 from trafficmond.datapath import attach
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
-from trafficmond.datapath.interfaces import Interface, Selection, XdpMode, stacked
+from trafficmond.datapath.interfaces import EgressHook, Interface, Selection, XdpMode, stacked
 from trafficmond.datapath.loader import Loaded, Sizes
 from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
@@ -83,6 +83,7 @@ class Attachments:
             if not self._stays(ifindex, found.get(ifindex), selection)
         ]
         changes += [change for ifindex in self.attached if (change := self._followed(ifindex, ifindex in found))]
+        changes += [change for done in self.attached.values() if (change := self._egress_again(done))]
         wanted = {
             ifindex: interface  # the lowest first: the kernel attaches nothing below an interface with an XDP program
             for ifindex, interface in ((ifindex, found[ifindex]) for ifindex in above)
@@ -136,6 +137,19 @@ class Attachments:
         if here:
             return AttachmentChange(ATTACHED, done.name, f"watching {done.name} again, as before", done.mode)
         return AttachmentChange(FAILED, done.name, f"{done.name}: {AWAY}")
+
+    def _egress_again(self, done: attach.Attachment) -> AttachmentChange | None:
+        """Puts our filter of outgoing packets back if another program has removed it; returns the change."""
+        if done.egress is not EgressHook.CLSACT or done.away or attach.has_filter(done.ifindex, attach.JUDGE):
+            return None
+        text = f"{done.name}: the filter of its outgoing traffic was removed, perhaps with its clsact qdisc"
+        try:
+            attach.attach_egress(self._loaded, self._pins, done)
+        except OSError as error:
+            done.egress = EgressHook.NONE
+            done.notes.append(f"outgoing traffic of {done.name} is not watched: {error.strerror}")
+            return AttachmentChange(FAILED, done.name, f"{text}, and cannot be put back: {error.strerror}")
+        return AttachmentChange(FAILED, done.name, f"{text}; it is back, what was sent in between was not judged")
 
     def _was_left(self, ifindex: int, selection: Selection) -> bool:
         """Whether an interface that no pattern chooses now was attached by an earlier daemon for a pattern still in the

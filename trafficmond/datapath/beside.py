@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.attach import Attachment, Filter, drop_filters, put_filter
+from trafficmond.datapath.attach import Attachment, Filter, drop_filters, has_filter, put_filter
 from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.loader import find, possible_cpus
 
@@ -52,15 +52,19 @@ class Beside:
 
     def follow(self, attached: Mapping[int, Attachment]) -> None:
         """Attaches to the same interfaces as the data path; a failure is added to the attachment's notes."""
-        for ifindex in self._links.keys() - attached.keys():
-            self._leave(ifindex)
+        here = {ifindex for ifindex, done in attached.items() if not done.away}
+        for ifindex, links in list(self._links.items()):
+            lost = not links and ifindex in here and not has_filter(ifindex, self._sides[0].place)
+            if lost or ifindex not in attached:
+                self._leave(ifindex)
         for ifindex in attached.keys() - self._links.keys():
             self._links[ifindex] = []
             try:
                 self._look(ifindex)
             except OSError as error:
                 done = attached[ifindex]
-                done.notes.append(f"{self._unseen.format(interface=done.name)} are not seen: {error.strerror}")
+                note = f"{self._unseen.format(interface=done.name)} are not seen: {error.strerror}"
+                done.notes += [note] if note not in done.notes else []
 
     def sums(self, name: str, fields: int) -> list[int]:
         """The counters of the one record of a map, over all CPUs."""

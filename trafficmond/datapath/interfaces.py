@@ -47,7 +47,7 @@ class EgressHook(enum.StrEnum):
 
 
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
-_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+_RTMGRP_LINK, _RTMGRP_TC, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV4_ROUTE = 0x1, 0x8, 0x10, 0x40
 _RTMGRP_IPV6_IFADDR, _RTMGRP_IPV6_ROUTE = 0x100, 0x400
 _GETLINK = 18  # RTM_GETLINK
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags, change
@@ -61,6 +61,7 @@ _SETTLE_S = 0.05  # changes come in bursts: a new interface sends several messag
 _PACE_S = 0.5  # between notifications, each of which makes the daemon check the host
 _READ_AT_ONCE = 256  # messages, before other tasks run: a router that learns its routes sends a million
 _NEWROUTE, _DELROUTE = 24, 25
+_NEW_IN_TC = (36, 40, 44, 48, 100)  # RTM_NEWQDISC, TCLASS, TFILTER, ACTION, CHAIN: they take nothing away
 _DST_LEN_AT = HEADER.size + 1  # struct rtmsg: family, length of the destination
 
 
@@ -169,8 +170,8 @@ def is_plain_name(pattern: str) -> bool:
 
 
 class Watch:
-    """Calls back, on the running loop, soon after links, addresses or default routes changed; twice a second at most,
-    the last time after the last change."""
+    """Calls back, on the running loop, soon after links, addresses or default routes changed, or TC lost something;
+    twice a second at most, the last time after the last change."""
 
     def __init__(self, callback: Callable[[], object]) -> None:
         self._callback = callback
@@ -209,17 +210,17 @@ class Watch:
 
 def _subscribed() -> socket.socket:
     found = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    groups = _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
-    found.bind((0, groups))
+    groups = _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV4_ROUTE | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE
+    found.bind((0, groups | _RTMGRP_LINK | _RTMGRP_TC))
     return found
 
 
 def _matters(messages: bytes) -> bool:
-    """Whether one of these netlink messages is about anything but a route to a prefix."""
+    """Whether one of these netlink messages is about anything but a route to a prefix, or something new in TC."""
     at = 0
     while at + HEADER.size <= len(messages):
         length, kind, *_ = HEADER.unpack_from(messages, at)
-        if kind not in (_NEWROUTE, _DELROUTE) or messages[at + _DST_LEN_AT] == 0:
+        if messages[at + _DST_LEN_AT] == 0 if kind in (_NEWROUTE, _DELROUTE) else kind not in _NEW_IN_TC:
             return True
         at += max(length, HEADER.size) + 3 & ~3
     return False
