@@ -65,8 +65,8 @@ class Discard(GroupedDetector[Settings]):
         one, state = found.first(entity), found.state(entity)
         src = address(one, "src")
         what = {"unit": "packets", "proven": True}
-        when = {"first_seen": state["since"], "last_seen": found.now[entity]}
-        return self.found(Severity.HIGH, f"{src} discards", what, src=src, count=state["packets"], **when)
+        when = state["since"], found.now[entity]
+        return self.found(Severity.HIGH, f"{src} discards", what, src=src, times=when, count=state["packets"])
 '''
 
 DETECTOR_TEST = """from detect_traffic import flow, watch

@@ -3,17 +3,16 @@
 import re
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from trafficctl.exposure import shut
-from trafficctl.service import unwritable_logs
 from trafficmond import files
 from trafficmond.config.load import are_rules, load_settings
-from trafficmond.config.settings import CONFIG_FILE
+from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import Advice, ConfigError, Mistake, Remark, TrafficmonError
 from trafficmond.figures import clock
@@ -26,6 +25,10 @@ from trafficmond.policy.shadows import shadows
 from trafficmond.policy.sources import read_policy
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
+# Of the service, whose unit permits it to write to a few folders only.
+_UNITS = tuple(Path(at) / "trafficmond.service" for at in ("/etc/systemd/system", "/usr/lib/systemd/system"))
+_DROP_INS = (Path("/etc/systemd/system/trafficmond.service.d"), Path("/run/systemd/system/trafficmond.service.d"))
+_OWN = (Path("/var/log/trafficmon"), Path("/var/lib/trafficmon"), Path("/run/trafficmon"), Path("/dev"))
 _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
 
 
@@ -73,7 +76,7 @@ def check(path: Path | None) -> Checked:
         raise TrafficmonError(f"cannot read {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
-        notes += [*outdated(atlas, time.time()), *unwritable_logs(settings), *shut(settings, policy)]
+        notes += [*outdated(atlas, time.time()), *_unwritable_logs(settings), *shut(settings, policy)]
     return Checked(path, policy.counts, notes=notes)
 
 
@@ -96,6 +99,28 @@ def _ended(rules: Sequence[Rule]) -> list[Advice]:
     now = time.time()
     ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
     return [Advice(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
+
+
+def _unwritable_logs(settings: Settings) -> Iterator[Advice]:
+    """A note for each [[log]] that the service may not write; none if the service is not installed."""
+    if settings.source != CONFIG_FILE or not any(unit.exists() for unit in _UNITS):
+        return
+    writable = [*_OWN, *_given()]
+    for index, log in enumerate(settings.logs):
+        if log.path is not None and not any(log.path.is_relative_to(folder) for folder in writable):
+            what = (
+                f"log[{index}].path: the service may not write to {log.path.parent}; use /var/log/trafficmon, or allow "
+                f"it: systemctl edit trafficmond, and there [Service] and ReadWritePaths={log.path.parent}"
+            )
+            yield Advice(str(settings.source), what)
+
+
+def _given() -> Iterator[Path]:
+    for path in (path for folder in _DROP_INS for path in folder.glob("*.conf")):
+        for line in _lines_of(str(path)):
+            key, _, value = line.partition("=")
+            if key.strip() == "ReadWritePaths":
+                yield from (Path(word.lstrip("-+")) for word in value.split())
 
 
 def _is_rules_file(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.values import NEGATIVE
+from trafficmond import __version__
 from trafficmond.control.client import DEFAULT_SOCKET
 
 _UNDER, _GOES_ON = " " * 6, " \\"
@@ -192,14 +193,8 @@ def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> Non
     text = "the same as -o json"
     parser.add_argument("--json", dest="output", action="store_const", const="json", default=form, help=text)
     if parser.add_help:
-        parser.add_argument("-V", "--version", action="version", version=_version(), help="show the version and exit")
-
-
-def _version() -> str:
-    from trafficmond import __version__
-
-    return f"trafficctl {__version__}"
-
+        text = "show the version and exit"
+        parser.add_argument("-V", "--version", action="version", version=f"trafficctl {__version__}", help=text)
 
 def _commands_help() -> str:
     lines = ["Commands:"]

@@ -15,29 +15,25 @@ def table(rule: Mapping[str, Any]) -> Iterator[str]:
     yield "[[rule]]"
     for key in _KEYS:
         value = rule.get(key)
-        if value is None or value == []:
-            continue
-        if key == "expires":
+        if key == "cidr" and isinstance(value, list) and len(value) == 1:
+            (value,) = value
+        if key == "expires" and value is not None:
             yield f"expires = {datetime.fromtimestamp(value, UTC).isoformat()}"
-        elif isinstance(value, list) and key == "cidr" and len(value) == 1:
-            yield f"cidr = {_quoted(value[0])}"
-        elif isinstance(value, list):
-            yield f"{key} = {_list(value)}"
-        else:
-            yield f"{key} = {_quoted(value)}"
+        elif value is not None and value != []:
+            yield f"{key} = {_written(value)}"
 
 
-def _list(values: Sequence[str | int]) -> str:
-    joined = ", ".join(_quoted(value) for value in values)
-    if len(joined) < _WIDTH - 10:
-        return f"[{joined}]"
-    wrapped = textwrap.fill(joined, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+def _written(value: str | int | list[str | int]) -> str:
+    """A value as TOML; a long list in several lines."""
+    text = _quoted(value)
+    if not isinstance(value, list) or len(text) < _WIDTH - 8:
+        return text
+    wrapped = textwrap.fill(text[1:-1], _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return f"[\n{wrapped}\n]"
 
 
-def _quoted(value: str | int) -> str:
+def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
 
 def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]:
     """A complete rules file of the entries of `RulesAt`; entries of the settings are comments at its head."""

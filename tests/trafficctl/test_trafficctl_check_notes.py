@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ctl_runs import Ctl
 
-from trafficctl import checking, service
+from trafficctl import checking
 from trafficmond.policy.layout import PARENTS_MAX
 from trafficmond.policy.table import CROWDED
 
@@ -21,10 +21,10 @@ def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypat
         f'cidr_dir = "{tmp_path}/cidr.d"\n[[log]]\nformat = "jsonl"\npath = "/srv/t.jsonl"\n'
         '[[log]]\nformat = "csv"\npath = "/var/log/trafficmon/t.csv"\n'
     )
-    monkeypatch.setattr(service, "_UNITS", (unit,))
-    monkeypatch.setattr(service, "_DROP_INS", (drop_ins,))
+    monkeypatch.setattr(checking, "_UNITS", (unit,))
+    monkeypatch.setattr(checking, "_DROP_INS", (drop_ins,))
     assert "log[" not in str(checking.check(config).notes)  # not the service's settings
-    monkeypatch.setattr(service, "CONFIG_FILE", config)
+    monkeypatch.setattr(checking, "CONFIG_FILE", config)
     (note,) = [note for note in checking.check(config).notes if "log[" in note.what]
     assert "log[0].path" in note.what
     assert "use /var/log/trafficmon" in note.what

@@ -68,9 +68,8 @@ def _of_fleet(args: Namespace, fleet: Fleet) -> None:
 
     if args.average is not None:
         what = f"--average is for the live screen of one host; rates of a fleet are averages over {WINDOW_S} s"
-        raise UsageError(
-            what, "omit --average: while a flow continues, sensors report it once every flows.active_timeout"
-        )
+        hint = "omit --average: while a flow continues, sensors report it once every flows.active_timeout"
+        raise UsageError(what, hint)
     if args.sort not in SORTS:
         what = f"--sort {args.sort} counts flows from their beginning, which the fleet's server does not store"
         raise UsageError(what, f"sort by {', '.join(SORTS)}; or use trafficctl flows --from URL --group-by")

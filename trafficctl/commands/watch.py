@@ -73,10 +73,8 @@ def _records(args: Namespace, client: Client, output: Output, labels: Labels) ->
     topics = [name for name in ("events", "threats") if getattr(args, name)] or None
     for reply in client.stream("Watch", topics=topics, **options.given(args, *_FILTERS)):
         if reply["lost"]:
-            print(
-                f"trafficctl: {figures.many(reply['lost'], 'record')} lost: they came faster than they were read",
-                file=sys.stderr,
-            )
+            lost = figures.many(reply["lost"], "record")
+            print(f"trafficctl: {lost} lost: they came faster than they were read", file=sys.stderr)
         labels.learn(reply["records"])
         for record in reply["records"]:
             yield reply["topic"], record

@@ -66,7 +66,8 @@ def of_prefixes(columns: Sequence[str], text: str) -> str:
 
 
 def _within(column: str, network: networks.Network) -> str:
-    low, high = (_bytes(address) for address in (network.network_address, network.broadcast_address))
+    ends = (networks.sixteen(address).hex() for address in (network.network_address, network.broadcast_address))
+    low, high = (f"toFixedString(unhex('{end}'), 16)" for end in ends)
     if low == high:
         return f"{column} = {low}"
     inside = f"{column} >= {low} AND {column} <= {high}"
@@ -74,9 +75,6 @@ def _within(column: str, network: networks.Network) -> str:
         inside += f" AND NOT {_within(column, networks.parse('0.0.0.0/0'))}"  # ::/0 is IPv6 without mapped IPv4
     return f"({inside})"
 
-
-def _bytes(address: networks.Address) -> str:
-    return f"toFixedString(unhex('{networks.sixteen(address).hex()}'), 16)"
 
 
 _CONDITIONS: dict[str, Callable[[Any], str]] = {

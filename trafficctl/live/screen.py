@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from trafficctl import probation
-from trafficctl.live.model import Live, Meter, both, others, rate
+from trafficctl.live.model import Live, both, others, rate
 from trafficctl.render import columns, table
 from trafficctl.render.style import Style, bare
 from trafficctl.render.table import Column, Row
@@ -148,17 +148,13 @@ def _of_ends(live: Live, named: Column) -> tuple[Column, ...]:
 
 def _meters(live: Live, width: int, style: Style, unicode: bool) -> list[str]:
     shown = _of_meters(live)
-    rows = [_meter_row(meter) for meter in live.meters.values()]
+    rows = [{**meter.row, "dropped_per_s": meter.dropped_per_s} for meter in live.meters.values()]
     bare_width = max(map(table.cells, table.lines(rows, shown, None, Style(False))), default=0)
     spark = max(8, min(60, width - 4 - bare_width))
     for row, meter in zip(rows, live.meters.values(), strict=True):
         row["spark"] = sparkline(meter.history, spark, unicode=unicode)
     return [f"  {line}" for line in table.lines(rows, shown, width - 2, style)]
 
-
-def _meter_row(meter: Meter) -> dict[str, Any]:
-    names = ("name", "mode", "rates")
-    return {name: meter.row.get(name) for name in names} | {"dropped_per_s": meter.dropped_per_s}
 
 
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:

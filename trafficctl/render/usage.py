@@ -25,7 +25,8 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     timed = rows[0]["period"] is not None
     shown = reversed(rows) if timed else rows
     brief = (lambda row: figures.brief_unit(row["key"])) if by == "unit" else None
-    named = Column("period" if timed else "key", by.upper(), _named, weight=9, shrinks_to=12, brief=brief)
+    key = "period" if timed else "key"
+    named = Column(key, by.upper(), lambda text: figures.plain(text) or "(none)", weight=9, shrinks_to=12, brief=brief)
     sized = (Column(key, title, figures.size, right=True, weight=9) for key, title in _SUMS.items())
     columns = (named, Column("as_name", "AS NAME", weight=8, shrinks_to=12), *sized)
     totals = [{**row, "total": row["up_bytes"] + row["down_bytes"]} for row in shown]
@@ -44,9 +45,6 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
     if unsided := sum(row["unsided_bytes"] for row in totals):
         yield style.dim(table.clip(_BEFORE.format(figures.size(unsided)), width))
 
-
-def _named(key: Any) -> str:
-    return figures.plain(key) or "(none)"
 
 
 def _bar(row: dict[str, Any], largest: int, room: int, down: str, up: str) -> str:

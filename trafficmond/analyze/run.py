@@ -3,11 +3,11 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from trafficmond import heap, networks
-from trafficmond.analyze.ahead import ahead
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
 from trafficmond.analyze.report import Gatherer, Report
@@ -23,7 +23,7 @@ from trafficmond.flows.table import FlowTable
 from trafficmond.model import Threat
 
 Input = tuple[Source, Format]
-
+T = TypeVar("T")
 _SEED = 1  # makes flow ids the same in every run
 _REST_S = 5.0
 _NEARLY_S = 300.0  # a row of flows.db spans up to its active timeout
@@ -36,7 +36,8 @@ _BULK = 64 << 20  # bytes of log from which on speed is more important than a re
 _AT_ONCE_TICKS = 256  # ticks that go to the detectors together, or _AT_ONCE_ROWS rows
 _AT_ONCE_ROWS = 10_240  # more would take the most memory of all; fewer cost a quarter more in a sparse capture
 _INFLATION = 8  # assumed ratio of a compressed log's content to its file
-
+_AHEAD = 3  # items that a thread prepares while the caller works
+_END: Any = object()
 
 def analyze(
     paths: Sequence[str],
@@ -89,7 +90,7 @@ def _observe(
     tick: Callable[[], None],
     sort: bool,
 ) -> Report:
-    bulk = _is_bulk(inputs)
+    bulk = sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
     most = _BATCHES_BULK if bulk and all(known.log for _, known in inputs) else _BATCHES
     stats.batching = BatchInterval(settings.flows.interval, most)
     if bulk:
@@ -147,8 +148,23 @@ def _observe(
     judge()
     threats.update((update.threat.id, update.threat) for update in engine.finish(at))
     threats.update((threat.id, threat) for threat in engine.threats())
-    return gatherer.report(stats, _with_stored(stats.threats, threats.values()), _described(inputs, stats.empty), now)
+    # Those that a daemon found, and those found here that differ from all of them.
+    differ = (each for each in threats.values() if not any(_same(each, known) for known in stats.threats))
+    return gatherer.report(stats, [*stats.threats, *differ], _described(inputs, stats.empty), now)
 
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yields `items`, which a thread prepares a few ahead. So C code reads while Python works on earlier items."""
+    from concurrent.futures import ThreadPoolExecutor  # only when a file is read
+
+    pool = ThreadPoolExecutor(1, "reader")
+    ready = deque(pool.submit(next, items, _END) for _ in range(_AHEAD))
+    try:
+        while (item := ready.popleft().result()) is not _END:
+            ready.append(pool.submit(next, items, _END))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
     """The first rows of a stream (some thousand packets), and the whole stream including them."""
@@ -162,10 +178,6 @@ def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
     return join([part.rows for part in held]) if held else empty(DELTA), itertools.chain(held, stream)
 
 
-def _with_stored(stored: Sequence[Threat], found: Iterable[Threat]) -> list[Threat]:
-    """The threats that a daemon found, and those found here that differ from all of them."""
-    return [*stored, *(threat for threat in found if not any(_same(threat, known) for known in stored))]
-
 
 def _same(one: Threat, other: Threat) -> bool:
     """Whether two threats are the same: one detector, the same hosts, nearly the same time."""
@@ -173,9 +185,6 @@ def _same(one: Threat, other: Threat) -> bool:
     apart = max(one.first_seen, other.first_seen) - min(one.last_seen, other.last_seen)
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
 
-
-def _is_bulk(inputs: Sequence[Input]) -> bool:
-    return sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
 
 
 def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:

@@ -59,7 +59,8 @@ class Gzip:
             trouble, self._trouble = self._trouble, ""
             raise Spoiled(trouble)
         while True:
-            if not self._input and not self._more():
+            self._input = self._input or self._file.read(_PART)
+            if not self._input:
                 if self._member is None:
                     return b""
                 rest, self._member = self._member.flush(), None
@@ -77,9 +78,6 @@ class Gzip:
     def close(self) -> None:
         self._input = b""
 
-    def _more(self) -> bool:
-        self._input += self._file.read(_PART)
-        return bool(self._input)
 
     def _begin(self) -> bool:
         """Begins the next member; padding and other data are skipped."""

@@ -55,14 +55,9 @@ class Outcome(enum.IntEnum):
 
 
 _ENDPOINTS = [
-    ("src_hi", "u8"),
-    ("src_lo", "u8"),
-    ("dst_hi", "u8"),
-    ("dst_lo", "u8"),
-    ("sport", "u2"),
-    ("dport", "u2"),
-    ("proto", "u1"),
-    ("family", "u1"),
+    *((name, "u8") for name in ("src_hi", "src_lo", "dst_hi", "dst_lo")),
+    *((name, "u2") for name in ("sport", "dport")),
+    *((name, "u1") for name in ("proto", "family")),
 ]
 ATTEMPT = np.dtype(
     [

@@ -59,9 +59,10 @@ class FloodDetector(GroupedDetector[S]):
 
     @abstractmethod
     def pour(self, rows: Columns) -> float:
-        """Adds columns about what each row adds to a flood of a network: `at_hi` and `at_lo`, the victim; `by`, a hash
-        of the source; `kind`, the kind of traffic that is summed up; `amount`; and `other`, traffic that counts against
-        a flood. Returns the threshold of one host in `spread_window_s`."""
+        """Adds columns about what each row adds to a flood of a network: `amount`, and `other`, traffic that counts
+        against a flood. If they are not the row's ends, also `at_hi` and `at_lo`, the victim, and `by`, a hash of the
+        source; and `kind`, if kinds of traffic are summed up separately. Returns the threshold of one host in
+        `spread_window_s`."""
 
     def feed(self, seen: Observation) -> list[Detection]:
         rows = self.choose(seen)
@@ -94,14 +95,16 @@ class FloodDetector(GroupedDetector[S]):
             f"{hosts:,} or more hosts of {network} at once; at one of them: {worst.summary}",
             {**worst.evidence, "network": network, "targets": hosts},
             dst=worst.dst_ip,
-            first_seen=min(threat.first_seen for threat in threats),
-            last_seen=max(threat.last_seen for threat in threats),
+            times=(min(threat.first_seen for threat in threats), max(threat.last_seen for threat in threats)),
             count=sum(threat.count for threat in threats),
         )
 
     def _spread(self, rows: Columns, seen: Observation) -> list[Detection]:
         if len(rows) < self.spread_hosts:
             return []
+        for name, column in (("at_hi", "dst_hi"), ("at_lo", "dst_lo"), ("by", "src")):
+            rows.put(name, rows[column])
+        rows.put("kind", np.zeros(len(rows)))
         threshold = _NETWORK_FACTOR * self.pour(rows)
         if rows["amount"].sum() < _IGNORED * threshold:
             return []
@@ -177,8 +180,7 @@ class FloodDetector(GroupedDetector[S]):
             f"in {self.spread_window_s:.0f} s from {format_sources(sources, state['sources'])}",
             {"unit": self.unit, "network": network, "targets": targets, "sources": sources},
             dst=hit,
-            first_seen=state["began"],
-            last_seen=now,
+            times=(state["began"], now),
             count=state["total"],
         )
 

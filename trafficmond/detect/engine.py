@@ -5,10 +5,10 @@ updated when its count has doubled, its severity rises or its source is proven, 
 that a broader one explains are dropped, and a flood of new threats becomes one that counts the rest.
 """
 
-import hashlib
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2s
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,9 +77,8 @@ class Engine:
         self._newest: dict[str, deque[float]] = {}
         self._opened: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._over: OrderedDict[tuple[str, ...], tuple[Threat, float]] = (
-            OrderedDict()
-        )  # closed ones, and when there was last evidence of each
+        # Closed threats, each with the time of its last evidence.
+        self._over: OrderedDict[tuple[str, ...], tuple[Threat, float]] = OrderedDict()
 
     def feed(self, flows: Batch, now: float, interval_s: float = 1.0) -> list[ThreatUpdate]:
         """Process the FLOW rows that changed by `now` (epoch s) in the last `interval_s`; return changes of threats."""
@@ -94,9 +93,7 @@ class Engine:
             seen = Observation(columns, attempts, now, interval_s, self.ours)
             for detector in self._detectors:
                 for _, threat in detector.feed(seen):
-                    update = self._take(detector, threat, now)
-                    if update is not None:
-                        updates.append(update)
+                    updates += self._take(detector, threat, now)
         return updates + self._close(now)
 
     def feed_ticks(self, ticks: Sequence[Tick], joined: Columns | None = None) -> list[ThreatUpdate]:
@@ -123,9 +120,7 @@ class Engine:
         updates: list[ThreatUpdate] = []
         for tick, reported in zip(ticks, found, strict=True):
             for detector, threat in reported:
-                update = self._take(detector, threat, tick.now)
-                if update is not None:
-                    updates.append(update)
+                updates += self._take(detector, threat, tick.now)
             updates += self._close(tick.now)
         return updates
 
@@ -217,12 +212,12 @@ class Engine:
             "detectors": {detector.name: dict(detector.counters()) for detector in self._detectors},
         }
 
-    def _take(self, detector: Detector, threat: Threat, now: float) -> ThreatUpdate | None:
+    def _take(self, detector: Detector, threat: Threat, now: float) -> list[ThreatUpdate]:
         key = _key(detector, threat)
         entry = self._open.get(key)
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
-            return None
+            return []
         if entry is None and self._too_many(detector.name, now):
             self._counts["overflowed"] += 1
             key = _many_key(detector.name)
@@ -236,12 +231,13 @@ class Engine:
             _merge(known, threat, detector.dedup_key)
             waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), RETURNS_S))
             self._open[key] = _Open(known, now, known.count, waits_s)
-            return ThreatUpdate(UPDATED, _copy(known))
+            return [ThreatUpdate(UPDATED, _copy(known))]
         if entry is None:
-            threat.id = _identify(key, threat.first_seen)
+            # The same id for the same situation live and offline.
+            threat.id = blake2s("|".join((*key, f"{threat.first_seen:.0f}")).encode(), digest_size=6).hexdigest()
             self._open[key] = _Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
-            return ThreatUpdate(OPENED, _copy(threat))
+            return [ThreatUpdate(OPENED, _copy(threat))]
         worse = threat.severity > entry.threat.severity
         proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
         _merge(entry.threat, threat, detector.dedup_key)
@@ -249,8 +245,8 @@ class Engine:
         self._counts["merged"] += 1
         if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.reported:
             entry.reported = entry.threat.count
-            return ThreatUpdate(UPDATED, _copy(entry.threat))
-        return None
+            return [ThreatUpdate(UPDATED, _copy(entry.threat))]
+        return []
 
     def _too_many(self, name: str, now: float) -> bool:
         """Whether another new threat of this detector would exceed the limit of new ones; counts it if not."""
@@ -337,10 +333,6 @@ def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
     """The key of a threat that may be one that counts the rest."""
     return _many_key(detector.name) if threat.evidence.get("unit") == _OVERFLOW_UNIT else _key(detector, threat)
 
-
-def _identify(key: tuple[str, ...], first_seen: float) -> str:
-    """An id, the same for the same situation live and offline."""
-    return hashlib.blake2s("|".join((*key, f"{first_seen:.0f}")).encode(), digest_size=6).hexdigest()
 
 
 def _copy(threat: Threat) -> Threat:

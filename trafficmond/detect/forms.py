@@ -79,7 +79,6 @@ class Forms(GroupedDetector[Any]):
             },
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.all(entity)["last"].max(),
+            times=(state["since"], found.all(entity)["last"].max()),
             count=state["total"],
         )

@@ -178,20 +178,19 @@ class GroupedDetector(Detector, Generic[S]):
         *,
         src: str | None = None,
         dst: str | None = None,
-        first_seen: float,
-        last_seen: float,
+        times: tuple[float, float],
         count: int,
         technique: str = "",
     ) -> Threat:
-        """A threat of this detector, as plain numbers."""
+        """A threat of this detector, as plain numbers. `times`: when it was seen first and last."""
         return Threat(
             detector=self.name,
             severity=severity,
             technique=technique or self.technique,
             src_ip=src,
             dst_ip=dst,
-            first_seen=float(first_seen),
-            last_seen=float(last_seen),
+            first_seen=float(times[0]),
+            last_seen=float(times[1]),
             count=int(count),
             summary=summary,
             evidence=evidence,

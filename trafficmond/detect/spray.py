@@ -72,7 +72,6 @@ class Sprays(GroupedDetector[Any]):
                 "proven": proven,
             },
             src=src,
-            first_seen=state["since"],
-            last_seen=found.all(entity)["last"].max(),
+            times=(state["since"], found.all(entity)["last"].max()),
             count=state["tries"],
         )

@@ -194,7 +194,7 @@ class BoundedTable:
 
     def find(self, keys: Column) -> Column:
         """The slot of each key, or NOWHERE."""
-        bucket = self._bucket(keys)
+        bucket = ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
         here = self._keys[bucket] == keys[:, None]
         way = here.argmax(axis=1)
         return np.where(here[np.arange(len(keys)), way], bucket * _WAYS + way, NOWHERE)
@@ -237,9 +237,6 @@ class BoundedTable:
     def add(self, field: str, slots: Column, amounts: Column) -> None:
         """Add each of `amounts` to the field of its slot; slots may repeat, NOWHERE is passed over."""
         compiled.add(self.rows[field], slots, amounts)
-
-    def _bucket(self, keys: Column) -> Column:
-        return ((keys >> _S40) & np.uint64(len(self._keys) - 1)).astype(np.intp)
 
 
 def mark(maps: Column, slots: Column, things: Column, marks: Column | None = None) -> Column:

@@ -130,11 +130,8 @@ class _Page:
         for name, (up, down) in zip(names, sums.values(), strict=True) if most else ():
             bar = _bar(100 * (up + down) / most, max(0, min(30, self._width - wide - 31)), self._bars)
             shown = f"{f.size(up):>9} up {f.size(down):>9} down"
-            yield f"  {self._cut(name, wide):<{wide}}{shown}  {self._paint(bar, 'low')}".rstrip()
-
-    def _cut(self, name: str, wide: int) -> str:
-        return name if len(name) <= wide else name[: wide - len(self._more)] + self._more
-
+            cut = name if len(name) <= wide else name[: wide - len(self._more)] + self._more
+            yield f"  {cut:<{wide}}{shown}  {self._paint(bar, 'low')}".rstrip()
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
         if talkers:
             yield self._title(title)

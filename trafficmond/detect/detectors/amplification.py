@@ -211,7 +211,6 @@ class Amplification(FloodDetector[Settings]):
                 "sample": addresses(mine, reflector),
             },
             dst=dst,
-            first_seen=mine["first"].min(),
-            last_seen=found.now[entity],
+            times=(mine["first"].min(), found.now[entity]),
             count=state["total"],
         )

@@ -241,8 +241,7 @@ class Beacon(GroupedDetector[Settings]):
             },
             src=src,
             dst=None if inside else dst,
-            first_seen=state["began"],
-            last_seen=state["last"],
+            times=(state["began"], state["last"]),
             count=beats,
         )
 

@@ -48,7 +48,6 @@ class Blocklisted(PacketDetector):
             {"unit": "packets", "ports": [int(one["dport"])], "dropped": dropped},
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.now[entity],
+            times=(state["since"], found.now[entity]),
             count=state["packets"],
         )

@@ -282,11 +282,8 @@ class BruteForce(DistributedDetector[Settings]):
         services, seen = {}, set()
         for refused in (False, True):
             rows = logins.take(logins["refused"] == refused)
-            by = (
-                Grouped(mix(rows["src"], rows["dst"], rows["dport"]))
-                if refused
-                else Grouped(mix(rows["dst"], rows["dport"]))
-            )
+            ends = ("src", "dst", "dport") if refused else ("dst", "dport")
+            by = Grouped(mix(*(rows[name] for name in ends)))
             for one, count in zip(rows.rows(by.first), by.counts, strict=True):
                 service = (address(one, "dst"), int(one["dport"]))
                 if refused:
@@ -306,8 +303,7 @@ class BruteForce(DistributedDetector[Settings]):
             f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.ever()},
             dst=dst,
-            first_seen=known.began,
-            last_seen=next(reversed(known.sources.values()))[1],
+            times=(known.began, next(reversed(known.sources.values()))[1]),
             count=int(known.tries),
         )
 
@@ -332,8 +328,7 @@ class BruteForce(DistributedDetector[Settings]):
             },
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.all(entity)["last"].max(),
+            times=(state["since"], found.all(entity)["last"].max()),
             count=count,
         )
 

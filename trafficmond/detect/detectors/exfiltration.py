@@ -102,7 +102,6 @@ class Exfiltration(GroupedDetector[Settings]):
                 "targets": addresses(mine[np.argsort(-mine["d_bytes"].astype(np.int64))], "dst"),
             },
             src=src,
-            first_seen=state["since"],
-            last_seen=found.now[entity],
+            times=(state["since"], found.now[entity]),
             count=state["total"],
         )

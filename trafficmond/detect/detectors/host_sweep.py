@@ -354,8 +354,7 @@ class HostSweep(GroupedDetector[Settings]):
                 "targets": addresses(mine, "dst"),
             },
             src=src,
-            first_seen=min(state["since"], mine["at"].min()),
-            last_seen=mine["at"].max(),
+            times=(min(state["since"], mine["at"].min()), mine["at"].max()),
             count=state["dials"],
             technique="T1018" if ping else "",
         )

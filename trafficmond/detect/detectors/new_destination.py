@@ -164,8 +164,7 @@ class NewDestination(GroupedDetector[Settings]):
             },
             src=address(one, "src"),
             dst=address(one, "dst"),
-            first_seen=rows["first"].min(),
-            last_seen=found.now[entity],
+            times=(rows["first"].min(), found.now[entity]),
             count=len(rows),
         )
 

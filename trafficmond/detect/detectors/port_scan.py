@@ -210,8 +210,7 @@ class PortScan(DistributedDetector[Settings]):
             f"{len(sources):,} hosts tried {approx(ports)} ports of {part.dst} together (some may be decoys)",
             {"unit": "dials", "ports": ports, "hosts": len(sources), "targets": [part.dst], "sources": sources},
             dst=part.dst,
-            first_seen=known.began,
-            last_seen=part.last,
+            times=(known.began, part.last),
             count=dials,
         )
 
@@ -241,7 +240,6 @@ class PortScan(DistributedDetector[Settings]):
             },
             src=src,
             dst=dst,
-            first_seen=min(state["since"], mine["at"].min()),
-            last_seen=mine["at"][mine["outcome"] != Outcome.ANSWERED].max(),
+            times=(min(state["since"], mine["at"].min()), mine["at"][mine["outcome"] != Outcome.ANSWERED].max()),
             count=state["dials"],
         )

@@ -63,8 +63,7 @@ class RepeatedFlow(GroupedDetector[Settings]):
             {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])]},
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.now[entity],
+            times=(state["since"], found.now[entity]),
             count=state["failed"],
         )
 

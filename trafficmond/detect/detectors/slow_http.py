@@ -130,8 +130,7 @@ class SlowHttp(GroupedDetector[Settings]):
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
             src=src,
             dst=dst,
-            first_seen=found.all(entity)["first"].min(),
-            last_seen=found.all(entity)["last"].max(),
+            times=(found.all(entity)["first"].min(), found.all(entity)["last"].max()),
             count=state["total"],
         )
 

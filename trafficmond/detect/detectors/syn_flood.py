@@ -73,12 +73,8 @@ class SynFlood(FloodDetector[Settings]):
         return rows
 
     def pour(self, rows: Columns) -> float:
-        for part in ("hi", "lo"):
-            rows.put(f"at_{part}", rows[f"dst_{part}"])
-        rows.put("by", rows["src"])
         rows.put("amount", rows["weight"])
         rows.put("other", (rows["weight"] == 0) & ~rows["retried"])
-        rows.put("kind", np.zeros(len(rows)))
         return float(self.settings.unfinished)
 
     def key(self, rows: Columns) -> Column:
@@ -150,8 +146,7 @@ class SynFlood(FloodDetector[Settings]):
             },
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.now[entity],
+            times=(state["since"], found.now[entity]),
             count=state["total"],
         )
 
@@ -167,12 +162,9 @@ def _openings(seen: Observation) -> Batch:
     retried = asks & (flows["packets"] <= _RETRANSMISSIONS) & (flows["reply_packets"] == 0)
     retried &= flows["last"] - flows["first"] >= _RETRY_S
     again = np.flatnonzero(stuck | retried)
-    rows, begun, after = (
-        np.zeros(len(attempts) + len(again), _OPENING),
-        slice(len(attempts)),
-        slice(len(attempts), None),
-    )
-    for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst", "family", "dport", "tick"):
+    rows = np.zeros(len(attempts) + len(again), _OPENING)
+    begun, after = slice(len(attempts)), slice(len(attempts), None)
+    for name in (*_ADDRESSES, "family", "dport", "tick"):
         rows[name] = np.concatenate([attempts[name], flows[name][again]])
     rows["retried"][after] = retried[again]
     rows["silent"][begun] = attempts["outcome"] == Outcome.SILENT
@@ -185,14 +177,10 @@ def _openings(seen: Observation) -> Batch:
     return rows
 
 
+_ADDRESSES = ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst")
 _OPENING = np.dtype(
     [
-        ("src_hi", "u8"),
-        ("src_lo", "u8"),
-        ("dst_hi", "u8"),
-        ("dst_lo", "u8"),
-        ("src", "u8"),
-        ("dst", "u8"),
+        *((name, "u8") for name in _ADDRESSES),
         ("weight", "f8"),  # 0: completed, or counted before
         ("silent", "?"),
         ("retried", "?"),  # an unanswered one that was sent again

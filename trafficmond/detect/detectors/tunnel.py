@@ -167,8 +167,7 @@ class Tunnel(GroupedDetector[Settings]):
             },
             src=src,
             dst=dst,
-            first_seen=state["since"],
-            last_seen=found.all(entity)["last"].max(),
+            times=(state["since"], found.all(entity)["last"].max()),
             count=state["total"],
         )
 

@@ -50,7 +50,6 @@ class UnusualProtocol(PacketDetector):
             f"{src} uses IP protocol {proto}",
             {"unit": "packets", "protocols": [proto], "targets": [address(one, "dst")]},
             src=src,
-            first_seen=state["since"],
-            last_seen=found.now[entity],
+            times=(state["since"], found.now[entity]),
             count=state["packets"],
         )

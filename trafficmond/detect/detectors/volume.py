@@ -106,13 +106,9 @@ class Volume(FloodDetector[Settings]):
         return _one_way(seen)
 
     def pour(self, rows: Columns) -> float:
-        for part in ("hi", "lo"):
-            rows.put(f"at_{part}", rows[f"dst_{part}"])
-        rows.put("by", rows["src"])
         flood = ~(rows["answer"] | rows["error"] | rows["client"] | rows["media"])
         rows.put("amount", rows["poured"] * flood)
-        for none in ("other", "kind"):
-            rows.put(none, np.zeros(len(rows)))
+        rows.put("other", np.zeros(len(rows)))
         return self.settings.packets * self.spread_window_s
 
     def scattered(self, rows: Columns) -> bool:
@@ -195,8 +191,7 @@ class Volume(FloodDetector[Settings]):
             },
             src=src,
             dst=dst,
-            first_seen=mine["first"].min(),
-            last_seen=found.now[entity],
+            times=(mine["first"].min(), found.now[entity]),
             count=state["total"],
         )
         until = float(state["began"]) + _PATIENCE_S
