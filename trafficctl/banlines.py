@@ -57,7 +57,6 @@ def of_input(done: str) -> list[Line]:
 
 
 def read(lines: Iterable[str]) -> tuple[list[Line], list[Mistake]]:
-    """Returns the bans and the mistakes, each mistake with its line number."""
     found: list[Line] = []
     mistakes: list[Mistake] = []
     decisions: list[str] | None = None  # the columns of CrowdSec's

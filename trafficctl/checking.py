@@ -34,8 +34,6 @@ _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The result of a check: counts of what was read, mistakes, and notes."""
-
     path: Path
     counts: RuleCounts = field(default_factory=RuleCounts)
     mistakes: Sequence[Mistake] = ()

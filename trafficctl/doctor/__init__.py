@@ -5,13 +5,6 @@ from collections.abc import Callable, Iterator
 from trafficctl.doctor import daemon, interfaces, kernel, permissions, programs, settings, storage, wheel
 from trafficctl.doctor.examination import Finding, Host
 
-EXAMINATIONS: tuple[Callable[[Host], Iterator[Finding]], ...] = (
-    settings.examine,
-    kernel.examine,
-    permissions.examine,
-    wheel.examine,
-    programs.examine,
-    interfaces.examine,
-    storage.examine,
-    daemon.examine,
+EXAMINATIONS: tuple[Callable[[Host], Iterator[Finding]], ...] = tuple(
+    each.examine for each in (settings, kernel, permissions, wheel, programs, interfaces, storage, daemon)
 )

@@ -33,7 +33,6 @@ class _Raw:
 
     @property
     def target(self) -> str:
-        """The target of the rule; "" without one."""
         return next((name for word, name in pairwise(self.arguments) if word in ("-j", "--jump", "-g", "--goto")), "")
 
 

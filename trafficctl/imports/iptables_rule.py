@@ -113,12 +113,8 @@ class _Rule(Conditions):
             raise Unsupported(ALL_INTERFACES)
         self.loopback = not but  # "! lo": all interfaces except loopback, which is not filtered
 
-    def _jump(self, text: str, _: bool) -> None:
-        self.target = text
-
-    def _go(self, text: str, _: bool) -> None:
-        self.target, self.goes = text, True
-
+    def _jump(self, text: str, _: bool, *, goes: bool) -> None:
+        self.target, self.goes = text, goes
     def _module(self, text: str, _: bool) -> None:
         if text not in _MODULES:
             raise Unsupported(f"rules have no {text}")
@@ -160,8 +156,8 @@ _OPTIONS: tuple[tuple[Callable[[_Rule, str, bool], None], tuple[str, ...]], ...]
     (_Rule._type, ("--icmp-type", "--icmpv6-type")),
     (_Rule._states, ("--ctstate", "--state")),
     (_Rule._interface, ("-i", "--in-interface", "-o", "--out-interface")),
-    (_Rule._jump, ("-j", "--jump")),
-    (_Rule._go, ("-g", "--goto")),
+    (partial(_Rule._jump, goes=False), ("-j", "--jump")),
+    (partial(_Rule._jump, goes=True), ("-g", "--goto")),
     (_Rule._module, ("-m", "--match")),
     (_Rule._comment, ("--comment",)),
     (_Rule._kind, ("--dst-type",)),

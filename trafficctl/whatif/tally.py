@@ -108,9 +108,7 @@ class Change:
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of all judged flows, and the differences."""
-
-    judged: I64 = field(default_factory=lambda: np.zeros(_SUMS, np.int64))
+    judged: I64 = field(default_factory=lambda: np.zeros(_SUMS, np.int64))  # of all flows
     changes: dict[str, Change] = field(default_factory=lambda: {name: Change() for name in CHANGES})
 
     def add(self, table: str, rows: Flows, before: U32, then: U32) -> None:

@@ -134,8 +134,6 @@ class Ledger(_Owner):
 
 
 class _Input(_Owner):
-    """Reads an input into a ledger."""
-
     def __init__(self, ledger: Ledger, *arguments: object) -> None:
         super().__init__(ledger.handle, *arguments)
         self._ledger = ledger  # its memory is used, too
@@ -163,8 +161,6 @@ class Capture(_Input):
 
 
 class Lines(_Input):
-    """Reads JSON log lines into a ledger."""
-
     what = "lines"
 
     def __init__(self, ledger: Ledger) -> None:

@@ -352,10 +352,8 @@ def _about_the_same(one: Threat, other: Threat) -> bool:
 
 def _of_network(one: Threat, other: Threat) -> bool:
     """Whether one is about the network that the other's victim is in, or is."""
-    network = one.evidence.get("network")
-    if network is None:
-        return False
-    return bool(network == (other.evidence.get("network") or (other.dst_ip and network_of(other.dst_ip))))
+    network, others = one.evidence.get("network"), other.evidence.get("network")
+    return bool(network) and network == (others or (other.dst_ip and network_of(other.dst_ip)))
 
 
 def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:

@@ -141,11 +141,9 @@ class Grouped:
         return np.bincount(self.of, weights=values, minlength=len(self.keys))
 
     def max(self, values: Column) -> Column:
-        """The largest of `values` in each group."""
         return np.maximum.reduceat(values[self._order], self._starts) if len(values) else values
 
     def min(self, values: Column) -> Column:
-        """The smallest of `values` in each group."""
         return np.minimum.reduceat(values[self._order], self._starts) if len(values) else values
 
 

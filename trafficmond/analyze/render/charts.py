@@ -53,7 +53,6 @@ def timeline(bins: Sequence[dict[str, Any]], width: float, marks: Sequence[float
 
 
 def area(bins: Sequence[dict[str, Any]]) -> str:
-    """Bytes over time as an area."""
     highest = max(bin_["bytes"] for bin_ in bins) or 1
     step = _WIDTH / len(bins)
     points = []

@@ -23,9 +23,8 @@ from trafficmond.model import Severity, Threat
 
 _RING = 32  # beats kept for each
 _BURST_S = 1.0
-_RETRY_S = (
-    5.0  # tries from one port so soon after each other are one call: clients retry a reset (Windows: three times)
-)
+# Tries from one port so soon after each other are one attempt: clients retry after a reset (Windows: three times).
+_RETRY_S = 5.0
 _NEVER = (67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
 # A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); a host with more is a resolver.
 _DNS, _ASKED_SERVERS = 53, 3
