@@ -17,7 +17,7 @@ from trafficmond.flows.canonical import TYPE_UNKNOWN
 from trafficmond.protocols import ACK, FIN, ICMP, ICMPV6, PSH, RST, SCTP, SYN, TCP, UDP, URG, WITH_PORTS
 
 GRACE_S = 1.0
-"""Age at which an attempt is judged: TCP's initial retransmission timeout (RFC 6298), longer than nearly all paths."""
+"""Age at which an attempt is judged: TCP's initial retransmission timeout (RFC 6298), longer than most round trips."""
 
 _FLAGS = FIN | SYN | RST | PSH | ACK | URG  # ECE and CWR may come with any (RFC 3168)
 _ICMP_ASKS = members(8, 13, 15, 17, TYPE_UNKNOWN)  # echo, timestamp, information, address mask (RFC 792, 950)
@@ -39,7 +39,7 @@ _PENDING = 16384
 class Kind(enum.IntEnum):
     NONE = 0  # no attempt
     SYN = 1
-    STEALTH = 2  # NULL, FIN, Xmas...: no connection begins so
+    STEALTH = 2  # NULL, FIN, Xmas...: no connection begins like that
     STRAY = 3  # an ACK or FIN-ACK without a connection: of a scan, or of an old connection
     DATAGRAM = 4
     ICMP = 5
@@ -144,7 +144,7 @@ def judge(attempts: Batch) -> Column:
     wordless &= attempts["packets"] <= _HANDSHAKES
     accepted = replied & (reply & SYN != 0)
     refused = replied & (reply & SYN == 0) & (reply & RST != 0)
-    went_on = (flags & ACK != 0) | accepted & (attempts["reply_payload_bytes"] > 0)  # some formats tell no ACK
+    went_on = (flags & ACK != 0) | accepted & (attempts["reply_payload_bytes"] > 0)  # some formats have no ACK
     gave_up = wordless & (flags & (RST | FIN) != 0)
 
     syn = np.full(len(attempts), Outcome.SILENT, np.uint8)

@@ -20,11 +20,11 @@ from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, 
 from trafficmond.flows.batch import address_text
 from trafficmond.model import Severity, Threat
 
-_HOSTS = 3  # under flood at once are one situation
+_HOSTS = 3  # so many under flood at once are one situation
 _NETWORK_FACTOR = 4  # the factor from a host's threshold to that of its network
 _SOURCES = 64  # of a flood below the threshold of each host
 SCATTERED_HOSTS = 5
-"""Hosts of a network that are enough for a flood that is no farm's traffic of which one side is seen."""
+"""Enough hosts of a network, if the flood cannot be the traffic of a server farm that is seen in one direction."""
 _PROBES = 11  # that a source sends to a host: fewer sources that send more do not scan (nmap's --max-retries is 10)
 _MOST_OF_IT = 0.5
 _IGNORED = 0.01  # of the threshold in a batch: less is not tracked
@@ -38,10 +38,11 @@ class FloodDetector(GroupedDetector[S]):
     spread_window_s: ClassVar[float] = 10.0
     """How long traffic to a network is remembered (it fades out)."""
     spread_hosts: ClassVar[int] = 64
-    """How many hosts of a network must be hit: a quarter of a /24. The answers of a farm of fewer may be unseen."""
+    """How many hosts of a network must be hit: a quarter of a /24. Fewer may be a server farm whose answers are not
+    seen."""
     unit: ClassVar[str] = "packets"
     patience_s: ClassVar[float] = 0.0
-    """How long a flood at a network must last; if so, it is one by its rate, not by the sum of the window."""
+    """How long a flood of a network must last. If it is set, the rate counts, not the sum over the window."""
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
@@ -50,7 +51,7 @@ class FloodDetector(GroupedDetector[S]):
         self._networks = BoundedTable([*numbers, *maps], _NETWORKS, self.evidence_bonus_s)
 
     def scattered(self, rows: Columns) -> bool:  # noqa: ARG002  (of those that know no such flood)
-        """Whether these rows of a network are such as no answers are, so that `SCATTERED_HOSTS` are enough."""
+        """Whether these rows of a network cannot be answers, so that `SCATTERED_HOSTS` are enough."""
         return False
 
     @abstractmethod

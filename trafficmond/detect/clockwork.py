@@ -14,11 +14,11 @@ FIELDS = ("last", "gap", "older")
 """Fields of a table: the last moment, the last gap, and the one before it."""
 FADING = ("gaps", "even")
 """Fields of a table: number of gaps, and of those as long as the one before; the caller lets them decay."""
-# A second is the shortest interval of health checks (Kubernetes' least periodSeconds). A program's clock is
-# exact but for its own load; pauses between guesses come on top of what the server takes, of which PAM makes 2 s that
-# vary by a quarter (pam_fail_delay): after a pause of five more seconds every second gap differs by more than this.
+# A second is the shortest interval of health checks (Kubernetes' least periodSeconds). A timer is exact, except for the
+# load of its host. A guesser pauses after each answer, and PAM delays a refusal by 2 s that vary by a quarter
+# (pam_fail_delay): even with a pause of five seconds, every second gap differs by more than this.
 _LEAST_S, _OFF, _OFF_S = 0.9, 0.03, 0.1
-# Some records tell whole seconds only, which makes of equal gaps such that differ by one.
+# Some records have whole seconds only, so equal gaps may differ by one.
 _WHOLE_S = 1.0
 _GAPS, _EVEN_SHARE, _LOST = 10, 0.75, 2  # ... and so many in between may be lost
 # Programs make their pause up to twice as long each time, many by half: what was lost makes one gap of two such, of 1.5
@@ -31,7 +31,7 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     """Record a moment for each of the slots, which may repeat."""
     rows = table.rows
     order = np.lexsort((moments, slots))
-    # Whose end was lost is known late, and then counts as lost itself.
+    # A connection whose end was not seen is reported late; it counts as lost.
     order = order[np.abs(rows["last"][slots] - moments - _LATE_S)[order] >= _LATE_S]
     slot, at = slots[order], moments[order]
     first = np.ones(len(slot), bool)

@@ -86,7 +86,7 @@ class Engine:
 
     def _feed(self, flows: Columns, now: float, interval_s: float) -> list[ThreatUpdate]:
         updates: list[ThreatUpdate] = []
-        for columns in _telling(flows):
+        for columns in _significant(flows):
             attempts = Columns(self._attempts.feed(columns, now))
             if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
@@ -105,9 +105,9 @@ class Engine:
         if len(whole) > PART_ROWS:
             return [update for tick in ticks for update in self.feed(*tick)]
         numbers = np.repeat(np.arange(len(ticks)), [len(tick.flows) for tick in ticks])
-        telling = np.flatnonzero(_tells(whole))
-        columns = whole.take(telling)
-        columns.put("tick", numbers[telling])
+        significant = np.flatnonzero(_are_significant(whole))
+        columns = whole.take(significant)
+        columns.put("tick", numbers[significant])
         ends, widths = np.array([tick.now for tick in ticks]), np.array([tick.interval_s for tick in ticks])
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
         attempts = Columns(judged)
@@ -298,7 +298,7 @@ class Engine:
             self._over.popitem(last=False)
 
 
-def _tells(flows: Batch | Columns) -> Column:
+def _are_significant(flows: Batch | Columns) -> Column:
     """A mask of significant FLOW rows: without flows that only went quiet, half of all if each flow is seen once. A
     flow that was closing is over now and counts, though no packet came."""
     active: Column = (flows["d_packets"] > 0) | (flows["d_reply_packets"] > 0) | flows["new"]
@@ -306,14 +306,14 @@ def _tells(flows: Batch | Columns) -> Column:
     return active
 
 
-def _telling(flows: Columns) -> Iterator[Columns]:
+def _significant(flows: Columns) -> Iterator[Columns]:
     """The significant rows, at most PART_ROWS at a time."""
     if len(flows) <= PART_ROWS:
-        yield flows.take(_tells(flows))
+        yield flows.take(_are_significant(flows))
         return
-    telling = np.flatnonzero(_tells(flows.batch))
-    for begin in range(0, max(len(telling), 1), PART_ROWS):
-        yield Columns(take(flows.batch, telling[begin : begin + PART_ROWS]))
+    significant = np.flatnonzero(_are_significant(flows.batch))
+    for begin in range(0, max(len(significant), 1), PART_ROWS):
+        yield Columns(take(flows.batch, significant[begin : begin + PART_ROWS]))
 
 
 def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:

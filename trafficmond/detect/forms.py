@@ -1,6 +1,7 @@
 """Passwords guessed by HTTP (Basic, forms), a connection each: the question varies by a few bytes, the answer does not.
 
-A load test or a health check asks the same each time; who reads pages or calls an interface gets different answers.
+A load test or a health check asks the same each time; a client that reads pages or calls an interface gets different
+answers.
 """
 
 from typing import Any

@@ -56,7 +56,7 @@ class Response:
         self.forgeable_spared = 0
 
     def configure(self, settings: Settings) -> None:
-        """Replaces the settings. Bans count on, unless they were those that a shadow would have made."""
+        """Replaces the settings. Earlier bans are still counted, unless they were in shadow only."""
         if "shadow" in {settings.ban, self._settings.ban} and settings.ban != self._settings.ban:
             self._records.clear()
             self._members.clear()

@@ -15,9 +15,9 @@ from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 _TRIES, _HOSTS = 30, 5
-_OWN_HOSTS = 20  # of one of ours: a monitor or a script that logs in at some by right is known to its owner
+_OWN_HOSTS = 20  # for one of our hosts: its owner knows of a monitor or a script that logs in to a few
 _MANY_HOSTS = 100  # more than a stranger administers; as in `host_sweep`
-_LET_IN_SHARE = 0.1  # who administers hosts is let in, and stays
+_LET_IN_SHARE = 0.1  # an administrator logs in, and stays
 _DAY_S = 86400.0
 # bound: sources and ports of logins at many hosts | the one with the fewest tries, longest ago, is forgotten
 _CAPACITY = 1024

@@ -32,8 +32,8 @@ _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
 _GROUP_SOLICITS = 100
 # A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
 # seen, and its questions may be missing. Less than `_MANY_PACKETS` times the packets within a window (100 a second,
-# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 so do 12 Mbit/s, thousands of
-# answers a second: resolvers ask so many hosts, and nobody else does.
+# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 that holds up to 12 Mbit/s,
+# thousands of answers a second: only resolvers ask so many hosts.
 _SENDS_S = 3600.0
 _RESOLVER_BYTES_S = 1_500_000
 # bound: hosts that are known to send, by a hash of the address | two hosts may count as one
@@ -87,7 +87,7 @@ class Amplification(FloodDetector[Settings]):
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
         syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
         asked = udp & (flows["reply_packets"] > 0) & (flows["d_packets"] > 0)
-        # Of a sample of the packets a question and its answer are seldom both seen: it counts by itself as well.
+        # In a sample of the packets, a question is seldom seen with its answer, so it also counts by itself.
         alone = np.flatnonzero(udp & silent & ((flows["dport"] < _CLIENTS) | HIGH_SERVICES[flows["dport"]]))
         at = np.flatnonzero(answers | syn_acks | asked)
         asked = np.concatenate([asked[at], np.ones(len(alone), bool)])
@@ -197,7 +197,7 @@ class Amplification(FloodDetector[Settings]):
         sure = self._since[sender] <= found.now[entity] <= self._sent[sender] + _SENDS_S
         much = state["packets"] >= _MANY_PACKETS * self.settings.packets
         sure |= much and (port != _DNS or state["bytes"] >= _RESOLVER_BYTES_S * self.settings.window)
-        # Of a sample the question to a group, or a walk of our own devices, may be what is missing.
+        # In a sample, what is missing may be a question to a group, or questions to each of our own devices.
         hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])
         sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
         return self.found(

@@ -32,7 +32,7 @@ _DNS, _ASKED_SERVERS = 53, 3
 _ASKERS = 1024
 _WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered and no gap so much longer than another
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median
-# The more even a rhythm, the fewer beats it needs: chance makes 12 so even as seldom as 20 with the most variation.
+# The more even the gaps, the fewer beats are needed: 12 very even ones are as unlikely by chance as 20 that vary.
 _STRICT, _STRICT_BEATS = 0.05, 12
 _LOST, _LOST_SHARE = 3, 0.25
 _LASTED_S = 1800.0
@@ -113,10 +113,10 @@ class Beacon(GroupedDetector[Settings]):
         if not len(names):
             return attempts
         kept = np.ones(len(attempts), bool)
-        kept[names] = self._by_hand(attempts.take(names), seen)
+        kept[names] = self._to_foreign_servers(attempts.take(names), seen)
         return attempts.take(kept)
 
-    def _by_hand(self, questions: Columns, seen: Observation) -> Column:
+    def _to_foreign_servers(self, questions: Columns, seen: Observation) -> Column:
         """A mask of DNS queries to a foreign server that is not a public resolver, from a host that is no resolver
         either. With several ticks, later ones count for all."""
         foreign = ~seen.ours.side(questions, "dst")
@@ -137,7 +137,7 @@ class Beacon(GroupedDetector[Settings]):
 
     def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
         if len(rows) and len(seen.ends) > 1:
-            # Beats have times of their own: of those that are not enough yet, all ticks are noted in one step.
+            # Each beat has a time of its own, so all ticks of pairs with too few beats are recorded in one step.
             by = Grouped(self.key(rows))
             slots = self.table.find(by.keys)
             beats = np.where(slots == NOWHERE, 0, self.table.rows["beats"][slots]) + by.counts

@@ -34,14 +34,14 @@ _LOGIN_PORTS = members(
 )
 _BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
 _BUSY_FACTOR = 3  # ... and so many times more of them
-# One of our own hosts there is a program, of whose calls only a note is made, unless they come 30 a second: a database
-# refuses within milliseconds, and four guessers at once (hydra's limit for MySQL) try more than a hundred.
+# There, one of our own hosts is taken for a program, and its connections are a note unless there are 30 a second: a
+# database refuses within milliseconds, so four guessers at once (hydra's limit for MySQL) make more than a hundred.
 _FULL_SPEED_S = 30
-# Less than that is no login: OpenSSH's offer of keys alone has 1,500 bytes, the shortest that a server accepts some
-# 300 with what must follow (RFC 4253, 7.1). One over RDP has a TLS handshake and two messages of NTLM, or the settings
-# of the old kind (MS-RDPBCGR). Checks read the greeting and go, or look at the certificate.
+# A client that sends less does not log in. OpenSSH's list of algorithms alone has 1,500 bytes; the shortest exchange
+# that a server accepts has about 300 (RFC 4253, 7.1). A login over RDP has a TLS handshake and two messages of NTLM, or
+# the settings of the old kind (MS-RDPBCGR). Checks read only the greeting, or the certificate.
 _NO_TALK, _TALK_BYTES, _RDP, _RDP_BYTES = members(22, 2222, 3389), 300, 3389, 700
-# A refusal is held back: 2 s by Dovecot (auth_failure_delay), and by PAM (pam_unix), there give or take a quarter.
+# A refusal is delayed: by Dovecot for 2 s (auth_failure_delay), by PAM for 2 s plus or minus a quarter (pam_unix).
 _HELD_BACK_S, _AT_ONCE_S = 2.0, 1.5
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
@@ -50,34 +50,34 @@ _SPRAY = 10  # refusals: of low severity below the threshold
 _SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "sent", "sent2", "got", "got2", "lasted")
 _FADING = (*_SUMS, *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
-_REFUSED_ALIKE = 0.15  # of a database, which says the same to each name; short questions of programs vary more
+_REFUSED_ALIKE = 0.15  # of a database, which refuses each name in the same words; short queries of programs vary more
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
-_STEADY, _STEADY_S = 25, 600.0  # alike exchanges in so long: four guessers at once, as sshd's limits allow, reach it
+_STEADY, _STEADY_S = 25, 600.0  # alike exchanges in this time; four guessers at once, which sshd allows, make as many
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
-# Services that strangers do not log in to by right, as they do to mailboxes and anonymous FTP.
+# Services that strangers have no reason to log in to, unlike mailboxes and anonymous FTP.
 _PRIVATE_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
-_OPEN_TO_MANY = _MAILBOXES | members(21)  # of which only what a refusal held back counts, for a note
-# Programs call there all day, mirrors and telephones too.
+_OPEN_TO_MANY = _MAILBOXES | members(21)  # there, only delayed refusals count, with low severity
+# Programs, mirrors and telephones connect there all day.
 _VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _MANY, _MANY_TRIES = 10, 40  # strangers, and tries of all of them together
-# Managed by WinRM, a poll is a connection in which each client is first refused (RFC 4559); nothing is held back there.
+# By WinRM, each poll is a connection on which the client is refused first (RFC 4559), without a delay.
 _MANAGED, _SMB = members(5985, 5986), members(139, 445)
 _LET_IN_SHARE = 0.1
 _DAY_S = 86400.0
-# Logins by datagram: a question and an answer each. Kerberos refuses in few bytes, tickets take more, and so does a
-# question that has the ticket of a login in it.
+# Logins by datagram: a question and an answer each. Kerberos refuses in few bytes; a ticket takes more, and so does a
+# question that contains the ticket of a login.
 _KERBEROS, _REFUSAL_BYTES, _LOGIN_BYTES = 88, 400, 600
 # RADIUS refuses in 20 bytes, with a Message-Authenticator 38, with a Reply-Message some more (RFC 2865, RFC 3579), and
-# drops what has the wrong secret; an SNMP agent drops what has the wrong community (RFC 3584). So does a dead one what
-# its monitor asks: it needs twice as many, is noted only, and nobody may be answered there a tenth of the time.
+# drops what has the wrong secret; an SNMP agent drops what has the wrong community (RFC 3584). A dead device is silent
+# too, so silence needs twice as many tries, has low severity, and at most a tenth of the questions may be answered.
 _SNMP, _RADIUS, _REJECT_BYTES = 161, 1812, 60
 _UNANSWERED_FACTOR, _ANSWERED_SHARE = 2, 0.1
 _BY_DATAGRAM, _DROPS = members(88, 161, 1812, 5060), members(_SNMP, _RADIUS)
 _SIP, _REGISTER_BYTES = 5060, 200  # a keep-alive has 2 or 4 bytes (RFC 5626), a REGISTER all its headers
-# A telephone behind a NAT registers each minute or half of one, with two questions (RFC 3261, 22.1: the first is
-# refused): 50 to 100 of them behind one address make 200 a minute. So do 200 mailboxes that are looked into each
-# minute. A guesser makes that in seconds, unless his refusals are held back.
+# A telephone behind a NAT registers every minute or half minute, with two questions (RFC 3261, 22.1: the first is
+# refused): 50 to 100 of them behind one address make 200 a minute. So do 200 mailboxes that are polled every minute. A
+# guesser makes as many in seconds, unless its refusals are delayed.
 _OFFICE = 10
 
 
@@ -216,25 +216,25 @@ class BruteForce(DistributedDetector[Settings]):
         # Sessions of automation, not the same refusal again.
         let_in = states["let_in"] > 0.5 * total
         severity[(inside & ~tries | ~alike & ~refusals | let_in) & ~datagrams] = Severity.LOW
-        # A gateway of ours asks RADIUS for its users, one of whom may guess; to accept takes as few bytes as to refuse.
+        # A gateway of ours asks RADIUS for its users, one of whom may guess; an acceptance may be that short too.
         severity[inside & datagrams & (ports == _RADIUS)] = Severity.LOW
         severity[busy & inside] = np.where(full_speed, Severity.MEDIUM, Severity.LOW)[busy & inside]
-        # So they do at any port that greets and is told less than a login by SSH takes: news, chat, Munin.
+        # Programs poll any port that greets and gets less than a login by SSH takes: news, chat, Munin.
         said_little = ~_LOGIN_PORTS[ports] & ~busy & (states["sent"] < _TALK_BYTES * total)
         polls = (_VISITED[ports] | said_little) & ~quick
-        # A program of ours that is let in each minute says as little; at SSH and FTP its messages show it.
+        # A program of ours that logs in each minute sends as little; at SSH and FTP the number of messages shows it.
         severity[inside & ~quick & ~sessions.PORTS[ports] & ~datagrams] = Severity.LOW
-        # Who waits for his clock, and not for a reply that is held back, looks whether the service is up, or fetches.
+        # A client that waits for its timer, not for a delayed reply, checks whether the service is up, or fetches.
         looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
-        # So does, at a database, who waits for his users most of the time. A guesser waits for the server alone.
+        # So does a client of a database that waits for its users most of the time. A guesser waits for the server only.
         watched_s = np.minimum(settings.window, states["at"] - states["since"])
         looks |= busy & ~inside & (states["quick"] * lasted < 0.5 * watched_s)
         varied = busy & ~_alike(states, _REFUSED_ALIKE)
         severity[polls | looks | varied | _MANAGED[ports] & ~quick] = Severity.LOW
         guessing &= ~(let_in & inside & ~_SMB[ports]) & (~polls | (lasted >= _HELD_BACK_S))
-        # Who is greeted at some other port outside and turned away (chat servers do) says less than a login over SSH.
+        # A client that a chat server outside greets and turns away sends less than an SSH login.
         guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
-        # A check of ours looks and goes; what holds it back at SSH is a refusal, or a slow command.
+        # A check of ours ends at once; at SSH, one that takes longer was refused, or ran a slow command.
         check = clock & inside & (busy | seen.ours.side(rows, "dst"))
         severity[check] = Severity.LOW
         guessing &= ~check | sessions.PORTS[ports] & (lasted >= _AT_ONCE_S)
@@ -255,13 +255,13 @@ class BruteForce(DistributedDetector[Settings]):
         return alone + by_many + self._sprayed(seen) + self._at_forms(rows, seen)
 
     def _at_forms(self, rows: Columns, seen: Observation) -> list[Detection]:
-        """Those who guess at web services, unless they are ours and the service is not."""
+        """Guessers at web services; our own hosts at services outside are left out."""
         at = FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP)
         rows = rows.take(at)
         return self._forms.examine(rows.take(seen.ours.side(rows, "dst") | ~seen.ours.side(rows, "src")), seen)
 
     def _sprayed(self, seen: Observation) -> list[Detection]:
-        """Those who try a little at many hosts; programs of ours talk to several databases."""
+        """Sources that try a little at many hosts, without databases that our own hosts use: programs use several."""
         logins = self._logins
         return self._sprays.examine(logins.take(~(_BUSY_PORTS[logins["dport"]] & seen.ours.side(logins, "src"))), seen)
 
@@ -334,8 +334,8 @@ class BruteForce(DistributedDetector[Settings]):
 
 
 def _logins(done: Columns) -> Columns:
-    """Of finished exchanges over TCP those at a login that few visit by right, with a column `refused`: short and small
-    ones. At a mailbox or by FTP these are short visits as well; of them, only those that a refusal held back."""
+    """The finished exchanges over TCP at services that few have a reason to visit, with a column `refused`: short and
+    small ones. At a mailbox or by FTP other visits are short too, so there only delayed ones count as refused."""
     ports, lasts = done["dport"], done["last"] - done["first"]
     refused = (lasts <= _SHORT_S) & (done["payload_bytes"] <= _TRY_BYTES) & (done["reply_payload_bytes"] <= _TRY_BYTES)
     held_back = lasts >= np.where(_MAILBOXES[ports], _HELD_BACK_S, _AT_ONCE_S)
@@ -344,8 +344,8 @@ def _logins(done: Columns) -> Columns:
 
 
 def _is_spray(states: Batch, rows: Columns) -> Column:
-    """Who is refused by Kerberos some times within a minute and never gets a ticket: somebody who logs in does, for the
-    first refusal only says that a proof is wanted (RFC 4120, KDC_ERR_PREAUTH_REQUIRED)."""
+    """A mask of clients that Kerberos refuses several times within a minute and that never get a ticket. A client that
+    logs in gets one: the first refusal only asks for a proof (RFC 4120, KDC_ERR_PREAUTH_REQUIRED)."""
     kerberos = (rows["proto"] == UDP) & (rows["dport"] == _KERBEROS)
     spray: Column = kerberos & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
     return spray

@@ -68,8 +68,8 @@ class Exfiltration(GroupedDetector[Settings]):
         since = np.maximum(now - rows["at"][slot], 0.0)
         rows["long"][slot] *= np.exp(-since / settings.memory)
         decay(rows, slot, now, settings.window, ("recent", "elsewhere"))
-        # The average is of the time before: what is recent does not excuse itself. It is one of `factor` windows at
-        # least, for in less than that not even an upload that is all of it is so many times as much.
+        # The average is of the time before, without the recent bytes. It covers at least `factor` windows: over less
+        # time, not even an upload alone would be `factor` times the average.
         age = np.minimum(now - rows["since"][slot], settings.memory)
         before = np.maximum(rows["long"][slot] - rows["recent"][slot], 0)
         usual = before * settings.window / np.maximum(age, settings.factor * settings.window)

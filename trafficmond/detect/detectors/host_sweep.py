@@ -54,8 +54,8 @@ _WAITING = 1024  # sources whose judgement waits; if there are more, the earlies
 _SOCKETS, _SOCKET_PORTS, _SOCKET_ANSWERS = 2048, 16, 8
 _MOST_DATAGRAMS = 11  # of one probe (nmap's --max-retries is 10); more within a second are a conversation
 _MANY = 100  # hosts: high severity; more than most monitors watch
-# For a sequential test of the shares of hosts that answer (Jung et al.), 0.05 for a scanner and 0.3 for who dials a
-# list of peers, most of them gone, 15 failures are enough; each answer is worth six of them against it.
+# In a sequential test (Jung et al.) in which 0.05 of the hosts answer a scanner, and 0.3 answer a client with a list of
+# peers, most of them gone, 15 failures are enough, and each answer outweighs six of them.
 _ANSWER_FAILURES = 6
 # bound: own hosts that were seen to get anything back, by a hash of the address | two hosts may count as one
 _HEARD = 1 << 14
@@ -107,7 +107,7 @@ class HostSweep(GroupedDetector[Settings]):
     def choose(self, seen: Observation) -> Columns:
         answered = seen.attempts.take(seen.attempts["reply_packets"] > 0)
         self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
-        # Of our own hosts an acknowledgement without a connection is left over from one (a laptop that wakes up).
+        # An acknowledgement without a connection, from a host of ours, is left over from one (a laptop that wakes up).
         stray = (seen.attempts["kind"] == Kind.STRAY) & ~seen.ours.side(seen.attempts, "src")
         attempts = _with_returns(seen.attempts.take(_KINDS[seen.attempts["kind"]] | stray), seen.flows)
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
@@ -122,8 +122,8 @@ class HostSweep(GroupedDetector[Settings]):
         echoes = _are_pings(flows)
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
         begun = tcp & (flows["first_flags"] & SYN == 0)  # an opening that was not seen, or none
-        # From the one who answers: his datagram (between equal ports, as of NTP and IKE, it may be a question as well),
-        # or what he sends in a connection.
+        # Sent by the host that answers: its datagram (between equal ports, as of NTP and IKE, it may be a question as
+        # well), or what it sends in a connection.
         turned = udp & flows["new"] & (flows["reply_packets"] == 0) & (flows["sport"] == flows["dport"])
         turned |= are_served(flows) & (
             udp & flows["new"] & (flows["reply_packets"] == 0) | begun & (flows["payload_bytes"] > 0)
@@ -181,10 +181,10 @@ class HostSweep(GroupedDetector[Settings]):
         mark(self._sockets.rows["map"], called, mix(every["sport"]))
         self._sockets.add("answered", called, np.ones(len(called)))
         for turn in in_turns(sockets, every["tick"]):
-            found[at[turn]] = self._met(every.take(turn), Grouped(sockets[turn]), seen)
+            found[at[turn]] = self._note_sockets(every.take(turn), Grouped(sockets[turn]), seen)
         return found
 
-    def _met(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
+    def _note_sockets(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
         """Records what the sockets tried to reach; returns a mask of attempts from a socket as in `_peers`."""
         now = seen.ends[mine["tick"][by.first]]
         slots = self._sockets.admit(by.keys, by.counts, now, self.settings.window)
@@ -208,7 +208,7 @@ class HostSweep(GroupedDetector[Settings]):
         super().recall(learned, now)
         waiting, heard = learned["waiting"], learned["heard"]
         if heard.shape != (_HEARD // 8,) or heard.dtype != np.uint8:
-            raise ValueError("its hosts with replies are of another number")
+            raise ValueError("the table of hosts with replies has another size")
         self._heard |= np.unpackbits(heard).astype(bool)
         for key in np.unique(waiting["key"]):
             mine = waiting[waiting["key"] == key]
@@ -322,10 +322,10 @@ class HostSweep(GroupedDetector[Settings]):
         lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
         lively &= (failed >= _LIVELY_SHARE * tried) & within
         slow |= lively
-        # Those of a stranger are a sweep: a firewall is there so that nobody answers him.
+        # From a stranger these are a sweep: a firewall is there so that nothing answers.
         unheard = ours & (ping | datagram) & (rows["answered"] == 0)
-        # Between equal ports all of them may be answers of a time server or a gateway for IKE. Who asked for the names
-        # of web servers has a list: a browser at a captive portal, or whose network is down; a mail server likewise.
+        # Between equal ports all of them may be answers of a time server or a gateway for IKE. A host that asked for
+        # the names of web servers has a list: a browser at a captive portal, or without a network, or a mail server.
         named = (ours | (sources["family"] == 6)) & ~within & (web | (kind == Kind.SYN) & (port == _MAIL))
         named &= self._asked(sources, found.now.max()) >= _NAMED_SHARE * failed
         blind = ~self._heard[found.rows["src"][first] % _HEARD]

@@ -1,7 +1,7 @@
 """A service of this host calls a new destination.
 
 Most services use the same few networks for years; one that calls a new one was changed or compromised. Each unit is
-compared only with its own past: its destinations are learnt for a time, and then new ones are reported, unless the unit
+compared only with its own past: its destinations are learned for a time, and then new ones are reported, unless the unit
 often has new ones, as browsers, resolvers and mail servers do.
 """
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # bound: known destinations of a unit | the one used longest ago is forgotten and counted
 _PLACES = 64
-# What is routed on its own, and so is somebody's: /24 of IPv4, /48 of IPv6 (what longer ones are worth, most filter).
+# The longest prefixes that are routed, so each has an owner: /24 of IPv4, /48 of IPv6 (most filter longer ones).
 _PREFIX_BITS = {4: np.uint64(24), 6: np.uint64(48)}
-_MOST_STEP_S = 3600.0  # a clock that is set, and a time when nobody watched, are no time of learning
+_MOST_STEP_S = 3600.0  # a jump of the clock, or time in which the daemon did not run, does not count as learning
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class NewDestination(GroupedDetector[Settings]):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, slot, states = found.kept, found.slot, self.table.rows
         now = self._moments[rows["tick"]]
-        # Whoever does anything at all is learnt from then on: who never called is known for that.
+        # A unit is learned from its first packet on, also if it never connects anywhere.
         states["began"][slot] = np.where(states["began"][slot] == 0, now, states["began"][slot])
         states["heard"][slot] = now
 
@@ -150,7 +150,7 @@ class NewDestination(GroupedDetector[Settings]):
         owner = self._elsewhere.owner(int(one["owner"]))
         unit = (owner and owner.unit) or ""
         days = (self._moments[found.tick[entity]] - state["began"]) / 86400
-        where = self._said(rows[:1])[0]
+        where = self._described(rows[:1])[0]
         more = f", and {len(rows) - 1} more," if len(rows) > 1 else ""
         return self.found(
             Severity.LOW,
@@ -159,7 +159,7 @@ class NewDestination(GroupedDetector[Settings]):
                 "unit": "destinations",
                 "owner": unit,
                 "known": int(np.count_nonzero(state["prefix"])) - len(rows),
-                "targets": self._said(rows[:SAMPLES]),
+                "targets": self._described(rows[:SAMPLES]),
                 "ports": sorted({int(port) for port in rows["dport"][np.isin(rows["proto"], WITH_PORTS)]})[:SAMPLES],
             },
             src=address(one, "src"),
@@ -195,8 +195,8 @@ class NewDestination(GroupedDetector[Settings]):
     def _is_news(self, state: Batch, now: float) -> bool:
         """Whether the unit has been observed for long enough, and has had few new destinations lately."""
         lately = (state["prefix"] != 0) & (state["met"] > now - self.settings.learning)
-        learnt = now - state["began"] >= self.settings.learning
-        return bool(learnt) and int(np.count_nonzero(lately)) < self.settings.few
+        learned = now - state["began"] >= self.settings.learning
+        return bool(learned) and int(np.count_nonzero(lately)) < self.settings.few
 
     def _learn(self, state: Batch, prefix: Column, system: Column, now: float) -> None:
         at = np.argsort(state["called"], kind="stable")[: len(prefix)]  # free places first
@@ -204,7 +204,7 @@ class NewDestination(GroupedDetector[Settings]):
         state["prefix"][at], state["system"][at] = prefix, system
         state["met"][at] = state["called"][at] = now
 
-    def _said(self, rows: Batch) -> list[str]:
+    def _described(self, rows: Batch) -> list[str]:
         """Each destination in words: "203.0.113.7, port 443/tcp (AS64500)"."""
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
         numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).tolist()

@@ -24,7 +24,7 @@ from trafficmond.protocols import UDP
 # Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
-_PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client's, if several fail; nor are empty datagrams
+_PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several that fail, or several empty datagrams
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two

@@ -27,7 +27,7 @@ _OPENING = 3  # a client's packets without payload: SYN, ACK, and one that was l
 _DRIPS = 2  # packets with payload for each of the server's: a question has an answer
 _BARE_BYTES = 70  # a segment without payload
 # A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
-# beside SYN-ACK and acknowledgement. After a minute those who keep an idle connection alive each 15 s send as many.
+# beside SYN-ACK and acknowledgement. After a minute, keep-alives every 15 s of an idle connection are as many.
 _BARE, _YOUNG_S, _SEGMENT = 7, 60, 1448
 _MAP = 1024
 _ONE_SOURCE = 0.9
@@ -75,11 +75,11 @@ class SlowHttp(GroupedDetector[Settings]):
         reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
         reads &= (flows["reply_packets"] >= _ANSWER) & (flows["d_reply_bytes"] > _BARE_BYTES * flows["d_reply_packets"])
         reads &= flows["reply_payload_bytes"] <= _CRUMB_BYTES * flows["reply_packets"]
-        # The segments with payload must have been counted: of an estimate, the rest are not bare.
+        # The segments with payload must have been counted; if they are an estimate, the others may have payload too.
         segments, octets = flows["reply_payload_packets"].astype(np.int64), flows["reply_payload_bytes"]
         closed = (segments > -(-octets.astype(np.int64) // _SEGMENT)) & (flows["payload_packets"] <= _QUESTION)
         closed &= (flows["reply_packets"] >= segments + _BARE) & (flows["last"] - flows["first"] <= _YOUNG_S)
-        # Within TLS the first answers are those of its handshake, and a header line each few seconds gets none.
+        # Within TLS the first answers are those of its handshake, and a header line every few seconds gets none.
         drips = (segments > 0) & (flows["payload_packets"] >= _DRIPS * segments)
         drips &= flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]
         return flows.take(held & (writes | reads | closed | drips))

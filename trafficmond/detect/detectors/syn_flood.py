@@ -57,7 +57,7 @@ class SynFlood(FloodDetector[Settings]):
         ("map", "u1", 256),
     )
     evidence_bonus_s = 5.0
-    spread_hosts = SCATTERED_HOSTS  # who finishes his openings shows it from his side alone, so no farm seems flooded
+    spread_hosts = SCATTERED_HOSTS  # the client's side alone shows a finished opening, so no farm seems flooded
     unit = "openings"
 
     def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
@@ -157,7 +157,7 @@ def _openings(seen: Observation) -> Batch:
     flows = seen.flows
     asks = (flows["d_packets"] > 0) & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
     asks &= (flows["tcp_flags"] & (ACK | RST) == 0) & (flows["packets"] > 1)
-    asks &= (flows["payload_bytes"] == 0) & (flows["reply_payload_bytes"] == 0)  # some formats tell no ACK
+    asks &= (flows["payload_bytes"] == 0) & (flows["reply_payload_bytes"] == 0)  # some formats have no ACK
     stuck = asks & (flows["d_packets"] > _RETRANSMISSIONS) & ~flows["new"]
     retried = asks & (flows["packets"] <= _RETRANSMISSIONS) & (flows["reply_packets"] == 0)
     retried &= flows["last"] - flows["first"] >= _RETRY_S

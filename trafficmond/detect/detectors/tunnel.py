@@ -29,7 +29,7 @@ _HELLO = 2  # packets that begin TLS or QUIC
 # Their payload: in TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
 _HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
-# of content networks reach 60. On average of hundreds so many are no names that people or programs go to.
+# of content networks reach 60. The names that people or programs use have fewer, on average over hundreds.
 _LONG = 85
 _LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
 # ... or so many bytes in all, if the questions are fewer, but not fewer than this share: names carry little each.
@@ -37,9 +37,8 @@ _LONGER_SHARE = 0.25
 # The name of an IPv6 address (RFC 3596, 2.5) makes a question of 90 bytes: mail servers and readers of logs ask such by
 # the hundred. With EDNS it has 101, with a cookie of the client 113, and of the server too 129 (RFC 7873).
 _ADDRESS_NAMES = members(90, 101, 113, 129)
-# In TLS a question of up to 128 bytes is one of 128 (RFC 8467), with a record's 24 around it (a packet's 40 in QUIC,
-# RFC 9250), and 60 more in HTTP/2;
-# one that is longer has 256.
+# In TLS a question of up to 128 bytes takes 128 (RFC 8467), and a record's 24 around it (a packet's 40 in QUIC, RFC
+# 9250), and 60 more in HTTP/2; a longer one takes 256.
 _LONGEST = np.array([0, _LONG, _LONG, 200, 300, 200])
 _PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 with its header, Windows 32)
 # Bytes: the deviation of batches' means. A host that cuts the replies off at a size (8.8.8.8) replies to equal pings,

@@ -25,11 +25,11 @@ _ONE_WAY = 20  # packets for each packet back
 _MEDIA_BYTES = 1000  # video in RTP or MPEG-TS fills its packets (7 x 188 bytes and headers)
 _MEDIA_PACKETS = 50  # ... and comes in few flows of many packets
 _MEDIA_FACTOR = 5.0
-# So does a tunnel (IP in IP, GRE, ESP: RFC 2003, 2784, 4303), whose other direction may take another way.
+# The same holds for a tunnel (IP in IP, GRE, ESP: RFC 2003, 2784, 4303), whose other direction may take another route.
 _TUNNELS = members(4, 41, 47, 50, size=256)
 # The packets of a flood are of one size, those in a tunnel of many.
 _UNLIKE = 0.1
-# What acknowledges it is as small as that of TCP, with IPv6 and GRE's header around it.
+# Acknowledgements in it are as small as those of TCP, plus the headers of IPv6 and GRE.
 _CLEAR_TUNNELS, _TUNNEL_ACK_BYTES = members(4, 41, 47, size=256), 128
 _ICMP_FACTOR = 0.5  # hosts themselves send at most 1000 a second by default, answers included (icmp_msgs_per_sec)
 _ONE_WAY_FACTOR = 10.0  # for protocols that are never answered
@@ -49,8 +49,8 @@ _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 577
 _ONE_SOURCE = 0.9
 # Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
 _FEW_SERVERS, _LOUD = 4, 10
-# Of a busy server of names or time the replies may take another way. A host under a flood is alive, or says that the
-# port is closed.
+# The replies of a busy DNS or time server may take another route. A host under a flood sends something, at least that
+# the port is closed.
 _ASKED = members(53, 123)
 _SCATTERED_SHARE, _PORTS = 0.5, 64512  # of the datagrams go to a port of their own; the ports from 1024 on
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
