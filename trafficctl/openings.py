@@ -13,7 +13,7 @@ _ACTIONS = {"allow": "allow", "deny": "drop"}  # by command
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("services", metavar="SERVICE", type=_services, help="tcp/443, 53, ssh, icmp/8; with commas")
+    parser.add_argument("services", metavar="SERVICE", type=_services, help="such as tcp/443, 53, icmp/8 or ssh,http")
     what = "prefixes after the word 'from': from 192.0.2.0/24 (default: everywhere)"
     parser.add_argument("sources", nargs="*", metavar="CIDR", default=_EVERYWHERE, help=what)
     options.add(parser, "--label", "--ttl", "--save", "--confirm-within")

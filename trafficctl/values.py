@@ -168,7 +168,7 @@ def ttl(text: str) -> float:
     try:
         seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
     except ValueError as error:
-        raise ValueError(f'{error}; "forever" is for a ban without an end') from error
+        raise ValueError(f'{error}; for a ban without an end write "forever"') from error
     if seconds <= 0:
         raise ValueError(f"{text!r} is not a valid duration, for example 10m, 2h or forever")
     return seconds

@@ -227,8 +227,8 @@ class Changes:
         async with self._lock:
             known = self.standing.known_trial()
             if known.folder and not await asyncio.to_thread(self._installed, known):
-                what = f"{known.place} does not hold what is on probation, which is {known.folder} as it was applied"
-                hint = "trafficctl confirm puts it there, with sudo; if it has changed since, apply it again"
+                what = f"{known.place} is not the same as {known.folder}, which was applied and is on probation"
+                hint = "run sudo trafficctl confirm, which copies it there; if it has changed since, apply it again"
                 raise TrafficmonError(what, hint=hint)
             inputs = await self.standing.confirm()
             notes = await self._keep()

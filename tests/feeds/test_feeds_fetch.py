@@ -252,7 +252,7 @@ def test_two_lists_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_list_that_has_yet_to_be_fetched_is_empty_and_said(settings: Settings) -> None:
     policy = read_policy(settings, EMPTY)
     assert [note.what for note in policy.notes if "bad.netset" in note.where] == [
-        "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
+        "has not been fetched yet; to fetch it: systemctl enable --now trafficmon-fetch.timer"
     ]
     assert len(policy.prefixes) == 0
     run(settings)

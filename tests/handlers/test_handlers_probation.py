@@ -174,7 +174,7 @@ def test_a_settings_file_on_probation(tmp_path: Path) -> None:
             assert (await asked("Status"))["rules"]["default"] == "drop"
             assert (await asked("Explain", address="203.0.113.9"))["action"] == "drop"
             assert not asked.datapath.options.drop_unparsed, "what is confirmed keeps its switches"
-            assert "does not hold what is on probation" in (await asked.refused("Confirm"))[1]
+            assert "is not the same as" in (await asked.refused("Confirm"))[1]
             await asked("Rollback")
             assert (await asked("Status"))["rules"]["default"] == "monitor"
             assert (await asked("Reload"))["changed"] == [], "nothing is refused: the files are as they were"

@@ -97,7 +97,7 @@ def test_a_folder_is_judged_and_confirmed_when_it_is_in_place(started: Book) -> 
     folder = folder_of(book, b=OTHER)
     book.run(book.rules.try_files(book.settings, str(folder), TRY))
     assert actions(book) == ["monitor", "monitor", "drop"]
-    with pytest.raises(TrafficmonError, match="does not hold what is on probation"):
+    with pytest.raises(TrafficmonError, match="is not the same as"):
         book.run(book.rules.confirm())
     assert actions(book) == ["monitor", "monitor", "drop"], "and it goes on"
     book.run(book.rules.load())

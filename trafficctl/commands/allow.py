@@ -1,7 +1,7 @@
 """Allow packets to services of this host: a short form of add-cidr --port --action allow.
 
-The rules are those of add-cidr, one for each prefix. A longer prefix comes before a shorter one, in whatever order you
-add them. remove-cidr removes the rules.
+Each prefix becomes a rule, as with add-cidr. A longer prefix comes before a shorter one, whichever you add first.
+remove-cidr removes the rules.
 
 Examples:
   trafficctl allow tcp/443                                  from everywhere

@@ -1,4 +1,4 @@
-"""Ban an address or a prefix for a while, or many.
+"""Ban an address, a prefix, or many of them, for a while or forever.
 
 Bans end on time even if the daemon does not run. They come before rules and lists. An address of the guard (this
 host, its gateways and resolvers, whoever is logged in) or the allowlist cannot be banned without --force. Each ban has

@@ -1,7 +1,7 @@
 """Drop packets to services of this host: a short form of add-cidr --port --action drop.
 
-The rules are those of add-cidr, one for each prefix. A longer prefix comes before a shorter one, in whatever order you
-add them. remove-cidr removes the rules. The guard and the allowlist still pass.
+Each prefix becomes a rule, as with add-cidr. A longer prefix comes before a shorter one, whichever you add first.
+remove-cidr removes the rules. Addresses of the guard and the allowlist still pass.
 
 Examples:
   trafficctl deny tcp/23                                    from everywhere

@@ -9,8 +9,8 @@ have UP, the bytes out of the interface, and DOWN, the bytes into it; sums of ho
 With -o json or csv the columns are those of flows.db: bytes and packets of FROM, reply_bytes and reply_packets of the
 other side. If a table is too wide, units lose ".service", FROM loses a temporary port, and ACTION shows only drops.
 
-With [geo] databases, you can group by country, asn and as_name of the peer, the host beyond the interface, or of src_
-and dst_.
+With [geo] databases, you can group by country, asn and as_name. They are those of the peer, the host beyond the
+interface; src_country, dst_country and so on are those of one side.
 
 Examples:
   trafficctl flows --since 1h --sort bytes

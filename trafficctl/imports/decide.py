@@ -119,7 +119,7 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
         if line.target not in (ACCEPT, DROP, RETURN) and line.target not in ruleset.chains:
             ruleset.omit(line.where, line.text, f"chain {line.target.split()[-1]} does not exist")
         elif line.family and foreign and line.family not in foreign:
-            ruleset.omit(line.where, line.text, f"an address in a rule of IPv{line.family} belongs to the other family")
+            ruleset.omit(line.where, line.text, f"a rule for IPv{line.family} has an address of the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
             ruleset.omit(
                 line.where, line.text, "DHCP, neighbour discovery and multicast membership messages always pass"

@@ -241,7 +241,7 @@ def _service(ruleset: Ruleset, where: str, name: str, *, included: bool = False)
         taken = ", ".join(services.text(found))
         ruleset.note(where, f'the service "{name}" is read as {taken}: no file of firewalld defines it')
         return found
-    raise Unsupported(f'the service "{name}" is not known on this host; write its ports in place of it')
+    raise Unsupported(f'the service "{name}" is not known on this host; write its ports instead')
 
 
 def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Places:
@@ -256,8 +256,7 @@ def _service_of(ruleset: Ruleset, where: str, path: Path, included: bool) -> Pla
             found += _places(ruleset, where, each)
         elif each.name == "include":
             if included:
-                what = "is included and includes another one, which is one level too many"
-                raise Unsupported(f"service {path.stem} {what}")
+                raise Unsupported(f"service {path.stem} is included and includes another one: only one level is read")
             found += _service(ruleset, where, each.attributes.get("service", ""), included=True)
     for each in elements:
         if each.name in ("destination", "helper", "source-port") and not words.never_dropped(services.merged(found)):

@@ -101,13 +101,13 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
         if not dynamic:
             table.names.sets[words[1]] = nft_rule.elements(elements.words[2:] if elements else [])
         if not dynamic and elements and any(word in ("timeout", "expires") for word in elements.words):
-            ruleset.omit(f"{name}:{statement.line}", statement.text, "members that expire there do not expire here")
+            ruleset.omit(f"{name}:{statement.line}", statement.text, "its members that expire do not expire in rules")
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):
         return  # a rule that uses it is reported
     elif words:
-        ruleset.omit(f"{name}:{statement.line}", statement.text, "a table cannot contain this here")
+        ruleset.omit(f"{name}:{statement.line}", statement.text, "this part of a table is not supported")
 
 
 def _base(ruleset: Ruleset, name: str, table: _Table, chain: str) -> tuple[int, Base] | None:

@@ -123,9 +123,9 @@ def _plain(value: Mapping[str, Any]) -> bytes:
     if not 0 <= at < TIME_MAX:
         raise ValueError(f"{at} is not a valid time; write seconds since 1970")
     if not 0 <= size < 1 << 32:
-        raise ValueError(f"{size} is not a packet size")
+        raise ValueError(f"{size} is not a valid packet size")
     if not 0 <= vlan < 4096:
-        raise ValueError(f"{vlan} is not a VLAN")
+        raise ValueError(f"{vlan} is not a valid VLAN")
     number = value.get("protocol_num")
     ends = {name: str(value[name]).partition("%")[0] for name in ("src_ip", "dst_ip")}  # without an interface
     for text in ends.values():

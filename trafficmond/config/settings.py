@@ -101,7 +101,7 @@ class Response:
     ban: str = setting(
         "off",
         choices=("off", "shadow", "on"),
-        help="on (or true) bans the source of a threat; shadow only logs what it would ban; off (or false).",
+        help="on (or true) bans sources of threats; shadow only logs what it would ban; off (or false) does neither.",
     )
     min_severity: str = setting(
         "high",
@@ -264,7 +264,7 @@ class Settings:
         if not self.interfaces:
             yield "interfaces", f'is empty; name an interface, or use ["{DEFAULT_ROUTE}"]'
         if self.policy.default == "drop" and self.policy.established and not self.egress:
-            what = "needs egress = true to see what this host opens; or set established = false, which drops replies"
+            what = "needs egress = true to see this host's connections; or set established = false, which drops replies"
             yield "policy.established", what
         if self.flows.processes and not self.egress:
             yield "flows.processes", "needs egress = true to see what this host sends; or set processes = false"

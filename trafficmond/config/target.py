@@ -48,7 +48,7 @@ def parse_target(text: str) -> Target:
     path = parts.path.strip("/")
     if parts.scheme in IPFIX_SCHEMES:
         if path or parts.username is not None:
-            raise ValueError(f'"{text}": IPFIX has no user and no path, for example "ipfix+udp://192.0.2.5:4739"')
+            raise ValueError(f'"{text}" has a user or a path; IPFIX has neither, as in "ipfix+udp://192.0.2.5:4739"')
         return Target(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
     if path and not _DATABASE.fullmatch(path):
         raise ValueError(f'"{path}" is not a valid name of a database; use letters, digits and underscores')

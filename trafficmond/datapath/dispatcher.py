@@ -64,7 +64,7 @@ def replace(
             return _put(ifindex, main_fd, fd, linked, lambda: libbpf.xdp_replace(ifindex, fd, main_fd, FLAGS[mode]))
     except OSError as error:
         what = f"cannot replace trafficmon in the dispatcher: {error.strerror or error}"
-        raise DatapathError(what, hint="the program in place continues; see xdp-loader status") from error
+        raise DatapathError(what, hint="the attached program continues; see xdp-loader status") from error
 
 
 def begin(

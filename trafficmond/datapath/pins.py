@@ -74,7 +74,7 @@ class Pins:
                 what, hint = "no permission to use BPF", "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
             else:
                 what = f"{directory} cannot hold pins: {error.strerror}"
-                hint = "mount a bpffs (mount -t bpf bpf /sys/fs/bpf), or set pin_dir to a folder on one that is yours"
+                hint = "mount a bpffs (mount -t bpf bpf /sys/fs/bpf), or set pin_dir to a folder of yours on one"
             raise DatapathError(what, hint=hint) from error
 
     @functools.cached_property

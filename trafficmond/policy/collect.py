@@ -21,7 +21,7 @@ _LIST_ENDINGS = frozenset((".netset", ".ipset", ".txt", ".cidr"))
 _MAX_FILE_BYTES = 256 << 20
 _READS = 3  # attempts for a file that changes meanwhile
 _CUT_OFF = "is shorter than before and ends within a line, as if cut off; if it is complete, add a newline at its end"
-_UNFETCHED = "has not been fetched yet; have it fetched: systemctl enable --now trafficmon-fetch.timer"
+_UNFETCHED = "has not been fetched yet; to fetch it: systemctl enable --now trafficmon-fetch.timer"
 
 
 @dataclass(slots=True)

@@ -224,7 +224,7 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
             found.append(column)
         else:
             near = guess(_MEANT.get(name, name), [*usable, *_ALIASES])
-            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or for short {_SHORT}"
+            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or a short name: {_SHORT}"
             mistakes.append(Mistake("group_by", what))
     if "host" in found:
         apart = [name for name in found if name == "peer" or name in _ENDS_PLACED]
@@ -239,8 +239,8 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
         near = guess(_MEANT.get(name, name), [*columns, *(each for each, of in _ALIASES.items() if of in columns)])
-        others = f"use {', '.join(columns)}, or" if totals else "columns: docs/flows-db.md;"
-        text = f"{name!r} is not a column of the answer{near}; {others} for short {_SHORT}"
+        others = f"use {', '.join(columns)}" if totals else "docs/flows-db.md has all columns"
+        text = f"{name!r} is not a column of the result{near}; {others}, or a short name: {_SHORT}"
         mistakes.append(Mistake("sort", text))
     what = _BOTH_WAYS.get(column)
     if totals:
