@@ -51,7 +51,7 @@ def _bcc(host: Host, required: bool) -> Iterator[Finding]:
         return
     forbidden = host.has_service and unit_state("MemoryDenyWriteExecute").get("MemoryDenyWriteExecute") == "yes"
     if forbidden and required:
-        advice = f"put {_EXAMPLES}/bcc.conf into /etc/systemd/system/{SERVICE}.d/, then systemctl daemon-reload"
+        advice = f"put {_EXAMPLES}/bcc.conf into /etc/systemd/system/{SERVICE}.d/; systemctl daemon-reload; restart it"
         yield Finding("loader bcc", FAIL, "installed, but the unit does not let it run what it compiles", advice)
     elif forbidden:
         yield Finding("loader bcc", OK, "installed; not usable by the unit, and not needed")

@@ -88,7 +88,7 @@ class PrefixList:
         (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
     )
     label: str = setting(
-        "", help="The name in logs and in trafficctl; empty: the file's name. With url also the file's."
+        "", help="The name in logs and in trafficctl; empty: the file's name. With a url, its file has this name too."
     )
     shadow: bool = setting(False, help="Only count and log what it would do; the next match decides.")
     on_error: str = setting(
