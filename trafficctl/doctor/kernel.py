@@ -31,7 +31,7 @@ def _jit(host: Host) -> Iterator[Finding]:
         yield Finding("BPF JIT", WARN, "cannot be read", "run as root: sudo trafficctl doctor")
     elif jit == "0":
         advice = "turn it on: sysctl -w net.core.bpf_jit_enable=1"
-        yield Finding("BPF JIT", WARN, "off: each packet costs several times as much", advice)
+        yield Finding("BPF JIT", WARN, "off: each packet costs several times as much CPU time", advice)
     else:
         yield Finding("BPF JIT", OK, "on")
 
