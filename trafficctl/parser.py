@@ -196,6 +196,7 @@ def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> Non
         text = "show the version and exit"
         parser.add_argument("-V", "--version", action="version", version=f"trafficctl {__version__}", help=text)
 
+
 def _commands_help() -> str:
     lines = ["Commands:"]
     for title, commands in GROUPS.items():

@@ -35,6 +35,7 @@ def _written(value: str | int | list[str | int]) -> str:
 def _quoted(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
+
 def of_entries(entries: Sequence[Mapping[str, Any]], when: str) -> Iterator[str]:
     """A complete rules file of the entries of `RulesAt`; entries of the settings are comments at its head."""
     yield f"# The rules {when}, as trafficctl rules -o toml prints them: a file for cidr.d that gives the same again."

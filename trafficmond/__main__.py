@@ -69,8 +69,8 @@ def _detach(settings: Settings, flags: Flags) -> int:
         raise DatapathError(what, hint="run as root: sudo trafficmond --detach") from error
     if left := ", ".join(each.name for each in list_interfaces() if each.xdp_prog_id):
         print(f"detached what is pinned in {settings.pin_dir}; an XDP program is still attached to {left}.")
-        print("It belongs to another program (see bpftool net), or to a trafficmond with another pin_dir. To detach that")
-        print("one, name its settings: trafficmond -c FILE --detach")
+        print("It belongs to another program (see bpftool net), or to a trafficmond with another pin_dir.")
+        print("The latter is detached with its own settings: trafficmond -c FILE --detach")
     else:
         print("detached: nothing is filtered or counted any more, until trafficmond is started again")
     return 0

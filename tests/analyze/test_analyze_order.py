@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trafficmond.analyze import duplicates, order, sorting
-from trafficmond.analyze.run import ahead
 from trafficmond.analyze.rows import RECORD
+from trafficmond.analyze.run import ahead
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.spread import spread

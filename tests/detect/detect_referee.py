@@ -56,7 +56,7 @@ class Table(BoundedTable):
     def _settle(self, keys: Column, weight: Column, now: Column, missing: Column, slots: Column) -> None:
         """Give places to `missing`, one newcomer a bucket in each round, the heaviest first; fills `slots`."""
         worth = now + self._evidence_bonus_s * np.log2(1 + weight)
-        bucket = self._bucket(keys)
+        bucket = ((keys >> np.uint64(40)) & np.uint64(len(self._keys) - 1)).astype(np.intp)
         waiting = len(missing)
         # Worth never falls: who cannot have the least worthy place of its bucket now never will.
         missing = missing[worth[missing] > self._worth.min(axis=1)[bucket[missing]]]

@@ -38,5 +38,5 @@ def test_values_stay_as_they_are_typed_in_the_pages(tmp_path: Path) -> None:
     command = ["/usr/bin/python3", "packaging/generate", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     page = (tmp_path / "man/trafficctl.1").read_text()
-    assert "\nsuch as tcp/443, 53, icmp/8 or ssh,http." in page
+    assert "\nSuch as tcp/443, 53, icmp/8 or ssh,http." in page
     assert not re.findall(r"^(?:Tcp|Udp|Icmp|Human)\b.*", page, re.MULTILINE)

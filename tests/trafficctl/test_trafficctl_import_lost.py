@@ -64,7 +64,7 @@ def of_nft(text: str) -> Ruleset:
         ("-A INPUT -p udp --dport 68 -j DROP", "always pass"),
         ("-A INPUT -p tcp -m state --state ESTABLISHED -j ACCEPT", "some replies"),
         ("-A INPUT -p udp --sport 53 -m state --state RELATED,ESTABLISHED -j ACCEPT", "some replies"),
-        ("-A INPUT -s 2001:db8::1 -j ACCEPT\n-A INPUT -s 192.0.2.1 -j DROP", "in a rule of IPv6"),
+        ("-A INPUT -s 2001:db8::1 -j ACCEPT\n-A INPUT -s 192.0.2.1 -j DROP", "address of the other family"),
         ("-A INPUT -j nowhere", "nowhere is not an action"),
         ("-A INPUT -j NFQUEUE --queue-num 0", "--queue-num"),
         ("-A INPUT -p tcp -m multiport --ports 80,443 -j ACCEPT", "--ports"),

@@ -76,7 +76,6 @@ def _within(column: str, network: networks.Network) -> str:
     return f"({inside})"
 
 
-
 _CONDITIONS: dict[str, Callable[[Any], str]] = {
     "since": lambda moment: f"last_seen >= {moment!r}",
     "until": lambda moment: f"last_seen <= {moment!r}",

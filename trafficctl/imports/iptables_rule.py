@@ -115,6 +115,7 @@ class _Rule(Conditions):
 
     def _jump(self, text: str, _: bool, *, goes: bool) -> None:
         self.target, self.goes = text, goes
+
     def _module(self, text: str, _: bool) -> None:
         if text not in _MODULES:
             raise Unsupported(f"rules have no {text}")

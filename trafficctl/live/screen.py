@@ -156,7 +156,6 @@ def _meters(live: Live, width: int, style: Style, unicode: bool) -> list[str]:
     return [f"  {line}" for line in table.lines(rows, shown, width - 2, style)]
 
 
-
 def _lists(live: Live, width: int, room: int, style: Style, cursor: bool) -> list[str]:
     """The lists of flows, hosts, units and threats, which share the room. The one with the focus is always shown."""
     assert live.answer is not None

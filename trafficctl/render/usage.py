@@ -46,7 +46,6 @@ def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | N
         yield style.dim(table.clip(_BEFORE.format(figures.size(unsided)), width))
 
 
-
 def _bar(row: dict[str, Any], largest: int, room: int, down: str, up: str) -> str:
     """A bar of both directions; traffic that is not zero has at least one mark."""
     whole = max(1, round(row["total"] / largest * room)) if row["total"] else 0

@@ -39,6 +39,7 @@ _INFLATION = 8  # assumed ratio of a compressed log's content to its file
 _AHEAD = 3  # items that a thread prepares while the caller works
 _END: Any = object()
 
+
 def analyze(
     paths: Sequence[str],
     settings: Settings,
@@ -166,6 +167,7 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
     finally:
         pool.shutdown(cancel_futures=True)
 
+
 def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
     """The first rows of a stream (some thousand packets), and the whole stream including them."""
     held = []
@@ -178,13 +180,11 @@ def _beginning(stream: Iterator[Interval]) -> tuple[Batch, Iterator[Interval]]:
     return join([part.rows for part in held]) if held else empty(DELTA), itertools.chain(held, stream)
 
 
-
 def _same(one: Threat, other: Threat) -> bool:
     """Whether two threats are the same: one detector, the same hosts, nearly the same time."""
     hosts = ((one.src_ip, other.src_ip), (one.dst_ip, other.dst_ip))
     apart = max(one.first_seen, other.first_seen) - min(one.last_seen, other.last_seen)
     return one.detector == other.detector and apart <= _NEARLY_S and all(a == b or not (a and b) for a, b in hosts)
-
 
 
 def _with_rests(stream: Iterator[Interval], rest_s: float) -> Iterator[Interval]:

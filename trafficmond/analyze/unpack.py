@@ -78,7 +78,6 @@ class Gzip:
     def close(self) -> None:
         self._input = b""
 
-
     def _begin(self) -> bool:
         """Begins the next member; padding and other data are skipped."""
         self._input = self._input.lstrip(b"\0")

@@ -334,7 +334,6 @@ def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
     return _many_key(detector.name) if threat.evidence.get("unit") == _OVERFLOW_UNIT else _key(detector, threat)
 
 
-
 def _copy(threat: Threat) -> Threat:
     evidence = {name: list(value) if isinstance(value, list) else value for name, value in threat.evidence.items()}
     return replace(threat, evidence=evidence)

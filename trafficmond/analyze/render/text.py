@@ -132,6 +132,7 @@ class _Page:
             shown = f"{f.size(up):>9} up {f.size(down):>9} down"
             cut = name if len(name) <= wide else name[: wide - len(self._more)] + self._more
             yield f"  {cut:<{wide}}{shown}  {self._paint(bar, 'low')}".rstrip()
+
     def _talkers(self, title: str, talkers: list[dict[str, Any]]) -> Iterator[str]:
         if talkers:
             yield self._title(title)
