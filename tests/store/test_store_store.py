@@ -113,6 +113,16 @@ def test_ipv6_and_ipv4_may_share_a_batch(store: Store, names: Names, make_report
     assert ask("SELECT src_ip, dst_ip FROM flows") == [("192.0.2.0", "198.51.100.2"), ("2001:db8::5", "fe80::1")]
 
 
+def test_rows_of_a_batch_are_stored_in_the_order_of_time(
+    store: Store, names: Names, make_reports: Make, ask: Ask
+) -> None:
+    batch = make_reports(4)
+    batch["last"], batch["sport"] = [1.7e9 + 5, 1.7e9, 1.7e9 + 5, 1.7e9 + 2], [1, 2, 3, 4]
+    store.put(batch, names)
+    assert flushed(store, 5)
+    assert ask("SELECT src_port FROM flows_1 ORDER BY rowid") == [(2,), (4,), (1,), (3,)]
+
+
 def test_status_counts(store: Store, names: Names, make_reports: Make) -> None:
     store.put(make_reports(10), names)
     flushed(store, 5)

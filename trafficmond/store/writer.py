@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from trafficmond.errors import StoreError
+from trafficmond.flows.batch import take
 from trafficmond.geo.atlas import EMPTY
 from trafficmond.store import image, records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
@@ -170,6 +173,8 @@ class Writer(threading.Thread):
         batch, names = waiting[0]
         part, rest = batch[: self._partitions.room], batch[self._partitions.room :]
         left = [(rest, names)] if len(rest) else []
+        # In the order of time: its index takes half as long to make, and who reads by it reads neighbours.
+        part = take(part, np.argsort(part["last"], kind="stable"))
         try:
             image.give(self.file.connection, [(part, names)])
             with self._transaction(lambda: self.queue.took(1, left, len(part), 0)) as connection:
