@@ -177,6 +177,13 @@ def gather(rows: Batch, at: Column, into: Batch, names: Pairs) -> None:
     library().tm_gather(*given, *map(at_address, spans), len(spans[0]), at_address(into), into.dtype.itemsize)
 
 
+def gathered(rows: Batch, at: Column, dtype: np.dtype[Any]) -> Batch:
+    """The fields of `dtype` of these rows, in one pass over them."""
+    into = np.empty(len(at), dtype)
+    gather(rows, at, into, tuple((name, name) for name in dtype.names or ()))
+    return into
+
+
 def gained(records: Batch, bases: Batch, into: Batch) -> None:
     """DELTA rows: the gain of abi.FLOW `records` over the abi.TAKEN `bases`; `first` and `last` are jiffies."""
     assert len(records) == len(bases) == len(into)

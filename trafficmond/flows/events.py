@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import ENDPOINTS, Batch, empty, spread, take
 from trafficmond.model import Action, Named
 from trafficmond.verdict import action_of
@@ -33,7 +34,7 @@ EVENT = np.dtype(
     ]
 )
 
-_SHARED = [name for name, *_ in ENDPOINTS] + ["owner", "ttl", "packets"]
+_SHARED = tuple((name, name) for name in (*(name for name, *_ in ENDPOINTS), "owner", "ttl", "packets"))
 
 
 def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] = ()) -> tuple[Batch, int]:
@@ -55,8 +56,7 @@ def events(deltas: Batch, now: float, budget: int, loud_words: Collection[int] =
 
     chosen = np.concatenate([new, going])
     batch = empty(EVENT, len(chosen))
-    for name in _SHARED:
-        batch[name] = deltas[name][chosen]
+    compiled.gather(deltas, chosen, batch, _SHARED)
     fresh = slice(0, len(new))
     rest = slice(len(new), None)
     batch["kind"][rest] = Kind.SAMPLE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.flows import compiled
 from trafficmond.flows.batch import FLOW, Batch, Column
 from trafficmond.model import LIVE_WINDOWS_S, Direction
 
@@ -21,7 +22,10 @@ _KEPT = (
     *("direction", "owner"),
     *("first", "packets", "bytes", "reply_packets", "reply_bytes", *_COUNTERS),
 )
-_TICK = np.dtype([(name, FLOW.fields[name][0]) for name in _KEPT])  # type: ignore[index]
+_TICK, _MOVED = (
+    np.dtype([(name, FLOW.fields[name][0]) for name in names])  # type: ignore[index]
+    for names in (_KEPT, ("ifindex", "direction", *_COUNTERS))
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +63,7 @@ class Recent:
     def add(self, changed: Batch, seconds: float) -> None:
         """Add a tick: its duration, and the FLOW rows that it changed."""
         at = np.flatnonzero(changed["d_packets"] + changed["d_reply_packets"])
-        moved = {name: changed[name][at] for name in ("ifindex", "direction", *_COUNTERS)}  # not all of a flood's rows
+        moved = compiled.gathered(changed, at, _MOVED)  # not all of a flood's rows
         total = np.array([moved[name].sum() for name in _COUNTERS], np.float64)
         self._ticks.appendleft(_Tick(seconds, _kept(changed, at, moved), total, _by_interface(moved)))
         covered = 0.0
@@ -153,18 +157,15 @@ def by_label(rows: Batch, rates: Rates, labels: Column) -> tuple[Column, Column,
     return found, np.bincount(which, minlength=len(found)), Rates(_sums(ours, which, len(found)))
 
 
-def _kept(changed: Batch, at: Column, moved: dict[str, Column]) -> Batch:
+def _kept(changed: Batch, at: Column, moved: Batch) -> Batch:
     if len(at) > 2 * MOST:
         sums = (moved[f"d_{unit}"] + moved[f"d_reply_{unit}"] for unit in ("packets", "bytes"))
         busiest = [np.argpartition(each, len(each) - MOST)[-MOST:] for each in sums]
         at = at[np.unique(np.concatenate(busiest))]
-    rows = np.empty(len(at), _TICK)
-    for name in _KEPT:
-        rows[name] = changed[name][at]
-    return rows
+    return compiled.gathered(changed, at, _TICK)
 
 
-def _by_interface(moved: dict[str, Column]) -> dict[int, Floats]:
+def _by_interface(moved: Batch) -> dict[int, Floats]:
     interfaces, which = np.unique(moved["ifindex"], return_inverse=True)
     sums = np.zeros((len(_COUNTERS), len(interfaces)))
     began_here = moved["direction"] == Direction.EGRESS
