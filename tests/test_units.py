@@ -168,9 +168,13 @@ def test_numbers_have_names_and_those_without_are_counted(top: Path, units: Unit
     found = units.owners(rows)
     assert found[cron] == Owner("cron.service", "/system.slice/cron.service")
     assert (found[KERNEL], found[0]) == (Owner("kernel"), Owner())
-    assert 12 not in found
     units.count_unnamed(rows, found)
     assert units.unnamed == 1
+
+
+def test_rows_of_units_without_names_alone_have_owners_too(units: Units) -> None:
+    """A batch without any owner is one of a daemon that records none: its rows have NULL, and no sums by unit."""
+    assert units.owners(row(owner=12)) == {12: Owner("cgroup 12")}
 
 
 def test_who_waits_for_a_service(units: Units) -> None:

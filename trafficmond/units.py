@@ -116,7 +116,7 @@ class Units:
     def owners(self, rows: Batch) -> dict[int, Owner]:
         """The owner that each `owner` of these rows stands for."""
         numbers = np.unique(rows["owner"]).tolist() if self.on else []
-        return {number: owner for number in numbers if (owner := self.owner(number))}
+        return {number: self.owner(number) or Owner(f"cgroup {cgroup_of(number)}") for number in numbers}
 
     def owner(self, number: int) -> Owner | None:
         """The owner of that number: a cgroup, a process in it, or one of the words; None: unknown."""
