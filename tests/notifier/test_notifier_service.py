@@ -17,7 +17,7 @@ import pytest
 from control_fake import Running
 from notifier_targets import HttpTarget, wait_for
 
-from trafficmond.notifier.outbox import TargetState, states
+from trafficmond.notifier.outbox import MOST_NEWS, TargetState, states
 
 ROOT = Path(__file__).parents[2]
 # A webhook without Apprise, so that these tests need nothing but Python: what it posts is the message's data.
@@ -265,6 +265,8 @@ def test_what_was_lost_on_the_way_is_asked_for(notify: Notify, daemon: Running, 
     daemon.canned.replies["Threats"] = {"threats": many[-4000:]}
     notify.process.send_signal(signal.SIGCONT)
     wait_for(lambda: sum(got["count"] for got in http.got) >= 5000, "all that it was told or remembers", 30)
+    asked = [given["limit"] for name, given in daemon.canned.asked if name == "Threats"]
+    assert set(asked) == {MOST_NEWS}  # what is more than that is counted as lost; it asked for the latest 5,000
 
 
 def test_wrong_settings_end_it_with_words(notify: Notify) -> None:

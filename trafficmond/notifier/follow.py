@@ -9,12 +9,11 @@ from typing import NoReturn
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 from trafficmond.model import Severity
-from trafficmond.notifier.outbox import Outbox
+from trafficmond.notifier.outbox import MOST_NEWS, Outbox
 
 log = logging.getLogger(__name__)
 
 RESYNC_S = 300.0  # after so long without a record the daemon is asked for threats again
-_MOST_ROWS = 5000
 _AGAIN_S, _LONGEST_AGAIN_S = 0.2, 5.0
 
 
@@ -49,8 +48,8 @@ def _catch_up(socket: Path, outbox: Outbox, least: Severity, wake: Callable[[], 
     since = outbox.asked_since()
     asked = {"open_only": True} if since is None else {"since": since}
     with Client(str(socket)) as asking:
-        threats = asking.call("Threats", **asked, min_severity=str(least), limit=_MOST_ROWS)["threats"]
-    if len(threats) >= _MOST_ROWS:
-        log.warning("more than %d threats were missed; the oldest are not sent: see trafficctl threats", _MOST_ROWS)
+        threats = asking.call("Threats", **asked, min_severity=str(least), limit=MOST_NEWS)["threats"]
+    if len(threats) >= MOST_NEWS:
+        log.warning("more than %d threats were missed; the oldest are not sent: see trafficctl threats", MOST_NEWS)
     if outbox.note(reversed(threats), least, time.time()):
         wake()
