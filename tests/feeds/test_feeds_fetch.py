@@ -230,6 +230,12 @@ def test_no_secret_is_reported(server: FeedServer, tmp_path: Path) -> None:
         ('label = "x"\nurl = "https://T0KEN.example/ a"', "is not a valid URL of a list"),
         ('label = "x"\nurl = "https://T0KEN.example/"\nurl_allow = ["all"]', "is not one of http, private, redirect"),
         ('label = "x"\nurl = "https://T0KEN.example/"\nrefresh = "1m"', "is too low"),
+        ('label = "x"\nurl = ["https://u:T0KEN@lists.example/"]', '["https://..."] is not text'),
+        ('label = "x"\nurl = {to = "https://lists.example/T0KEN"}', "{'to': 'https://...'} is not text"),
+        ('label = "x"\nurl = "https://a.example/"\nurl_allow = ["http://T0KEN.example"]', '"http://..." is not one of'),
+        ('label = "x"\nurl = "https://a.example/"\nrefresh = "https://T0KEN.example/"', "'https://...' is not a valid"),
+        ('"https://T0KEN.example/" = 1', "list[0].https://...: no such setting"),
+        ('label = "x"\npath = "https://lists.example/T0KEN"', "path: is a URL; write url instead"),
     ],
 )
 def test_wrong_settings_are_said_without_the_url(tmp_path: Path, text: str, wrong: str) -> None:

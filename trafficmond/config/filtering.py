@@ -101,6 +101,8 @@ class PrefixList:
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.path is None and not self.url:
             yield "path", "is missing; write path, a file of prefixes, or url, where to fetch one"
+        if ":/" in str(self.path):
+            yield "path", "is a URL; write url instead"
         if self.path is not None and self.url:
             yield "url", "and path are both set; remove one of them"
         if self.url and not _FEED_LABEL.fullmatch(self.label):

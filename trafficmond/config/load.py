@@ -21,6 +21,7 @@ from trafficmond.errors import ConfigError, Mistake
 T = TypeVar("T")
 # A message of tomllib: what, line, column; "(at end of document)" is a place too.
 _SYNTAX = re.compile(r"(.*?)(?: \(at line (\d+), column (\d+)\))?", re.DOTALL)
+_SECRET = re.compile(r"""(?<=://)[^\s"']*[^\s"':]""")  # what follows in a URL may have a password or a token
 _STATE_DIR = re.compile(r"""^\s*state_dir\s*=\s*(["'])([^"'\n]+)\1""", re.MULTILINE)
 
 _MOST_BYTES = 16 << 20
@@ -132,7 +133,8 @@ class _Found:
     def report(self, key: str, what: str) -> None:
         line = line_of(key, self._lines)
         where = f"{self._path}:{line}" if line else str(self._path)
-        self._mistakes.append((line or 0, Mistake(where, f"{key}: {what}")))
+        said, example, rest = f"{key}: {what}".partition(", for example")
+        self._mistakes.append((line or 0, Mistake(where, _SECRET.sub("...", said) + example + rest)))
 
     def refuse(self, hint: str) -> None:
         """Raises ConfigError if there are mistakes."""
