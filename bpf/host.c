@@ -154,10 +154,7 @@ TM_EXPORT const char *tm_lines_name(const struct tm_lines *l, __u32 ifindex)
 
 /* ---- the flow table ---- */
 
-/*
- * The id of each delta, whether its source is the canonical endpoint b, and the earliest beginning of all. Returns the
- * number of later fragments of ICMP, whose flow the caller looks up.
- */
+/* Each delta's id, whether its source is endpoint b, and the first beginning. Returns the later fragments of ICMP. */
 TM_EXPORT __u32 tm_flows_identify(const struct tm_row *d, __u32 n, const struct tm_flow_rules *r, __u64 *id,
 				  __u8 *swapped, double *earliest)
 {

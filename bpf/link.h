@@ -110,10 +110,7 @@ static __always_inline __u16 tm_parse_labels(struct tm_cursor *c, struct tm_pack
 	return 0;
 }
 
-/*
- * Ethernet, and what the host's own stack removes before it looks for an IP packet. Returns the EtherType after it in
- * host order, 0 if it cannot be IP or is malformed.
- */
+/* Ethernet, and what the host's stack removes before IP: the EtherType after it in host order; 0: no IP, malformed. */
 static __always_inline __u16 tm_parse_link(struct tm_cursor *c, struct tm_packet *p, int tags)
 {
 	const struct tm_ethernet *eth = tm_take(c, sizeof(*eth));

@@ -1,7 +1,6 @@
 """Stores what the detectors have learned in a file in state_dir, from one start to the next.
 
-The file is read in the background, and the daemon works without it. A file that is damaged or of another version is set
-aside and logged once, and the detectors start again.
+The file is read in the background. One that is damaged or of another version is set aside and logged once.
 """
 
 import asyncio

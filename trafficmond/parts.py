@@ -349,8 +349,7 @@ async def _restore_bans(parts: Parts) -> None:
 
 
 async def _resume_threats(parts: Parts) -> None:
-    """Resumes the threats that were open when the last daemon stopped, and those that ended recently. A slow store does
-    not delay the start: they are resumed later."""
+    """Resumes threats that were open at the last stop or ended recently; a slow store does not delay the start."""
 
     def then(found: asyncio.Future[tuple[list[Threat], list[Threat]]]) -> None:
         if not found.cancelled() and not found.exception():  # the store logs and counts a failure

@@ -38,8 +38,7 @@ class Questions:
             self._asked -= 1
 
     async def ask(self, open_reader: Callable[[], Reader], work: Callable[[Reader], T]) -> T:
-        """Opens a reader and calls `work` with it, in a thread. If the client disconnects meanwhile, the query is
-        interrupted, so that the thread is free for others."""
+        """Opens a reader and calls `work` with it in a thread; if the client disconnects, the query is interrupted."""
         asking = _Asking(open_reader, work)
         self._running.add(asking)
         try:

@@ -83,8 +83,7 @@ class Reloader:
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
         """Reads settings and rules again and puts them in force, completely or not at all; returns the changes.
 
-        A difference is recorded as a change by `caller`, or without one by the reason `why`. Raises ConfigError,
-        DatapathError: then nothing has changed.
+        A difference is recorded as a change by `caller`, or by the reason `why`. Raises ConfigError, DatapathError.
         """
         async with self._turn:
             return await self._reload(why, caller)

@@ -1,7 +1,6 @@
 """The rules in force: reads files and run-time rules, compiles and installs them, or raises the reason why not.
 
-A change is atomic. Reading and compiling happen in a worker thread, so that a million prefixes do not block the loop;
-installing happens on the loop, one change at a time.
+A change is atomic. Reading and compiling happen in a worker thread, installing on the loop, one change at a time.
 """
 
 import asyncio

@@ -106,8 +106,7 @@ class Loaded:
 
 
 def find_object(look_inside: bool = False, owners: bool = False) -> Path:
-    """The path of the prebuilt object, by whether tunnels are decoded and records get owners: beside the sources, or
-    where the package installs it."""
+    """The path of the prebuilt object for these settings: beside the sources, or where the package installs it."""
     return find(f"trafficmon{'-inside' * look_inside}{'-units' * owners}.bpf.o")
 
 

@@ -31,8 +31,7 @@ def asking(to: str) -> Iterator[None]:
 
 
 def with_library(work: Callable[[Any], T]) -> T:
-    """Does `work` with pyroute2's IPRoute, in a separate thread: since 0.9 it runs an event loop, and a thread can have
-    only one. Raises OSError if the kernel refuses."""
+    """Does `work` with pyroute2's IPRoute in a separate thread: since 0.9 it runs an event loop. Raises OSError."""
 
     def whole() -> T:
         from pyroute2 import IPRoute

@@ -11,8 +11,7 @@ from trafficmond.datapath.mapped import Mapped
 from trafficmond.datapath.pins import Pins
 from trafficmond.flows.batch import Batch
 
-# The old program may be processing a packet on another CPU when it is replaced: the packet is counted before the
-# reading after the next, an interval later.
+# A packet that the old program is processing when it is replaced is counted before the reading after the next.
 _READINGS = 2
 UNREADABLE = (
     "the ledger of the earlier version has another layout: what that version counted after its last reading is missing "

@@ -36,8 +36,7 @@ Octets = npt.NDArray[np.uint8]
 
 
 def waiting(states: Mapping[int, Sequence[int]] = _WAIT) -> Batch:
-    """WAITING rows of the sockets in these states, by protocol: those that wait, which are TCP listeners and all of
-    UDP. Raises OSError if the kernel cannot list them."""
+    """WAITING rows of the sockets in these states, by protocol: TCP listeners, and all of UDP. Raises OSError."""
     found = [np.zeros(0, WAITING)]
     for proto, of_proto in states.items():
         for family in (socket.AF_INET, socket.AF_INET6):

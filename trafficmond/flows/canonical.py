@@ -1,7 +1,6 @@
 """One form for the two directions of a conversation: endpoints ordered, ICMP types paired.
 
-The order and the ICMP pairs are those of Community ID v1 (corelight/community-id-spec, after Zeek), so that the flow
-table merges what other monitors call one flow.
+The order and the ICMP pairs are those of Community ID v1 (corelight/community-id-spec, after Zeek).
 """
 
 from typing import NamedTuple

@@ -1,7 +1,6 @@
 """Traffic of the last 40 seconds: rates by flow, by host and by interface, averaged over windows. Pure.
 
-A tick keeps only its busiest flows, which bounds the cost of a flood; totals of all flows are kept as well, so that the
-rates of an interface include all of them.
+A tick keeps only its busiest flows, which bounds the cost of a flood; the rates of interfaces are of all flows.
 """
 
 from collections import deque

@@ -116,8 +116,7 @@ def _root4(tree: U32, count: int) -> int:
 
 
 def _walk(tree: U32, count: int, root: int, family: int, without: int | None = None) -> tuple[Prefixes, U32]:
-    """The networks below a node, in order, and the offset of each one's record. Nodes below `without` are skipped: 6to4
-    and similar networks lead there, too."""
+    """The networks below a node, in order, and their records' offsets; not below `without`, where 6to4 leads too."""
     nothing = np.zeros(int(root > count), np.uint64)  # one record for all, which has no node
     found = [(nothing, nothing, nothing.astype(np.uint8), np.full(len(nothing), root, np.uint32))]
     node = np.full(int(root < count), root, np.uint32)

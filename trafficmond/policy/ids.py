@@ -1,5 +1,4 @@
-"""Stable numbers for rules: the 24 bits that a verdict word carries. For rules in shadow they are numbers for pairs:
-which rule would have decided, and which did.
+"""Stable numbers for rules, 24 bits of a verdict word; for rules in shadow of pairs with the rule that decided.
 
 A rule's number is a hash of its identity (its file, its name, how many of that name came before it). So it survives
 reloads, edits elsewhere in its file and restarts of the daemon, with nothing stored on disk. Removed rules keep their

@@ -67,8 +67,7 @@ def _plain(value: object) -> float | str:
 
 
 def last_in_force(settings: Settings) -> Settings:
-    """`settings` with the rules that were in force last, confirmed ones. Raises ValueError if they are not known as a
-    whole, or another version wrote them."""
+    """`settings` with the rules that were in force last, confirmed ones. Raises ValueError if they are not known."""
     return with_rule_settings(settings, LastGood(settings.state_dir / LAST_GOOD_NAME).whole())
 
 

@@ -1,7 +1,6 @@
 """Queries of `flows`: the usual filters, and the SQL that answers them.
 
-The SQL is complete: `--sql` prints what runs. Plain sqlite3 runs it too, unless it asks for an IPv6 prefix that needs
-`in_prefix` (see sql.py).
+The SQL is complete: `--sql` prints what runs, in plain sqlite3 too unless an IPv6 prefix needs `in_prefix` (sql.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -182,8 +181,7 @@ def process_sql(text: str, quoted: Callable[[str], str] = literal) -> str:
 def _within(columns: Sequence[str], text: str | None, timed: bool) -> str:
     """The condition that one of the columns is in the prefixes, or with "!" none is."""
     wanted = choice.prefixes(text or "")
-    # A broad prefix may match most of the traffic: if there is a time condition, a unary plus disables the address's
-    # index, which SQLite would prefer otherwise.
+    # A broad prefix may match most rows: with a time condition, a unary plus keeps SQLite from the address's index.
     broad = {network: timed and network.prefixlen <= network.max_prefixlen * _BROAD for network in wanted.items}
     each = [within(f"{'+' * broad[network]}{column}", network) for column in columns for network in wanted.items]
     return any_of(each, wanted.but)
