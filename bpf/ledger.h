@@ -121,10 +121,7 @@ static __always_inline struct tm_set *tm_find_set(const struct tm_packet *p, __u
 	return (struct tm_set *)set;
 }
 
-/*
- * Counts `packets` packets of `bytes` bytes in all (a super-packet counts as its segments) in the set that was found,
- * under p->key and the number of the inner flow. `skb`: for outgoing packets, else 0.
- */
+/* Counts packets (a super-packet as its segments) and bytes under p->key and inner flow. `skb`: if outgoing, else 0. */
 static __always_inline void tm_book(struct tm_set *set, __u32 index, const struct tm_packet *p, __u64 inner,
 				    __u32 packets, __u64 bytes, __u64 now, __u32 cpu, struct tm_totals *totals,
 				    struct __sk_buff *skb)

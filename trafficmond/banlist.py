@@ -241,7 +241,6 @@ class BanList:
             self._put(network)
 
     def _on(self, network: Network) -> list[Ban]:
-        """The bans on a prefix and around it."""
         return [ban for each in self._around(network) for ban in self._bans[each].values()]
 
     def _end(self, network: Network) -> float | None:
@@ -296,7 +295,6 @@ class BanList:
 
 
 def _renewed(known: Ban, ban: Ban) -> Ban:
-    """The owner's new ban on a prefix, given the one in force."""
     return replace(ban, since=known.since, forced=ban.forced or known.forced)
 
 
@@ -306,7 +304,6 @@ def places_of(ban: Ban) -> Places:
 
 
 def _as_kernel(network: Network, bans: Sequence[Ban]) -> KernelBan:
-    """The kernel's entry for a prefix, given the bans on it and around it."""
     named = {ban.ports: places_of(ban) for ban in bans}
     union: Places = ()
     if all(named.values()):

@@ -64,7 +64,6 @@ class Changes:
         self.standing.put(self.standing.now._replace(inputs=inputs), self.standing.base)
 
     async def _recall(self) -> None:
-        """Restores the rules made by hand of the last run that have not ended."""
         if not self._recalled:
             now = time.time()
             runtime, self.trouble = await asyncio.to_thread(self._by_hand.read, now)

@@ -57,7 +57,6 @@ class Daemon:
         self._parts.manager.ready(text)
 
     def _watch_for_changes(self, stack: AsyncExitStack) -> None:
-        """Registers for changes of files and of the host, and for signals."""
         parts, reloader, loop = self._parts, self._reloader, asyncio.get_running_loop()
         stack.push_async_callback(loop.run_in_executor, None, parts.watcher.stop)
         stack.callback(interfaces.Watch(parts.host.changed).close)

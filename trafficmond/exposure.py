@@ -77,5 +77,4 @@ class Exposure:
 
 
 def _lets_in(rules: InForce, address: str) -> bool:
-    """Whether SSH packets from an address pass."""
     return passes(networks.parse(address)[0], rules.table.words, services.place(TCP, SSH_PORT))

@@ -224,12 +224,10 @@ def _only_ends(removed: list[Entry], added: list[Entry]) -> bool:
 
 
 def _is_sound(recorded: Recorded) -> bool:
-    """Whether a change has values of the right types."""
     return all(type(getattr(recorded, name)) is type(getattr(_PLAIN, name)) for name in Recorded.__slots__)
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether an entry has values of the right types, and a source."""
     if not isinstance(entry, dict) or not isinstance(entry.get(SOURCE), str):
         return False
     for key, value in entry.items():

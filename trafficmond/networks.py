@@ -65,7 +65,6 @@ def _meant(text: str) -> str:
 
 
 def _of_mask(mask: str) -> str:
-    """The text that replaces an old-style netmask."""
     with suppress(ValueError):
         return f"; write /{IPv4Network(('0.0.0.0', mask)).prefixlen}" if "." in mask else ""
     return ""

@@ -128,7 +128,6 @@ class Processes:
         return notes, late
 
     def _ticks(self, at: Column) -> Column:
-        """Epoch seconds converted to the notes' clock."""
         return np.asarray(np.maximum((at - self._clock() + self._monotonic()) * 1e9, 0).astype(np.uint64))
 
     def _worded(self, owners: Column, notes: Batch) -> Column:

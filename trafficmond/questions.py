@@ -61,8 +61,6 @@ class Questions:
 
 
 class _Asking(Generic[T]):
-    """A query in its thread."""
-
     def __init__(self, open_reader: Callable[[], Reader], work: Callable[[Reader], T]) -> None:
         self._open_reader, self._work = open_reader, work
         self._reader: Reader | None = None

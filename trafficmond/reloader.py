@@ -47,8 +47,7 @@ class Reloader:
         parts.probation.over = self.schedule
 
     def schedule(self, why: str) -> None:
-        """Schedules a reading of the files, whose result is logged. During a reading at most one more is scheduled, and
-        after several there is a pause."""
+        """Schedules a reading of the files, at most one more during a reading, and after several with a pause."""
         self._wanted = why
         if not self._busy:
             self._begin()
@@ -148,7 +147,6 @@ class Reloader:
         return []
 
     async def _begun(self, change: AuditEntry, loaded: Loaded) -> list[str]:
-        """Records a reload that is on probation; returns the notes."""
         parts, (before, in_force) = self._parts, loaded
         parts.manager.ready(parts.status_line())
         words = [str(in_force.policy.counts), *parts.probation_notes()[:1]]

@@ -114,7 +114,6 @@ class Rulebook(Changes):
             return Loaded(before, in_force)
 
     async def _is_held(self) -> bool:
-        """Whether there is a probation, during which files are not reloaded."""
         self.standing.expire_probation()
         await self._recall()
         return bool(self.standing.base and self.in_force)
@@ -237,8 +236,7 @@ class Rulebook(Changes):
         saved: bool,
         begin: Begin | None = None,
     ) -> Done:
-        """Removes the run-time rules on exactly this prefix, and the saved ones too if `saved`; with `ports`, only
-        those for exactly these services.
+        """Removes the run-time rules on exactly this prefix; `saved`: saved ones too; `ports`: only for these services.
 
         `before` has the removed rules, [] if there were none. Raises ConfigError or OSError: then nothing changed.
         """

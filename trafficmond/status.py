@@ -186,7 +186,6 @@ def metrics_text(parts: Parts) -> str:
 
 
 def _traffic(parts: Parts) -> list[Traffic]:
-    """The traffic of each attached interface, one row for each direction."""
     from trafficmond.metrics.families import Traffic
 
     found = []

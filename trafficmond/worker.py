@@ -111,7 +111,6 @@ class Worker(ABC):
                 self._wake.wait(min(_RETRY_S, left))
 
     def _settle(self, rows: int, *, lost: int = 0) -> None:
-        """Counts rows as done, some of them as lost."""
         with self._wake:
             self._waiting -= rows
             self.lost += lost

@@ -81,7 +81,6 @@ def _paths(value: Any) -> tuple[Path, ...]:
 
 
 def _quote(value: Any) -> str:
-    """A value in the syntax of TOML, shortened."""
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, (str, Path)):

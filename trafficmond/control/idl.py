@@ -134,8 +134,6 @@ _TOKEN = re.compile(r"[ \t\r\n]+|#[^\n]*|(->|\[\]|\[string\]|[():,?]|[A-Za-z][A-
 
 
 class _Parser:
-    """Recursive descent over the tokens of one description."""
-
     def __init__(self, text: str) -> None:
         self.tokens = _tokens(text)
         self.next = next(self.tokens)

@@ -15,8 +15,7 @@ _NAMED = ("seen", "unattributed", "not_ip", "malformed", "dropped")  # those wit
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Exact totals of all packets. seen = in_flows + unattributed + not_ip + malformed + pending, where `pending`
-    arrived between reading the counters."""
+    """Exact totals of all packets: seen = in_flows + unattributed + not_ip + malformed + pending (came meanwhile)."""
 
     seen: Sums
     in_flows: Sums
@@ -60,5 +59,4 @@ def words(totals: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 
 def _sums(totals: npt.NDArray[Any], name: str) -> Sums:
-    """The sum of a counter over all CPUs, interfaces and directions."""
     return Sums(int(totals[name]["packets"].sum()), int(totals[name]["bytes"].sum()))

@@ -99,7 +99,6 @@ class Beside:
 def _load(
     name: str, loader: str, pin_dir: Path, kinds: Mapping[str, str], maps: tuple[str, ...]
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Descriptors of the programs and of the maps."""
     if loader == "bcc":
         return bcc_loader.compiled(f"{name}.bpf.c", kinds, maps, pin_dir)
     with closing(libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))) as target:

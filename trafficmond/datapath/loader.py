@@ -190,7 +190,6 @@ def load_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int | None, *, owne
 
 
 def _load_one(path: Path, sizes: Sizes, maps: Mapping[str, int], seed: int, name: str) -> int:
-    """Loads one program with existing maps; returns its descriptor."""
     with closing(_opened(path, sizes, maps, seed)) as target:
         target.load_only((name,), PROGRAMS)
         target.load((name,))

@@ -82,8 +82,7 @@ class Pins:
         return self.directory / layout_name(self._sizes)
 
     def _take_lock(self) -> int:
-        """A lock on the directory, held as long as the descriptor: two daemons on the same pins would read each other's
-        records."""
+        """A lock on the directory: two daemons on the same pins would read each other's records."""
         deadline = time.monotonic() + _LOCK_S
         while True:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -208,8 +207,7 @@ class Pins:
         return {int(name.rpartition("-")[2]) for name in names}
 
     def remove_all(self) -> None:
-        """Ends every pinned attachment and removes every pinned map, unless a program of ours is still in a dispatcher,
-        which uses them and is identified by them."""
+        """Ends every pinned attachment and removes every pinned map, unless a dispatcher has a program of ours."""
         if not shared(self.directory):
             remove_pins(self.directory)
 

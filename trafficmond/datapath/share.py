@@ -104,7 +104,6 @@ def _ask(request: Mapping[str, Any], fds: Sequence[int]) -> dict[str, Any]:
 
 
 def _awaited(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """The answer and its descriptors. Raises OSError."""
     for _ in range(int(_WAIT_S / _SIGN_S)):
         ServiceManager().busy()
         with contextlib.suppress(TimeoutError):

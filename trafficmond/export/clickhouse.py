@@ -188,5 +188,4 @@ class ClickHouse:
 
 
 def _password(path: Path | None) -> str:
-    """The first line of the file. Raises OSError."""
     return (files.read(path).decode("utf-8").splitlines() or [""])[0].strip() if path else ""

@@ -62,8 +62,7 @@ class _Collector:
 
 
 class UdpCollector(_Collector):
-    """Sends datagrams. `sent` counts flows that left this host. If the kernel learns later that a datagram was not
-    accepted, its flows count as lost, too."""
+    """Sends datagrams. `sent` counts flows that left this host; those of refused datagrams count as lost too."""
 
     def __init__(self, target: Target, export: Export) -> None:
         super().__init__(target, export)

@@ -27,8 +27,7 @@ class Identity:
         )
 
     def of(self, deltas: Batch, before: float, known: Column, loops: Loops) -> tuple[Column, Column, float]:
-        """(id, swapped) of each delta, and when the earliest began. `before`: time of the last reading; `known`: the
-        ids of existing flows."""
+        """(id, swapped) of each delta, and when the first began; `before`: last reading, `known`: the flows' ids."""
         ids, swapped, fragments, earliest = loops.identify(deltas, before)
         if fragments:  # ICMP fragments belong to their ping, if it is known or in this batch
             later = later_fragments(deltas)

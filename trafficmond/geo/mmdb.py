@@ -91,7 +91,6 @@ def _read(data: bytes) -> Content:
 
 
 def _tree(data: bytes, count: int, bits: int) -> U32:
-    """Both children of each node."""
     size = bits // 4
 
     def words(at: int) -> U32:
@@ -219,7 +218,6 @@ class _Decoder:
         return found, at
 
     def _after(self, at: int) -> int:
-        """The offset after a value."""
         values = 1
         while values:
             self._left -= 1

@@ -121,7 +121,6 @@ class Databases:
 
 
 def _load(path: Path, mark: tuple[int, ...]) -> Database:
-    """Reads one database. Raises OSError, Damaged."""
     if mark[1] > _MAX_FILE_BYTES:
         raise Damaged(f"it is larger than {_MAX_FILE_BYTES >> 20} MiB")
     database = Database(path, mark, read(files.read(path)))
@@ -131,7 +130,6 @@ def _load(path: Path, mark: tuple[int, ...]) -> Database:
 
 
 def _mark(path: Path) -> tuple[int, ...]:
-    """Identifies the state of a file. Raises OSError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")

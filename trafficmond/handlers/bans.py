@@ -126,7 +126,6 @@ class Bans(Handler):
         return {"banned": len(free) + so_already, "refused": refused, "notes": notes}
 
     def _wanted(self, caller: Caller, owner: str | None, asked: Row) -> tuple[Ban, Network]:
-        """The ban of a `BanRequest`, and its prefix. Raises ConfigError."""
         ports = ",".join(named_ports(asked.get("ports") or ()))
         now, network, ttl_s = time.time(), parse_network(asked["cidr"]), asked.get("ttl_s")
         if asked.get("forever") and ttl_s is not None:
@@ -188,7 +187,6 @@ class Bans(Handler):
         return {"lifted": len(lifted), "held": len(held), "notes": notes, **shown}
 
     def _say_lifted(self, caller: Caller, lifted: Sequence[Ban]) -> str:
-        """Logs it as one message; returns the prefixes as text."""
         what = _summary(list(dict.fromkeys(ban.cidr for ban in lifted)))
         fields = {"prefix": lifted[0].cidr, "by": caller.user, "owner": lifted[0].owner, "bans": len(lifted)}
         ban = "ban" if len(lifted) == 1 else "bans"
@@ -249,6 +247,5 @@ def _by_whom(bans: Sequence[Ban], caller: Caller) -> str:
 
 
 def _summary(cidrs: Sequence[str]) -> str:
-    """The first prefixes, and how many more there are."""
     names = ", ".join(shown(cidr) for cidr in cidrs[:_NAMED])
     return names if len(cidrs) <= _NAMED else f"{names} and {len(cidrs) - _NAMED:,} more"

@@ -64,7 +64,6 @@ class Explain(Handler):
 
 
 def _port(asked: Places) -> tuple[int, int] | None:
-    """The protocol and port of the service, if it has a port."""
     place = asked[0][0] if asked else abi.WHAT_ICMP
     if place >= abi.WHAT_ICMP:
         return None
@@ -72,7 +71,6 @@ def _port(asked: Places) -> tuple[int, int] | None:
 
 
 def _service(text: str) -> Places:
-    """The one service in `text`. Raises ConfigError."""
     places = parsed("service", services.parse, [text])
     if len(places) != 1 or places[0][0] != places[0][1]:
         one = f"tcp/{text}" if text.isdecimal() else "tcp/443"

@@ -58,13 +58,11 @@ class Handler:
         return Begin(call.caller.user, what, within_s)
 
     def _in_force(self) -> InForce:
-        """The rules in force: there are some before clients are served."""
         in_force = self._parts.rulebook.in_force
         assert in_force is not None
         return in_force
 
     def _spared(self) -> Spared:
-        """The addresses that bans and rules made by hand must spare, at this moment."""
         return Spared(self._in_force().policy, self._parts.protected.logins())
 
     def _spare_lifelines(self, cidr: str, what: str) -> None:

@@ -75,7 +75,6 @@ def rate_rows(rates: Rates, at: int) -> list[Row]:
 
 
 def _measure(rates: Rates, sort: str, window: int, total: Column) -> Floats:
-    """The values to sort by, the largest first."""
     unit = _PACKETS if sort == "packets" else _BYTES
     sent, received = rates.sent(unit)[window], rates.received(unit)[window]
     if sort == "total":
@@ -112,7 +111,6 @@ def _host(host: Any, flows: int, rates: Rates, at: int) -> Row:
 
 
 def _at_present(rates: Rates, at: int) -> Row:
-    """The rates of the last tick, both directions together."""
     return {
         "packets_per_s": float(rates.sent(_PACKETS)[0, at] + rates.received(_PACKETS)[0, at]),
         "bytes_per_s": float(rates.sent(_BYTES)[0, at] + rates.received(_BYTES)[0, at]),

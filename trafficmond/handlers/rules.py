@@ -96,7 +96,6 @@ class Rules(Handler):
         return self._ordered[1]
 
     def _counted(self) -> Sums:
-        """The counts of each rule since the start, at the latest tick."""
         moment = self._parts.pipeline.moment
         if self._sums is None or self._sums[0] is not moment:
             self._sums = moment, sums_of(self._parts)
@@ -213,8 +212,7 @@ class Rules(Handler):
     async def _refuse_removal(
         self, cidr: str, direction: Direction | None, ports: list[str] | None, save: bool
     ) -> None:
-        """Raises NotFound or Refused: names the rules on the prefix or around it, and how to remove them; with `ports`,
-        the rules for these services."""
+        """Raises NotFound or Refused, naming the rules on or around the prefix (for `ports`) and how to remove them."""
         policy, name = self._in_force().policy, networks.shown(cidr)
         if not save and await self._parts.rulebook.is_saved(cidr, ports):
             raise Refused(f"the rule on {name} is saved", hint="remove it with --save")
@@ -305,7 +303,6 @@ def _table_row(table: Table, source: str = "runtime") -> Row:
 
 
 def _in_words(rule: Row) -> str:
-    """The rule in words, for the audit."""
     words = [rule["action"], rule["direction"]]
     words += ["in shadow"] if rule.get("shadow") else []
     words += [f"{rule['rate_per_s']}/s"] if rule.get("rate_per_s") else []

@@ -45,7 +45,6 @@ def _action(text: str) -> Action:
 
 
 def _filter(where: str, read: Callable[[str], T], text: str | None) -> T | None:
-    """The value of an optional filter. Raises Mismatch."""
     try:
         return read(text) if text else None
     except ValueError as error:

@@ -87,7 +87,6 @@ def _admits(columns: RuleColumns) -> Bool:
 
 
 def _drops(columns: RuleColumns, now: float) -> Bool:
-    """A mask of rules that drop incoming packets."""
     there = ~columns.shadow & (columns.direction != Direction.EGRESS) & (columns.expires > now)
     return np.asarray(there & is_drop(columns.verdict))
 
@@ -107,7 +106,6 @@ def _dropped_in_parts(policy: Policy, family: int, drops: Bool) -> bool:
 
 
 def _named(columns: RuleColumns, place: int) -> Bool:
-    """A mask of rules that apply to a service."""
     some = columns.some_services
     named = ~some
     for index in np.flatnonzero(some).tolist():

@@ -130,7 +130,6 @@ class Collector:
             self.mistakes.append(Mistake(str(directory), what))
 
     def _load(self, path: Path, parse: Parse, meaning: object) -> Rules:
-        """The rules in `path`, through the cache. Raises OSError."""
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")

@@ -297,6 +297,5 @@ def _is_row(entry: U32) -> npt.NDArray[np.bool_]:
 
 
 def _pairs(rule: I64, below: U32) -> tuple[I64, U32, npt.NDArray[np.intp]]:
-    """The distinct pairs, and the index of each pair among them."""
     pairs, inverse = np.unique(rule.astype(np.uint64) << np.uint64(32) | below, return_inverse=True)
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32), inverse

@@ -39,8 +39,6 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reach:
-    """The parts of a table that a change touches."""
-
     touched: Bool  # slots of a root
     roots: Mapping[int, tuple[int, Direction]]  # the unit of each changed root, with its family and direction
     classes: Classes
@@ -137,7 +135,6 @@ def _with_records(table: VerdictTable, leaves: RuleLeaves, builder: Builder) -> 
 
 
 def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequence[tuple[int, int]], units: int) -> U32:
-    """A copy of a table's words with a change applied."""
     words = np.zeros(-(-units // abi.PAGE_UNITS) * abi.PAGE_WORDS, np.uint32)
     before = table.units * UNIT_WORDS
     words[:before] = table.words[:before]
@@ -197,7 +194,6 @@ def _others(before: Source, after: Source, first: int, last: int, shift: int) ->
 
 
 def _slots_of(rows: Prefixes) -> tuple[I64, I64]:
-    """The first and the last slot of a root that each prefix covers."""
     above = np.uint64(64 - abi.ROOT_BITS)
     last = rows.hi | ~mask(rows.plen.astype(np.int64))
     return (rows.hi >> above).astype(np.int64), (last >> above).astype(np.int64)

@@ -21,8 +21,7 @@ _WRITTEN = (Reason.RULE, Reason.LIST)
 
 
 def shadows(policy: Policy, now: float) -> Iterator[Advice]:
-    """A note on each rule that can never decide, and on each that drops some services, but not from sources that other
-    rules name only to monitor them."""
+    """A note on each rule that never decides, or drops some services, but not from sources that others only monitor."""
     for index, by in sorted(_hidden(policy, now).items()):
         before, rule = policy.rules[by], policy.rules[index]
         least = services.with_unread(rule.services, rule.action is not Action.DROP, False)

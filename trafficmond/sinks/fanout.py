@@ -48,8 +48,6 @@ def make_sink(log: Log, verbose: bool = False) -> Sink:
 
 @dataclass(slots=True)
 class _Loss:
-    """The last report of a loss."""
-
     count: int = 0
     at: float = -_LOSS_REPORT_SECONDS
 
@@ -149,7 +147,6 @@ class SinkSet:
         return [*self._sinks, *self._notes]
 
     def _report(self) -> None:
-        """Report when a log fails, works again, or has lost events."""
         for sink in (*self._sinks, *self._retired):
             where = str(sink.log.path or sink.log.format)
             fields = {"path": where, "format": sink.log.format, "lost": sink.lost}

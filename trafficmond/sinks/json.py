@@ -11,8 +11,6 @@ from trafficmond.sinks.writer import FileWriter
 
 
 class _ArrayStream:
-    """An array on a stream, complete only at its end."""
-
     shortened = 0
 
     def __init__(self, stream: Stream) -> None:

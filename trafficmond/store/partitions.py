@@ -146,7 +146,6 @@ class Partitions:
         return too_old or too_many or self.used_bytes() > self.max_size_bytes
 
     def _free_some(self, table: str) -> None:
-        """Do the next step of removing a table."""
         ask = self._connection.execute
         index = ask("SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?", (table,)).fetchone()
         (first,) = ask(f"SELECT min(rowid) FROM {table}").fetchone()

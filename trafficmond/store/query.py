@@ -125,7 +125,6 @@ def grouped_by(name: str, groups: Sequence[str]) -> str:
 
 
 def _join(side: str, address: str) -> str:
-    """The join of a flow with the place of one side."""
     return f"LEFT JOIN places AS {side}place ON {side}place.address = {address}"
 
 

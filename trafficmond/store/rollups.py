@@ -108,7 +108,6 @@ def _sums(batch: Batch, names: Names) -> Iterator[Sums]:
 
 
 def _values(batch: Batch) -> Column:
-    """_ALL of each row."""
     values = np.empty((len(batch), len(_ALL)), np.uint64)
     values[:, _ALL.index("flows")] = 1
     for counter in _COUNTERS:
@@ -121,7 +120,6 @@ def _values(batch: Batch) -> Column:
 
 
 def _hosts(batch: Batch, values: Column) -> Iterator[Sums]:
-    """Both ends of each flow."""
     hi, lo = (np.concatenate([batch[f"src_{half}"], batch[f"dst_{half}"]]) for half in ("hi", "lo"))
     family = np.tile(batch["family"], 2)
     number = lo
@@ -185,7 +183,6 @@ def _of_groups(kind: str, by: Grouped, values: Column, name: Callable[[Column], 
 
 
 def _summed(by: Grouped, values: Column) -> Column:
-    """_ALL of each group."""
     sums = np.zeros((len(by), len(_ALL)), np.uint64)
     compiled.sum_up(by.of, values, sums)
     return sums
