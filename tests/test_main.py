@@ -96,6 +96,7 @@ def test_an_exit_that_is_not_permitted_is_said(
     [
         (MemoryError(), "memory ran out"),
         (OSError(12, "Cannot allocate memory"), "memory ran out"),
+        (OSError(24, "Too many open files"), "too many files are open"),
         (RuntimeError("can't start new thread"), "no thread could be started"),
     ],
 )

@@ -9,6 +9,8 @@ from trafficmond.config.flags import Flags, parse_flags
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 
+_LACKS = {errno.ENOMEM: "memory ran out", **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open")}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 ended as asked, 1 could not start, 2 the configuration or the command line is wrong."""
@@ -23,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if from_wheel():
             print("trafficmond: to see what this system still needs, run: sudo trafficctl doctor", file=sys.stderr)
         return 1
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
         if not (lack := _lack_of_room(error)):
             raise
-        hint = "raise the limit that it runs under (ulimit -v; MemoryMax= and TasksMax= of its unit)"
+        hint = "raise the limit that it runs under (ulimit; MemoryMax=, TasksMax= and LimitNOFILE= of its unit)"
         print(f"trafficmond: not enough resources: {lack}; {hint}", file=sys.stderr)
         return 1
 
@@ -34,8 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _lack_of_room(error: BaseException | None) -> str:
     """What the system had no room for, of an error or of what led to it; empty for any other error."""
     while error is not None:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-            return "memory ran out"
+        number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
+        if number in _LACKS:
+            return _LACKS[number]
         if "can't start new thread" in str(error):  # as CPython says it, with no type or number of its own
             return "no thread could be started"
         error = error.__context__
