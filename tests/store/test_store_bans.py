@@ -167,6 +167,21 @@ def test_bans_of_a_newer_version_can_be_read(path: Path, limits: Limits) -> None
     assert known(path, limits) == ([SECOND, THIRD], "")
 
 
+def test_a_file_on_another_disk_has_its_log_there(path: Path, limits: Limits) -> None:
+    """SQLite names the log after the file that a link leads to."""
+    there = path.parent / "disk" / "history.db"
+    there.parent.mkdir()
+    opened(there, limits).close(5)
+    path.symlink_to(there)
+    store = opened(path, limits)
+    store.save_bans([FIRST]).result(5)
+    assert store.read_bans() == [FIRST], "from the log, as after a kill"
+    log = there.with_name("history.db-wal").stat().st_size
+    assert store._writer.file.wal_bytes() == log > 0
+    assert store.status().size_bytes == log + there.stat().st_size
+    store.close(5)
+
+
 def test_what_has_no_bans_is_not_taken_for_an_empty_list(path: Path, limits: Limits) -> None:
     change(path, "CREATE TABLE theirs (x)")
     store = Store.open(path, limits)

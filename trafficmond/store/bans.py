@@ -53,7 +53,7 @@ def _rows(path: Path) -> Iterator[Sequence[Any]]:
     if not files.is_file(path):  # opening a pipe would block
         raise sqlite3.Error("it is not a regular file")
     # A file without a log is read as one that nobody writes, since the disk may be read-only.
-    how = "mode=ro" if files.is_there(path.with_name(path.name + "-wal")) else "immutable=1"
+    how = "mode=ro" if files.is_there(Path(f"{path.resolve()}-wal")) else "immutable=1"
     with closing(sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True, timeout=1.0)) as connection:
         if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             yield from connection.execute(f"SELECT {_COLUMNS} FROM bans")

@@ -162,8 +162,9 @@ class File:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def wal_bytes(self) -> int:
+        """Size of the write-ahead log, which SQLite keeps beside the file itself where the path is a link."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return Path(f"{self.path.resolve()}-wal").stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -223,11 +223,8 @@ class Store:
         """Counters; cheap enough for every second."""
         writer = self._writer
         size, set_aside = 0, writer.file.set_aside
-        for side in ("", "-wal"):
-            try:
-                size += self.path.with_name(self.path.name + side).stat().st_size
-            except OSError:
-                continue
+        with suppress(OSError):
+            size = self.path.stat().st_size + writer.file.wal_bytes()
         return Status(
             path=str(self.path),
             rows=writer.rows,
