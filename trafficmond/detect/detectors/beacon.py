@@ -262,7 +262,8 @@ def _gaps(states: Batch) -> tuple[Column, Column, Column]:
         gaps = np.diff(times, axis=1)
     valid = ~beyond[:, 1:]
     # Where packets are lost, or a call fails, a gap is two or three; but not one in four of them.
-    times = np.clip(np.floor(gaps / np.nanmedian(np.where(valid, gaps, np.nan), axis=1)[:, None] + 0.25), 1, _LOST)
+    median = _median(np.where(valid, gaps, np.inf), valid)
+    times = np.clip(np.floor(gaps / np.maximum(median, 1e-9)[:, None] + 0.25), 1, _LOST)
     times[np.count_nonzero(valid & (times > 1), axis=1) > _LOST_SHARE * (count - 1)] = 1
     gaps = np.where(valid, gaps / times, 0.0)
     number = np.maximum(count - 1, 1)
