@@ -131,6 +131,11 @@ def test_what_a_server_says_of_an_error_is_reported_without_the_url(
     assert str(refused.value) == f"the server answered 403 {told}"
 
 
+def test_a_damaged_state_is_a_reason_of_this_list_alone(server: FeedServer) -> None:
+    with pytest.raises(FetchError, match="no usable answer: ValueError"):
+        get(server.url(), HERE, Validators('"a\nb"'))
+
+
 def test_too_large_and_too_slow(server: FeedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MOST_BYTES", 1000)
     server.body = b"198.51.100.1\n" * 100

@@ -208,23 +208,19 @@ class Attachments:
         """Attaches to an interface; None: the privileged step continues, and the loop does not wait for it."""
         ifindex = interface.ifindex
         if ifindex not in self.joining:
-            self._take_slot(interface)
+            slots, index = self._slots, ifindex % abi.IFINDEX_SLOTS
+            used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.joining)}
+            slot = int(slots[index]) & abi.IFSLOT_MASK
+            if not slot or slot in used:
+                slot = self._free_slot(interface, used)
+                self._slot_base[slot] = self._totals[:, slot].copy()
+            slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
             how = self._loaded, self._sizes, self._pins, interface, self._mode
             step = partial(attach.attach, *how, egress=self._egress, share_it=shared)
             if not (shared and self.ever):  # at the start nobody is answered yet
                 return step()
             self.joining[ifindex] = self._steps.submit(step)
         return self.joining.pop(ifindex).result() if self.joining[ifindex].done() else None
-
-    def _take_slot(self, interface: Interface) -> None:
-        slots = self._slots
-        index = interface.ifindex % abi.IFINDEX_SLOTS
-        used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.joining)}
-        slot = int(slots[index]) & abi.IFSLOT_MASK
-        if not slot or slot in used:
-            slot = self._free_slot(interface, used)
-            self._slot_base[slot] = self._totals[:, slot].copy()
-        slots[index] = slot | (abi.IFSLOT_RAW_IP if interface.raw_ip else 0)
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, an unused one if there is any left."""

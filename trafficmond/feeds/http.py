@@ -85,7 +85,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
             raise FetchError(f"the server sent nothing for {_QUIET_S:.0f} s") from None
         except http.client.IncompleteRead:
             raise FetchError("the connection ended before the whole list was received") from None
-        except (http.client.HTTPException, OSError, UnicodeError) as error:
+        except (http.client.HTTPException, OSError, ValueError) as error:
             if time.monotonic() > deadline:
                 raise _too_slow() from None
             raise FetchError(f"no usable answer: {getattr(error, 'strerror', '') or type(error).__name__}") from None
