@@ -9,20 +9,26 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trafficctl.exposure import shut
-from trafficmond import files
+import numpy as np
+
+from trafficmond import files, reach
+from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.datapath.listeners import listeners
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import Advice, ConfigError, Mistake, Remark, TrafficmonError
 from trafficmond.figures import clock
 from trafficmond.geo.reading import open_atlas, outdated
 from trafficmond.model import Action
-from trafficmond.policy.load import Files, RuleCounts, make_policy, read_files
+from trafficmond.policy.admission import Admissions
+from trafficmond.policy.leaves import RuleColumns
+from trafficmond.policy.load import Files, Policy, RuleCounts, make_policy, read_files
 from trafficmond.policy.readers import read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule
 from trafficmond.policy.shadows import shadows
 from trafficmond.policy.sources import read_policy
+from trafficmond.policy.table import CROWDED, compile_table
 
 _LISTS = (".netset", ".ipset", ".txt", ".cidr")
 # Of the service, whose unit permits it to write to a few folders only.
@@ -30,6 +36,8 @@ _UNITS = tuple(Path(at) / "trafficmond.service" for at in ("/etc/systemd/system"
 _DROP_INS = (Path("/etc/systemd/system/trafficmond.service.d"), Path("/run/systemd/system/trafficmond.service.d"))
 _OWN = (Path("/var/log/trafficmon"), Path("/var/lib/trafficmon"), Path("/run/trafficmon"), Path("/dev"))
 _PLACE = re.compile(r"(?P<path>.+?)(:(?P<line>\d+))?(: (?P<key>[^/]+))?")
+_SPARED = "gateways, resolvers and whoever is logged in (policy.guard)"
+_NOBODY = "no rule lets a new connection in, from anywhere; " + reach.LET_IN.format("ssh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ def check(path: Path | None) -> Checked:
         raise TrafficmonError(f"cannot read {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
-        notes += [*outdated(atlas, time.time()), *_unwritable_logs(settings), *shut(settings, policy)]
+        notes += [*outdated(atlas, time.time()), *_unwritable_logs(settings), *_shut(settings, policy)]
     return Checked(path, policy.counts, notes=notes)
 
 
@@ -119,6 +127,32 @@ def _given() -> Iterator[Path]:
             key, _, value = line.partition("=")
             if key.strip() == "ReadWritePaths":
                 yield from (Path(word.lstrip("-+")) for word in value.split())
+
+
+def _shut(settings: Settings, policy: Policy) -> Iterator[Advice]:
+    """Yields a note for each service that would not be reachable, or only from some prefixes."""
+    now = time.time()
+    ids = np.zeros(len(policy.rules), np.uint32)
+    table = compile_table(policy, ids, now, int)
+    if table.crowded:
+        yield Advice(str(settings.source), CROWDED)
+    admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), table, now)
+    if not admitted.any_shut:
+        return
+    waiting = listeners()
+    spared = _SPARED if settings.policy.guard else ""
+    nobody = reach.nobody(admitted, waiting, spared=spared)
+    if not nobody and not admitted.anybody and policy.default is Action.DROP:  # it may be for another host
+        nobody = _NOBODY
+    for what in [*([nobody] if nobody else []), *reach.only_from(admitted, waiting)]:
+        yield Advice(_default_place(settings), what)
+
+
+def _default_place(settings: Settings) -> str:
+    assert settings.source is not None
+    lines = {} if settings.source.suffix == ".json" else key_lines(files.read(settings.source).decode("utf-8"))
+    line = line_of("policy.default", lines)
+    return f"{settings.source}:{line}" if line else str(settings.source)
 
 
 def _is_rules_file(path: Path) -> bool:

@@ -95,8 +95,6 @@ class Gatherer:
             "damage": stats.parse_errors.as_dict(),
         }
 
-    # ---- counting ----
-
     def _count(self) -> None:
         if not self._deltas:
             return
@@ -114,8 +112,6 @@ class Gatherer:
         self._sources.add(rows["src"], packets, octets, rows)
         self._destinations.add(rows["dst"], packets, octets, rows)
         self._timeline.add(rows["last"], packets, np.where(action == Action.DROP, packets, 0), octets)
-
-    # ---- sections ----
 
     def _summary(
         self, stats: RunStats, threats: int, sources: list[dict[str, Any]], temporal: dict[str, Any]
