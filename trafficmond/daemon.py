@@ -68,10 +68,8 @@ class Daemon:
             reloader.schedule("SIGHUP")
 
     async def _tick_forever(self) -> None:
-        """Reads the ledger at each interval, measured from the beginning of one reading to that of the next.
-
-        If readings last longer than that in a flood, clients are served for a while after each of them.
-        """
+        """Reads the ledger at each interval, measured from the beginning of one reading to that of the next. If
+        readings last longer than that in a flood, clients are served for a while after each of them."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not await self._signals.stopped_within(due - loop.time()):

@@ -16,9 +16,7 @@ def replace(
     path: Path, data: bytes, *, mode: int | None = None, modified_ns: int | None = None, durable: bool = False
 ) -> None:
     """Writes `data` to a temporary file and renames it to `path`. Raises OSError; the file is then unchanged.
-
-    `durable`: it is on the disk, under its name, when this returns.
-    """
+    `durable`: it is on the disk, under its name, when this returns."""
     if not path.name:  # / or .
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     fresh = path.with_name(f".{path.name}{UNFINISHED}"[-255:])

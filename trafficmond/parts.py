@@ -137,10 +137,8 @@ class Parts:
         return await self.record(change)
 
     async def record(self, change: AuditEntry) -> bool:
-        """Records a change in flows.db. Returns whether it is on the disk.
-
-        If the disk refuses it, it is written to the journal now, and to flows.db when that is possible again.
-        """
+        """Records a change in flows.db. Returns whether it is on the disk. If the disk refuses it, it is written to the
+        journal now, and to flows.db when that is possible again."""
         done = asyncio.wrap_future(self.store.audit(change))
         done.add_done_callback(asyncio.Future.exception)  # the store reports and counts what it cannot do
         await asyncio.wait([done], timeout=_AUDIT_S)
@@ -315,10 +313,8 @@ async def _load_last(parts: Parts, on_disk: Settings, error: ConfigError) -> boo
 
 
 async def _restore_bans(parts: Parts) -> None:
-    """Restores the bans that were in force when the last daemon stopped.
-
-    A store that cannot be read does not delay the start: the bans are restored later, and those in the kernel stay.
-    """
+    """Restores the bans that were in force when the last daemon stopped. A store that cannot be read does not delay the
+    start: the bans are restored later, and those in the kernel stay."""
 
     async def restore() -> None:
         while True:

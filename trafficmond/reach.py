@@ -24,10 +24,8 @@ def closed(admitted: Admissions, listeners: Iterable[Listener]) -> list[Listener
 
 
 def nobody(admitted: Admissions, listeners: Iterable[Listener], over: str = "", spared: str = "") -> str:
-    """The sentence on services that no new connection can reach; empty if there are none.
-
-    `over`: the watched interfaces; `spared`: the addresses that can connect nevertheless; both as text.
-    """
+    """The sentence on services that no new connection can reach; empty if there are none. `over`: the watched
+    interfaces; `spared`: the addresses that can connect nevertheless; both as text."""
     waiting = list(listeners)
     shut = sorted(closed(admitted, waiting), key=_order)
     if not shut:

@@ -80,18 +80,14 @@ class Reloader:
             parts.manager.ready(parts.status_line())
 
     async def reload(self, why: str, caller: Caller | None = None) -> list[str]:
-        """Reads settings and rules again and puts them in force, completely or not at all; returns the changes.
-
-        A difference is recorded as a change by `caller`, or by the reason `why`. Raises ConfigError, DatapathError.
-        """
+        """Reads settings and rules again and puts them in force, completely or not at all; returns the changes. A
+        difference is recorded as a change by `caller`, or by the reason `why`. Raises ConfigError, DatapathError."""
         async with self._turn:
             return await self._reload(why, caller)
 
     async def try_out(self, why: str, caller: Caller, folder: str, within_s: float) -> list[str]:
-        """Puts the settings and rules in the files, with those in `folder` if given, on probation; returns notes.
-
-        Other settings take effect when it is confirmed. Raises ConfigError, DatapathError: then nothing changed.
-        """
+        """Puts the settings and rules in the files, with those in `folder` if given, on probation; returns notes. Other
+        settings take effect when it is confirmed. Raises ConfigError, DatapathError: then nothing changed."""
         async with self._turn:
             parts = self._parts
             path = Path(folder) if folder and holds_settings(Path(folder)) else parts.settings.source

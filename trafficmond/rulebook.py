@@ -237,9 +237,7 @@ class Rulebook(Changes):
         begin: Begin | None = None,
     ) -> Done:
         """Removes the run-time rules on exactly this prefix; `saved`: saved ones too; `ports`: only for these services.
-
-        `before` has the removed rules, [] if there were none. Raises ConfigError or OSError: then nothing changed.
-        """
+        `before` has the removed rules, [] if there were none. Raises ConfigError or OSError: then nothing changed."""
         wanted: Table = {CIDR: cidr} if direction is None else {CIDR: cidr, DIRECTION: str(direction)}
         wanted |= {} if ports is None else {PORTS: ports}
 

@@ -32,10 +32,8 @@ _HEADING = """\
 
 
 def read_saved(path: Path) -> list[dict[str, Any]]:
-    """The tables in `path`, for `save` to write back changed; none if there is no file.
-
-    Raises OSError, or ConfigError if the file has mistakes, so that saving does not lose its content.
-    """
+    """The tables in `path`, for `save` to write back changed; none if there is no file. Raises OSError, or ConfigError
+    if the file has mistakes, so that saving does not lose its content."""
     try:
         data = read(path)
     except FileNotFoundError:
@@ -47,10 +45,7 @@ def read_saved(path: Path) -> list[dict[str, Any]]:
 
 
 def save(path: Path, tables: Sequence[Mapping[str, Any]]) -> None:
-    """Replaces the content of `path` by the rules `tables`, atomically.
-
-    Raises OSError; the file is then unchanged.
-    """
+    """Replaces the content of `path` by the rules `tables`, atomically. Raises OSError; the file is then unchanged."""
     replace_file(path, _content(tables), durable=True)
 
 

@@ -13,10 +13,8 @@ _ASSIGNMENT = re.compile(r"\s*([\w.\-\"']+)\s*=")
 
 
 def key_lines(text: str) -> dict[str, int]:
-    """The line number, from 1, of each key in the form of mistakes: "flows", "flows.interval", "log[1].format".
-
-    This is a scan, not a parser: it finds the end of values over several lines, and leaves all else to tomllib.
-    """
+    """The line number, from 1, of each key in the form of mistakes: "flows", "flows.interval", "log[1].format". This is
+    a scan, not a parser: it finds the end of values over several lines, and leaves all else to tomllib."""
     found: dict[str, int] = {}
     seen: Counter[str] = Counter()
     table, quote, depth = "", "", 0

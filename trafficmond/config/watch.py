@@ -163,10 +163,8 @@ class Watcher:
             return due, retargeted
 
     def _arm(self, again: bool = False) -> bool:
-        """Sets watches on all folders of the current plan. Returns whether any has changed.
-
-        After the limits were reached only new targets are tried (`again`): each failure leaks a descriptor in watchdog.
-        """
+        """Sets watches on all folders of the current plan. Returns whether any has changed. After the limits were
+        reached only new targets are tried (`again`): each failure leaks a descriptor in watchdog."""
         if self.note and not again:
             return False
         wanted = plan(*self._targets)

@@ -51,18 +51,14 @@ class Client:
         return self._socket.fileno()
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Makes a call and returns its reply; parameters that are None are left out.
-
-        Raises ControlError with the Varlink error's name, reason and hint.
-        """
+        """Makes a call and returns its reply; parameters that are None are left out. Raises ControlError with the
+        Varlink error's name, reason and hint."""
         self._send(method, parameters, more=False)
         return _parameters(self._receive())
 
     def stream(self, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Makes a call at once, and yields its replies until the daemon ends them.
-
-        Raises ControlError as `call` does.
-        """
+        """Makes a call at once, and yields its replies until the daemon ends them. Raises ControlError as `call`
+        does."""
         self._send(method, parameters, more=True)
         return self._replies()
 

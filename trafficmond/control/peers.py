@@ -54,10 +54,8 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 def login_of(pid: int, proc: Path = _PROC) -> str | None:
-    """The user whose login started a process, as PAM set it; None if there was no login or it cannot be read.
-
-    It shows who acts as root, but is not a proof: root can change it.
-    """
+    """The user whose login started a process, as PAM set it; None if there was no login or it cannot be read. It shows
+    who acts as root, but is not a proof: root can change it."""
     try:
         uid = int((proc / str(pid) / "loginuid").read_text())
     except (OSError, ValueError):  # the process is gone, hidden or in another namespace, or the kernel has no audit

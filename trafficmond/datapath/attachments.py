@@ -249,10 +249,8 @@ class Attachments:
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def totals(self, ifindex: int) -> npt.NDArray[Any]:
-        """The totals of one attached interface (abi.TOTALS) by CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress.
-
-        The counts of an earlier interface in the same slot are subtracted.
-        """
+        """The totals of one attached interface (abi.TOTALS) by CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress. The
+        counts of an earlier interface in the same slot are subtracted."""
         slot = int(self._slots[ifindex % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK
         totals = self._totals[:, slot].copy()
         base = self._slot_base.get(slot)

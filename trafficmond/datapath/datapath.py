@@ -108,10 +108,8 @@ class Datapath:
             self._config.array["until"] = self.clock.to_jiffies(until)
 
     def confirm(self, words: npt.NDArray[np.uint32], options: Options) -> None:
-        """Confirms the table on probation, `words`; no packet sees another table meanwhile.
-
-        Raises DatapathError if the kernel has no memory for it; then the probation continues.
-        """
+        """Confirms the table on probation, `words`; no packet sees another table meanwhile. Raises DatapathError if the
+        kernel has no memory for it; then the probation continues."""
         self.tables.put(words)
         self.configure(options)
         self.roll_back()

@@ -50,10 +50,8 @@ def replace(
     dispatcher: libbpf.Object,
     mode: XdpMode,
 ) -> bool:
-    """Replaces `old` by tm_xdp of `new`. False if the chain was changed by another program meanwhile.
-
-    Raises DatapathError; then the chain is unchanged.
-    """
+    """Replaces `old` by tm_xdp of `new`. False if the chain was changed by another program meanwhile. Raises
+    DatapathError; then the chain is unchanged."""
     try:
         with ExitStack() as stack:
             stack.callback(new.close)
@@ -115,10 +113,8 @@ def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int | None:
 def _make(
     stack: ExitStack, dispatcher: libbpf.Object, configuration: bytes, new: libbpf.Object, fds: Sequence[int | None]
 ) -> tuple[int, list[tuple[str, int, int]]]:
-    """Loads a dispatcher, and links the programs `fds` (None: tm_xdp of `new`) into it.
-
-    Raises OSError, DatapathError.
-    """
+    """Loads a dispatcher, and links the programs `fds` (None: tm_xdp of `new`) into it. Raises OSError,
+    DatapathError."""
     fd = _load_dispatcher(dispatcher, configuration)
     stack.callback(os.close, fd)
     linked = []
@@ -137,10 +133,8 @@ def _make(
 
 
 def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
-    """Replaces an empty program of the dispatcher's file `target` by tm_xdp of `ours`, as a test.
-
-    Raises OSError or DatapathError if the kernel refuses that.
-    """
+    """Replaces an empty program of the dispatcher's file `target` by tm_xdp of `ours`, as a test. Raises OSError or
+    DatapathError if the kernel refuses that."""
     with ExitStack() as stack:
         stack.callback(ours.close)
         stack.callback(target.close)

@@ -136,10 +136,8 @@ def check(path: Path) -> None:
 
 
 def open_libbpf(sizes: Sizes, kept: Mapping[str, int], seed: int, *, owners: bool) -> libbpf.Object:
-    """The prebuilt object, sized and with its constants, ready to be loaded; `kept` are maps to reuse.
-
-    Raises DatapathError if it is missing, or its layout is not that of abi.py.
-    """
+    """The prebuilt object, sized and with its constants, ready to be loaded; `kept` are maps to reuse. Raises
+    DatapathError if it is missing, or its layout is not that of abi.py."""
     path = find_object(sizes.look_inside, owners)
     check(path)
     return _opened(path, sizes, kept, seed)

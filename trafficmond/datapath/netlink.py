@@ -48,10 +48,8 @@ def with_library(work: Callable[[Any], T]) -> T:
 
 
 def dump(protocol: int, kind: int, request: bytes, *, strict: bool = False) -> Iterator[bytes]:
-    """The bytes after the header of each message of the reply to `request`. Raises OSError.
-
-    `strict`: the kernel applies the request's filter, if it supports that.
-    """
+    """The bytes after the header of each message of the reply to `request`. Raises OSError. `strict`: the kernel
+    applies the request's filter, if it supports that."""
     for answer in answers(protocol, kind, request, strict=strict):
         at = 0
         while at < len(answer):

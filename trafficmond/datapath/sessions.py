@@ -54,10 +54,8 @@ def open_sessions() -> list[Session] | None:
 
 
 def logged_in(sessions: Iterable[Session]) -> dict[str, str]:
-    """Address -> the services with a login from there.
-
-    Names are left out: whoever controls their DNS records would decide whom the guard protects.
-    """
+    """Address -> the services with a login from there. Names are left out: whoever controls their DNS records would
+    decide whom the guard protects."""
     found: dict[str, set[str]] = {}
     for session in sessions:
         address = _address(session.remote_host)

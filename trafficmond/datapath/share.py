@@ -59,9 +59,7 @@ def join(
     loaded: Loaded, sizes: Sizes, ifindex: int, modes: Sequence[XdpMode], before: Sequence[int], direct: int | None
 ) -> Shared:
     """Puts the data path into the chain of an interface, in place of what uses maps `before`, or of our link `direct`.
-
-    Raises DatapathError, ForeignProgramError; then the link may be detached.
-    """
+    Raises DatapathError, ForeignProgramError; then the link may be detached."""
     request = {
         "do": "join",
         "ifindex": ifindex,

@@ -51,10 +51,8 @@ class Peer:
 
 
 def established(port: int) -> list[Peer]:
-    """Established TCP connections to this port of this host.
-
-    Uses sock_diag(7), which takes half a millisecond, or else all of /proc/net, which takes twenty.
-    """
+    """Established TCP connections to this port of this host. Uses sock_diag(7), which takes half a millisecond, or else
+    all of /proc/net, which takes twenty."""
     try:
         return [peer for family in (socket.AF_INET, socket.AF_INET6) for peer in _peers(family, port)]
     except OSError:

@@ -85,8 +85,7 @@ def _words(messages: Octets, at: int, size: int, kind: str = ">u2") -> npt.NDArr
 
 
 def _attribute(messages: Octets, kind: int, size: int) -> Octets:
-    """An attribute of that size in each message, zeros if it is missing. The kernel writes attributes of similar
-    sockets in one order: nearly all have it where the first one has it."""
+    """An attribute of that size in each message, zeros: missing. Nearly all have it where the first one has it."""
     found = np.zeros((len(messages), size), np.uint8)
     at, end = _ATTRIBUTES_AT, messages.shape[1]
     first = messages[0].tobytes()

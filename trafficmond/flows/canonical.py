@@ -85,10 +85,8 @@ def turned_ports(rows: Batch) -> tuple[Column, Column]:
 
 
 def later_fragments(rows: Batch) -> Column:
-    """A mask of ICMP or ICMPv6 rows without a type: later fragments, whose 0 is not an echo reply's.
-
-    False if the layout does not mark fragments.
-    """
+    """A mask of ICMP or ICMPv6 rows without a type: later fragments, whose 0 is not an echo reply's. False if the
+    layout does not mark fragments."""
     if "bits" not in (rows.dtype.names or ()):
         return np.zeros(len(rows), bool)
     typeless = (rows["bits"] & abi.BIT_FRAGMENT != 0) & (rows["sport"] == 0) & (rows["dport"] == 0)

@@ -112,10 +112,8 @@ class FlowTable:
         return join(changed) if changed else empty(FLOW)
 
     def due(self, now: float, everything: bool = False) -> Batch:
-        """The REPORT rows that are due: of flows that ended, were evicted or changed verdict, and of active ones.
-
-        With `everything`, all that is pending (on stop); the flows stay.
-        """
+        """The REPORT rows that are due: of flows that ended, were evicted or changed verdict, and of active ones. With
+        `everything`, all that is pending (on stop); the flows stay."""
         if self._now <= now < self._due:
             return empty(REPORT)
         self._advance_clock(now)
@@ -202,10 +200,8 @@ class FlowTable:
         return batch, initial
 
     def _take_in(self, deltas: Batch, ids: Column, side: Column, *, opens: bool, later: bool) -> tuple[Batch, Column]:
-        """Merge deltas with one verdict word per flow and side.
-
-        `opens`: they may open other connections. `later`: they are not the first of their flows in this batch.
-        """
+        """Merge deltas with one verdict word per flow and side. `opens`: they may open other connections. `later`: they
+        are not the first of their flows in this batch."""
         starts = starts_of(ids)
         flow_ids = ids[starts]
         found, slots = self._find(flow_ids)

@@ -51,10 +51,8 @@ def connections(deltas: Batch, ids: Column, before: float) -> tuple[Batch, list[
 
 
 def verdicts(deltas: Batch, ids: Column, side: Column) -> Column | None:
-    """The turn of each delta, so that a turn has one verdict word per flow and side; None: one turn.
-
-    Verdict words of a flow and side are ordered by their latest packet.
-    """
+    """The turn of each delta, so that a turn has one verdict word per flow and side; None: one turn. Verdict words of a
+    flow and side are ordered by their latest packet."""
     starts = starts_of(ids)
     verdict = deltas["verdict"]
     mixed = np.zeros(len(starts), bool)

@@ -155,8 +155,7 @@ class History(Handler):
         return {"path": path, "line": line or None, "take_out": out, "rule": rule}
 
     def _refuse_after_an_end(self, change: Recorded) -> None:
-        """Raises Refused if the change is the end of a probation: what was on probation may have locked users out, so
-        an undo without a number must not bring it back for good."""
+        """Raises Refused if the change is the end of a probation, which may have locked users out."""
         what = _ENDS.get(change.change)
         if what and any(self._by_hand(each) and not _ended(each) for each in change.removed):
             hint = f"to bring it back for good: trafficctl undo {change.number}; for others see trafficctl history"

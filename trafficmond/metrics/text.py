@@ -43,9 +43,7 @@ def openmetrics(families: Iterable[Family]) -> str:
 
 def prometheus(text: str) -> str:
     """`openmetrics` text in the older format, where a counter's name has its `_total` everywhere and there is no UNIT.
-
-    `# EOF` stays: to the older format it is a comment.
-    """
+    `# EOF` stays: to the older format it is a comment."""
     lines = text.splitlines()
     counters = {line.split()[2] for line in lines if line.startswith("# TYPE ") and line.endswith(" counter")}
 

@@ -66,9 +66,7 @@ def _asset(module: Any) -> Any:
 
 def _services(url: str, module: Any, room: int) -> list[Outlet]:
     """An outlet for each recipient in a URL, up to `room`: if one of several failed, Apprise would send to all again.
-
-    Raises ValueError if Apprise does not know such a service.
-    """
+    Raises ValueError if Apprise does not know such a service."""
     with _AppriseLog() as log_lines:
         plugin = module.Apprise.instantiate(url, asset=_asset(module))
     if plugin is None:

@@ -62,10 +62,8 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
 
 
 def _signals() -> int:
-    """A descriptor with a byte to read after SIGTERM or SIGINT.
-
-    A handler that raises would not do: Python ignores the exception in a destructor, and the service would never end.
-    """
+    """A descriptor with a byte to read after SIGTERM or SIGINT. A handler that raises would not do: Python ignores the
+    exception in a destructor, and the service would never end."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

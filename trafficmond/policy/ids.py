@@ -58,10 +58,8 @@ class RuleIds:
         self._shown: Mapping[int, str] | None = MappingProxyType({})  # a copy of the names; None: outdated
 
     def number(self, rules: Sequence[Rule], now: float, before: Numbered | None = None, known: int = 0) -> Numbered:
-        """The number of each of `rules`, a set that may come in force, at `now` (epoch s).
-
-        The common beginning with `before`, at least `known` rules, is not processed again.
-        """
+        """The number of each of `rules`, a set that may come in force, at `now` (epoch s). The common beginning with
+        `before`, at least `known` rules, is not processed again."""
         order, before = tuple(rules), before or Numbered()
         same = common_beginning(before.rules, order, known)
         counts = dict(before.counts)

@@ -261,10 +261,8 @@ class RuleLeaves:
         self._depth = np.concatenate([self._depth, depth])
 
     def _outliving(self, parent: U32, expires: npt.NDArray[np.float64]) -> U32:
-        """`parent`, or the leaf below it if it ends no later than the record: the kernel skips ended records.
-
-        It visits PARENTS_MAX records at most: one that would make the chain longer is left out too.
-        """
+        """`parent`, or the leaf below it if it ends no later than the record: the kernel skips ended records. It visits
+        PARENTS_MAX records at most: one that would make the chain longer is left out too."""
         parent = parent.copy()
         while True:
             recorded = np.flatnonzero(parent & LEAF_RECORD)

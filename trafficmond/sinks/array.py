@@ -148,10 +148,8 @@ def _mark(of: os.stat_result) -> tuple[int, int]:
 
 
 def _find_end(fd: int) -> tuple[int, bool]:
-    """Return where the records of an array end (-1: unknown), and whether it ends as we write it.
-
-    A half-written last line is excluded; so are a missing bracket and a comma before it, as the original left them.
-    """
+    """Return where the records of an array end (-1: unknown), and whether it ends as we write it. A half-written last
+    line is excluded; so are a missing bracket and a comma before it, as the original left them."""
     size = os.fstat(fd).st_size
     start = max(0, size - _TAIL)
     tail = os.pread(fd, size - start, start)

@@ -54,10 +54,8 @@ class Sink(Worker):
     """A running [[log]]."""
 
     def __init__(self, log: Log, writer: Writer, *, notes: int = -1, warning: str = "") -> None:
-        """`notes`: the lowest priority of the daemon's messages that it accepts; -1: none.
-
-        `warning` is shown as its error while it works.
-        """
+        """`notes`: the lowest priority of the daemon's messages that it accepts; -1: none. `warning` is shown as its
+        error while it works."""
         super().__init__(f"log-{log.format}", log.buffer_size)
         self.log = log
         self.notes = notes
@@ -164,10 +162,8 @@ class Sink(Worker):
         return True
 
     def _persist(self, act: Callable[[], None], count: int = 0, *, once: int = 0) -> bool:
-        """Retry until it succeeds; False if the time to close came first.
-
-        `count`: events written. `once`: events lost at that time that nothing else counts.
-        """
+        """Retry until it succeeds; False if the time to close came first. `count`: events written. `once`: events lost
+        at that time that nothing else counts."""
         try:
             done = self._retry(act)
         except Exception as error:  # noqa: BLE001 - one record that cannot be written must not end the log

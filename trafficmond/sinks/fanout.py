@@ -26,10 +26,8 @@ _NOTES_ONLY = Log(format="console", actions=(), min_severity="none")
 
 
 def make_sink(log: Log, verbose: bool = False) -> Sink:
-    """The sink of one [[log]]. Without a journal, its entries go to standard error, and `error` says so.
-
-    The journal gets every message of the daemon; other places get those of priority info only if `verbose`.
-    """
+    """The sink of one [[log]]. Without a journal, its entries go to standard error, and `error` says so. The journal
+    gets every message of the daemon; other places get those of priority info only if `verbose`."""
     for_people = messages.DEBUG if verbose else messages.NOTICE
     if log.path is None and _under_systemd():
         for_people = -1  # standard error ends in the journal, which has them already
@@ -71,10 +69,8 @@ class SinkSet:
             sink.start()
 
     def reconfigure(self, logs: Sequence[Log], deadline: float) -> None:
-        """Replace the logs, without waiting. A log with the same settings continues.
-
-        The others write their queues until `deadline` (time.monotonic); a new log of the same file starts after that.
-        """
+        """Replace the logs, without waiting. A log with the same settings continues. The others write their queues
+        until `deadline` (time.monotonic); a new log of the same file starts after that."""
         leaving = list(self._sinks)
         sinks: list[Sink] = []
         starting: list[Sink] = []

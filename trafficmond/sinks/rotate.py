@@ -22,10 +22,8 @@ def stamp_of(path: Path, name: str) -> str | None:
 
 
 def next_stamp(existing: Sequence[str], now: float) -> str:
-    """The stamp of a file rotated at `now` (epoch seconds), later than all existing ones.
-
-    The order of files thus survives a clock that jumps back.
-    """
+    """The stamp of a file rotated at `now` (epoch seconds), later than all existing ones. The order of files thus
+    survives a clock that jumps back."""
     stamp = datetime.fromtimestamp(now, UTC).strftime(_STAMP)
     newest = max(existing, default="")
     if stamp > newest:

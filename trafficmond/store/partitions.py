@@ -118,10 +118,8 @@ class Partitions:
         return bool(self._retired) or self._expired(now)
 
     def shrink(self, now: float, budget_s: float) -> None:
-        """Remove rows that are too old or too many, for at most `budget_s`; the next call continues.
-
-        Freed pages are reused; the file does not shrink.
-        """
+        """Remove rows that are too old or too many, for at most `budget_s`; the next call continues. Freed pages are
+        reused; the file does not shrink."""
         deadline = time.monotonic() + budget_s
         while self.must_shrink(now):
             if self._retired:

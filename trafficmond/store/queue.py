@@ -68,10 +68,8 @@ class Queue:
         return len(batch) - len(kept)
 
     def submit(self, work: Work, *, writes: str = "", durable: bool = False) -> Future[Any]:
-        """Queue a small transaction; the future gets its result, or a StoreError. `writes` names what it stores.
-
-        The future may be ignored: failures are reported and counted with the lost rows.
-        """
+        """Queue a small transaction; the future gets its result, or a StoreError. `writes` names what it stores. The
+        future may be ignored: failures are reported and counted with the lost rows."""
         task = Task(work, writes, durable, Future())
         task.done.set_running_or_notify_cancel()  # no cancellation half way
         with self._wake:

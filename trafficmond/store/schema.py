@@ -178,10 +178,8 @@ MIGRATIONS: tuple[Step, ...] = (
 
 
 def examine(path: Path) -> bool:
-    """Whether the file at `path` is missing, empty or a database; it is only read.
-
-    Raises StoreError if it belongs to another program or to a newer trafficmond, OSError if it cannot be read.
-    """
+    """Whether the file at `path` is missing, empty or a database; it is only read. Raises StoreError if it belongs to
+    another program or to a newer trafficmond, OSError if it cannot be read."""
     try:
         with open(files.opened(path), "rb") as file:
             header = file.read(_HEADER_BYTES)

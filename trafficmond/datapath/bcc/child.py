@@ -70,10 +70,8 @@ class _Instruction(ctypes.Structure):
 
 
 def _use(library: Any, module: Any, name: bytes, kept: dict[int, int]) -> None:
-    """Has a compiled program name other maps, by descriptor.
-
-    bcc reuses what is pinned by asking for its id, which takes CAP_SYS_ADMIN; the daemon does not have that.
-    """
+    """Has a compiled program name other maps, by descriptor. bcc reuses what is pinned by asking for its id, which
+    takes CAP_SYS_ADMIN; the daemon does not have that."""
     count = library.bpf_function_size(module.module, name) // ctypes.sizeof(_Instruction)
     program = ctypes.cast(library.bpf_function_start(module.module, name), ctypes.POINTER(_Instruction))
     for at in range(count):
