@@ -14,7 +14,6 @@
 #define TM_CAPTURE_NAME 32
 #define TM_CAPTURE_LENGTH_MAX 262144u /* MAXIMUM_SNAPLEN of libpcap */
 #define TM_BLOCK_LENGTH_MAX (16u << 20)
-#define TM_WIRE_LENGTH_MIN 20u /* bytes of the shortest packet of IP */
 #define TM_WIRE_LENGTH_MAX (16u << 20)
 #define TM_NOTES_MAX 64
 #define TM_PCAP_DIGITAL (543u << 16) /* the version of Digital's Unix */
@@ -153,13 +152,23 @@ static __u32 tm_capture_one(struct tm_capture *c, __u32 link, __u32 ifindex, dou
 	return more;
 }
 
+/* Whether headers of IP that were captured are longer than what was on the wire. */
+static int tm_cuts_headers(__u32 link, const __u8 *data, __u32 captured, __u32 length)
+{
+	const __u8 *end = data + length, *whole = data + captured;
+	struct tm_packet p = {.wire_len = length}, q = {.wire_len = captured};
+
+	return tm_parse_frame(data, &whole, &q, link, 0) == TM_IS_IP &&
+	       (tm_parse_frame(data, &end, &p, link, 0) != TM_IS_IP || memcmp(&p.key, &q.key, sizeof(p.key)) != 0);
+}
+
 /* One frame, captured in part or whole. tm_ledger_begin() has made room. */
 static void tm_capture_packet(struct tm_capture *c, const struct tm_interface *in, __u32 ifindex, double at,
 			      const __u8 *data, __u32 captured, __u32 length)
 {
 	__u32 size;
 
-	if (length > TM_WIRE_LENGTH_MAX || (length < TM_WIRE_LENGTH_MIN && length < captured)) {
+	if (length > TM_WIRE_LENGTH_MAX || (length < captured && tm_cuts_headers(in->link, data, captured, length))) {
 		tm_note(c, TM_NOTE_LENGTH, c->offset, length);
 		length = captured;
 	}

@@ -162,7 +162,10 @@ static int tm_behind_frame_relay(struct tm_cursor *c, struct tm_packet *p)
 		at = tm_take(c, 5);
 		if (at && !memcmp(at, "\0\0\0", 3))
 			return tm_parse_layers(c, p, tm_wire16(at + 3));
-		return at && !memcmp(at, "\0\x80\xc2\0\x07", 5) ? tm_behind_typed(c, p, 14, 12) : TM_IS_OTHER;
+		if (!at || memcmp(at, "\0\x80\xc2\0", 4) != 0 ||
+		    (at[4] != 1 && at[4] != 7)) /* with a checksum, without */
+			return TM_IS_OTHER;
+		return tm_behind_typed(c, p, 14, 12);
 	}
 	return TM_IS_OTHER;
 }
@@ -275,20 +278,19 @@ static int tm_behind_cooked(struct tm_cursor *c, struct tm_packet *p, __u32 size
 static int tm_behind_nflog(struct tm_cursor *c, struct tm_packet *p)
 {
 	const __u8 *at = tm_take(c, 4);
-	__u32 family, length, type, swapped;
+	__u32 length, type, swapped;
 
 	if (!at)
 		return tm_behind_nothing(p);
-	family = at[0];
 	while (c->end - c->pos >= 4) {
 		at = c->pos;
 		swapped = tm_little16(at) < 4 || tm_little16(at) > c->end - at;
 		length = swapped ? tm_wire16(at) : tm_little16(at);
 		type = (swapped ? tm_wire16(at + 2) : tm_little16(at + 2)) & 0x7fff;
-		if (type == TM_NFLOG_PAYLOAD && length >= 4)
-			return tm_behind(c, p, 4, tm_type_of_family(family));
-		if (length < 4 || !tm_take(c, (length + 3) & ~3u))
+		if (length < 4 || !tm_take(c, type == TM_NFLOG_PAYLOAD ? 4 : (length + 3) & ~3u))
 			break;
+		if (type == TM_NFLOG_PAYLOAD)
+			return tm_behind_raw(c, p); /* the family may be that of a bridge */
 	}
 	return TM_IS_OTHER;
 }

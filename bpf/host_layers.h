@@ -20,6 +20,7 @@ enum tm_ethertype {
 	TM_ETH_TRILL = 0x22f3,	 /* RFC 6325 */
 	TM_ETH_BRIDGED = 0x6558,
 	TM_ETH_PPPOE = 0x8864,	    /* RFC 2516, session stage */
+	TM_ETH_JUMBO = 0x8870,	    /* LLC in a frame too long for a length */
 	TM_ETH_FABRICPATH = 0x8903, /* Cisco */
 	TM_ETH_METADATA = 0x8909,   /* Cisco TrustSec security-group tag */
 	TM_ETH_VNTAG = 0x8926,	    /* Cisco VN-Tag */
@@ -117,6 +118,9 @@ static __u16 tm_type_of_ppp(struct tm_cursor *c, __u16 protocol)
 	switch (protocol) {
 	case 0x0021:
 		return TM_ETH_IPV4;
+	case 0x0031: /* RFC 3518, 4.2: flags, which say whether a LAN's number follows, and the kind of frame */
+		at = tm_take(c, 2);
+		return at && at[1] == 1 && (!(at[0] & 0x40) || tm_take(c, 4)) ? TM_ETH_BRIDGED : 0;
 	case 0x0057:
 		return TM_ETH_IPV6;
 	case 0x0281:
@@ -162,7 +166,7 @@ static __u16 tm_layer_llc(struct tm_cursor *c)
 
 	if (!at)
 		return 0;
-	if (at[0] == 0x06 && at[1] == 0x06 && at[2] == 0x03)
+	if (at[0] == 0x06 && (at[1] & 0xfe) == 0x06 && at[2] == 0x03)
 		return TM_ETH_IPV4;
 	if (at[0] == 0xfe && at[1] == 0xfe && at[2] == 0x03) {
 		at = tm_take(c, 1);
@@ -243,7 +247,7 @@ static __u16 tm_layer(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 	const __u8 *at = c->pos;
 	__u32 size = (__u32)(c->end - at);
 
-	if (type < TM_ETH_LENGTHS)
+	if (type < TM_ETH_LENGTHS || type == TM_ETH_JUMBO)
 		return tm_layer_llc(c);
 	switch (type) {
 	case TM_ETH_8021Q:

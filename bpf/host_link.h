@@ -17,6 +17,10 @@ static int tm_parse_link_of(struct tm_cursor *c, struct tm_packet *p, __u32 link
 
 	switch (depth < TM_LINKS_MAX ? link : ~0u) {
 	case TM_LINK_ETHERNET:
+		/* Cisco's ISL: the group that it is sent to, up to LLC and SNAP, then another frame */
+		if (size > 26 && (data[0] & ~0x0d) == 0 && data[0] && !memcmp(data + 1, "\0\x0c\0\0", 4) &&
+		    !memcmp(data + 14, "\xaa\xaa\x03", 3))
+			return tm_behind(c, p, 26, TM_ETH_BRIDGED);
 		return tm_behind_typed(c, p, 14, 12);
 	case TM_LINK_RAW:
 	case TM_LINK_RAW_BSD:

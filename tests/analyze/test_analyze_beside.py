@@ -199,3 +199,35 @@ def test_an_empty_file_beside_others_is_named_and_no_reason_to_stop(tmp_path: Pa
     assert [source["format"] for source in found["summary"]["sources"]] == ["Zeek conn.log", "empty", "empty"]
     with pytest.raises(InputError, match="is empty"):
         analyze([str(tmp_path / "in0"), str(tmp_path / "in2")], Settings(), 0.0)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"host": {"name": "x"}}, {"host": {"name": "x"}, "agent": {"id": "1"}, "tags": ["a", "b"]}]
+)
+def test_a_connection_beside_objects_of_a_shipper(beside: Record, reading: Reading) -> None:
+    """Only objects: not the columns of a table."""
+    _, stats = reading(lines({"conn": CONN, **beside}).encode())
+    assert (stats.seen.packets, stats.parse_errors.total) == (11, 0)
+
+
+@pytest.mark.parametrize(
+    "more", [{"event_type": "drop"}, {"event_type": "alert", "verdict": {"action": "drop"}}, {"verdict": "odd"}]
+)
+def test_what_suricata_dropped(more: Record, tmp_path: Path) -> None:
+    path = tmp_path / "eve.json"
+    path.write_text(lines({**EVE, **more}))
+    actions = analyze([str(path)], Settings(), 0.0)["action_distribution"]
+    assert list(actions) == (["LOG"] if "odd" in more.values() else ["DROP"])
+
+
+def test_the_journal_as_filebeat_ships_it(reading: Reading) -> None:
+    """Its input for the journal has the fields that it does not know in small letters in an object."""
+    custom = {
+        **{"trafficmon_timestamp": "1700000000.25", "trafficmon_src_ip": "192.0.2.10", "trafficmon_src_port": "40000"},
+        **{"trafficmon_dst_ip": "198.51.100.7", "trafficmon_dst_port": "443", "trafficmon_protocol": "TCP"},
+        **{"trafficmon_packet_size": "100", "trafficmon_action": "LOG"},
+    }
+    event = {"@timestamp": "2023-11-14T22:13:20.251Z", "message": "LOG", "journald": {"custom": custom, "pid": 1}}
+    other = {"@timestamp": "2023-11-14T22:13:20.251Z", "message": "Started.", "journald": {"pid": 1}}
+    _, stats = reading(lines(other, event).encode())
+    assert (stats.seen.packets, stats.seen.bytes, stats.parse_errors.total) == (1, 100, 0)

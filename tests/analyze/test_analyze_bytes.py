@@ -234,6 +234,28 @@ def test_every_log_as_windows_writes_it(name: str, ending: str, encoding: str, t
     assert report["damage"]["total"] == 0
 
 
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("ending", ["\r", "\n\r", "\r\r\n"])
+def test_every_log_with_other_ends_of_lines(name: str, ending: str, tmp_path: Path) -> None:
+    """Of old Macs, and of what was converted in the wrong direction or twice."""
+    path = tmp_path / "log"
+    path.write_bytes(EVERY[name].replace("\n", ending).encode())
+    report = analyze([str(path)], Settings(), 0.0)
+    assert (report["summary"]["total_bytes"], report["damage"]["total"]) == (260, 0)
+
+
+@pytest.mark.parametrize("name", ["eve", "zeek json", "own"])
+@pytest.mark.parametrize("raw", ["a\tb", "a\x1b[0m"])
+def test_a_text_may_have_control_characters(name: str, raw: str, tmp_path: Path) -> None:
+    """Which JSON forbids, and some shippers leave. What is cut off in a text is still damage, and nothing else."""
+    path = tmp_path / "log"
+    path.write_text(EVERY[name].replace("{", '{"note": "' + raw + '", '))
+    assert analyze([str(path)], Settings(), 0.0)["summary"]["total_bytes"] == 260
+    path.write_text('{"note": "half' + "\n" + EVERY[name])
+    report = analyze([str(path)], Settings(), 0.0)
+    assert (report["summary"]["total_bytes"], report["damage"]["total"]) == (260, 1)
+
+
 @pytest.mark.parametrize("name", ["eve", "zeek json"])
 def test_a_first_record_may_be_long(name: str, tmp_path: Path) -> None:
     long = json.dumps({**json.loads(EVERY[name]), "payload": "x" * 900_000, "flow_id": 2})

@@ -16,7 +16,8 @@ import pytest
 from captures import AT, block, ethernet, interface, ipv4, pcap, section, tcp
 from readings import ROOT
 
-from trafficmond.analyze import cli, progress
+from trafficmond.analyze import cli, progress, run
+from trafficmond.config.settings import Settings
 from trafficmond.errors import TrafficmonError
 
 
@@ -187,3 +188,13 @@ def test_every_terminal_shows_the_report(encoding: str, output: str, tmp_path: P
         assert json.loads(text)["summary"]["sources"][0]["name"] == path.name
     if output == "human" and encoding == "utf-8":
         assert "\u2588" in text
+
+
+def test_a_file_under_two_names_is_read_once(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.pcap", tmp_path / "latest.pcap"
+    path.write_bytes(pcap([(AT, ethernet(ipv4(tcp())))]))
+    link.symlink_to("a.pcap")
+    for names in ((path, path), (path, link)):
+        found = run.analyze(list(map(str, names)), Settings(), 0.0)
+        assert found["summary"]["total_packets"] == 1
+        assert [len(source["notes"]) for source in found["summary"]["sources"]] == [1]

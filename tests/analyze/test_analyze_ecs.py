@@ -107,6 +107,27 @@ def test_a_connection_is_counted_once(tmp_path: Path) -> None:
         assert flows(report(tmp_path, *map(json.dumps, reversed(events)))) == [TOLD]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_netflow_has_one_id_for_both_directions(order: int, tmp_path: Path) -> None:
+    """Filebeat's input for NetFlow: each event is one direction; both may begin in one millisecond."""
+    told = {
+        **without(EVENT, "destination.packets", "destination.bytes"),
+        "flow": {"id": "x"},
+        "input": {"type": "netflow"},
+    }
+    back = {**told, "source": {**EVENT["destination"]}, "destination": {"ip": "192.0.2.10", "port": 40000}}
+    assert flows(report(tmp_path, "\n".join(map(json.dumps, (told, back)[::order])))) == [TOLD]
+    assert flows(report(tmp_path, *map(json.dumps, (told, back, told, back)[::order]))) == [TOLD]
+
+
+def test_an_end_may_have_its_address_only(reading: Reading) -> None:
+    """Which may also be a name; ECS has IPs in another field."""
+    told = json.loads(json.dumps(EVENT).replace('"ip"', '"address"'))
+    named = json.loads(json.dumps(told).replace("192.0.2.10", "host.example"))
+    _, stats = reading("\n".join(map(json.dumps, (told, named))).encode())
+    assert (stats.seen.packets, stats.parse_errors.total) == (11, 1)
+
+
 def test_what_was_not_counted_is_estimated_or_said(reading: Reading) -> None:
     bare = without(EVENT, "source.packets", "destination.packets", "network.packets")
     other = {

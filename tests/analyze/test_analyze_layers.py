@@ -225,6 +225,16 @@ def test_a_length_on_the_wire_that_cannot_be_is_said(length: int, reading: Readi
     assert (int(ng[0]["bytes"]), told.parse_errors.total) == (len(FRAME), 1)
 
 
+@pytest.mark.parametrize(
+    ("length", "kept"), [(20, False), (30, False), (33, False), (34, False), (37, False), (50, True)]
+)
+def test_a_length_on_the_wire_shorter_than_the_headers_cannot_be(length: int, kept: bool, reading: Reading) -> None:
+    """Some writers store the length of another layer there; tshark shows what was captured of the packet."""
+    rows, stats = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME), length) + FRAME)
+    assert [(row["sport"], row["dport"], row["bytes"]) for row in rows] == [(1234, 80, length if kept else len(FRAME))]
+    assert stats.parse_errors.kinds == ({} if kept else {"impossible length on the wire": 1})
+
+
 def test_what_a_writer_filled_a_frame_up_with_is_none_of_it(reading: Reading) -> None:
     rows, stats = reading(HEAD + struct.pack("<IIII", 1000, 0, len(FRAME) + 4, len(FRAME)) + FRAME + b"pad!")
     assert (int(rows[0]["bytes"]), stats.parse_errors.total) == (len(FRAME), 0)

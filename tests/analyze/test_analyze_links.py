@@ -17,6 +17,9 @@ SNAP = b"\xaa\xaa\x03\0\0\0\x08\0"
 LABEL = struct.pack(">I", 17 << 12 | 1 << 8 | 64)
 
 
+ISL = b"\1\0\x0c\0\0\0" + bytes(6) + b"\0\x50" + SNAP[:3] + b"\0\0\x0c\0\x0a" + bytes(4)
+
+
 def ipnet(family: int, packet: bytes) -> bytes:
     return bytes([2, family]) + struct.pack(">HIIIII", 0, len(packet), 1, 0, 0, 0xFFFFFFFF) + packet
 
@@ -63,6 +66,15 @@ def cooked(device: int, protocol: int, behind: bytes) -> bytes:
         pytest.param(50, b"\xff\x03\0\x3d\xc0\0\0\1\x57" + SIX, id="PPP, multilink, whole, compressed field"),
         pytest.param(166, b"\1\x03\0\x57" + SIX, id="PPP of pppd, which has the direction for an address"),
         pytest.param(205, b"\1\x0f\0\x86\xdd" + SIX, id="HDLC with direction"),
+        pytest.param(1, ISL + FRAME + bytes(4), id="Cisco's ISL"),
+        pytest.param(1, MACS + b"\x88\x70" + SNAP + FOUR, id="LLC in a jumbo frame"),
+        pytest.param(1, MACS + struct.pack(">H", len(FOUR) + 3) + b"\6\7\3" + FOUR, id="LLC, a response"),
+        pytest.param(9, b"\xff\3\0\x31\0\1" + FRAME, id="PPP, bridged"),
+        pytest.param(9, b"\xff\3\0\x31\x40\1" + bytes(4) + FRAME, id="PPP, bridged, of a numbered LAN"),
+        pytest.param(
+            107, b"\x18\x41\3\0\x80\0\x80\xc2\0\1" + FRAME + bytes(4), id="frame relay, bridged, with checksum"
+        ),
+        pytest.param(239, b"\7\0\0\0" + struct.pack("<HH", 4 + len(FOUR), 9) + FOUR, id="nflog of a bridge"),
         pytest.param(206, b"\1\x18\x41\x03\xcc" + FOUR, id="frame relay with direction"),
         pytest.param(219, LABEL + SIX, id="bare MPLS"),
         pytest.param(226, ipnet(2, FOUR), id="ipnet"),

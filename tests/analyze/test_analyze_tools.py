@@ -184,7 +184,7 @@ def test_a_journal_in_each_form_of_its_json(form: str, reading: Reading) -> None
     event = {"__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "x"}
     event |= {"MESSAGE_ID": "30fb56ddb22d4063812a297a1c61dd63", **{f"TRAFFICMON_{k}": v for k, v in fields.items()}}
     other = {"__CURSOR": "s=2", "__REALTIME_TIMESTAMP": "1700000000250000", "MESSAGE": "started"}
-    content = "".join(form.format(json.dumps(entry)) for entry in (other, event, event))
+    content = "".join(form.format(json.dumps(entry)) for entry in (other, event, {**event, "__CURSOR": "s=3"}))
     rows, stats = reading(content.encode())
     assert (int(rows["packets"].sum()), int(rows["bytes"].sum())) == (2, 120)
     assert stats.parse_errors.total == 0

@@ -95,7 +95,7 @@ class EventReader:
         if text in _BRACKETS:
             return
         try:
-            value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"), parse_constant=lambda _: None)
+            value = json.loads(text.rstrip(b",").lstrip(b"[").rstrip(b"]"), parse_constant=lambda _: None, strict=False)
         except (ValueError, RecursionError):
             self._source.parse_errors.line(self._source.name, number, "not JSON", text)
             return

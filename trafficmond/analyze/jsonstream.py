@@ -29,7 +29,8 @@ _OBJECT = re.compile(r'"\{\\"|\{(?=\s*["}]|$)')  # the beginning of an object in
 _NEXT_MAX = 64  # the longest match of _NEXT_LIST, which may be cut by the end of the buffer
 _AT_THE_END = 16  # an error this close to the end of the buffer may only mean that more is needed
 _SHOWN = 120
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)  # pandas writes NaN for missing values: null
+# pandas writes NaN for missing values: null; some shippers do not escape tabs
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, strict=False)
 
 
 def objects(source: Source) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -247,7 +248,8 @@ def _is_columns(found: dict[str, Any]) -> bool:
     Kibana shows the fields of an event."""
     one = 1 if "@timestamp" in found else 0
     return len(found) > 1 and all(
-        type(value) is dict or (type(value) is list and len(value) > one) for value in found.values()
+        (type(value) is dict and not _is_record(value)) or (type(value) is list and len(value) > one)
+        for value in found.values()
     )
 
 

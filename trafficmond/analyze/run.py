@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from trafficmond import heap, networks
@@ -55,7 +56,7 @@ def analyze(
     Raises InputError if a file is missing or its format is unknown, or if all are empty; damage inside a file, and that
     one of several is empty, are part of the report.
     """
-    stats = RunStats()
+    stats = RunStats(sort=sort)
     sources: list[Source] = []
 
     def progress() -> None:
@@ -66,6 +67,10 @@ def analyze(
         for path in paths:
             source = Source(path, stats.parse_errors)
             stack.callback(source.close)
+            same = next((one for one in sources if one.size and source.size and Path(path).samefile(one.path)), None)
+            if same:
+                same.note("the file was named more than once, and was read once", 0)
+                continue
             sources.append(source)
             try:
                 inputs.append((source, format_of(source)))
@@ -74,7 +79,7 @@ def analyze(
                     raise
                 stats.empty.append(source)
         with contextlib.suppress(_OutOfOrderError):
-            return _observe(inputs, settings, stats, now, top, progress, sort)
+            return _observe(inputs, settings, stats, now, top, progress)
     return analyze(paths, settings, now, top=top, tick=tick, sort=True)
 
 
@@ -83,13 +88,7 @@ class _OutOfOrderError(Exception):
 
 
 def _observe(
-    inputs: Sequence[Input],
-    settings: Settings,
-    stats: RunStats,
-    now: float,
-    top: int,
-    tick: Callable[[], None],
-    sort: bool,
+    inputs: Sequence[Input], settings: Settings, stats: RunStats, now: float, top: int, tick: Callable[[], None]
 ) -> Report:
     bulk = sum(source.size * (_INFLATION if source.compressed else 1) for source, _ in inputs) >= _BULK
     most = _BATCHES_BULK if bulk and all(known.log for _, known in inputs) else _BATCHES
@@ -106,18 +105,15 @@ def _observe(
 
     def late(rows: int) -> None:
         stats.late_rows += rows
-        if not sort and stats.late_rows > _LATE_MOST and all(source.size for source, _ in inputs):
+        if not stats.sort and stats.late_rows > _LATE_MOST and all(source.size for source, _ in inputs):
             raise _OutOfOrderError
 
-    def ordered(source: Source, rows: Iterator[Batch]) -> Iterator[Batch]:
-        if sort:
-            source.note("records far from the order of time: all were sorted before they were analysed", 0)
-        return by_time(rows, "last", DELTA) if sort else rows
-
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
-    streams = [
-        intervals(ordered(source, known.deltas(source, stats)), stats.batching, hold, late) for source, known in inputs
-    ]
+    rows_of = [known.deltas(source, stats) for source, known in inputs]
+    if stats.sort:
+        inputs[0][0].note("records far from the order of time: all were sorted before they were analysed", 0)
+        rows_of = [by_time(rows, "last", DELTA) for rows in rows_of]
+    streams = [intervals(rows, stats.batching, hold, late) for rows in rows_of]
     at = 0.0
     beginning, stream = _beginning(portions(itertools.chain.from_iterable(ahead(bundles(merged(streams))))))
     side = capture_side(beginning)

@@ -101,6 +101,7 @@ class RunStats:
     threats: list[Threat] = field(default_factory=list)  # found by a daemon, from its flows.db
     records: int = 0  # log lines, flow records or packets that were read
     late_rows: int = 0
+    sort: bool = False  # all rows are sorted before they are analysed
     empty: list[Source] = field(default_factory=list)  # files with nothing in them, beside others
     together: dict[str, list[Source]] = field(default_factory=dict)  # of formats that report a flow in several files
     first: float = math.inf  # time of the earliest packet, epoch seconds

@@ -19,14 +19,14 @@ CHUNK = 1 << 20
 LINE_MAX = 1 << 20
 """A longer line is damage: no format here has such lines, and a file without newlines must not fill the memory."""
 
-BETWEEN = b" \t\r\n\0\x1e\xef\xbb\xbf"
+BETWEEN = b" \t\r\n\x0c\0\x1e\xef\xbb\xbf"
 """Characters that may surround a record and have no meaning: blanks, NULs of a log that was emptied in place, the
 record separator of RFC 7464, the byte order mark of a file that was appended to another."""
 
 SEPARATORS = (",", "\t", ";", "|")
 """What may be between the columns of a table."""
 
-_BEFORE = b"\0\x1e\xef\xbb\xbf"
+_BEFORE = b"\0\r\x1e\xef\xbb\xbf"
 _NOTES_MAX = 32
 _OTHERS = "(other things)"
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -60,7 +60,7 @@ class Source:
         self.modified = time.time()  # epoch seconds
         self.read_bytes = 0  # of decompressed data
         self._unpacked = 0  # the same, including data that waits
-        self._decoder: codecs.IncrementalDecoder | None = None
+        self._decoder: codecs.IncrementalDecoder | io.IncrementalNewlineDecoder | None = None
         self._file = self._open()
         self._stream = self._decompress(self._file)
         self.head = b""
@@ -137,6 +137,10 @@ class Source:
         elif self.head.startswith(_UTF8_MARK):
             self.head = self.head.removeprefix(_UTF8_MARK)
             nuls += len(_UTF8_MARK)
+        if b"\r" in self.head and b"\n" not in self.head and b"\0" not in self.head:  # text with CR alone (old Macs)
+            plain = codecs.getincrementaldecoder("utf-8")("replace")
+            self._decoder = io.IncrementalNewlineDecoder(plain, translate=True)
+            self.head = self._decoder.decode(self.head).encode()
         self.read_bytes = nuls
 
     @property
@@ -175,14 +179,14 @@ class Source:
                 elif len(line) > LINE_MAX:
                     self.parse_errors.line(self.name, number, "line too long")
                 else:
-                    yield number, line.removesuffix(b"\r").lstrip(_BEFORE)
+                    yield number, line.rstrip(b"\r").lstrip(_BEFORE)
             if len(rest) > LINE_MAX:
                 if not skipping:
                     self.parse_errors.line(self.name, number + 1, "line too long")
                 skipping = True
                 rest = b""
         if rest and not skipping:
-            yield number + 1, rest.removesuffix(b"\r").lstrip(_BEFORE)
+            yield number + 1, rest.rstrip(b"\r").lstrip(_BEFORE)
 
     def close(self) -> None:
         """Closes the file, and ends a decompressor that still runs."""

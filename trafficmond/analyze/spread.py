@@ -131,10 +131,8 @@ def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
         datagrams = (rows["proto"] != TCP) & (rows[prefix + "payload_bytes"] > 0)
         delta["bits"] |= np.where(datagrams, abi.BIT_FIRST_PAYLOAD, 0).astype(np.uint8)
         delta["new"] = opening
-        shown = packets > 0
-        if not prefix:  # one that sent nothing still began
-            shown |= opening & (total == 0)
-        out.append(take(delta, shown))
+        began = opening & (total == 0) & (prefix == "")  # even one that sent nothing
+        out.append(take(delta, (packets > 0) | began))
     return join(out)
 
 

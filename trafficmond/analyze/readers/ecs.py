@@ -8,7 +8,7 @@ events report the same connection (Packetbeat every ten seconds, Suricata with e
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trafficmond.analyze.duplicates import EVENT, FLOW
+from trafficmond.analyze.duplicates import EVENT, FLOW, HALF
 from trafficmond.analyze.jsonstream import inside, objects
 from trafficmond.analyze.rows import Records, counted_packets, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
@@ -23,6 +23,8 @@ TITLE = "Elastic Common Schema"
 _NEEDED = (SHIPPED, "source.ip", "destination.ip", "network.transport", "network.bytes")
 _COUNTED = ("source.bytes", "source.packets", "destination.bytes", "network.bytes")
 _NUMBERS = ("suricata.eve.flow_id", "flow.id", "zeek.session_id")
+_INPUT = ("input.type", "event.action", "event.dataset")
+_INSTEAD = {"source.ip": "source.address", "destination.ip": "destination.address"}  # which may be a name, too
 _OUTBOUND = ("outbound", "egress")
 _RESULTS = ("event.type", "event.action", "event.outcome")
 _DENIED = frozenset(
@@ -60,6 +62,8 @@ def _has(event: Mapping[str, Any], name: str) -> bool:
 def _of(event: Mapping[str, Any], name: str) -> Any:
     """The value of a name with points, at any nesting; the first element of a list."""
     value = _found(event, name)
+    if value is None and name in _INSTEAD:
+        value = _found(event, _INSTEAD[name])
     return value[0] if type(value) is list and value else value
 
 
@@ -89,11 +93,13 @@ def _add(event: Mapping[str, Any], records: Records, source: Source) -> None:
     if not out[0] and not back[0]:
         out = _side(event, "network", source)
     flow_id = next((found for name in _NUMBERS if (found := _of(event, name)) is not None), None)
-    whole = _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow"
+    rank = FLOW if _of(event, "flow.final") is True or _of(event, "suricata.eve.event_type") == "flow" else EVENT
+    if any("netflow" in str(_of(event, name)) for name in _INPUT):  # both directions have one flow.id
+        rank = HALF
     denied = any(str(word).lower() in _DENIED for name in _RESULTS for word in _values(event, name))
     action = Action.DROP if denied else Action.MONITOR
     direction = Direction.EGRESS if _of(event, "network.direction") in _OUTBOUND else Direction.INGRESS
-    connection = hashed(flow_id), FLOW if whole else EVENT
+    connection = hashed(flow_id), rank
     first, other = (sent(proto, src.family, *each) for each in (out, back))
     more: dict[str, Any] = {"connection": connection, "action": action, "direction": direction}
     records.add(src, dst, ports, proto, _span(event), first, other, **more)

@@ -140,8 +140,8 @@ def _ports(ends: Mapping[str, Any], event: Mapping[str, Any], proto: int) -> tup
 
 
 def _action(event: Mapping[str, Any], flow: Mapping[str, Any]) -> Action:
-    alert = event.get("alert")
-    blocked = (alert and alert.get("action") == "blocked") or flow.get("action") == "drop"
+    said = (event.get("alert"), event.get("verdict"), flow, {"action": event.get("event_type")})
+    blocked = any(type(part) is dict and part.get("action") in ("blocked", "drop") for part in said)
     return Action.DROP if blocked else Action.MONITOR
 
 

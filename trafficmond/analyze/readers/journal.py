@@ -29,7 +29,7 @@ _WHOLE = "the journal holds events (the first packet of a flow, and samples of i
 
 
 def lacks(sample: Sample) -> Lacks:
-    if any(map(_is_event, sample.objects)):
+    if any(_is_event(_entry(found)) for found in sample.objects):
         return []
     if any(_OF_OTHERS.intersection(inside(found) or found) for found in sample.objects):  # records of others in MESSAGE
         return None
@@ -40,7 +40,7 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
     """DELTA rows, one packet for each event."""
     reader = EventReader(source, stats)
     kinds: Counter[str] = Counter()
-    for line, entry in objects(source):
+    for line, entry in ((line, _entry(found)) for line, found in objects(source)):
         if not _is_event(entry):
             source.note("journal entries that are not packets were skipped")
             continue
@@ -53,6 +53,13 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
         source.note(f"events of kind {kind}", count)
     if kinds:
         source.note(_WHOLE, 0)
+
+
+def _entry(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The entry with the journal's names; Filebeat's input for the journal has those it does not know in an object."""
+    inner = found.get("journald")
+    custom = inner.get("custom") if isinstance(inner, Mapping) else None
+    return {name.upper(): value for name, value in custom.items()} if isinstance(custom, Mapping) else found
 
 
 def _is_event(entry: Mapping[str, Any]) -> bool:
