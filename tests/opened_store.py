@@ -20,7 +20,9 @@ def opened(path: Path, limits: Limits, *, clock: Callable[[], float] = time.time
 def kept_bans(store: Store) -> list[Ban]:
     """The bans that a start would find, once all that was put so far is written."""
     assert flushed(store, 10)
-    return store.read_bans()
+    found = store.read_bans()
+    assert found is not None
+    return found
 
 
 def flushed(store: Store, timeout_s: float) -> bool:

@@ -23,7 +23,7 @@ from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestinati
 from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
 from trafficmond.detect.registry import settings_classes
 from trafficmond.dnsnames import DnsNames
-from trafficmond.errors import ConfigError, DatapathError, StoreError
+from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.export.exports import ExportSet
 from trafficmond.exposure import Exposure
 from trafficmond.figures import many
@@ -317,12 +317,8 @@ async def _restore_bans(parts: Parts) -> None:
     start: the bans are restored later, and those in the kernel stay."""
 
     async def restore() -> None:
-        while True:
-            try:
-                stored = await asyncio.to_thread(parts.store.read_bans)
-                break
-            except StoreError:
-                await asyncio.sleep(_AGAIN_S)
+        while (stored := await asyncio.to_thread(parts.store.read_bans)) is None:
+            await asyncio.sleep(_AGAIN_S)
         parts.bans.restore(stored, time.time())
         parts.store.lost_bans = True  # it is to get them all
         if parts.store.missing_bans:

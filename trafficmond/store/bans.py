@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from trafficmond import files, networks, services
-from trafficmond.errors import StoreError
 from trafficmond.store.records import Ban, Key
 
 LEFT_NAME = "unstored-bans.jsonl"  # in state_dir
@@ -23,9 +22,9 @@ PUT = f"INSERT OR REPLACE INTO bans ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?,
 _KINDS = (str, str, str, float | int, float | int | None, str | None, int, int, str, str)  # bool is an int
 
 
-def of_last_run(path: Path, found: Path | None) -> tuple[list[Ban], str]:
+def of_last_run(path: Path, found: Path | None) -> tuple[list[Ban] | None, str]:
     """The bans in the file that was `found` as flows.db, which may be damaged and renamed by now, with the changes that
-    a stop could not store; and why some are missing. Raises StoreError if they cannot be read at present."""
+    a stop could not store, None if they cannot be read at present; and why some are missing."""
     bans: dict[Key, Ban] = {}
     bad, missing, left = 0, [], path.with_name(LEFT_NAME)
     try:
@@ -33,14 +32,13 @@ def of_last_run(path: Path, found: Path | None) -> tuple[list[Ban], str]:
             bad += not _put(bans, row)
     except sqlite3.Error as error:
         if found is None or found == path or not files.is_file(found):
-            raise StoreError(f"{path}: {error}") from error
+            return None, ""
         missing.append(f"{path.name} was damaged ({error})")
     try:
         bad += sum(not _change(bans, line) for line in files.read(left).splitlines())
-    except FileNotFoundError:
-        pass
     except OSError as error:
-        missing.append(f"{LEFT_NAME} cannot be read ({error.strerror or error})")
+        if files.is_there(left):
+            missing.append(f"{LEFT_NAME} cannot be read ({error.strerror or error})")
     if files.is_there(path.with_name(LOST_NAME)):
         missing.append("the disk had no room for the last changes when the daemon stopped")
     if bad:

@@ -155,9 +155,9 @@ class Store:
         done.add_done_callback(settle)
         return done
 
-    def read_bans(self) -> list[Ban]:
+    def read_bans(self) -> list[Ban] | None:
         """The stored bans, ended ones included, with the changes that the last daemon could not store: of a damaged
-        file those that can be read. Waits for the disk. Raises StoreError if they cannot be read at present."""
+        file those that can be read; None: they cannot be read at present. Waits for the disk."""
         there = self.path if files.is_there(self.path) else None  # asked first: a damaged file is named, then moved
         found, self.missing_bans = of_last_run(self.path, self._writer.file.set_aside or there)
         return found
