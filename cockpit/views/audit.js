@@ -33,7 +33,7 @@ function who({ user, login }) {
 function auditTable(entries) {
   return table([
     ["When", row => when(row.at)],
-    ["Who", who],
+    ["Who", who, "address"],
     ["Change", row => row.change, "address"],
     ["What", row => address(row.subject)],
     ["Before", row => row.before, "wide"],
