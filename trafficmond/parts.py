@@ -20,7 +20,7 @@ from trafficmond.control.clients import Clients
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
-from trafficmond.detect.engine import MOST_OPEN, RETURNS_S
+from trafficmond.detect.engine import MOST_OPEN, REMEMBERED_S
 from trafficmond.detect.registry import settings_classes
 from trafficmond.dnsnames import DnsNames
 from trafficmond.errors import ConfigError, DatapathError
@@ -349,7 +349,7 @@ async def _resume_threats(parts: Parts) -> None:
             parts.pipeline.engine.remember(ended, time.time())  # first, since it decides which of the others have ended
             parts.pipeline.resume_threats(opened, time.time())
 
-    stored = asyncio.wrap_future(parts.store.last_threats(time.time() - RETURNS_S, MOST_OPEN))
+    stored = asyncio.wrap_future(parts.store.last_threats(time.time() - REMEMBERED_S, MOST_OPEN))
     stored.add_done_callback(then)
     await asyncio.wait([stored], timeout=_RESUME_S)
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from test_world import SLOW, a_day
-from world_attacks import datagram_flood
+from world_attacks import STRANGER, datagram_flood
 from world_book import HOUR, MONDAY, Book
-from world_house import WEB
-from world_judging import judge, text
+from world_house import LAPTOP, WEB
+from world_judging import judge, of, text
 
 from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
 from trafficmond.learned import packed, unpacked
@@ -79,6 +79,16 @@ def test_a_situation_that_was_over_hours_before_a_restart_is_the_one_it_was(hour
     assert (after.id == before.id) is same_one
     assert after.first_seen == (before if same_one else after).first_seen
     assert after.last_seen > before.last_seen + (hours - 1) * HOUR
+
+
+@pytest.mark.parametrize(("hours", "threats"), [(3, 1), (8, 1), (11, 2)])
+def test_a_rhythm_that_returns_is_the_one_it_was_though_its_threat_stays_open_for_hours(
+    hours: int, threats: int
+) -> None:
+    book = Book(3)
+    for begin in (0, hours * HOUR):
+        book.tcp(begin + np.arange(40) * 2.0, LAPTOP, STRANGER, 80, 300, 200, 0.1)
+    assert len(list(of(judge(book.rows()), "beacon"))) == threats
 
 
 def test_a_quiet_day_stays_quiet_and_what_is_kept_is_small() -> None:

@@ -1,9 +1,8 @@
 """Connection attempts and their outcomes, which most detectors count instead of packets or flows.
 
-An attempt is a flow whose first packet asks for something: a TCP SYN, a packet with flags that no connection explains
-(stealth scans), a datagram, an ICMP request. Retransmissions belong to the flow they began, so a stubborn client counts
-once. An attempt is judged at the age of `GRACE_S` by the state of its flow. Replies are never attempts. If a capture
-has one direction only, the initiator's own progress (an ACK after its SYN) shows that it was answered.
+An attempt is a flow whose first packet asks for something. Retransmissions belong to the flow they began. It is judged
+at the age of `GRACE_S` by the state of its flow. If a capture has one direction only, the initiator's own progress (an
+ACK after its SYN) shows that it was answered.
 """
 
 import enum

@@ -1,8 +1,7 @@
 """Floods spread over the hosts of a network (carpet bombing): one threat, which names the network and one of the hosts.
 
-There are two cases: floods at three or more hosts of a /24 (IPv4) or /64 (IPv6) at once, or a flood that exceeds the
-threshold only for all hosts together. In the second case it must come from many sources and go to many hosts, none of
-which gets most of it: so a farm of servers, or one busy host, does not look like one.
+Either three or more hosts of a /24 (IPv4) or /64 (IPv6) are flooded at once, or only all hosts together get too much:
+then many sources must send to many hosts, none of which gets most of it. A farm of servers looks different.
 """
 
 import ipaddress

@@ -1,8 +1,6 @@
 """Detects clients that act by the clock: with equal gaps, as those of health checks, or with growing ones, as those of
-programs that try again later each time. Gaps that vary by chance do not grow more than a few times in a row.
-
-Each gap is compared with the one before it. So a pause of any length spoils only two of them; what was lost in between
-(a capture that dropped packets, a check that failed) makes one gap a multiple of the other, and spoils none.
+programs that try again later each time. Gaps that vary by chance do not grow more than a few times in a row. Each gap
+is compared with the one before it, so a pause spoils only two of them; what was lost in between spoils none.
 """
 
 import numpy as np

@@ -18,7 +18,7 @@ from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.ours import Ours
-from trafficmond.detect.registry import make_detectors
+from trafficmond.detect.registry import DETECTORS, make_detectors
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, take
 from trafficmond.model import Severity, Threat
@@ -36,8 +36,9 @@ NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
 _SOURCES = "sources"
 _OVERFLOW_UNIT = "reports"
-RETURNS_S = 14400.0
-"""A situation that returns within that time is the same."""
+_RETURNS_S = 14400.0  # a situation that returns so soon after its threat was closed is the same
+REMEMBERED_S = _RETURNS_S + max(detector.idle_timeout_s for detector in DETECTORS.values())
+"""How long threats are of use after their last evidence."""
 _PAUSES = 2  # ... and stays open for so many times its last pause
 _REPORT_FACTOR = 2  # growth of a count that gives an update
 
@@ -163,8 +164,9 @@ class Engine:
         """Add recently closed threats, so that a situation that returns is the same threat."""
         detectors = {detector.name: detector for detector in self._detectors}
         for threat in sorted(ended, key=lambda each: each.last_seen):
-            if threat.detector in detectors and abs(now - threat.last_seen) <= RETURNS_S:
-                key = _stored_key(detectors[threat.detector], threat)
+            detector = detectors.get(threat.detector)
+            if detector is not None and abs(now - threat.last_seen) <= _RETURNS_S + detector.idle_timeout_s:
+                key = _stored_key(detector, threat)
                 if key not in self._open:
                     self._over[key] = (_copy(threat), threat.last_seen)
         self._forget()
@@ -225,11 +227,11 @@ class Engine:
             entry = self._open.get(key)
             if entry is not None:
                 threat.count = entry.threat.count + 1
-        if entry is None and (again := self._again(key, now)) is not None:
+        if entry is None and (again := self._again(key, now, detector)) is not None:
             # A situation that returns is the same threat, and stays open as long as its pauses.
             known, last_evidence = again
             _merge(known, threat, detector.dedup_key)
-            waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), RETURNS_S))
+            waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), _RETURNS_S))
             self._open[key] = _Open(known, now, known.count, waits_s)
             return [ThreatUpdate(UPDATED, _copy(known))]
         if entry is None:
@@ -277,10 +279,11 @@ class Engine:
             for key, entry in self._open.items()
         )
 
-    def _again(self, key: tuple[str, ...], now: float) -> tuple[Threat, float] | None:
+    def _again(self, key: tuple[str, ...], now: float, detector: Detector) -> tuple[Threat, float] | None:
         """The closed threat of this situation, and the time of its last evidence."""
         known = self._over.pop(key, None)
-        return known if known is not None and abs(now - known[1]) <= RETURNS_S else None
+        late_s = _RETURNS_S + detector.idle_timeout_s
+        return known if known is not None and abs(now - known[1]) <= late_s else None
 
     def _close(self, now: float) -> list[ThreatUpdate]:
         # After the clock was set back no threat stays open forever.

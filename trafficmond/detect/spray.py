@@ -1,7 +1,6 @@
 """One host tries a login at many hosts, a few times each, and is refused everywhere: one password for all of them.
 
-At each host there is too little evidence; the threat names the source, with the hosts that it tried. Zeek also adds
-up the failed logins of a source over all hosts (policy/protocols/ssh/detect-bruteforcing: 30 in 30 minutes).
+Zeek also adds up the failed logins of a source over all hosts (policy/protocols/ssh/detect-bruteforcing).
 """
 
 from typing import Any

@@ -1,8 +1,7 @@
 """A service of this host calls a new destination.
 
-Most services use the same few networks for years; one that calls a new one was changed or compromised. Each unit is
-compared only with its own past: its destinations are learned for a time, and then new ones are reported, unless the
-unit often has new ones, as browsers, resolvers and mail servers do.
+Each unit is compared only with its own past: its destinations are learnt for a time, and then new ones are reported,
+unless the unit often has new ones, as browsers, resolvers and mail servers do.
 """
 
 from __future__ import annotations
