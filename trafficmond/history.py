@@ -184,6 +184,7 @@ class History:
 
     def _write(self, number: int, base: list[Entry], recorded: list[Recorded]) -> None:
         lines = [json.dumps({"number": number, "rules": base}), *map(_line, recorded)]
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # at the first start, the store may not have made it yet
         files.replace(self._path, "".join(f"{line}\n" for line in lines).encode(), durable=True)
         self._lines = len(recorded)
         self.number = recorded[-1].number if recorded else number

@@ -14,9 +14,21 @@ def test_a_folder_that_cannot_be_written_stops_no_change(tmp_path: Path) -> None
     async def run() -> None:
         async with asking(tmp_path) as ask:
             await ask.parts.follow_rules()
-            ask.parts.history._path = tmp_path / "no" / "such" / "folder"
+            (tmp_path / "file").touch()
+            ask.parts.history._path = tmp_path / "file" / "in no folder"
             await ask("AddCidr", cidr="203.0.113.1", action="drop")
             assert any("cannot be numbered and stored" in each for each in (await ask("Status"))["warnings"])
+
+    asyncio.run(run())
+
+
+def test_at_a_first_start_it_does_not_wait_for_the_folder(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            ask.parts.history._path = tmp_path / "not" / "made yet" / "rules-history.jsonl"
+            await ask.parts.follow_rules()
+            assert not ask.parts.history.trouble
+            assert ask.parts.history._path.exists()
 
     asyncio.run(run())
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from trafficmond import figures, networks, services
+from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.errors import NotFound, Refused, TrafficmonError
 from trafficmond.handlers.handler import (
@@ -147,7 +148,7 @@ class Rules(Handler):
         since = None if ttl_s is None else time.time()
         expires = None if ttl_s is None else time.time() + parse_ttl(ttl_s)
         limit = None if rate_per_s is None else f"{rate_per_s}/s"
-        words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": label or None}
+        words: Table = {"cidr": prefix, "action": action, "direction": direction, "label": note("label", label) or None}
         words |= {"since": since, "expires": expires, "limit": limit, "burst": burst_packets, "force": force or None}
         words |= {"ports": named_ports(ports, force) if ports else None, "shadow": shadow or None}
         table = {name: value for name, value in words.items() if value is not None}
