@@ -38,7 +38,7 @@ def test_said_again_without_secrets() -> None:
         ("192.0.2.5:4739", "the schemes are"),
         ("ipfix+udp://192.0.2.5:99999", "not a valid URL"),
         ("ipfix+udp://", "not a valid target"),
-        ("ipfix+udp://192.0.2.5/x", "no path"),
+        ("ipfix+udp://192.0.2.5/x", "has a user or a path"),
         ("http://192.0.2.5", "the schemes are"),
         ("clickhouse://x/a;b", "not a valid name of a database"),
         ("clickhouse://x/a?b=1", "not a valid target"),

@@ -361,7 +361,7 @@ def test_a_daemon_continues_with_a_settings_file_on_probation(started: Book, who
         return
     book.run(book.rules.resume(book.settings))
     assert actions(book) == ["drop", "drop", "drop"]
-    with pytest.raises(TrafficmonError, match=f"{place} does not hold"):
+    with pytest.raises(TrafficmonError, match=f"{place} is not the same as"):
         book.run(book.rules.confirm())
     tried.rename(place)
     book.run(book.rules.confirm())
