@@ -28,7 +28,7 @@ class Settings:
     factor: float = setting(8.0, min=1.0, max=1000.0, help="... and this many times the host's own average.")
     memory: float = duration("1d", min="1h", max="30d", help="The time over which that average is taken.")
     upload_share: float = setting(
-        0.8, min=0.5, max=1.0, help="A flow counts only if its initiator sent at least this share of its bytes."
+        0.8, min=0.5, max=1.0, help="A flow counts only while its initiator sends at least this share of its bytes."
     )
     capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 0.2 kB each.")
 
