@@ -14,7 +14,7 @@ _ASCII_DOWN, _ASCII_UP = "#", "="
 _LEAST_BAR, _MOST_BAR = 8, 60
 _WIDE = 72  # a terminal with room for bars
 _SUMS = {"up_bytes": "UP", "down_bytes": "DOWN", "total": "TOTAL"}
-_BEFORE = "({} of UP is what initiators sent: totals from before the last upgrade have no direction)"
+_BEFORE = "({} are from before the last upgrade: of these, UP is what initiators sent, DOWN what they received)"
 
 
 def render(rows: Sequence[dict[str, Any]], by: str, style: Style, width: int | None) -> Iterator[str]:
