@@ -43,7 +43,7 @@ class Flows:
         help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 160 bytes.",
         restart=True,
     )
-    # bound: flows that the daemon follows | the flows that are idle longest end early; they are stored
+    # bound: flows that the daemon follows | unanswered flows and those idle longest end early; they are stored
     table_capacity: int = setting(
         262144,
         min=1024,
