@@ -16,10 +16,6 @@ _SYN_ACK = (
     "the line's history is H: the originator's first packet was a SYN with ACK, and so an answer "
     "(docs.zeek.org, conn.log, history)"
 )
-_SILENT = (
-    "the line has orig_pkts 0: no packet of the originator was seen, and a flow begins with a packet of its own "
-    "(docs.zeek.org, conn.log, orig_pkts)"
-)
 
 
 def zeek(path: Path) -> Conversations:
@@ -34,8 +30,6 @@ def zeek(path: Path) -> Conversations:
         ports = (0, 0) if protocol.startswith("icmp") else (int(value["id.orig_p"]), int(value["id.resp_p"]))
         start = float(value["ts"])
         doubt = _SYN_ACK if value.get("history", "").startswith("H") else ""
-        if both and not int(value.get("orig_pkts", 0)):
-            doubt = _SILENT
         ends = Ends(value["id.orig_h"], ports[0], value["id.resp_h"], ports[1], protocol)
         add(found, ends, start, start + float(value.get("duration", 0)), both or 1, octets, doubt)
     return found
