@@ -56,6 +56,8 @@ def test_a_database_of_ipv4_alone_is_read() -> None:
         ({"country": "FR", "asn": "AS64501", "as_name": "Example"}, Record("FR", 64501, "Example")),
         ({"country": {"iso_code": "XXX"}, "autonomous_system_number": 0}, Record()),
         ({"country": {"iso_code": 7}, "asn": "none"}, Record()),
+        ({"country": ["DE"], "registered_country": {"iso_code": "FR"}, "asn": True}, Record("FR")),
+        ({"country_code": ["DE"], "country": True, "autonomous_system_number": True}, Record()),
         ({"country_code": "CH", "traits": {"autonomous_system_number": 64502}}, Record("CH", 64502)),
         ({"x": ["a", {"b": "c"}, True], "y": "z" * 400, "country_code": "AT"}, Record("AT")),
     ],

@@ -144,10 +144,9 @@ def _record(value: Any) -> Record:
     """The record of a map as MaxMind, DB-IP, ip-location-db and IPinfo write it."""
     if not isinstance(value, Mapping):
         return Record()
-    country = value.get("country_code")
-    for place in ("country", "registered_country"):
-        inner = value.get(place)
-        country = country or (inner.get("iso_code") if isinstance(inner, Mapping) else inner)
+    places = [value.get(name) for name in ("country_code", "country", "registered_country")]
+    codes = [place.get("iso_code") if isinstance(place, Mapping) else place for place in places]
+    country = next((code for code in codes if code and isinstance(code, str)), "")
     if isinstance(inner := value.get("traits"), Mapping):  # GeoIP2 Enterprise
         value = {**inner, **value}
     number = value.get("autonomous_system_number", value.get("asn"))
@@ -155,8 +154,8 @@ def _record(value: Any) -> Record:
         digits = number.upper().removeprefix("AS")
         number = int(digits) if digits.isascii() and digits.isdigit() else 0
     name = value.get("autonomous_system_organization", value.get("as_name"))
-    code = country.upper() if isinstance(country, str) and len(country) == 2 and country.isascii() else ""
-    asn = number if isinstance(number, int) and 0 < number < 1 << 32 else 0
+    code = country.upper() if len(country) == 2 and country.isascii() else ""
+    asn = number if type(number) is int and 0 < number < 1 << 32 else 0  # True is a value of the format, too
     return Record(code if code.isalnum() else "", asn, name if isinstance(name, str) else "")
 
 
