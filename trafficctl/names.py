@@ -98,6 +98,8 @@ class Labels:
             for end in ENDS:
                 if row.get(end):
                     name, origin = self._known(row, end) or (self.resolver.of(row[end]), FROM_REVERSE)
+                    if name and name.rstrip(".").rpartition(".")[2].isdigit():
+                        name = None  # no host's: who owns an address could call it by another one
                     added |= {name_key(end): name, f"{name_key(end)}_from": origin if name else None}
         if self.services and row.get("protocol"):
             for side in ("src", "dst"):

@@ -163,6 +163,13 @@ def test_a_name_cannot_steer_the_terminal_and_does_not_crowd_out_the_port(hosts:
         assert all(len(line) <= width for line in lines([row], FLOWS, width, Style(False)))
 
 
+@pytest.mark.parametrize("name", ["192.0.2.1", "192.0.2.1.", "a.7", "2130706433"])
+def test_nobody_is_shown_by_the_address_of_another(hosts: Path, name: str) -> None:
+    (row,) = Labels(Resolver(lambda _: name, hosts)).rows([{"src_ip": "198.51.100.77"}])
+    assert (row["src_name"], row["src_name_from"]) == (None, None)
+    assert end_of(row, "src") == "198.51.100.77"
+
+
 def test_services_are_named_by_protocol_and_not_where_a_port_is_anybodys() -> None:
     assert names.service(22, "TCP") == "ssh"
     assert names.service(53, "UDP") == "domain"
