@@ -13,6 +13,7 @@ import pytest
 from captures import AT, ethernet, ipv4, pcap, tcp
 from readings import ROOT
 
+from trafficmond.analyze import report as reports
 from trafficmond.analyze.run import analyze
 from trafficmond.analyze.run_stats import SIZE_CLASSES
 from trafficmond.config.settings import Settings
@@ -181,3 +182,7 @@ def test_many_lines_stay_within_bounded_memory(tmp_path: Path) -> None:
     assert summary["total_packets"] == 200_000
     assert summary["unique_flows"] == pytest.approx(200_000, rel=0.035)
     assert kilobytes < 200 * 1024
+
+
+def test_only_nothing_is_no_part_of_the_whole() -> None:
+    assert [reports._percent(part, 100_000) for part in (0, 1, 40, 100_000)] == [0.0, 0.01, 0.04, 100.0]

@@ -107,6 +107,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         Source(str(tmp_path / "none"), ParseErrors())
     with pytest.raises(InputError, match="directory"):
         Source(str(tmp_path), ParseErrors())
+    with pytest.raises(InputError, match="cannot read /proc/self/mem: Input/output error"):  # opens, as of a bad disk
+        Source("/proc/self/mem", ParseErrors())
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b'{"some": "json"}', b"\0" * 100 + b"x", b"a,b,c\n1,2,3\n"])

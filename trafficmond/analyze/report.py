@@ -274,7 +274,7 @@ def _distribution(counts: dict[str, Count]) -> dict[str, Any]:
 
 
 def _percent(part: int, whole: int) -> float:
-    return round(100 * part / whole, 2) if whole else 0.0
+    return max(round(100 * part / whole, 2), 0.01 if part else 0.0) if whole else 0.0
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -85,13 +85,16 @@ class Source:
     def _open(self) -> io.BufferedReader:
         try:
             if self.path == "-":
-                return cast(io.BufferedReader, sys.stdin.buffer)
-            file = open(self.path, "rb")  # noqa: SIM115 -- close() ends it
-            status = os.fstat(file.fileno())
-            self.size, self.modified = status.st_size, status.st_mtime
+                file = cast(io.BufferedReader, sys.stdin.buffer)
+            else:
+                file = open(self.path, "rb")  # noqa: SIM115 -- close() ends it
+                status = os.fstat(file.fileno())
+                self.size, self.modified = status.st_size, status.st_mtime
+            file.peek(1)
         except OSError as error:
             hint = "check the path and its permissions"
-            raise InputError(f"cannot read {self.path}: {error.strerror}", hint=hint) from error
+            name = "standard input" if self.path == "-" else self.path or "''"
+            raise InputError(f"cannot read {name}: {error.strerror}", hint=hint) from error
         return file
 
     def _decompress(self, file: io.BufferedReader) -> Unpacker | BinaryIO:

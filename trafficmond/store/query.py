@@ -30,7 +30,6 @@ _ALIASES = {
     "up": "up_bytes",
     "down": "down_bytes",
 }
-_SHORT = ", ".join(_ALIASES)
 _MEANT = {"service": "unit", "command": "process", "program": "process", "user": "uid", "address": "host", "ip": "host"}
 _MEANT |= {"size": "bytes", "total": "bytes", "volume": "bytes", "up": "bytes", "down": "bytes"}
 # The remote end: the initiator of incoming flows, the responder of outgoing ones.
@@ -220,13 +219,18 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
         if column in usable:
             found.append(column)
         else:
-            near = guess(_MEANT.get(name, name), [*usable, *_ALIASES])
-            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or a short name: {_SHORT}"
+            short = _short_names(usable)
+            near = guess(_MEANT.get(name, name), [*usable, *short])
+            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or a short name: {', '.join(short)}"
             mistakes.append(Mistake("group_by", what))
     if "host" in found:
         apart = [name for name in found if name == "peer" or name in _ENDS_PLACED]
         mistakes += [Mistake("group_by", f"{name} does not combine with host (either end)") for name in apart]
     return tuple(dict.fromkeys(found))
+
+
+def _short_names(columns: Sequence[str]) -> list[str]:
+    return [short for short, column in _ALIASES.items() if column in columns]
 
 
 def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str], mistakes: list[Mistake]) -> str:
@@ -235,9 +239,10 @@ def ordered(sort: str | None, columns: Sequence[str], totals: Mapping[str, str],
     name = wanted.removeprefix("-")
     column = name if name in columns else _ALIASES.get(name, name)
     if column not in columns:
-        near = guess(_MEANT.get(name, name), [*columns, *(each for each, of in _ALIASES.items() if of in columns)])
+        short = _short_names(columns)
+        near = guess(_MEANT.get(name, name), [*columns, *short])
         others = f"use {', '.join(columns)}" if totals else "docs/flows-db.md has all columns"
-        text = f"{name!r} is not a column of the result{near}; {others}, or a short name: {_SHORT}"
+        text = f"{name!r} is not a column of the result{near}; {others}, or a short name: {', '.join(short)}"
         mistakes.append(Mistake("sort", text))
     what = _BOTH_WAYS.get(column)
     if totals:
