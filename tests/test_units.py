@@ -135,7 +135,7 @@ def test_the_kernel_is_asked_the_more_seldom_the_more_it_has_to_tell(units: Unit
     asked.now += 60
     rows = row()
     units.settle(rows)
-    assert rows["owner"].tolist() == [NOBODY]
+    assert rows["owner"].tolist() == [0], "that nobody waits is not known"
 
 
 def test_between_two_lookups_a_new_server_is_not_nobody(units: Units, asked: Asked) -> None:

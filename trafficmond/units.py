@@ -153,10 +153,11 @@ class Units:
                 return found, False
         begin = self._spent()
         try:
-            self._waiting = Waiting(self._ask())
-        except OSError:  # a kernel without sock_diag
-            self._waiting = Waiting(np.zeros(0, WAITING))
+            asked, current = self._ask(), True
+        except OSError:  # a kernel without sock_diag, or without memory for it
+            asked, current = np.zeros(0, WAITING), False
+        self._waiting = Waiting(asked)
         self._asked_at = now
         if old is not None:  # the first lookup costs more than the others
             self._credit_s -= self._spent() - begin
-        return find(self._waiting), True
+        return find(self._waiting), current
