@@ -82,6 +82,8 @@ def instead(command: str, parser: ArgumentParser, typed: Sequence[str], unknown:
             return f"did you mean {near}{equals}{value}?"
         if command == "explain" and flag in _OPTIONS:
             return "a service comes after the address: trafficctl explain 203.0.113.5 tcp/22"
+        if command == "check" and flag in ("-c", "--config"):
+            return "the file comes alone: trafficctl check ./trafficmond.toml"
         word = flag.lstrip("-")
         return f"did you mean {known[word]} {word}?" if word in known else ""
     if command == "what-if" and typed[0] in ("add-cidr", "ban"):

@@ -137,6 +137,7 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
         ("[geo] # shipped\n[flows]\n[geo]\nx = 1\n", ":3:", "[geo] is here already, in line 1; write it once"),
         ("a = [\n1]\na = [\n2\n]\n", ":5:", "is not TOML: Cannot overwrite a value (column"),
         ("\n\nb ? 1\n", ":3:", "is not TOML"),
+        ("loader = bcc\n", ":1:", "Invalid value (column 10); a text is in quotes, and a switch is true or false"),
         ("a = " + "[" * 100_000, ":", "is nested too deeply"),
         ("detect = 1", ":1:", "must contain one table for each detector"),
         ("interfaces = []", ":1:", 'is empty; name an interface, or use ["default-route"]'),

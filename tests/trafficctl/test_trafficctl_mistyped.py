@@ -69,6 +69,7 @@ from trafficctl.mistyped import _COMMANDS, MEANT
         ("add-cidr 203.0.113.5 --ttl forever", "a rule without an end has no --ttl; --save keeps it over restarts"),
         ("top -d 1", "did you mean --interval?"),
         ("explain 203.0.113.5 --port 22", "a service comes after the address: trafficctl explain 203.0.113.5 tcp/22"),
+        ("check -c /etc/trafficmon/trafficmond.toml", "the file comes alone: trafficctl check ./trafficmond.toml"),
         ("explain 203.0.113.5:22", "; write 203.0.113.5 alone\n"),
         ("ban [2001:db8::5]:443", "; write 2001:db8::5 alone\n"),
         ("ban 203.000.113.005", "; leave out the leading zeros\n"),

@@ -16,7 +16,7 @@ from ctl_runs import command, environ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trafficctl.render import style
+from trafficctl.render import status, style
 from trafficctl.render.columns import FLOWS
 from trafficctl.render.output import Output
 from trafficmond.analyze.render import data
@@ -148,3 +148,12 @@ def test_a_command_that_waits_says_for_what_on_a_terminal(running: Running, word
         waiting.terminate()
     os.close(near)
     assert said.decode().startswith(f"trafficctl: {told}")
+
+
+def test_counts_of_status_are_in_groups() -> None:
+    store = {"path": "flows.db", "rows": 36_177, "queue": 72_147, "lost_rows": 1_234, "state": "ok"}
+    assert status._store(store) == "flows.db, 36,177 rows, 72,147 waiting, 1,234 lost"
+    log = {"format": "journal", "written": 5_000, "queue": 6_000, "lost": 7_000}
+    assert status._log(log) == "journal, 5,000 written, 6,000 waiting, 7,000 lost"
+    export = {"to": "x", "sent": 5_000, "queue": 6_000, "lost": 7_000, "error": None}
+    assert status._export(export) == "to x, 5,000 flows sent, 6,000 waiting, 7,000 lost"

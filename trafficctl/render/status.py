@@ -120,13 +120,14 @@ def _store(store: dict[str, Any]) -> str:
     parts = [store["path"], figures.many(store["rows"], "row")]
     if store.get("size_bytes") is not None:
         parts.append(figures.size(store["size_bytes"]))
-    parts += [f"{store['queue']} waiting", f"{store['lost_rows']} lost"]
+    parts += [f"{figures.exact(store['queue'])} waiting", f"{figures.exact(store['lost_rows'])} lost"]
     return ", ".join(parts) + _because(None if store.get("state") == "ok" else store.get("state"))
 
 
 def _log(log: dict[str, Any]) -> str:
     where = f"{log['format']} to {log['path']}" if log.get("path") else log["format"]
-    parts = [where, f"{figures.exact(log['written'])} written", f"{log['queue']} waiting", f"{log['lost']} lost"]
+    counts = ((log["written"], "written"), (log["queue"], "waiting"), (log["lost"], "lost"))
+    parts = [where, *(f"{figures.exact(value)} {what}" for value, what in counts)]
     if log.get("sampled_out"):
         parts.append(f"{figures.exact(log['sampled_out'])} beyond its max_rate")
     return ", ".join(parts) + _because(log.get("state"))
@@ -139,8 +140,8 @@ def _export(export: dict[str, Any]) -> str:
 
 
 def _sent(one: dict[str, Any], what: str) -> str:
-    counts = f"{figures.exact(one['sent'])} {what} sent, {figures.exact(one['queue'])} waiting, {one['lost']} lost"
-    return counts + _because(one["error"])
+    counts = ((one["sent"], f"{what} sent"), (one["queue"], "waiting"), (one["lost"], "lost"))
+    return ", ".join(f"{figures.exact(value)} {what}" for value, what in counts) + _because(one["error"])
 
 
 def _control(control: dict[str, int]) -> str:

@@ -168,7 +168,9 @@ def not_toml(path: Path | str, text: str, error: tomllib.TOMLDecodeError) -> Mis
     if what.startswith(("Cannot declare", "Cannot overwrite")) and (key := lines[at - 1]) not in ("]", "}"):
         before = next((f", in line {n}" for n in range(at - 1, 0, -1) if lines[n - 1] == key), "")
         return Mistake(f"{path}:{at}", f"{key} is here already{before}; write it once")
-    return Mistake(f"{path}:{at}", f"is not TOML: {what}" + (f" (column {column})" if column else ""))
+    what += f" (column {column})" if column else ""
+    unquoted = "; a text is in quotes, and a switch is true or false" if what.startswith("Invalid value") else ""
+    return Mistake(f"{path}:{at}", f"is not TOML: {what}{unquoted}")
 
 
 def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
