@@ -66,7 +66,7 @@ class Tour:
         """The commands of the tour: trafficctl of this checkout, and `outside` and `host` to be on either side."""
         shutil.rmtree(FOLDER, ignore_errors=True)
         self.tools.mkdir(parents=True)
-        python_path = f'PYTHONPATH="{ROOT}" exec {PYTHON}'
+        python_path = f'PYTHONPATH="{ROOT}" exec {PYTHON} -P'
         enter = {name: f'exec nsenter --net=/run/netns/{ns} -- "$@"' for name, ns in self._sides()}
         scripts = enter | {
             "trafficctl": f'{python_path} -m trafficctl "$@"',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,12 @@ def test_a_page_is_taken_apart_as_a_reader_would(tmp_path: Path) -> None:
         File(11, "/etc/trafficmon/x.toml", "# /etc/trafficmon/x.toml\na = 1\n"),
         Command(16, "three   # why"),
     ]
+
+
+def test_the_client_of_a_checkout_runs_nothing_of_the_folder_it_is_used_in(tmp_path: Path) -> None:
+    """It runs as root, and python3 -m takes modules from the current folder first."""
+    (alias,) = re.findall(r'^alias trafficctl="sudo (.+)"$', (ROOT / "README.md").read_text(), re.MULTILINE)
+    (tmp_path / "argparse.py").write_text("raise SystemExit('of this folder')\n")
+    line = f"{alias.replace('$PWD', str(ROOT))} --version"
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("trafficctl ")) == (0, True), done.stderr
