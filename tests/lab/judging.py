@@ -18,7 +18,7 @@ _NAMED = [
     *("icmp/8", "icmp/0-10", "icmpv6/1", "icmpv6", "gre", "esp", "sctp", "tcp", "udp", "tcp/0", "tcp/65535", "icmp"),
 ]
 _PORTS = [0, 1, 22, 53, 80, 443, 999, 1000, 2000, 2001, 8000, 8050, 8100, 8101, 9000, 51820, 65534, 65535]
-_LIFELINE_PORTS = (68, 546)  # DHCP is never dropped
+_LIFELINE_PORTS = (68, 546)  # answers of DHCP are never dropped
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _note_lines(ruleset: Ruleset, lines: Sequence[Line]) -> None:
             ruleset.omit(line.where, line.text, f"a rule for IPv{line.family} has an address of the other family")
         elif line.target == DROP and any(words.never_dropped(places) for places, but in line.services if not but):
             ruleset.omit(
-                line.where, line.text, "DHCP, neighbour discovery and multicast membership messages always pass"
+                line.where, line.text, "DHCP answers, neighbour discovery and multicast membership messages always pass"
             )
 
 

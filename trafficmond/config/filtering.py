@@ -36,8 +36,8 @@ class Policy:
     )
     guard: bool = setting(
         True,
-        help="Never drop what this host needs: its own addresses, gateways, resolvers, DHCP, neighbour discovery, and "
-        "hosts that somebody is logged in from when rules change.",
+        help="Never drop what this host needs: its own addresses, gateways, resolvers, answers of DHCP, neighbour "
+        "discovery, and hosts that somebody is logged in from when rules change.",
     )
     probation: float = duration(
         "0s",
@@ -46,7 +46,7 @@ class Policy:
         "trafficctl confirm keeps it, the kernel then takes it back by itself. 0s: there is no probation.",
     )
     drop_malformed: bool = setting(
-        False, help="Drop packets whose headers cannot be read. They are counted by reason either way."
+        False, help="Drop packets that come in with headers that cannot be read. They are counted by reason either way."
     )
     unparsed: str = setting(
         "drop",

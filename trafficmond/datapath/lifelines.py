@@ -1,6 +1,6 @@
 """This host's lifelines: addresses that the guard protects from being dropped, from netlink and resolv.conf.
 
-DHCP, IPv6 neighbour discovery, MLD and IGMP have no such addresses and are protected in the kernel (bpf/verdict.h).
+Answers of DHCP, IPv6 neighbour discovery, MLD and IGMP have no such addresses: bpf/verdict.h protects them.
 """
 
 import socket
