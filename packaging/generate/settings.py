@@ -45,7 +45,8 @@ Use this page to look up a setting: what it does, its default, and its limits.
 
 `trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default. Without a file,
 the daemon watches the interfaces of the default routes, reports threats to the journal and drops nothing.
-`trafficctl check` shows every mistake with its line, and `trafficmond -t -c FILE` does so without a running daemon.
+`trafficctl check` shows every mistake in the file with its line, as `trafficmond -t -c FILE` does. Neither needs a
+running daemon.
 
 - When you save the file, the change takes effect at once. A setting that is marked takes effect at the next start;
   until then `status` names it.

@@ -23,7 +23,7 @@ COUNTED: Mapping[str, str] = {
     "process_given_way": "Records of flows without a process: the entry of the socket was evicted by later ones.",
     "process_reused": "Records of flows without a process: another process has used the port since.",
     "process_protocols": "Records of flows without a process: they are neither TCP nor UDP.",
-    "process_forgotten": "Processes evicted by later ones: their further flows show only the unit.",
+    "process_forgotten": "Processes evicted by later ones: later rows of their flows show only the unit.",
     "process_lost": "Sockets of processes that did not fit into the kernel's table.",
     "merged_threats": "Findings merged into a threat that was open.",
     "redundant_threats": "Findings not reported because another detector's threat explains them.",
