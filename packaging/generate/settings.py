@@ -59,13 +59,14 @@ running daemon.
 | duration | a number and `ms`, `s`, `m`, `h`, `d` or `w`, also several together (`"1h30m"`) |
 | size | a number and `B`, `KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`) |
 | path | absolute, or relative to the folder of the file |
+| rate | a number, `/` and `s`, `m`, `h` or `d` (`"20/m"`) |
 
 A file whose name ends in `.json` is read as a configuration of the original traffic monitor. Its `permitted_cidrs`
-become rules that allow, and its `logging` section becomes one `[[log]]`. Packets of all other addresses are only
-logged; with `--drop-packets` they are dropped.
+become rules that allow, and its `logging` section becomes one `[[log]]`, whose path is relative to the working folder.
+Packets of all other addresses are only logged; with `--drop-packets` they are dropped.
 
 This page and the commented sample `etc/trafficmond.toml` are made from the declarations in
-`trafficmond/config/settings.py`.
+`trafficmond/config/`.
 
 ## Top level
 
