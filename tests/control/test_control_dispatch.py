@@ -106,10 +106,13 @@ def test_a_change_continues_although_who_asked_for_it_has_gone() -> None:
 def test_a_refusal_of_a_change_whose_client_has_gone_is_no_failure(
     error: Exception, said: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    begun, gone = asyncio.Event(), asyncio.Event()
+
     class Slow:
         @method("Undo", changes=True)
         async def undo(self, _: Call) -> Reply:
-            await asyncio.sleep(0.03)
+            begun.set()
+            await gone.wait()
             raise error
 
     async def run() -> None:
@@ -117,9 +120,10 @@ def test_a_refusal_of_a_change_whose_client_has_gone_is_no_failure(
         service = Service.of("1", [Slow()], tasks.shielded)
         replies = dispatch.answer(dispatch.Request("io.trafficmon.Undo", {}), service, Call(CALLER, False), True)
         asked = asyncio.ensure_future(anext(replies))
-        await asyncio.sleep(0.01)
+        await begun.wait()
         asked.cancel()
         await asyncio.wait([asked])
+        gone.set()
         await tasks.close(10)
         await asyncio.sleep(0)
         gc.collect()

@@ -29,7 +29,7 @@ _COVERED = (
     "{upper}, which is on top of {name}, has an XDP program, and the kernel attaches none below one; leave {upper} or "
     "{name} out of `interfaces`, or stop and start trafficmond, which attaches to {name} first"
 )
-_JOINING = "it is being added to the chain of XDP programs, which may take minutes on a slow host"
+_JOINING = "it is being added to the chain of XDP programs, which may take a minute on a slow host"
 AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
