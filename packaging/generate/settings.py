@@ -17,7 +17,7 @@ NOTIFY_SAMPLE = Path("packaging/samples/notify.toml")
 _SAMPLE_HEAD = """\
 # Settings of trafficmond. Every setting is shown, commented out: what stays so keeps its default.
 #
-# After a change:   trafficctl check     shows every mistake
+# After a change:   trafficctl check     shows mistakes
 #                   trafficctl reload    puts it in force (also done by itself when this file changes)
 #
 # Durations are written "500ms", "30s", "5m", "1h30m", "30d"; sizes "64KiB", "100MiB", "2GiB".

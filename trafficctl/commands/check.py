@@ -1,4 +1,4 @@
-"""Check settings and rules, and show every mistake in its place; needs no daemon.
+"""Check settings and rules, and show mistakes in their places; needs no daemon.
 
 PATH is the settings file (default /etc/trafficmon/trafficmond.toml, checked with all rules and lists that it names), a
 rules file, a prefix list, or a folder of these. The exit code is 1 if there is a mistake; notes are not mistakes.

@@ -1,7 +1,7 @@
 """What happens to packets of an address, why, and what would change it.
 
 It shows everything that matches the address, the strongest first: guard, allowlist, ban, rules and lists by the longest
-prefix, rules by system and by country, the default; each with its file and line. A rule with ports decides only for
+prefix, rules by system and by country, the default; each with its place. A rule with ports decides only for
 these. It also shows the address's counters, latest flows and threats.
 
 Examples:

@@ -5,7 +5,7 @@ ago"), a time of the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow 
 addresses, ports and protocols take several values ("22,80"); with "!" before them they select all others. A unit may be
 a pattern ("nginx*").
 
-SENT is what FROM, the initiator, sent; RECEIVED is what came back; TOTAL is both, and tables are sorted by it. Sums
+SENT is what FROM, the initiator, sent; RECEIVED is what came back; TOTAL is both, and sums are sorted by it. Sums
 have UP, the bytes out of the interface, and DOWN, the bytes into it; sums of hosts have what each sent and received.
 With -o json or csv the columns are those of flows.db: bytes and packets of FROM, reply_bytes and reply_packets of the
 other side. If a table is too wide, units lose ".service", FROM loses a temporary port, and ACTION shows only drops.

@@ -2,7 +2,7 @@
 
 Every change has a number: a change by hand, a change in a file, or the end of a rule. A command that makes several
 rules is one change. trafficctl rules --at N shows what was in force after change N, trafficctl rules --diff N..M the
-difference between two changes, and trafficctl undo N undoes change N. The latest thousand are kept.
+difference between two changes, and trafficctl undo N undoes change N. About the latest thousand are kept.
 
 Examples:
   trafficctl history

@@ -1,6 +1,6 @@
 """The rules in force, the strongest first; a prefix list is one line.
 
-Precedence: guard, allowlist, ban, then rules and lists by the longest prefix, then the default.
+Precedence: guard, allowlist, ban, rules and lists by the longest prefix, rules by asn, rules by country, the default.
 `trafficctl explain ADDRESS` shows which of them decides for one address.
 
 Examples:

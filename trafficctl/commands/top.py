@@ -1,7 +1,7 @@
 """A live screen: interfaces with their rates, the busiest flows, units and hosts, open threats.
 
-Rates are averages over the last 2, 10 and 40 seconds. All traffic of the last 40 seconds is listed, so rows do not
-jump or vanish because of a pause. SENT and RECEIVED are those of a flow's initiator (FROM), or of the host or unit.
+Rates are averages over the last 2, 10 and 40 seconds. Flows of the last 40 seconds are listed, so rows do not jump
+or vanish because of a pause. SENT and RECEIVED are those of a flow's initiator (FROM), or of the host or unit.
 
 Keys: q quit, s sort, 1 2 3 averages, / filter, n names, p pause, Tab next list, Up and Down select, b ban, ? help.
 Without a suitable terminal, or with -o, it prints samples instead: as many as --count says, by default one.

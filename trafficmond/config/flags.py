@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help=_sentence(buffer_size.help),
     )
     add("-m", "--xdp-mode", choices=mode.choices, help=_sentence(mode.help))
-    add("-t", "--test", action="store_true", help="check the configuration, list every mistake, and exit")
+    add("-t", "--test", action="store_true", help="check the configuration, list mistakes, and exit")
     add("-v", "--verbose", action="store_true", help="print the daemon's less urgent messages too")
     add("--on-stop", choices=on_stop.choices, help=_sentence(on_stop.help))
     add(
