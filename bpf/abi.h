@@ -21,7 +21,7 @@ enum tm_action {
 	TM_LIMIT = 3,	/* only in a record: passes while the source's bucket has tokens, then dropped */
 };
 
-/* Why a packet got its action; also the order of precedence, the strongest last (except established and malformed). */
+/* Why a packet got its action; also the order of precedence, the strongest last (except established and limit). */
 enum tm_reason {
 	TM_BY_DEFAULT = 0,
 	TM_BY_LIST = 1,

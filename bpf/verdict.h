@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
  * From a parsed packet to its verdict word. Precedence, the strongest first: guard, allowlist, ban, rule or list by
- * longest prefix, default. Guard, allowlist, rules, lists and default are resolved when the table is compiled; what
- * depends on the packet or the moment (bans, lifelines, replies, rates) is decided here.
+ * longest prefix, rule by system, rule by country, default. Guard, allowlist, rules, lists and default are resolved
+ * when the table is compiled; what depends on the packet or the moment (bans, lifelines, replies, rates) is decided
+ * here.
  */
 #pragma once
 
@@ -29,7 +30,7 @@ struct tm_context {
 	struct tm_totals *totals;
 };
 
-/* A connection is forgotten after this long without a packet from this host (the defaults of netfilter's conntrack). */
+/* A connection is forgotten after this long without a packet from this host; of TCP as by netfilter's conntrack. */
 #define TM_CONN_TCP_S (5 * 24 * 3600)
 #define TM_CONN_OTHER_S 180
 #define TM_CONN_ASKED_S 10 /* seconds in which a question to many may be answered */

@@ -1,4 +1,4 @@
-"""The entry point: runs one command, prints errors and returns the exit code. Only this module exits."""
+"""The entry point: runs one command, prints errors and returns the exit code."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""`trafficmond`: reads the command line and the settings, then runs the daemon. The only place that exits."""
+"""`trafficmond`: reads the command line and the settings, then runs the daemon."""
 
 import errno
 import sys

@@ -1,4 +1,4 @@
-"""The exception tree. Every error says what failed, where, and what to do next; only `__main__` exits."""
+"""The exception tree."""
 
 import re
 from typing import NamedTuple
@@ -50,7 +50,7 @@ class Advice(Remark):
 
 
 class ConfigError(TrafficmonError):
-    """Invalid settings or rules; carries every mistake found, not only the first."""
+    """Invalid settings, rules or parameters; carries every mistake found, not only the first."""
 
     def __init__(self, mistakes: list[Mistake], *, hint: str = "") -> None:
         self.mistakes = mistakes
@@ -95,12 +95,12 @@ class Refusal(ControlError):
 
 
 class NotFound(Refusal):
-    """There is no such rule, ban or threat."""
+    """What the request names does not exist."""
 
 
 class Refused(Refusal):
-    """The request would cut off a lifeline, or would change nothing."""
+    """Something has to change first, or is protected."""
 
 
 class Busy(Refusal):
-    """Too many requests of that kind are waiting already."""
+    """There is too much to do for this request now."""

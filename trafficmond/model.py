@@ -73,7 +73,7 @@ class Threat:
 
     Times are epoch seconds. `src_ip` is the attacker and `dst_ip` the victim, None where many or unknown; of a network
     under flood, which `evidence` names, one of its hosts.
-    `count` is in the detector's own unit (probes, dials, packets), named in `evidence["unit"]`.
+    `count` is in the detector's own unit (dials, packets, bytes), named in `evidence["unit"]`.
     """
 
     detector: str

@@ -1,8 +1,8 @@
 """Parsing of addresses and prefixes as people write them, into one canonical form.
 
-Every command, file, filter and table reads addresses here, so that two spellings of an address never become two
-entries. IPv4-mapped IPv6 (::ffff:192.0.2.7) is the IPv4 address (RFC 4291, 2.5.5.2): packets carry it as IPv4. A
-shorter IPv6 prefix around ::ffff:0:0/96 covers IPv6 only. Leading zeros are refused: some read them as octal.
+Two spellings of an address never become two entries. IPv4-mapped IPv6 (::ffff:192.0.2.7) is the IPv4 address
+(RFC 4291, 2.5.5.2): packets carry it as IPv4. A shorter IPv6 prefix around ::ffff:0:0/96 covers IPv6 only. Leading
+zeros are refused: some read them as octal.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Translates from first match to longest prefix: computes the fewest rules that decide like the chains.
+"""Translates from first match to longest prefix: computes rules that decide like the chains.
 
 Every prefix that a line names begins a region: its addresses without those of longer named prefixes. All addresses of a
 region match the same lines, so each chain is walked once for each region, with all services at the same time. A region

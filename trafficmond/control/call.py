@@ -31,7 +31,7 @@ class Method:
 
     `answer` takes a Call and the parameters by name; a parameter that is null or left out keeps its default. It
     returns one reply, or streams replies of which the last one ends the call. In replies, times are epoch seconds,
-    durations seconds, addresses and prefixes text. Errors are raised as TrafficmonError: one of `refusals`, a
+    durations seconds, addresses and prefixes text. Errors are raised as TrafficmonError: a Refusal, a
     ConfigError with all mistakes, or another one, which the client gets as a failure with its reason and hint.
     """
 

@@ -1,6 +1,6 @@
 """Small programs apart from the data path, attached beside it on each interface.
 
-They decide nothing and are not pinned: they end with the daemon.
+They decide nothing and are not pinned.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""A command as a target: it gets a message as JSON on standard input. Error texts hold no secret of its arguments."""
+"""A command as a target: it gets a message as JSON on standard input."""
 
 import json
 import os

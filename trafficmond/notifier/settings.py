@@ -94,7 +94,7 @@ class Settings:
 
 
 def load(path: Path = NOTIFY_FILE) -> Settings:
-    """Loads the settings in `path`. Raises ConfigError with every mistake, PermissionError if it may not be read."""
+    """Loads the settings in `path`. Raises ConfigError with every mistake, OSError if it cannot be read."""
     try:
         text = files.read(path).decode("utf-8")
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Rollups: the traffic of each minute, hour and day by host, port, protocol, interface, action, unit and place.
 
 They change in the transaction that stores the flows, so they are as exact as `flows` and outlive it. Only the largest
-hosts and ports are kept by name; the rest is summed under OTHER, so every kind adds up to the total ("host" to twice
+of each kind are kept by name; the rest is summed under OTHER, so every kind adds up to the total ("host" to twice
 the whole: each flow has two ends). A flow counts in the period of its `last_seen`.
 """
 

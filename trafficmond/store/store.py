@@ -67,7 +67,7 @@ def _threats(connection: sqlite3.Connection, where: str, *values: float) -> list
 
 
 class Store:
-    """flows.db and its writer. Methods never wait for the disk, unless they have a timeout. Thread-safe."""
+    """flows.db and its writer. Only `close`, `read_bans` and `reader` wait for the disk. Thread-safe."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

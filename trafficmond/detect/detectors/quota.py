@@ -26,8 +26,6 @@ class Used:
 
 
 class Quota(Detector):
-    """Repeats the last reported use for as long as that is valid."""
-
     name = "quota"
     technique = "T1496.002"
     dedup_key = ("summary",)
