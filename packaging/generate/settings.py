@@ -43,7 +43,7 @@ _REFERENCE_HEAD = f"""\
 
 Use this page to look up a setting: what it does, its default, and its limits.
 
-`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Every setting has a default. Without a file,
+`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Without a file,
 the daemon watches the interfaces of the default routes, reports threats to the journal and drops nothing.
 `trafficctl check` shows every mistake in the file with its line, as `trafficmond -t -c FILE` does. Neither needs a
 running daemon.

@@ -3,8 +3,8 @@ that pauses is the same when it continues.
 
 A TCP connection is a conversation from the handshake's third packet on, until both sides have closed it. Datagrams are
 one once answered, and are kept like a connection once they lasted longer than the idle timeout in both directions. The
-times are those required of NATs, so that a conversation that passes them is one here as well: RFC 5382 (REQ-5, a TCP
-connection, established or closed by one side), RFC 4787 (REQ-5, a datagram exchange).
+times follow those of NATs, so that a conversation that passes them is one here as well: RFC 5382 (REQ-5, a TCP
+connection), RFC 4787 (REQ-5, a datagram exchange).
 """
 
 import numpy as np
