@@ -17,7 +17,7 @@ class HiddenUrl(str):
 
 
 def hidden(text: str, url: str) -> str:
-    """`text` with all parts of the URL, as written and decoded, except its scheme, replaced by ***."""
+    """`text` with the parts of the URL, as written and decoded, except short ones and its scheme, replaced by ***."""
     parts = re.split(r"[/:@?&=,\s]+", url.partition("://")[2])
     secrets = {each for part in parts for each in (part, unquote_plus(part)) if len(each) >= _SECRET_CHARS}
     for secret in sorted(secrets, key=len, reverse=True):

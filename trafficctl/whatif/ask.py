@@ -26,8 +26,8 @@ _DAY_S = 86_400
 def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | None = None) -> int:
     """Judges flows by the rules in force and by those that `changed` makes of them, and shows the differences.
 
-    `since`: epoch seconds; None: for a day. Returns the exit code. All errors are ControlErrors with other exit codes,
-    so that 1 always means a difference.
+    `since`: epoch seconds; None: for a day. Returns the exit code. Mistakes, and flows that cannot be read, are
+    ControlErrors with other exit codes.
     """
     try:
         return _ask(args, changed, time.time() - _DAY_S if since is None else since)

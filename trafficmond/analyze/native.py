@@ -124,7 +124,7 @@ class Ledger(_Owner):
 
     @property
     def full(self) -> bool:
-        """Whether the ledger is full; then call take() before reading continues."""
+        """Whether to call take() before reading continues."""
         return self.waiting > ROWS_MAX // 2
 
     def totals(self) -> Totals:

@@ -106,7 +106,7 @@ def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
 
 def detach_all(pin_dir: Path) -> None:
     """Ends every attachment pinned there, of a running trafficmond or not, in an emergency. Raises DatapathError if our
-    program cannot be removed from a dispatcher; everything else is done then."""
+    program cannot be removed from a dispatcher; then all pins stay."""
     stays: list[DatapathError] = []
     for ifindex in shared(pin_dir):
         try:

@@ -146,7 +146,7 @@ def join(
     ifindex: int, modes: Sequence[XdpMode], opened: Callable[[], libbpf.Object], maps: Set[int], direct: int | None
 ) -> None:
     """Puts tm_xdp of the object from `opened` into the chain of an interface, or a new one, for which it tries `modes`.
-    It atomically replaces the program that uses one of `maps`, or our link `direct`, which has the interface alone.
+    It replaces the program that uses one of `maps` atomically, or our link `direct`, which has the interface alone.
 
     Raises DatapathError, ForeignProgramError; then a chain is unchanged.
     """

@@ -16,7 +16,7 @@ _NAME = 20  # the least columns of a name
 
 
 def render(report: dict[str, Any], width: int = 80, *, colour: bool = False, encoding: str = "utf-8") -> str:
-    """The report as text of at most `width` columns (addresses are never cut), for a terminal with that encoding."""
+    """The report as text of `width` columns (48 at least; addresses are not cut), for a terminal with that encoding."""
     return "\n".join(_Page(report, max(48, width), colour, blocks=_has_blocks(encoding)).lines()) + "\n"
 
 
