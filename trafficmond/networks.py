@@ -21,7 +21,7 @@ _MAPPED_BYTES = MAPPED.network_address.packed[:12]
 _LENGTHS = {4: {str(length): length for length in range(33)}, 6: {str(length): length for length in range(129)}}
 OF_A_NAME = "for a name, ask for its addresses first: getent ahosts"
 _NAME = re.compile(r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*", re.ASCII | re.IGNORECASE)
-_WITH_PORT = re.compile(r"\[([^]]*)\](?::\d+)?|([\d.]+):\d+", re.ASCII)
+_WITH_PORT = re.compile(r"\[([^]]+)\](?::\d+)?|([\d.]+):\d+", re.ASCII)
 _SHOWN = 60
 _PARTS = 6  # prefixes of a range that are named
 

@@ -111,7 +111,7 @@ def test_a_server_without_versions_writes_nothing_for_the_same(
         (200, b"".join(b"%x00::/8\n" % each for each in range(0x20, 0x34)), "are 62% of IPv6 together, a large part"),
         (200, gzip.compress(LIST * 1000, mtime=0), "not plain text"),
         (200, b"# nothing today\n", "holds no prefix"),
-        (200, b'{"error": "rate limit exceeded"}\n', "holds no prefix"),
+        (200, b'{"error": "rate limit exceeded"}\n', "of its lines are not prefixes"),
         (200, b"404 not found\n", "of its lines are not prefixes"),
         (200, b"\n" * 1_500_001 + LIST, "has 1,500,005 lines"),
         (200, b"\r" * 1_500_001 + LIST, "has 1,500,001 lines"),
@@ -272,7 +272,7 @@ def test_the_shapes_of_spamhaus_and_dshield() -> None:
     for lost in (DROP.replace(b'"records":2', b'"records": 1400'), b"\n".join(DROP.split(b"\n")[1:])):
         with pytest.raises(NoList, match=r"it announces (1,400|2) records and holds [12]"):
             shape(lost)
-    with pytest.raises(NoList, match=r"^1 of its lines"):  # as it is counted where its length is bounded
+    with pytest.raises(NoList, match=r"^2 of its lines"):  # as it is counted where its length is bounded
         shape(b"{}\n" + b"ab\x0c\x1c\xe2\x80\xa8" * 10)
     assert shape(b"; Spamhaus DROP List\n1.10.16.0/20 ; SBL256894\n").prefixes == 1
     assert shape(BLOCK).data == b"80.94.95.0/24\n198.51.100.0/24\n"
@@ -295,8 +295,10 @@ def test_a_list_of_decisions_may_be_empty_if_the_settings_say_so(server: FeedSer
     assert run(settings) == 0
     daemon = Sources(tmp_path)
     assert held(asyncio.run(daemon.read(settings)), tmp_path) == (3, [], LIST)
-    server.page = says(200, b"<html>\nsorry\n</html>\n")
-    assert run(settings, T0 + 7200) == 1
+    for error in (b"<html>\nsorry\n</html>\n", b'{"message": "over quota"}', b'{"type": "error"}\n', b"[]", b"null\n"):
+        server.page = says(200, error)
+        assert run(settings, T0 + 7200) == 1
+        assert (tmp_path / "bad.netset").read_bytes() == LIST
     for body in (b"", b"# nothing today\n"):
         server.page = says(200, body)
         assert run(settings, T0 + 8200, all_of_them=True) == 0

@@ -73,6 +73,7 @@ from trafficctl.mistyped import _COMMANDS, MEANT
         ("explain 203.0.113.5:22", "; write 203.0.113.5 alone\n"),
         ("ban [2001:db8::5]:443", "; write 2001:db8::5 alone\n"),
         ("ban 203.000.113.005", "; leave out the leading zeros\n"),
+        ("ban []", "'[]' is not an address or prefix; write one such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32\n"),
         ("unban all", "; every address is 0.0.0.0/0, and ::/0 of IPv6\n"),
         ("ban", "CIDR is missing\n  for example: trafficctl ban 203.0.113.5\n"),
         ("threat", "ID is missing\n  for example: trafficctl threat 5f2a\n"),

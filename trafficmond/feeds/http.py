@@ -52,15 +52,18 @@ def get(url: str, allow: Collection[str], known: Validators) -> Answer:
         answer = _ask(url, allow, known, deadline)
         if isinstance(answer, Answer):
             return answer
+        try:
+            url = urljoin(url, answer)
+            where, _ = urlsplit(url).hostname, urlsplit(url).port
+        except ValueError:
+            raise FetchError("it redirects to something that is not a URL") from None
         if "redirect" not in allow:
-            where = urlsplit(answer).hostname
             raise FetchError(f'it has moved to {where}: write that URL, or allow it: url_allow = ["redirect"]')
-        url = answer
     raise FetchError(f"it is redirected more than {_MOST_REDIRECTS} times")
 
 
 def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -> Answer | str:
-    """The reply to one request, or the URL that it redirects to."""
+    """The reply to one request, or where it redirects to."""
     connection = _connection(url, allow, deadline)
     # Ends also the connection to a server that sends a few bytes now and then; below TLS, which is still in use.
     end = partial(socket.socket.shutdown, connection.sock, socket.SHUT_RDWR)
@@ -73,7 +76,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
             connection.request("GET", _path(url), headers=_headers(url, known))
             response = connection.getresponse()
             if response.status in _REDIRECTS and (where := response.headers.get("Location")):
-                return _redirected(url, where)
+                return where
             if response.status == 304 and known != Validators():
                 return Answer(None, known)
             if response.status != 200:
@@ -129,13 +132,6 @@ def _headers(url: str, known: Validators) -> dict[str, str]:
     return found
 
 
-def _redirected(url: str, where: str) -> str:
-    try:
-        return urljoin(url, where)
-    except ValueError:
-        raise FetchError("it redirects to something that is not a URL") from None
-
-
 def _path(url: str) -> str:
     parts = urlsplit(url)
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -143,11 +139,8 @@ def _path(url: str) -> str:
 
 def _connection(url: str, allow: Collection[str], deadline: float) -> http.client.HTTPConnection:
     """A connection to an address that was checked, so that a second DNS answer cannot lead elsewhere."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise FetchError("it redirects to something that is not a URL") from None
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
     if parts.scheme not in ("http", "https") or not host:
         raise FetchError("it redirects to something that is not a web address")
     if parts.scheme == "http" and "http" not in allow:
@@ -188,11 +181,10 @@ def _connected(host: str, port: int, allow: Collection[str], deadline: float) ->
         sock.settimeout(_QUIET_S)
         try:
             sock.connect(address)
+            return sock
         except OSError as error:
             sock.close()
             failure = error.strerror or "no answer"
-            continue
-        return sock
     raise FetchError(f"cannot connect to the server: {failure}")
 
 

@@ -90,7 +90,7 @@ def _converted(body: bytes, convert: Callable[[str], str | None]) -> bytes:
 
 
 def _of_json(line: str) -> str | None:
-    """The prefix in a line of JSON; None for a line without one, such as that with the licence."""
+    """The prefix in a line of JSON; None for the line with the licence."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -98,7 +98,9 @@ def _of_json(line: str) -> str | None:
     if not isinstance(found, dict):
         return f"no object: {line[:40]}"
     cidr = found.get("cidr")
-    return re.sub(r"\s", "", cidr) if isinstance(cidr, str) else None
+    if not isinstance(cidr, str):  # for example an error, with which a list that may be empty would be
+        return None if found.get("type") == "metadata" else f"no cidr: {line[:40]}"
+    return re.sub(r"\s", "", cidr)
 
 
 def _of_dshield(line: str) -> str | None:
