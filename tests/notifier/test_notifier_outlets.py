@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -48,6 +48,29 @@ def script(path: Path, text: str) -> tuple[str, ...]:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return (str(path),)
+
+
+@contextlib.contextmanager
+def talking(head: bytes, part: bytes, pause_s: float) -> Iterator[int]:
+    """The port of a server that says `head` to whoever sends or waits, then `part` for ever if there is one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    if head.startswith(b"HTTP") or not head:
+                        connection.recv(1 << 16)
+                    connection.sendall(head)
+                    while part:
+                        connection.sendall(part)
+                        time.sleep(pause_s)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(1 << 16):
+                        pass
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
 
 
 @apprise
@@ -178,19 +201,8 @@ def test_an_answer_that_never_ends_is_not_waited_for(
 ) -> None:
     """Read to its end, it took all the memory that the unit may have, or held up the target for ever."""
     monkeypatch.setattr(services, "_ANSWER_S", 0.5)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.recv(1 << 16)
-                connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
-                while True:
-                    connection.sendall(part)
-                    time.sleep(pause_s)
-
-        threading.Thread(target=answer, daemon=True).start()
-        target = outlet(url=f"json://127.0.0.1:{server.getsockname()[1]}/hook")
+    with talking(b"HTTP/1.1 200 OK\r\n" + head, part, pause_s) as port:
+        target = outlet(url=f"json://127.0.0.1:{port}/hook")
         tracemalloc.start()
         try:
             target.deliver(MESSAGE)
@@ -198,6 +210,43 @@ def test_an_answer_that_never_ends_is_not_waited_for(
         finally:
             tracemalloc.stop()
     assert peak < 10 << 20
+
+
+@apprise
+@pytest.mark.parametrize(
+    ("url", "head", "part"),
+    [
+        ("json://127.0.0.1:{port}/hook", b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        ("json://127.0.0.1:{port}/hook", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("mailto://127.0.0.1:{port}?from=a@b.example&to=c@d.example", b"220 x\r\n", b"250-x\r\n"),
+    ],
+    ids=["a header", "headers", "mail"],
+)
+def test_a_server_that_never_comes_to_the_point_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, url: str, head: bytes, part: bytes
+) -> None:
+    """Each byte was in time, so the target got nothing more, without an error in sight."""
+    monkeypatch.setattr(services, "_ANSWER_S", 0.3)
+    began = time.monotonic()
+    with talking(head, part, 0.05) as port, pytest.raises(Undelivered):
+        outlet(url=url.format(port=port)).deliver(MESSAGE)
+    assert time.monotonic() - began < 10
+
+
+@apprise
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 50\r\n\r\ncut",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\ncut",
+        b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\ncut",
+    ],
+    ids=["cut off", "chunks cut off", "compressed badly"],
+)
+def test_what_comes_after_its_status_does_not_matter(head: bytes) -> None:
+    """A message that the server took was sent again and again, since the text of its answer could not be read."""
+    with talking(b"HTTP/1.1 200 OK\r\n" + head, b"", 0) as port:
+        outlet(url=f"json://127.0.0.1:{port}/hook").deliver(MESSAGE)
 
 
 @apprise

@@ -1,9 +1,11 @@
 """Outlets: a service that Apprise supports, or a command. Error texts hold no secret of the target."""
 
+import contextlib
 import copy
 import importlib
 import itertools
 import logging
+import socket
 import threading
 import time
 from email.utils import parsedate_to_datetime
@@ -39,7 +41,7 @@ class Apprise:
 
     def __init__(self, plugin: Any, url: str, module: Any) -> None:
         self._url = url
-        self._service = module.Apprise(asset=_asset(module))
+        self._service = module.Apprise(asset=module.AppriseAsset(async_mode=False))  # delivers in this thread
         self._service.add(plugin)
         if "rto=" not in url:
             plugin.socket_read_timeout = _ANSWER_S
@@ -56,19 +58,16 @@ class Apprise:
             except Exception as error:  # noqa: BLE001 - none of Apprise's many plug-ins may end the thread
                 raise Undelivered(hidden(f"{type(error).__name__}: {error}", self._url)) from None
         if not done:
-            why = hidden(log_lines.why() or _last_log(done), self._url)
+            entries = list(getattr(done, "logs", list)())  # of newer versions, which make them in a thread of their own
+            why = hidden(log_lines.why() or (str(entries[-1].message) if entries else ""), self._url)
             raise Undelivered(why or "the service did not accept it", _reply.wait_s)
-
-
-def _asset(module: Any) -> Any:
-    return module.AppriseAsset(async_mode=False)  # delivers in the calling thread
 
 
 def _services(url: str, module: Any, room: int) -> list[Outlet]:
     """An outlet for each recipient in a URL, up to `room`: if one of several failed, Apprise would send to all again.
     Raises ValueError if Apprise does not know such a service."""
     with _AppriseLog() as log_lines:
-        plugin = module.Apprise.instantiate(url, asset=_asset(module))
+        plugin = module.Apprise.instantiate(url, asset=module.AppriseAsset(async_mode=False))
     if plugin is None:
         raise ValueError(hidden(log_lines.first, url) or "is not a service that Apprise knows, or lacks a part")
     named = {name: each for name in _RECIPIENTS if isinstance(each := getattr(plugin, name, None), (list, set, tuple))}
@@ -130,16 +129,39 @@ def _heed_replies() -> None:
             raise requests.TooManyRedirects(response=response)
 
     def heed(self: Any, request: Any, **options: Any) -> Any:
-        response = send(self, request, **options)
-        until = time.monotonic() + _ANSWER_S
-        parts = itertools.takewhile(lambda _: time.monotonic() < until, response.iter_content(1))
-        response._content = b"".join(itertools.islice(parts, _ANSWER_BYTES))
+        try:
+            response = send(self, request, **options)
+        except requests.RequestException as error:  # of which Apprise says only that there was one
+            root: BaseException = error
+            while root.__context__:
+                root = root.__context__
+            logging.getLogger("apprise").warning(getattr(root, "verify_message", getattr(root, "strerror", str(root))))
+            raise
+        body = bytearray()
+        with contextlib.suppress(requests.RequestException):  # its status is what counts
+            for part in itertools.islice(response.iter_content(1), _ANSWER_BYTES):
+                body += part
+        response._content = bytes(body)
         response.close()
         if response.status_code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
             _reply.wait_s = _seconds(response.headers.get("Retry-After", ""))
         return response
 
     requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send = rebuild, heed
+    socket.SocketIO = _Reply  # type: ignore[misc, assignment]  # what HTTP and SMTP read from
+
+
+class _Reply(socket.SocketIO):
+    """What a server sends. A timeout is for one read; this limits all of them together."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._until = time.monotonic() + 2 * _ANSWER_S
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._until:
+            raise TimeoutError("the server is too slow")
+        return super().readinto(buffer)
 
 
 def _seconds(text: str) -> float:
@@ -148,12 +170,6 @@ def _seconds(text: str) -> float:
         return float(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return 0.0
-
-
-def _last_log(result: Any) -> str:
-    """The last log line of a delivery, which newer versions of Apprise make in a thread of their own."""
-    entries = list(getattr(result, "logs", list)())
-    return str(entries[-1].message) if entries else ""
 
 
 class _AppriseLog(logging.Handler):
