@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -93,6 +96,39 @@ def test_what_the_server_complains_of_is_reported(
     with pytest.raises(ServerError, match=says) as refusal:
         Server(target(server)).ask("SELECT 1")
     assert len(str(refusal.value.strerror)) < 400
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"\r\n", b"x" * (1 << 16)),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * (1 << 16) + b"\r\n"),
+        (b"Content-Length: 99999999999\r\n\r\n", b"x" * (1 << 16)),
+        (b"Content-Length: 50\r\n\r\n", b""),
+    ],
+    ids=["endless", "endless chunks", "huge", "cut off"],
+)
+def test_what_is_no_clickhouse_does_not_fill_the_memory(head: bytes, part: bytes) -> None:
+    """A stream of music on the port that was written by mistake: its reply was read to an end that never comes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
+                while part:
+                    connection.sendall(part)
+
+        threading.Thread(target=answer, daemon=True).start()
+        one = Server(Target("clickhouse", "127.0.0.1", listening.getsockname()[1]), timeout_s=5)
+        tracemalloc.start()
+        try:
+            with pytest.raises(OSError, match="its reply is too long, or was cut off"):
+                one.insert("x", b"", {})
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_server_that_went_away_and_came_back(served: tuple[http.server.HTTPServer, type[Handler]]) -> None:

@@ -41,7 +41,7 @@ class Fleet:
         from trafficmond.errors import StoreError
         from trafficmond.export.clickhouse_http import Server, ServerError
 
-        server = Server(self._target, os.environ.get("CLICKHOUSE_PASSWORD", ""))
+        server = Server(self._target, os.environ.get("CLICKHOUSE_PASSWORD", ""), 1 << 30)
         try:
             found = server.ask(asked.sql)
         except OSError as error:

@@ -19,9 +19,11 @@ class ServerError(OSError):
 class Server:
     """A server, with one connection that stays open between requests. For one thread at a time."""
 
-    def __init__(self, target: Target, password: str = "", timeout_s: float = 30.0) -> None:
+    def __init__(self, target: Target, password: str = "", most_bytes: int = 1 << 20, timeout_s: float = 30.0) -> None:
+        """`most_bytes`: of a reply; an endless one of what is no ClickHouse must not fill the memory."""
         self._target = target
         self._password = password or target.password
+        self._most_bytes = most_bytes
         self._timeout_s = timeout_s
         self._connection: http.client.HTTPConnection | None = None
 
@@ -56,7 +58,9 @@ class Server:
         try:
             self._connection.request("POST", path, body, headers)
             response = self._connection.getresponse()
-            reply = response.read()
+            reply = response.read(self._most_bytes)
+            if response.length or response.read(1):
+                raise http.client.HTTPException("its reply is too long, or was cut off")
         except (OSError, http.client.HTTPException) as error:
             self.close()
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -42,18 +42,17 @@ class _Collector:
     def _connect(self, kind: socket.SocketKind) -> socket.socket:
         """A socket connected to the first address that accepts. Raises OSError."""
         found = socket.getaddrinfo(self._target.host, self._target.port, type=kind)
-        for at, (family, _, protocol, _, address) in enumerate(found):
+        failure = OSError(f"{self._target.host} has no address")
+        for family, _, protocol, _, address in found:
             candidate = socket.socket(family, kind, protocol)
             candidate.settimeout(_TIMEOUT_S)
             try:
                 candidate.connect(address)
-            except OSError:
-                candidate.close()
-                if at == len(found) - 1:
-                    raise
-            else:
                 return candidate
-        raise OSError(f"{self._target.host} has no address")
+            except OSError as error:
+                candidate.close()
+                failure = error
+        raise failure
 
     def _hang_up(self) -> None:
         if self._socket is not None:
