@@ -8,18 +8,24 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from trafficctl.doctor import interfaces as doctor
 from trafficctl.doctor.examination import FAIL, OK
 from trafficctl.doctor.nic import Nic
-from trafficmond import __version__, part_options, sharer
+from trafficmond import __version__, abi, part_options, sharer
 from trafficmond.config.settings import PerInterface, Settings
-from trafficmond.datapath import libxdp, share
+from trafficmond.datapath import attach, libbpf, libxdp, share
+from trafficmond.datapath.attach import Attachment
+from trafficmond.datapath.attachments import Attachments
+from trafficmond.datapath.interfaces import EgressHook, XdpMode
 from trafficmond.datapath.loader import MAPS, Sizes
 from trafficmond.datapath.pins import layout_name
 from trafficmond.errors import DatapathError
@@ -171,6 +177,62 @@ def test_a_slow_step_is_waited_for_and_systemd_is_told(monkeypatch: pytest.Monke
             answered = beside.submit(slow)
             assert share.leave(1, []) is None
             answered.result()
+
+
+def test_a_changed_chain_is_read_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each status waited for it, as long as the privileged step took."""
+    reply: dict[str, Any] = {"ours": True, "dispatcher": 8, "chain": ["50 tm_xdp", "10 xdpfilt_alw_all"]}
+    asked, may_answer = [0], threading.Event()
+
+    def slow(*_: object) -> dict[str, Any]:
+        asked[0] += 1
+        may_answer.wait(10)
+        return reply
+
+    program = [7]
+    monkeypatch.setattr(share, "_ask", slow)
+    monkeypatch.setattr(libbpf, "xdp_id", lambda _: program[0])
+    found = share.Shared(2, 7, XdpMode.NATIVE, ["50 tm_xdp"])
+    assert found.holds(3)
+    assert found.looking is None
+    program[0] = 8
+    for _ in range(3):
+        assert found.holds(3)
+    assert (found.dispatcher, asked[0] <= 1) == (7, True)
+    looking = found.looking
+    assert looking is not None
+    may_answer.set()
+    looking.result(10)
+    assert found.holds(3)
+    assert (found.dispatcher, found.chain, found.looking) == (8, reply["chain"], None)
+    program[0], reply["ours"] = 9, False
+    assert found.holds(3)
+    looking = found.looking
+    assert looking is not None
+    looking.result(10)
+    assert [found.holds(3) for _ in range(3)] == [False] * 3
+    assert asked[0] == 2
+
+
+def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end, ended = threading.Event(), []
+
+    def slow(done: Attachment, _: object) -> None:
+        may_end.wait(10)
+        ended.append(done.name)
+
+    monkeypatch.setattr(attach, "detach", slow)
+    slots = np.zeros(abi.IFINDEX_SLOTS, np.uint8)
+    slots[2], nothing = 5, cast("Any", types.SimpleNamespace(directory=Path("/nowhere")))
+    some = Attachments(nothing, nothing, nothing, nothing, slots, "auto", True, nothing)
+    chain = share.Shared(2, 7, XdpMode.NATIVE, ["50 tm_xdp"])
+    some._end(Attachment(2, "eth0", XdpMode.NATIVE, EgressHook.TCX, shared=chain))
+    assert (ended, slots[2], some.unsettled()) == ([], 0, True)
+    may_end.set()
+    assert some.steps[2].result(10) is None
+    assert ended == ["eth0"]
+    some._end(Attachment(3, "eth1", XdpMode.NATIVE, EgressHook.TCX))  # alone: at once
+    assert ended == ["eth0", "eth1"]
 
 
 def test_the_setting_is_for_the_interfaces_it_names_and_waits_for_a_restart() -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Collection, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.config.settings import XdpModeSetting
-from trafficmond.datapath import attach
+from trafficmond.datapath import attach, share
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices
 from trafficmond.datapath.interfaces import EgressHook, Interface, Selection, XdpMode, stacked
@@ -57,9 +57,9 @@ class Attachments:
     _shared: Selection  # interfaces shared with other XDP programs
     attached: dict[int, attach.Attachment] = field(default_factory=dict)
     refused: dict[int, AttachmentChange] = field(default_factory=dict)  # ifindex -> why it is not attached
-    joining: "dict[int, Future[attach.Attachment]]" = field(default_factory=dict)  # those that are about to be shared
+    # Those that are being added to a chain of XDP programs, or removed (None).
+    steps: "dict[int, Future[attach.Attachment | None]]" = field(default_factory=dict)
     ever: bool = False  # whether interfaces were ever checked
-    _steps: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 1, "share"))
     _lost_pins: bool = False
     _slot_base: dict[int, npt.NDArray[Any]] = field(default_factory=dict)  # totals of a slot when its interface got it
     _again: float = 0.0  # when sharing is tried again after a failure, monotonic clock
@@ -91,9 +91,9 @@ class Attachments:
         }
         for ifindex in self.refused.keys() - wanted.keys():
             del self.refused[ifindex]
-        for ifindex in [each for each, joined in self.joining.items() if each not in wanted and joined.done()]:
-            if not (joined := self.joining.pop(ifindex)).exception():
-                attach.detach(joined.result(), self._pins)
+        for ifindex in [each for each, step in self.steps.items() if each not in wanted and step.done()]:
+            if not (step := self.steps.pop(ifindex)).exception() and (done := step.result()):
+                self._end(done)
         for ifindex, interface in wanted.items():
             if ifindex in self.attached:
                 self.attached[ifindex].name = interface.name  # renamed, perhaps
@@ -103,10 +103,13 @@ class Attachments:
             changes += [change] if change else []
             if ifindex in self.attached:
                 self._choices.add(ifindex, selection.choosers(interface))
-        for ifindex in self._pins.attached() - self.attached.keys():
+        for ifindex in self._pins.attached() - self.attached.keys() - self.steps.keys():
             # An earlier daemon attached to it, or it was removed. What a dispatcher could not replace stays.
-            if ifindex not in self.joining and not (ifindex in wanted and self._pins.is_shared(ifindex)):
+            if not self._pins.is_shared(ifindex):
                 attach.detach_pinned(ifindex, self._pins)
+            elif ifindex not in wanted and time.monotonic() >= self._again:
+                self._again = time.monotonic() + _PAUSE_S
+                self.steps[ifindex] = share.STEPS.submit(attach.detach_pinned, ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
         self.ever = True
         return changes
@@ -167,7 +170,7 @@ class Attachments:
         ifindex = interface.ifindex
         before = self.refused.get(ifindex)
         shared = bool(self._shared.choosers(interface))
-        paused = shared and ifindex not in self.joining and time.monotonic() < self._again
+        paused = shared and ifindex not in self.steps and time.monotonic() < self._again
         if before and (before.kind == DETACHED or paused):
             return None
         try:
@@ -207,9 +210,9 @@ class Attachments:
     def _attach_one(self, interface: Interface, shared: bool) -> attach.Attachment | None:
         """Attaches to an interface; None: the privileged step continues, and the loop does not wait for it."""
         ifindex = interface.ifindex
-        if ifindex not in self.joining:
+        if ifindex not in self.steps:
             slots, index = self._slots, ifindex % abi.IFINDEX_SLOTS
-            used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.joining)}
+            used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.steps)}
             slot = int(slots[index]) & abi.IFSLOT_MASK
             if not slot or slot in used:
                 slot = self._free_slot(interface, used)
@@ -219,8 +222,8 @@ class Attachments:
             step = partial(attach.attach, *how, egress=self._egress, share_it=shared)
             if not (shared and self.ever):  # at the start nobody is answered yet
                 return step()
-            self.joining[ifindex] = self._steps.submit(step)
-        return self.joining.pop(ifindex).result() if self.joining[ifindex].done() else None
+            self.steps[ifindex] = share.STEPS.submit(step)
+        return self.steps.pop(ifindex).result() if self.steps[ifindex].done() else None
 
     def _free_slot(self, interface: Interface, used: set[int]) -> int:
         """A slot of the totals for an interface, an unused one if there is any left."""
@@ -235,8 +238,7 @@ class Attachments:
         """Ends an attachment that is no longer chosen, or has ended already; returns the reason in words."""
         ended, pinned = not self._exists(ifindex, present), self._pins.has_xdp(ifindex)
         done = self.attached.pop(ifindex)
-        attach.detach(done, self._pins)
-        self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
+        self._end(done)
         if ended and present and not pinned and not self._lost_pins:
             # No pin: --detach ended it on the same interface. A new interface with an old number has one.
             text = f"{done.name} was detached by trafficmond --detach; restart trafficmond to watch it again"
@@ -247,6 +249,18 @@ class Attachments:
         if ended and present and done.shared:
             why = "another program took trafficmon out of the dispatcher"
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
+
+    def _end(self, done: attach.Attachment) -> None:
+        """Detaches; in the background if that needs the privileged step."""
+        if done.shared:
+            self.steps[done.ifindex] = share.STEPS.submit(attach.detach, done, self._pins)
+        else:
+            attach.detach(done, self._pins)
+        self._slots[done.ifindex % abi.IFINDEX_SLOTS] = 0
+
+    def unsettled(self) -> bool:
+        """Whether `update` is due: a privileged step continues, or an attachment has ended."""
+        return bool(self.steps) or not all(done.alive() for done in self.attached.values())
 
     def totals(self, ifindex: int) -> npt.NDArray[Any]:
         """The totals of one attached interface (abi.TOTALS) by CPU, shape (cpus, 2): [:, 0] ingress, [:, 1] egress. The
@@ -260,9 +274,9 @@ class Attachments:
 
     def release(self, detach: bool) -> None:
         """Closes all; they stay pinned unless `detach`."""
-        for ifindex, joined in self.joining.items():
-            if not joined.exception():  # waits for it
-                self.attached[ifindex] = joined.result()
+        for ifindex, step in self.steps.items():
+            if not step.exception() and (done := step.result()):  # waits for it
+                self.attached[ifindex] = done
         for done in self.attached.values():
             if detach:
                 attach.detach(done, self._pins)

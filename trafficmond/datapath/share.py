@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ ANSWER_BYTES = 1 << 16
 # Seconds for an answer, which takes a few. systemd ends the step earlier (RuntimeMaxSec=): none goes on once given up.
 _WAIT_S = 240.0
 _SIGN_S = 10.0  # between signs of life to systemd meanwhile
+STEPS = ThreadPoolExecutor(1, "share")  # requests that the event loop does not wait for
 
 
 @dataclass(slots=True)
@@ -39,20 +41,22 @@ class Shared:
     dispatcher: int  # id of the interface's XDP program when the chain was read
     mode: XdpMode
     chain: list[str]
+    ours: bool = True  # whether our program is in it
+    looking: "Future[dict[str, Any]] | None" = None  # what reads it again
 
     def holds(self, config: int) -> bool:
-        """Whether our program, identified by its map `config`, is still in the chain. It is read again when other
-        programs were added or removed, since that makes a new dispatcher."""
+        """Whether our program, identified by its map `config`, is in the chain, as far as it is known. It is read again
+        in the background when other programs were added or removed, since that makes a new dispatcher."""
         now = libbpf.xdp_id(self.ifindex)
-        if now == self.dispatcher or not now:
-            return bool(now)
-        try:
-            reply = _ask({"do": "look", "ifindex": self.ifindex}, [config])
-        except DatapathError:
-            return True  # assumed until it can be read
-        if reply["ours"]:
-            self.dispatcher, self.chain = reply["dispatcher"], reply["chain"]
-        return bool(reply["ours"])
+        if self.ours and now not in (0, self.dispatcher):
+            if self.looking is None:
+                self.looking = STEPS.submit(_ask, {"do": "look", "ifindex": self.ifindex}, [config])
+            elif self.looking.done():
+                looked, self.looking = self.looking, None
+                if not looked.exception():
+                    reply = looked.result()
+                    self.ours, self.dispatcher, self.chain = reply["ours"], reply["dispatcher"], reply["chain"]
+        return bool(now) and self.ours
 
 
 def join(
