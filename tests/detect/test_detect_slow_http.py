@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, PSH, SYN, T0, flow, watch
+from detect_traffic import ACK, FIN, PSH, RST, SYN, T0, flow, watch
 
 from trafficmond.detect.detectors.slow_http import SlowHttp
 from trafficmond.model import Severity
@@ -70,3 +70,35 @@ def test_of_one_side_a_client_with_nothing_to_acknowledge_is_a_note(
 )
 def test_one_of_our_hosts_may_report_over_many_connections(port: int, source: str, severity: Severity) -> None:
     assert held(port, source) == [severity]
+
+
+SILENT = {"payload_packets": 0, "payload_bytes": 0, "packets": 3, "ended": True, "tcp_flags": SYN | ACK | FIN}
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({}, [Severity.LOW]),  # the server closed it after 20 seconds
+        ({"reply_tcp_flags": SYN | ACK | RST, "tcp_flags": SYN | ACK}, [Severity.LOW]),
+        ({"last": T0 + 5}, []),  # a health check
+        ({"tcp_flags": SYN | FIN, "reply_tcp_flags": ACK}, []),  # never opened
+        ({"ended": False, "tcp_flags": SYN | ACK}, []),  # it may speak yet
+        ({"reply_payload_bytes": 900, "reply_payload_packets": 2}, []),
+    ],
+    ids=["closed late", "reset late", "closed at once", "half open", "open", "the server spoke"],
+)
+def test_connections_on_which_nobody_spoke_until_they_were_closed_are_a_note(
+    fields: dict[str, Any], found: list[Severity]
+) -> None:
+    assert held(80, **{**SILENT, **fields}) == found
+
+
+def test_browsers_that_close_connections_they_did_not_need_are_nothing() -> None:
+    rows = [
+        flow(
+            f"203.0.{number // 6}.7", "192.168.0.80", 443, id=number, reply_tcp_flags=SYN | ACK,
+            reply_first_flags=SYN | ACK, reply_packets=2, first=T0, last=T0 + 20, **SILENT,
+        )
+        for number in range(180)
+    ]  # fmt: skip
+    assert watch(SlowHttp).see(rows, after=20.0) == []

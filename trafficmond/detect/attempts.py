@@ -163,10 +163,8 @@ def judge(attempts: Batch) -> Column:
 def proven(attempts: Columns) -> Column:
     """A mask of attempts with a source address that is not forged: the TCP server sent data, so its SYN-ACK was
     acknowledged."""
-    real: Column = (
-        (attempts["kind"] == Kind.SYN) & (attempts["tcp_flags"] & ACK != 0) & (attempts["reply_payload_bytes"] > 0)
-    )
-    return real
+    real: Column = (attempts["kind"] == Kind.SYN) & (attempts["tcp_flags"] & ACK != 0)
+    return real & (attempts["reply_payload_bytes"] > 0)
 
 
 def _explained(attempts: Batch) -> Column:

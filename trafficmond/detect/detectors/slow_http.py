@@ -1,7 +1,8 @@
 """Connections held open at one service by clients that never finish their request, or hardly read the reply.
 
 Counted by victim are simultaneous connections that have sent small pieces for ten seconds without getting a byte. Long
-polling sends its request at once and does not count. Slow reading is a note, as are devices that nobody answers.
+polling sends its request at once and does not count. Slow reading and silence are a note, as are devices that nobody
+answers.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class SlowHttp(GroupedDetector[Settings]):
         ("heard", "f8"),
         ("total", "f8"),
         ("from_source", "f8"),
-        ("read", "f8"),  # of the total: connections that hardly read, or of which one side is seen
+        ("read", "f8"),  # of the total: connections that hardly read, are silent, or of which one side is seen
         ("source", "u8"),
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
@@ -61,16 +62,16 @@ class SlowHttp(GroupedDetector[Settings]):
     evidence_bonus_s = 30.0
 
     def choose(self, seen: Observation) -> Columns:
-        flows = seen.flows
-        open_ones = (flows["proto"] == TCP) & ((flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0)
-        age = flows["last"] - flows["first"]
-        open_ones &= (flows["payload_bytes"] > 0) & (age >= _HELD_S)
-        flows = flows.take(open_ones & (flows["reply_payload_bytes"] <= _CRUMBS_S * age))
-        held = (flows["first_flags"] & (SYN | ACK) == SYN) & (flows["d_packets"] > 0)
+        flows, age = seen.flows, seen.flows["last"] - seen.flows["first"]
+        some = (flows["proto"] == TCP) & (age >= _HELD_S) & (flows["reply_payload_bytes"] <= _CRUMBS_S * age)
+        # Closed without a byte of either side.
+        silent = some & flows["ended"] & (flows["payload_bytes"] + flows["reply_payload_bytes"] == 0)
+        some &= ((flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0) & (flows["payload_bytes"] > 0)
+        flows = flows.take(silent | some & (flows["packets"] >= _PIECES) & (flows["d_packets"] > 0))
+        held = flows["first_flags"] & (SYN | ACK) == SYN
         # Where the server's side is not seen, the client's shows that it has nothing to acknowledge.
         unseen = (flows["reply_packets"] == 0) & (flows["payload_packets"] + _OPENING >= flows["packets"])
         held &= (flows["tcp_flags"] & ACK != 0) & ((flows["reply_tcp_flags"] & SYN != 0) | unseen)
-        held &= flows["packets"] >= _PIECES
         writes = (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"])
         reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
         reads &= (flows["reply_packets"] >= _ANSWER) & (flows["d_reply_bytes"] > _BARE_BYTES * flows["d_reply_packets"])
@@ -100,7 +101,8 @@ class SlowHttp(GroupedDetector[Settings]):
         fresh = mark(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
-        found.add(read=fresh & ((flows["reply_payload_bytes"] > 0) | (flows["reply_packets"] == 0)))
+        writes = (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] == 0) & (flows["reply_packets"] > 0)
+        found.add(read=fresh & ~writes)
         held = self._held(found)
         over = held >= self.settings.connections
         at = np.flatnonzero(over & (found.states("read") > 0.5 * found.states("total")))
