@@ -68,7 +68,7 @@ def test_clients_of_a_stopped_service_whose_resets_are_not_seen_are_a_note(clien
 # ---- one direction only ----
 
 
-@pytest.mark.parametrize("port", [21, 143, 587, 995, 1433])
+@pytest.mark.parametrize("port", [21, 143, 587, 990, 992, 995, 1433, 9042])
 def test_guesses_at_any_service_with_passwords_of_which_the_answers_are_not_seen_are_a_note(
     port: int, tmp_path: Path
 ) -> None:

@@ -26,13 +26,13 @@ from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, TCP, UDP
 
 _LOGIN_PORTS = members(
-    *(21, 22, 23, 2222, 2323),  # FTP, SSH, telnet and where they are moved to
+    *(21, 22, 23, 990, 992, 2222, 2323),  # FTP, SSH, telnet, in TLS and where they are moved to
     *(110, 143, 993, 995, 465, 587),  # mailboxes and mail submission
     *(139, 445, 3389, 5985, 5986),  # Windows: SMB, RDP, WinRM
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 3306, 5432, 6379, 9200, 11211, 27017)
+_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 3306, 5432, 6379, 9042, 9200, 11211, 27017)
 _BUSY_FACTOR = 3  # ... and so many times more of them
 # There, one of our own hosts is taken for a program, and its connections are a note unless there are 30 a second: a
 # database refuses within milliseconds, so four guessers at once (hydra's limit for MySQL) make more than a hundred.
@@ -59,7 +59,7 @@ _PRIVATE_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 51
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
 _OPEN_TO_MANY = _MAILBOXES | members(21)  # there, only delayed refusals count, with low severity
 # Programs, mirrors and telephones connect there all day.
-_VISITED = members(21, 25, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
+_VISITED = members(21, 25, 990, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _MANY, _MANY_TRIES = 10, 40  # strangers, and tries of all of them together
 # By WinRM, each poll is a connection on which the client is refused first (RFC 4559), without a delay.
 _MANAGED, _SMB = members(5985, 5986), members(139, 445)
