@@ -137,10 +137,13 @@ def resolver(book: Book, day: int) -> None:
 def mail(book: Book, day: int) -> None:
     """A mail server: what comes in, what goes out, greylisted and retried (postfix: 300 to 4000 s), dead targets."""
     rng, begin = book.rng, day * DAY
+    largest = 10_240_000  # postfix: message_size_limit
     inbound = book.poisson(begin, begin + DAY, 350)
-    book.tcp(inbound, book.public(len(inbound)), MAIL, 25, book.heavy(len(inbound), 20_000), 900, 2.0, greets=True)
+    octets = book.heavy(len(inbound), 20_000, most=largest)
+    book.tcp(inbound, book.public(len(inbound)), MAIL, 25, octets, 900, 2.0, greets=True)
     outbound = np.concatenate([book.waking(day, 80, 8, 19), book.poisson(begin, begin + DAY, 20)])
-    book.tcp(outbound, MAIL, book.public(len(outbound)), 25, book.heavy(len(outbound), 15_000), 900, 2.0, greets=True)
+    octets = book.heavy(len(outbound), 15_000, most=largest)
+    book.tcp(outbound, MAIL, book.public(len(outbound)), 25, octets, 900, 2.0, greets=True)
     for dead in book.public(3):  # two each 300 s at first, doubling to 4000 s
         tries = begin + rng.uniform(0, DAY / 2) + np.cumsum(np.minimum(300 * 2.0 ** np.arange(12), 4000))
         book.silent(tries, MAIL, int(dead), 25, 5)
