@@ -108,6 +108,17 @@ def test_strange_answers(tmp_path: Path, answer: bytes, told: str) -> None:
         client.call("Status")
 
 
+@pytest.mark.parametrize("answer", [b"{}", b'{"parameters": null}', b'{"parameters": {"rows": [{}]}}'])
+def test_an_answer_that_lacks_what_is_needed(tmp_path: Path, answer: bytes) -> None:
+    """Of a daemon of another version, or of a program that has nothing to do with it."""
+    path = tmp_path / "strange"
+    with answering(path, answer + b"\0"), Client(str(path)) as client:
+        reply = client.call("Flows")
+        with pytest.raises(ControlError, match=r"the answer has no '(rows|src)'.*another version.*restart") as refusal:
+            print(reply["rows"][0]["src"])
+        assert refusal.value.name == UNREACHABLE
+
+
 def test_a_daemon_that_does_not_answer(running: Running) -> None:
     running.canned.delay_s = 1
     with pytest.raises(ControlError, match="no answer within"), Client(str(running.path), timeout_s=0.1) as client:

@@ -11,6 +11,8 @@ from tmlab import Daemon, Lab, Listener, Namespace, Sender
 from tmlab.daemon import remove_pins
 from tmlab.packets import udp
 
+from trafficmond import abi
+
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
 BAD, GOOD = "203.0.113.7", "198.51.100.7"
@@ -143,6 +145,20 @@ def test_more_than_can_be_watched_are_said_first(lab: Lab) -> None:
         assert "at most 62 interfaces can be watched" in text
         assert not first or first[0].startswith("NOT WATCHED: 11 interfaces")
         assert "trafficmon_unwatched_interfaces 11" in daemon.control("metrics").stdout
+
+
+def test_numbers_that_share_a_place_in_the_kernels_map(lab: Lab) -> None:
+    """65,536 apart. Counted as one, and a tun's frames read as Ethernet, its filter was open."""
+    near, far, apart = lab.links[0].host, "tmlabfar", abi.IFINDEX_SLOTS
+    number = lab.host.link(near)["ifindex"]
+    lab.host.ip(f"link add index {number + apart} name {far} type veth", f"link set {far} up")
+    with Daemon(lab, interfaces=["tmlab*"]) as daemon:
+        status = daemon.status()
+        assert near in watched(status)
+        assert far not in watched(status)
+        assert f"{far} is not watched: cannot attach to {far}: the kernel's number {number + apart}" in str(status)
+        lab.host.ip(f"link del {far}", f"link add name {far} type veth", f"link set {far} up")
+        daemon.wait_status(lambda now: far in watched(now) and not now["unwatched"], "another number")
 
 
 def test_names_that_are_no_utf_8_are_names(lab: Lab) -> None:

@@ -315,6 +315,17 @@ def test_cache_reads_what_changed_and_forgets_what_went(tmp_path: Path, monkeypa
     assert list(cache.files) == [two]
 
 
+def test_a_change_in_place_that_keeps_size_and_time_is_one(tmp_path: Path) -> None:
+    """As rsync and cp -p make it; files of a reproducible build all have one time."""
+    path, cache = write(tmp_path / "1.toml", "192.0.2.0/24"), Cache()
+    before, stamp = load_policy(tmp_path, cache=cache), path.stat()
+    path.write_text(path.read_text().replace("192.0.2", "192.0.3"))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert path.stat().st_size == stamp.st_size
+    assert [rule.name for rule in before.rules] == ["192.0.2.0/24"]
+    assert [rule.name for rule in load_policy(tmp_path, cache=cache).rules] == ["192.0.3.0/24"]
+
+
 def test_cache_knows_that_a_list_means_something_else_now(tmp_path: Path) -> None:
     listed = tmp_path / "x.txt"
     listed.write_text("192.0.2.0/24\n")

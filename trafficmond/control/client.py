@@ -100,7 +100,7 @@ class Client:
         raw = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
-            message: dict[str, Any] = json.loads(raw)
+            message: dict[str, Any] = json.loads(raw, object_hook=_Answered)
             is_reply = isinstance(message.get("parameters") or {}, dict) and isinstance(message.get("error") or "", str)
         except (AttributeError, RecursionError, ValueError):
             is_reply = False
@@ -117,11 +117,19 @@ class Client:
         return ControlError(f"{self._path}: {what}", name=UNREACHABLE, hint=hint)
 
 
+class _Answered(dict[str, Any]):
+    """A part of an answer."""
+
+    def __missing__(self, key: str) -> Any:
+        what = f"the answer has no {key!r}, as if from a daemon of another version, or another program"
+        raise ControlError(what, name=UNREACHABLE, hint=f"sudo systemctl restart trafficmond, or {_GIVE}")
+
+
 def _parameters(message: dict[str, Any]) -> dict[str, Any]:
-    parameters = message.get("parameters") or {}
+    parameters: dict[str, Any] = message.get("parameters") or _Answered()
     name = message.get("error")
     if not name:
-        return dict(parameters)
+        return parameters
     reason = parameters.get("reason") or _plain(name, parameters)
     mistakes = [f"{each['where']}: {each['what']}" for each in parameters.get("mistakes") or ()]
     # With several, the reason is the first of them.

@@ -212,7 +212,11 @@ class Attachments:
         ifindex = interface.ifindex
         if ifindex not in self.steps:
             slots, index = self._slots, ifindex % abi.IFINDEX_SLOTS
-            used = {int(slots[i % abi.IFINDEX_SLOTS]) & abi.IFSLOT_MASK for i in (*self.attached, *self.steps)}
+            others = {each % abi.IFINDEX_SLOTS for each in (*self.attached, *self.steps)}
+            if index in others:  # one place in the kernel's map for two
+                what = f"cannot attach to {interface.name}: the kernel's number {ifindex} is too like that of another"
+                raise DatapathError(what, hint="remove the interface and make it again: it then gets another number")
+            used = {int(slots[each]) & abi.IFSLOT_MASK for each in others}
             slot = int(slots[index]) & abi.IFSLOT_MASK
             if not slot or slot in used:
                 slot = self._free_slot(interface, used)

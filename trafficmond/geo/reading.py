@@ -133,7 +133,7 @@ def _mark(path: Path) -> tuple[int, ...]:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
 
 
 def _why(error: Exception) -> str:

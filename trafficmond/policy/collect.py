@@ -207,11 +207,12 @@ class Collector:
                 self.notes.append(Advice("state_dir", self._last_good.trouble))
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What differs when the content does; programs can set the time of the content, but not that of the change."""
+    return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 
-def _read_settled(path: Path) -> tuple[tuple[int, int, int, int], bytes]:
+def _read_settled(path: Path) -> tuple[tuple[int, ...], bytes]:
     """The file's stamp and content, with no change in between. Raises OSError."""
     for _ in range(_READS):
         with open(opened(path), "rb") as file:
