@@ -2,7 +2,7 @@
 /*
  * The host build, build/libtmparse.so: captures, read with the kernel's parser, and the daemon's own log lines, both
  * merged into rows for the engine; inner loops of flow table, detectors and verdict tables; rows for SQLite; DNS
- * answers. trafficmond/analyze/native.py, flows/compiled.py, datapath/names_seen.py, detect/windows.py,
+ * answers. trafficmond/analyze/native.py, flows/compiled.py, flows/ticks.py, datapath/names_seen.py,
  * policy/compiled.py and store/image.py are its only callers.
  */
 #include "host_detect.h"

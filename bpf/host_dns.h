@@ -2,7 +2,7 @@
 /*
  * DNS answers (RFC 1035): the addresses of a name that was asked for. They come from whoever runs the name servers, so
  * nothing in them is trusted: each length is checked, pointers may only lead back, and a name may have only letters,
- * digits, hyphens, underscores and dots. trafficmond/flows/compiled.py is the only caller.
+ * digits, hyphens, underscores and dots. trafficmond/datapath/names_seen.py is the only caller.
  */
 #pragma once
 

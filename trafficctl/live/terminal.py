@@ -19,7 +19,7 @@ from trafficmond import figures
 from trafficmond.control.client import Client
 from trafficmond.errors import ControlError
 
-ROWS = 200  # rows requested from the daemon; more than any terminal shows
+ROWS = 200  # rows requested from the daemon
 _RETRY_S = 1.0
 _ANSI = re.compile(r"\x1b\[(\d+)m")
 _ATTRIBUTES = {1: curses.A_BOLD, 2: curses.A_DIM, 7: curses.A_REVERSE}

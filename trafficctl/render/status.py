@@ -11,7 +11,7 @@ from trafficctl.render.style import Style
 from trafficctl.render.table import Column
 from trafficmond import figures
 
-_MISTAKES = 5  # mistakes shown; `trafficctl check` shows all
+_MISTAKES = 5  # mistakes shown
 
 
 def render(status: dict[str, Any], style: Style, width: int | None, now: float | None = None) -> Iterator[str]:

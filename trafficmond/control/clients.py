@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 # bound: clients of the control socket | the longest idle one is disconnected; if none is idle, the new one gets `Busy`
 MAX_CLIENTS = 64
 # bound: clients of one user, except root | the same, among the clients of that user
-MAX_CLIENTS_OF_A_USER = 48  # root apart, so that there is always room for the administrator
+MAX_CLIENTS_OF_A_USER = 48  # root apart
 
 
 @dataclass(slots=True)

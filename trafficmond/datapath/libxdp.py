@@ -1,6 +1,6 @@
 """libxdp through ctypes: the chain of programs that its dispatcher runs on an interface, ours included.
 
-libxdp uses the ids of programs that others loaded, as only root may: only `trafficmond.sharer` imports this.
+libxdp uses the ids of programs that others loaded, as only root may: the daemon does not import this.
 """
 
 import ctypes as ct

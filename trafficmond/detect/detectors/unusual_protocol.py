@@ -1,6 +1,6 @@
 """IP protocols that are unusual on an ordinary network: tunnels of malware, probes, misconfiguration.
 
-Severity is low, medium for numbers that IANA never assigned. The port scan detector reports scans of protocols.
+Severity is low, medium for numbers that IANA had not assigned. The port scan detector reports scans of protocols.
 """
 
 from dataclasses import dataclass
