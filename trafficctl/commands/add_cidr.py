@@ -1,7 +1,8 @@
 """Add a rule for a prefix; it is in force at once.
 
 The rule lasts until it expires (--ttl) or you remove it (remove-cidr). Without --ttl and --save, it ends with the
-daemon. A rule that drops or limits addresses of the guard or the allowlist is refused unless you use --force.
+daemon. A rule that drops or limits addresses of the guard or the allowlist needs --force, unless it has --port or
+--shadow.
 
 Examples:
   trafficctl add-cidr 203.0.113.0/24                               drop packets from there

@@ -1,8 +1,8 @@
 """What happens to packets of an address, why, and what would change it.
 
 It shows everything that matches the address, the strongest first: guard, allowlist, ban, rules and lists by the longest
-prefix, rules by system and by country, the default; each with its place. A rule with ports decides only for
-these. It also shows the address's counters, latest flows and threats.
+prefix, rules by system and by country, the default; each with its place. A rule with ports decides only for these. It
+also shows the address's counters, latest flows and threats.
 
 Examples:
   trafficctl explain 203.0.113.5

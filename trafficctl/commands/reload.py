@@ -1,7 +1,7 @@
 """Read settings and rules again, and put them in force if they have no mistakes.
 
 The daemon watches its files and does this by itself; reload shows the result at once. If there is a mistake, nothing
-changes, every mistake is shown, and the exit code is 1.
+changes, mistakes are shown, and the exit code is 1.
 
 Examples:
   sudo trafficctl reload

@@ -1,7 +1,7 @@
 """Take back what is on probation: the rules confirmed before are in force again at once.
 
-No file is changed. If files were on probation without a copy, they are refused until they change; trafficctl apply
-tries them again.
+No file of yours is changed. If files were on probation without a copy, they are refused until they change; trafficctl
+apply tries them again.
 
 Examples:
   sudo trafficctl rollback

@@ -1,6 +1,6 @@
 """Events and threats as they happen, until interrupted.
 
-An event is a log record: the first packet of a conversation that a rule monitors or drops, and samples after it.
+An event is a log record: the first packet of a conversation that is monitored or dropped, and samples after it.
 Records that could not be shown in time are counted and reported. With --names, a new host is shown by its address
 until its name is known. json prints one record on each line, as jsonl does; csv has only one topic (events, or with
 --threats threats).

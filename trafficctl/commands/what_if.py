@@ -6,7 +6,7 @@ rules made by hand, the guard, bans. Stored flows, and flows that continue, are 
 rules in force, and once with the others. Nothing is changed. The command reads the daemon's flows.db, which members of
 group trafficmon may read.
 
-The exit code is 0 if nothing would be different, otherwise 1.
+The exit code is 0 if nothing would be different, and 1 if something would.
 
 Examples:
   trafficctl what-if ./new-rules
