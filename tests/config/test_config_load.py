@@ -179,6 +179,13 @@ def test_what_only_the_flags_make_wrong_is_a_mistake_too(tmp_path: Path) -> None
         load_settings(path, Flags(drop_packets=True))
 
 
+def test_a_file_as_an_editor_of_windows_saves_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_bytes(b'\xef\xbb\xbfinterfaces = ["eth7"]\r\n[policy]\r\ndefault = "drop"\r\n')
+    found = load_settings(path)
+    assert (found.interfaces, found.policy.default) == (("eth7",), "drop")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "there is no such file; create it, even empty, to use the defaults" in mistakes_of(tmp_path / "none.toml")[0]
     os.mkfifo(tmp_path / "pipe")

@@ -51,8 +51,10 @@ def wheres(found: Rules) -> list[str]:
 
 
 def test_rules_file() -> None:
+    marked = read_toml(b"\xef\xbb\xbf" + OFFICE.replace(b"\n", b"\r\n"), "10-office.toml")  # by an editor of Windows
     found = read_toml(OFFICE, "10-office.toml")
     assert not found.mistakes
+    assert (marked.rules, marked.mistakes, marked.notes) == (found.rules, found.mistakes, found.notes)
     first, second = found.rules
     assert (first.action, first.reason, first.direction) == (Action.DROP, Reason.RULE, Direction.BOTH)
     assert first.expires == datetime(2027, 1, 1, tzinfo=UTC).timestamp()

@@ -97,7 +97,7 @@ class SettingsFile:
 def holds_settings(path: Path) -> bool:
     """Whether a TOML file has settings rather than rules; False if it cannot be read."""
     try:
-        found = tomllib.loads(files.read(path).decode("utf-8")) if path.suffix == ".toml" else {}
+        found = tomllib.loads(files.read(path).decode("utf-8-sig")) if path.suffix == ".toml" else {}
     except (OSError, ValueError, RecursionError):
         return False
     return bool(found) and not are_rules(found)
@@ -149,7 +149,7 @@ def _ignore(key: str, what: str) -> None:
 def _read_text(path: Path) -> str:
     hint = "give the right file (trafficmond: -c), or check its permissions"
     try:
-        return files.read(path, _MOST_BYTES).decode("utf-8")
+        return files.read(path, _MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         what = "there is no such file; create it, even empty, to use the defaults"
         raise ConfigError([Mistake(str(path), what)], hint=hint) from None

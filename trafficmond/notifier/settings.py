@@ -96,7 +96,7 @@ class Settings:
 def load(path: Path = NOTIFY_FILE) -> Settings:
     """Loads the settings in `path`. Raises ConfigError with every mistake, OSError if it cannot be read."""
     try:
-        text = files.read(path).decode("utf-8")
+        text = files.read(path).decode("utf-8-sig")
     except FileNotFoundError:
         hint = f"begin with the sample: install -m 600 /usr/share/doc/trafficmon/examples/notify.toml {path}"
         raise ConfigError([Mistake(str(path), "there is no such file")], hint=hint) from None

@@ -31,12 +31,12 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
     if data.count(b"\n") > _MOST_LINES:
         return Rules.nothing(path, [Mistake(path, f"has more than {_MOST_LINES:,} lines; split it, or make it a list")])
     try:
-        found = read_rule_tables(data.decode())
+        found = read_rule_tables(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return Rules.nothing(path, [Mistake(f"{path}:{line}", "is not UTF-8 text")])
     except tomllib.TOMLDecodeError as error:
-        return Rules.nothing(path, [not_toml(path, data.decode(), error)])
+        return Rules.nothing(path, [not_toml(path, data.decode("utf-8-sig"), error)])
     except RecursionError:
         return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
     except TypeError as error:
