@@ -123,7 +123,7 @@ def test_a_target_that_refuses_says_so_and_nothing_of_its_address(http: HttpTarg
 
 @apprise
 def test_a_target_that_is_down_says_so() -> None:
-    with pytest.raises(Undelivered, match=r"(?i)connection error"):
+    with pytest.raises(Undelivered, match=r"^Connection refused; A Connection error"):
         outlet(url="json://127.0.0.1:9/hook").deliver(MESSAGE)
 
 

@@ -132,10 +132,10 @@ def _heed_replies() -> None:
         try:
             response = send(self, request, **options)
         except requests.RequestException as error:  # of which Apprise says only that there was one
-            root: BaseException = error
-            while root.__context__:
-                root = root.__context__
-            logging.getLogger("apprise").warning(getattr(root, "verify_message", getattr(root, "strerror", str(root))))
+            root, each = error, error.__context__
+            while each:
+                root, each = each if isinstance(each, OSError) else root, each.__context__
+            logging.getLogger("apprise").warning(getattr(root, "verify_message", "") or root.strerror or str(root))
             raise
         body = bytearray()
         with contextlib.suppress(requests.RequestException):  # its status is what counts
