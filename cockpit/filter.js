@@ -20,3 +20,8 @@ export const entry = (label, name, value, placeholder = null) =>
 
 /** A field to choose in. */
 export const choice = (label, name, options, value) => h("label", {}, label, select(name, options, value));
+
+const SPANS = [[600, "10 minutes"], [3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"], [31536000, "year"]];
+
+/** A field for how far back to look, in seconds. */
+export const last = since => choice("The last", "since", SPANS, since);

@@ -3,14 +3,12 @@
 import { address, link } from "../cells.js";
 import { ask } from "../daemon.js";
 import { card, empty, fill, h, table } from "../dom.js";
-import { choice, filter } from "../filter.js";
+import { filter, last } from "../filter.js";
 import { when } from "../words.js";
-
-const SINCE = [[3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"], [31536000, "year"]];
 
 export default function audit({ since = "604800" }) {
   const rows = h("div");
-  const form = filter("audit", choice("The last", "since", SINCE, since));
+  const form = filter("audit", last(since));
 
   return {
     element: h("div", { class: "stack" }, form, card("Changes", rows)),

@@ -3,10 +3,9 @@
 import { address, badge, end } from "../cells.js";
 import { ask } from "../daemon.js";
 import { card, empty, fill, h, table } from "../dom.js";
-import { choice, entry, filter } from "../filter.js";
+import { choice, entry, filter, last } from "../filter.js";
 import { exact, number, octets, phrase, when } from "../words.js";
 
-const SINCE = [[600, "10 minutes"], [3600, "hour"], [86400, "day"], [604800, "7 days"], [2592000, "30 days"]];
 const SUMS = [["", "one by one"], ["host", "by host"], ["dst_port", "by port"], ["protocol", "by protocol"],
   ["action", "by action"], ["unit", "by service"], ["hour", "by hour"], ["day", "by day"]];
 const ACTIONS = [["", "any"], ["drop", "dropped"], ["limit", "limited"], ["allow", "allowed"],
@@ -16,7 +15,7 @@ const PAGE = 100;
 export default function history({ since = "3600", host = "", ports = "", action = "", by = "" }, { again }) {
   const rows = h("div");
   let limit = PAGE;
-  const form = filter("history", choice("The last", "since", SINCE, since),
+  const form = filter("history", last(since),
     entry("Address", "host", host, "or prefix"), entry("Port", "ports", ports, "22,8000-8100"),
     choice("Action", "action", ACTIONS, action), choice("Rows", "by", SUMS, by));
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from debian import Failure
+from debian import PATIENCE, Failure
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
@@ -19,7 +19,7 @@ from selenium.webdriver.support.select import Select
 COCKPIT = "http://127.0.0.1:9090"
 FRAME = "iframe[name='cockpit1:localhost/trafficmon']"
 DESKTOP, PHONE = (1280, 900), (390, 844)
-PATIENCE_S = 30.0
+PATIENCE_S = 30.0 * PATIENCE
 # When the first number is there, in seconds from when the page's frame began to load.
 _WATCH = """
 const watch = setInterval(() => {
@@ -77,14 +77,19 @@ class Browser:
         self.enter()
 
     def enter(self) -> None:
-        """Into the page's frame, when it is there."""
+        """Into the page's frame: when Cockpit, which has to log in and to start its bridge, has made it, and all of the
+        page's files are there."""
 
         def inside() -> bool:
             self._driver.switch_to.default_content()
             self._driver.switch_to.frame(self._driver.find_element(By.CSS_SELECTOR, FRAME))
-            return bool(self._driver.find_elements(By.CSS_SELECTOR, "#tabs a"))
+            return bool(self._driver.find_elements(By.CSS_SELECTOR, "#tabs"))
 
-        self._soon(inside, "trafficmon's page in Cockpit", 20)
+        def begun() -> bool:
+            return inside() and bool(self._driver.find_elements(By.CSS_SELECTOR, "#tabs a"))
+
+        self._soon(inside, "a frame for trafficmon's page in Cockpit")
+        self._soon(begun, "trafficmon's page to begin")
 
     def become_administrator(self, password: str) -> None:
         """By Cockpit's button and its dialog."""
@@ -203,5 +208,7 @@ class Browser:
 
     def _words(self) -> str:
         with contextlib.suppress(WebDriverException):
-            return str(self.script("return document.body.innerText"))[:1500]
+            files = "performance.getEntriesByType('resource').filter(each => each.responseEnd).length"
+            state = f"`${{location}}, ${{document.readyState}}, ${{{files}}} files\\n`"
+            return str(self.script(f"return {state} + document.body.innerText"))[:1500]
         return "nothing"

@@ -261,6 +261,7 @@ def main(name: str, folder: str, leader: str, pictures: str) -> int:
     except Failure as failure:
         page.shoot("failed")
         print(f"FAILED  {(step.__doc__ or '').strip()}\n{failure}\n(the window: {pictures}/failed.png)")
+        print(*page.complaints(), sep="\n")
         return 1
     finally:
         page.close()
