@@ -1,5 +1,4 @@
--- The fleet's flows and threats in a current ClickHouse: the same rows as flows.sql's, on less disk. Tried with 26.9;
--- LowCardinality and codecs need 20.3 or so.
+-- The fleet's flows and threats in a current ClickHouse: the same rows as flows.sql's, on less disk. Tried with 26.9.
 --     clickhouse-client --multiquery < flows-current.sql
 -- What the columns mean is said in flows.sql.
 

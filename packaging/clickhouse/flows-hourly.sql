@@ -1,5 +1,5 @@
 -- Sums of the fleet's flows by the hour, kept as they come in: small enough to keep for years, and what `trafficctl usage
--- --from` asks where it is there. After flows.sql or flows-current.sql, on any version from 18.16 on:
+-- --from` asks where it is there. After flows.sql or flows-current.sql, from 18.16 on:
 --     clickhouse-client --multiquery < flows-hourly.sql
 -- See docs/fleet.md for hours from before, and for what a crash of the server can leave to mend.
 

@@ -1,5 +1,5 @@
 -- The fleet's flows and threats in ClickHouse, as trafficmond's [[export]] fills them and `trafficctl --from` asks them.
--- Runs on 18.16 (Debian's) and on every later version:
+-- Runs on 18.16 (Debian's) and later:
 --     clickhouse-client --multiquery < flows.sql
 -- See docs/export.md for users, retention and what newer servers can do besides.
 
