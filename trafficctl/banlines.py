@@ -18,12 +18,12 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from trafficctl import session
 from trafficctl.exits import UsageError
 from trafficctl.values import FOREVER, is_a, prefix, ttl
 from trafficmond import networks
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import Mistake
 
 _WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")

@@ -4,7 +4,6 @@ import re
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from trafficmond import files, reach
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.load import are_rules, load_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.dataclass import asdict, dataclass, field
 from trafficmond.datapath.listeners import listeners
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import Advice, ConfigError, Mistake, Remark, TrafficmonError

@@ -5,9 +5,9 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from trafficmond import networks, services
+from trafficmond.dataclass import replace
 from trafficmond.datapath.bans import BanTable, KernelBan
 from trafficmond.errors import DatapathError
 from trafficmond.networks import Network

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from trafficmond.config.load import holds_settings, load_settings
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import replace
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.files import is_file

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from trafficmond import networks
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Action, FlowQuery
 from trafficmond.networks import Network
 from trafficmond.protocols import protocol_number

@@ -6,9 +6,9 @@ An address may have several names one after the other: a flow has the last one a
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 
 from trafficmond import networks
+from trafficmond.dataclass import asdict, dataclass, field
 from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 
 # bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one answered longest ago is evicted

@@ -1,9 +1,9 @@
 """Checks which services of this host can be reached under the rules in force."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 
 from trafficmond import networks, reach, services
+from trafficmond.dataclass import dataclass, field
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.listeners import listeners
 from trafficmond.datapath.sessions import SSH_PORT

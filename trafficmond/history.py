@@ -10,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from trafficmond import files
+from trafficmond.dataclass import dataclass, field, replace
 from trafficmond.errors import TrafficmonError
 from trafficmond.policy.entries import SOURCE, Entry, difference, entries, placed, replayed, without
 from trafficmond.policy.load import Policy

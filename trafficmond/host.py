@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from trafficmond import networks
 from trafficmond.config.checks import DEFAULT_ROUTE
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.datapath.lifelines import here, own_addresses

@@ -2,8 +2,9 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Any, Self
+
+from trafficmond.dataclass import dataclass, field, fields
 
 
 class Named(enum.IntEnum):

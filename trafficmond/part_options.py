@@ -6,12 +6,12 @@ Loading waits for this module, so it imports parts only where they are used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trafficmond.config import declare
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import fields, is_dataclass, replace
 from trafficmond.datapath.loading import Options
 from trafficmond.urls import HiddenUrl
 

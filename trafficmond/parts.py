@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import InitVar, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.config.watch import Watcher
 from trafficmond.control.broadcast import Broadcast
 from trafficmond.control.clients import Clients
+from trafficmond.dataclass import InitVar, dataclass, field
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination

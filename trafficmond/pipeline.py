@@ -7,13 +7,13 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import InitVar, dataclass, field, replace
 
 import numpy as np
 
 from trafficmond import abi, heap
 from trafficmond.config.settings import Settings
 from trafficmond.control.broadcast import Broadcast
+from trafficmond.dataclass import InitVar, dataclass, field, replace
 from trafficmond.detect.engine import CLOSED, UPDATED, Engine, ThreatUpdate
 from trafficmond.export.exports import ExportSet
 from trafficmond.flows import events

@@ -4,10 +4,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import TrafficmonError
 from trafficmond.exposure import Exposure
 from trafficmond.host import Host

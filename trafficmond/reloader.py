@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from trafficmond import part_options
 from trafficmond.config.load import holds_settings
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.peers import Caller
+from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.files import is_folder
 from trafficmond.parts import Parts, say_sources

@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Callable, Collection
-from dataclasses import InitVar, dataclass, field
 
 from trafficmond import networks
 from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response as Settings
+from trafficmond.dataclass import InitVar, dataclass, field
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.detect.response import Response
 from trafficmond.errors import DatapathError

@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from trafficmond import heap, services
 from trafficmond.changes import Changes
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.errors import ConfigError, DatapathError
 from trafficmond.geo.atlas import Atlas
 from trafficmond.model import Action, Direction

@@ -1,7 +1,6 @@
 """A set of rules: its inputs, how it is compiled, and the result."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from trafficmond import npt
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import dataclass, field, replace
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.networks import Network
 from trafficmond.policy.ids import Numbered, Pairs, RuleIds, common_beginning

@@ -1,8 +1,8 @@
 """Sums packets by rule from the counts by verdict: packets that it decided, or would have decided in shadow."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.model import Action, Reason
 from trafficmond.parts import Parts
 from trafficmond.verdict import Pair, is_shadowed, rule_of, taken_apart

@@ -5,11 +5,11 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.files import is_folder, mode, read
 from trafficmond.files import replace as replace_file

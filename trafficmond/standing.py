@@ -8,10 +8,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.datapath.datapath import Datapath
 from trafficmond.errors import DatapathError, TrafficmonError
 from trafficmond.part_options import switched

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from trafficmond.config.flags import Flags
 from trafficmond.config.load import SettingsFile
 from trafficmond.config.settings import Settings
 from trafficmond.control.call import Row
+from trafficmond.dataclass import asdict
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts

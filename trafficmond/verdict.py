@@ -1,12 +1,12 @@
 """The verdict word of a packet (bpf/abi.h): action, reason and rule. Functions take one word or a column of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Action, Reason
 
 Words = TypeVar("Words", int, npt.NDArray[Any])

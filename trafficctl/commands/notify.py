@@ -15,7 +15,6 @@ import socket
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from trafficctl import exits, options, session
 from trafficctl.render.table import Column
 from trafficmond import figures
 from trafficmond.control.client import FORBIDDEN
+from trafficmond.dataclass import asdict
 from trafficmond.errors import ControlError, TrafficmonError
 
 _USER = "trafficmon-notify"

@@ -16,10 +16,10 @@ Examples:
 """
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
 
 from trafficctl import options, values
 from trafficctl.exits import UsageError
+from trafficmond.dataclass import replace
 
 
 def arguments(parser: ArgumentParser) -> None:

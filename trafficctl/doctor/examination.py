@@ -2,11 +2,11 @@
 yields, findings."""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from trafficmond.config.settings import Settings
 from trafficmond.control.client import DEFAULT_SOCKET
+from trafficmond.dataclass import dataclass, field
 
 SERVICE = "trafficmond.service"
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -6,12 +6,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from pyroute2.netlink import NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libxdp
 from trafficmond.datapath.dispatcher import DISPATCHER
 from trafficmond.datapath.interfaces import Interface

@@ -3,10 +3,10 @@
 import importlib.util
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 from trafficctl.doctor.daemon import unit_state
 from trafficctl.doctor.examination import FAIL, OK, SERVICE, WARN, Finding, Host
+from trafficmond.dataclass import replace
 from trafficmond.errors import TrafficmonError
 
 _SMALL = 1024  # records of each map, enough for a test

@@ -5,10 +5,9 @@ for sums, LIMIT 1 BY for rows. LIMIT 1 BY makes the server read all selected col
 selects the keys only and an outer query their rows: with ten million rows this takes a seventh of the time.
 """
 
-from dataclasses import replace
-
 from trafficctl.fleet.ask import SENSOR
 from trafficctl.fleet.where import of_flows, of_sensor, text_of, where
+from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import FlowQuery
 from trafficmond.store.query import MADE, TOTALS, Question, grouped_by, ordered, question

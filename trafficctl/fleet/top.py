@@ -4,12 +4,12 @@ A sensor reports a flow when it ends, and one that continues every flows.active_
 are averages over that time.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from trafficctl.fleet.ask import SENSOR
 from trafficctl.fleet.where import of_flows, of_sensor, text_of, where
 from trafficmond import choice
+from trafficmond.dataclass import replace
 from trafficmond.store.query import Question
 
 WINDOW_S = 300

@@ -7,13 +7,13 @@ needs rules only for the services for which it decides otherwise than the region
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from trafficctl.exits import UsageError
 from trafficctl.imports import words
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Base, Line, Note, Ruleset
 from trafficmond import abi, services
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.networks import Network
 from trafficmond.services import Places
 

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from trafficctl.exits import UsageError
 from trafficctl.imports import iptables_rule
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Line, Ruleset, Unsupported, reached
 from trafficmond import figures
+from trafficmond.dataclass import dataclass, field
 
 File = tuple[str, str]  # name, content
 _ON = ("LOG", "NFLOG", "ULOG")  # targets after which the next line is matched

@@ -1,12 +1,12 @@
 """Reads one rule of iptables, option by option."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from trafficctl.imports import words
 from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place, states
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
+from trafficmond.dataclass import dataclass
 from trafficmond.services import Places
 
 _TARGETS = {"ACCEPT": ACCEPT, "DROP": DROP, "REJECT": DROP, "RETURN": RETURN}

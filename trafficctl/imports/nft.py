@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 from trafficctl.exits import UsageError
@@ -13,6 +12,7 @@ from trafficctl.imports import nft_rule
 from trafficctl.imports.nft_rule import Names
 from trafficctl.imports.ruleset import ACCEPT, DROP, FORWARDED, Base, Ruleset, Unsupported, reached
 from trafficmond import figures
+from trafficmond.dataclass import dataclass, field
 
 _TOKEN = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[{};,=]|!=|==|<=|>=|[^\s{};,="!<>]+|[<>!])')
 _COMMENT = re.compile(r'((?:[^"#]|"[^"]*"?)*).*')  # what is before a # that is not in quotes, and what follows

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 from trafficctl.imports import words
 from trafficctl.imports.rule import ALL_INTERFACES, NO_PORTS, OWN_ADDRESS, SOURCE_PORT, Conditions, Place, states
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Unsupported
+from trafficmond.dataclass import dataclass, field
 from trafficmond.services import Places
 
 _VERDICTS = {"accept": ACCEPT, "drop": DROP, "reject": DROP, "return": RETURN}

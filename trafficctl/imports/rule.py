@@ -1,10 +1,10 @@
 """One rule of another firewall: what the readers for iptables and nft have in common."""
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass, field
 
 from trafficctl.imports import words
 from trafficctl.imports.ruleset import ACCEPT, DROP, RETURN, Line, Ruleset, Unsupported
+from trafficmond.dataclass import dataclass, field
 from trafficmond.networks import Network
 from trafficmond.services import Places
 

@@ -1,8 +1,8 @@
 """The common form of other firewalls' rules: chains of lines, in which the first matching line decides."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.networks import Network
 from trafficmond.services import Places
 

@@ -1,9 +1,9 @@
 """The state of the live screen: the latest reply, drops a second, and what the user has chosen. Pure."""
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.model import LIVE_SORTS, LIVE_WINDOWS_S
 
 HISTORY = 240  # samples kept for the sparklines

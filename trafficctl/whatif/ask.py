@@ -4,7 +4,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from trafficctl import exits, session
@@ -16,6 +15,7 @@ from trafficctl.whatif.flows import Reader, latest
 from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.run import Before, judge_all
 from trafficmond.control.client import UNREACHABLE
+from trafficmond.dataclass import replace
 from trafficmond.errors import Advice, ConfigError, ControlError, StoreError
 from trafficmond.figures import plain
 from trafficmond.store.query import MAX_LIMIT

@@ -10,7 +10,6 @@ import contextlib
 import socket
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import StoreError
 from trafficmond.npt import I64, U64, Bool
 from trafficmond.policy.judge import Conversations

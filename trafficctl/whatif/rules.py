@@ -1,7 +1,6 @@
 """The two policies by which flows are judged: the one in force, as the daemon sends it, and the proposed one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from trafficmond import services
 from trafficmond.config.load import holds_settings, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.client import Client
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import Advice, ConfigError, Mistake
 from trafficmond.files import read

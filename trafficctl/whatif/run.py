@@ -6,7 +6,6 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
-from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from trafficctl.whatif.flows import Edge, Flows, Piece, Reader, of_rows
 from trafficctl.whatif.rules import Rulings
 from trafficctl.whatif.tally import Tally
 from trafficmond.analyze.progress import Bar
+from trafficmond.dataclass import dataclass
 from trafficmond.policy.judge import Judge
 
 LIVE = "live"  # in place of a partition's name: flows that are not stored yet

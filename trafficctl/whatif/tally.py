@@ -1,12 +1,12 @@
 """Sums the differences: by rule, peer and service, with the largest and the latest flows."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 import numpy as np
 
 from trafficctl.whatif.flows import Flows
+from trafficmond.dataclass import dataclass, field
 from trafficmond.npt import I64, U32, U64, Bool
 from trafficmond.policy import judge
 

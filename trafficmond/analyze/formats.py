@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Protocol, cast
@@ -16,6 +15,7 @@ from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.source import EmptyInput, InputError, Source
 from trafficmond.analyze.spread import spread
 from trafficmond.analyze.unread import packed, unread
+from trafficmond.dataclass import dataclass
 from trafficmond.flows.batch import Batch
 
 

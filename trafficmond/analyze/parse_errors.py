@@ -1,8 +1,9 @@
 """Problems in the input: all are counted, some are shown, none stops the run."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from trafficmond.dataclass import asdict, dataclass, field
 
 SHOWN = 20
 _TEXT_MAX = 160

@@ -6,7 +6,6 @@ the daemon's own report use the same form.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from trafficmond.analyze.ethertypes import shown
 from trafficmond.analyze.run_stats import SIZE_CLASSES, Count, RunStats
 from trafficmond.analyze.tally import Entry, Tally, Timeline
+from trafficmond.dataclass import asdict
 from trafficmond.detect.base import address
 from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows import compiled

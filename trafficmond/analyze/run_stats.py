@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from trafficmond import npt
 from trafficmond.analyze.parse_errors import ParseErrors
 from trafficmond.analyze.source import Source
+from trafficmond.dataclass import dataclass, field
 from trafficmond.model import Threat
 
 # Upper bounds of the size classes, RFC 2819 (etherStatsPkts64Octets ...); the last class is open.

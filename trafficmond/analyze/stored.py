@@ -4,7 +4,6 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from trafficmond.analyze.rows import Records, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.source import InputError, Source
 from trafficmond.analyze.values import TIME_MAX, address, count, port
+from trafficmond.dataclass import fields
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Action, Direction, Severity, Threat
 from trafficmond.protocols import ACK, SYN

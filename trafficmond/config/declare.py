@@ -12,11 +12,11 @@ The declaration gives the default, the validation (`read`), the sample file and 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trafficmond.config import units
+from trafficmond.dataclass import dataclass
 
 T = TypeVar("T")
 Check = Callable[[Any], Any]

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.config.checks import feed_url, prefix, service
 from trafficmond.config.declare import PATH, duration, setting
+from trafficmond.dataclass import dataclass
 
 _FEED_LABEL = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 

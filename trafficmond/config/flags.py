@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from trafficmond.config.declare import spec_of
 from trafficmond.config.formats import BY_NAME
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.streams import Log
+from trafficmond.dataclass import dataclass
 
 
 @dataclass(frozen=True)

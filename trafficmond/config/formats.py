@@ -1,6 +1,6 @@
 """The table of log formats, which settings, command line and sinks read."""
 
-from dataclasses import dataclass
+from trafficmond.dataclass import dataclass
 
 JOURNAL = "journal"
 

@@ -5,7 +5,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ from trafficmond.config.formats import BY_SUFFIX
 from trafficmond.config.lines import key_lines, line_of
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.streams import SHIPPED_LOG, Log
+from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake
 
 T = TypeVar("T")

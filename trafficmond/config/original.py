@@ -1,7 +1,6 @@
 """The JSON configuration of the program that trafficmon re-creates. Its paths start at the working folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from trafficmond.config.checks import prefix
 from trafficmond.config.declare import Report, read, setting, table
 from trafficmond.config.settings import Settings
 from trafficmond.config.streams import Log
+from trafficmond.dataclass import dataclass, replace
 
 _MEBIBYTE = 1 << 20
 

@@ -1,7 +1,6 @@
 """All settings of trafficmond, with those in `filtering` and `streams`. `declare` explains their declarations."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,6 +9,7 @@ from trafficmond.config.declare import PATHS, duration, setting, size, table, ta
 from trafficmond.config.filtering import Policy, PrefixList
 from trafficmond.config.streams import SHIPPED_LOG, Export, Log, Metrics
 from trafficmond.config.target import parse_target
+from trafficmond.dataclass import dataclass, field
 from trafficmond.model import SEVERITIES
 
 CONFIG_FILE = Path("/etc/trafficmon/trafficmond.toml")

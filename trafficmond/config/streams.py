@@ -1,13 +1,13 @@
 """The settings for output: logs, metrics and exports."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond.config.checks import listen_address, prefix
 from trafficmond.config.declare import PATH, duration, rate, setting, size
 from trafficmond.config.formats import BY_NAME, described
 from trafficmond.config.target import export_url
+from trafficmond.dataclass import dataclass
 from trafficmond.model import SEVERITIES
 
 

@@ -1,8 +1,9 @@
 """URLs of targets that flows are sent to or read from."""
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
+
+from trafficmond.dataclass import dataclass
 
 IPFIX_SCHEMES = ("ipfix+udp", "ipfix+tcp")
 

@@ -2,10 +2,10 @@
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 from trafficmond.control.peers import Caller
+from trafficmond.dataclass import dataclass, replace
 
 INTERFACE = "io.trafficmon"
 Reply = dict[str, Any]

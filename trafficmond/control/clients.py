@@ -4,11 +4,11 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from trafficmond.control import peers
 from trafficmond.control.peers import Peer
+from trafficmond.dataclass import asdict, dataclass
 
 log = logging.getLogger(__name__)
 

@@ -4,13 +4,13 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.control import bounds, idl
 from trafficmond.control.broadcast import Texts
 from trafficmond.control.call import INTERFACE, Call, Method, Reply, Service
 from trafficmond.control.peers import ADMIN_GROUP
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import ConfigError, ControlError, TrafficmonError
 
 log = logging.getLogger(__name__)

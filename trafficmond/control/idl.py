@@ -9,9 +9,10 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+
+from trafficmond.dataclass import dataclass
 
 
 class Mismatch(ValueError):

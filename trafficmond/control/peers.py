@@ -6,8 +6,9 @@ import pwd
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from trafficmond.dataclass import dataclass
 
 READ_GROUP = "trafficmon"
 ADMIN_GROUP = "trafficmon-admin"

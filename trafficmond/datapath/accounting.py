@@ -1,11 +1,11 @@
 """The kernel's counters, by the names in bpf/abi.h: every word of abi.TOTALS only grows."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath.ledger import Ledger, Sums
 from trafficmond.flows.malformed import by_reason
 

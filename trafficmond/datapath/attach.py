@@ -7,11 +7,11 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trafficmond.config.settings import XdpModeSetting
+from trafficmond.dataclass import dataclass, field
 from trafficmond.datapath import dispatcher, libbpf, share
 from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Collection, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from trafficmond import abi, npt
 from trafficmond.config.settings import XdpModeSetting
+from trafficmond.dataclass import dataclass, field
 from trafficmond.datapath import attach, share
 from trafficmond.datapath.accounting import words
 from trafficmond.datapath.choices import Choices

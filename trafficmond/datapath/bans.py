@@ -4,11 +4,11 @@ import errno
 import ipaddress
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond import abi
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.clock import Clock
 from trafficmond.errors import DatapathError

@@ -7,11 +7,11 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment, Filter, drop_filters, has_filter, put_filter
 from trafficmond.datapath.bcc import loader as bcc_loader

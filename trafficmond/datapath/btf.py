@@ -5,11 +5,11 @@ Used to generate `trafficmond/abi.py` from bpf/abi.h as compiled, and by the loa
 
 import struct
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import DatapathError
 
 _INT, _, _ARRAY, _STRUCT, _UNION, _ENUM = range(1, 7)

@@ -13,9 +13,9 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM

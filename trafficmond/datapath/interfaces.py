@@ -9,10 +9,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from typing import Self
 
 from trafficmond.config.checks import DEFAULT_ROUTE
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath.netlink import HEADER, asking, attributes, dump
 from trafficmond.datapath.routes import default_routes
 

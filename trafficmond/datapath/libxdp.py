@@ -9,8 +9,8 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.dispatcher import Component, begin, end, replace, stand_in
 from trafficmond.datapath.interfaces import XdpMode

@@ -5,10 +5,10 @@ import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import sockets
 from trafficmond.datapath.netlink import attributes
 from trafficmond.networks import Address, unmapped

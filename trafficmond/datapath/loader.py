@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from trafficmond import abi, compiled
+from trafficmond.dataclass import dataclass, field
 from trafficmond.datapath import libbpf
 from trafficmond.errors import DatapathError
 

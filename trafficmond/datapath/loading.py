@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trafficmond import abi
 from trafficmond.config.settings import XdpModeSetting
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.datapath.loader import Loaded, Sizes, load_libbpf, possible_cpus
 from trafficmond.datapath.pins import Pins
 from trafficmond.errors import DatapathError

@@ -3,12 +3,12 @@ path on each interface. Answers are parsed in C (bpf/host_dns.h): the addresses 
 
 import ctypes
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import LOOKERS
 from trafficmond.datapath.beside import Beside, Side

@@ -7,11 +7,11 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import NAMERS
 from trafficmond.datapath.beside import Beside, Side

@@ -6,8 +6,8 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath.netlink import asking, attributes, dump
 
 _GETROUTE, _TABLE_MAIN, _UNICAST = 26, 254, 1

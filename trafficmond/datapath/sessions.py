@@ -7,12 +7,12 @@ after its LoginGraceTime if nobody has logged in by then, so one that is older a
 
 import ctypes
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from trafficmond import networks
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath.sockets import Peer, established
 
 MOST = 500  # sessions that are read, the oldest first: new ones cannot displace them

@@ -5,9 +5,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath.netlink import attributes, dump
 from trafficmond.networks import Address, unmapped
 

@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.mapped import Mapped
 from trafficmond.errors import DatapathError

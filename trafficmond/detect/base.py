@@ -3,12 +3,12 @@
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Batch, Column, address_text

@@ -2,11 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.flows.batch import Column
 

@@ -7,13 +7,13 @@ that a broader one explains are dropped, and a flood of new threats becomes one 
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from hashlib import blake2s
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trafficmond import figures
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, Observation
 from trafficmond.detect.carpet import network_of

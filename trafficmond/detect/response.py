@@ -7,10 +7,10 @@ neighbours become one ban of their network.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.engine import CLOSED, ThreatUpdate
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.model import Severity, Threat

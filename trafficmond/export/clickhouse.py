@@ -11,13 +11,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trafficmond import files
 from trafficmond.config.streams import Export
 from trafficmond.config.target import Target
+from trafficmond.dataclass import dataclass
 from trafficmond.export import flow_rows, threat_rows
 from trafficmond.export.base import explained
 from trafficmond.export.clickhouse_http import Server, Settings, literal

@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.export.templates import TEMPLATES, Template, template_sets
 from trafficmond.flows.batch import Batch, Column, octets, take
 from trafficmond.flows.canonical import turned_ports

@@ -5,11 +5,11 @@ its name, its type and its values; numbers little-endian, texts and counts with 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.flows import batch
 from trafficmond.flows.batch import Column
 

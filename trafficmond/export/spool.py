@@ -7,11 +7,11 @@ import errno
 import json
 import threading
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trafficmond import files
+from trafficmond.dataclass import dataclass
 
 _SUFFIX = ".batch"
 

@@ -5,10 +5,11 @@ those of IANA's registry (https://www.iana.org/assignments/ipfix).
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from trafficmond.dataclass import dataclass
 
 TEMPLATE_SET = 2
 REVERSE_PEN = 29305  # RFC 5103: the same element, of the other direction

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from pathlib import Path
 
 from trafficmond import figures, files
 from trafficmond.config.filtering import PrefixList
 from trafficmond.config.settings import Settings
+from trafficmond.dataclass import replace
 from trafficmond.errors import TrafficmonError
 from trafficmond.feeds.http import Answer, FetchError, Validators, get
 from trafficmond.feeds.shape import NoList, shape

@@ -8,11 +8,11 @@ import ssl
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trafficmond import __version__
+from trafficmond.dataclass import dataclass
 from trafficmond.figures import plain
 from trafficmond.urls import hidden
 

@@ -7,10 +7,10 @@ and the columns of DShield (first address, last address, prefix length). The lat
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.policy.listfile import parse_list
 from trafficmond.policy.prefixes import Prefixes
 

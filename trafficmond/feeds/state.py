@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trafficmond import files
+from trafficmond.dataclass import asdict, dataclass
 
 STATE_NAME = ".fetched.json"
 

@@ -1,9 +1,9 @@
 """Names for numbers: an immutable snapshot for the threads that render batches as text."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.flows.owners import UNKNOWN, Owner
 from trafficmond.flows.processes import cgroup_of
 from trafficmond.model import Action, Direction

@@ -5,11 +5,11 @@ A tick keeps only its busiest flows, which bounds the cost of a flood; the rates
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.dataclass import dataclass
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import FLOW, Batch, Column
 from trafficmond.model import LIVE_WINDOWS_S, Direction

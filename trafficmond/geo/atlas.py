@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.dataclass import dataclass, field
 from trafficmond.errors import Advice
 from trafficmond.geo.mmdb import Content, Record
 from trafficmond.npt import I32, U8, U64

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 from trafficmond import networks
@@ -12,6 +11,7 @@ from trafficmond.config.units import format_duration
 from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.control.peers import Caller
+from trafficmond.dataclass import asdict, replace
 from trafficmond.errors import ConfigError, Mistake, NotFound, Refused
 from trafficmond.figures import many
 from trafficmond.handlers import spare

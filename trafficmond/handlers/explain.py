@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from trafficmond import abi, networks, services
 from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.geo.atlas import Atlas
 from trafficmond.handlers.handler import Handler, parse_direction, parsed

@@ -4,12 +4,12 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from trafficmond import networks
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.control.bounds import number as bounded
 from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.dataclass import dataclass, field
 from trafficmond.errors import NotFound, Refused, TrafficmonError
 from trafficmond.handlers.handler import Handler, paged, parse_direction
 from trafficmond.history import MOST_CHANGES, Recorded

@@ -1,10 +1,10 @@
 """The methods for changes on probation, which the kernel takes back unless they are confirmed."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 from trafficmond.control.call import Call, Reply, method
 from trafficmond.control.idl import Mismatch
+from trafficmond.dataclass import asdict
 from trafficmond.handlers.handler import Handler, parse_probation
 from trafficmond.policy.trial import DEFAULT_COPY
 from trafficmond.status import probation

@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import TypeVar
 
 from trafficmond import figures, networks, services
 from trafficmond.control.bounds import note
 from trafficmond.control.call import Call, Reply, Row, method
+from trafficmond.dataclass import asdict
 from trafficmond.errors import NotFound, Refused, TrafficmonError
 from trafficmond.handlers.handler import (
     Handler,

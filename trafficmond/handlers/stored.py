@@ -5,11 +5,11 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TypeVar
 
 from trafficmond.control.call import Row
+from trafficmond.dataclass import asdict
 from trafficmond.errors import Busy
 from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts

@@ -1,9 +1,9 @@
 """The metrics of docs/metrics.md, made of a `Status` reply and further counters. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from trafficmond.dataclass import dataclass, field
 from trafficmond.metrics.text import Family, Labels
 from trafficmond.model import SEVERITIES, Action
 from trafficmond.verdict import action_of, reason_of, reason_text

@@ -2,7 +2,8 @@
 Prometheus text format 0.0.4, which node_exporter's textfile collector and promtool read. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from trafficmond.dataclass import dataclass
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"

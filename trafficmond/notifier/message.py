@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from trafficmond import figures
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Severity
 from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Record, severity_of
 

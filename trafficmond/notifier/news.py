@@ -1,8 +1,8 @@
 """News of a threat: it began, got worse, is back, or has ended. Pure."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Severity
 
 OPENED, WORSE, AGAIN, ENDED = "opened", "worse", "again", "ended"

@@ -10,9 +10,9 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import TrafficmonError
 from trafficmond.model import THREAT_FIELDS, Severity
 from trafficmond.notifier.news import News, Record, Reported, news_of, reported_after

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from trafficmond import files
 from trafficmond.config.declare import duration, setting, tables
 from trafficmond.config.load import load_declared
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.model import SEVERITIES
 

@@ -1,12 +1,12 @@
 """The sources that can still open connections under a default of drop. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import collapse_addresses
 
 import numpy as np
 
 from trafficmond import networks, services
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.networks import Network
 from trafficmond.npt import U32, Bool

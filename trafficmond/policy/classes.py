@@ -1,12 +1,12 @@
 """Classes of services: services that the same rules name form one, which keeps rows of the verdict table short."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.services import Places
 
 

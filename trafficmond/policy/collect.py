@@ -3,11 +3,11 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from trafficmond import figures
+from trafficmond.dataclass import dataclass, field
 from trafficmond.errors import Advice, Mistake
 from trafficmond.files import is_file, opened
 from trafficmond.policy.geography import Geography

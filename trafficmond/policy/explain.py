@@ -1,10 +1,9 @@
 """The rules that match an address, in the compiled table's order, taken from the policy itself."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond import services
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.npt import I64, U8, U64, Bool
 from trafficmond.policy import prefixes

@@ -8,12 +8,12 @@ the prefixes up to /64 (all of IPv4's); where longer ones exist, the upper half'
 entry names a group, and the group has its own boundaries in the lower half.
 """
 
-from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.dataclass import dataclass, fields
 from trafficmond.npt import I64, U32, U64
 from trafficmond.policy import compiled
 from trafficmond.policy.layout import CROSS, POINTER

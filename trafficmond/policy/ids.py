@@ -13,13 +13,13 @@ pair, so that they survive restarts as the rules' numbers do.
 import threading
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
 from types import MappingProxyType
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass, field
 from trafficmond.policy.rules import Rule
 from trafficmond.verdict import Pair
 

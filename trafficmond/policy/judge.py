@@ -6,12 +6,12 @@ other side answered. Not in records: rates (a limit is a verdict of its own here
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass, fields
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.npt import I64, U32, U64, Bool
 from trafficmond.policy.load import Policy

@@ -13,11 +13,11 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trafficmond import files
+from trafficmond.dataclass import dataclass, field
 from trafficmond.policy.rules import Rules
 
 LAST_GOOD_NAME = "last-good"  # in state_dir

@@ -5,12 +5,12 @@ services that a rule does not name have the leaf below.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass, fields
 from trafficmond.model import Action, Reason
 from trafficmond.npt import I64, U32
 from trafficmond.policy.classes import Classes

@@ -6,10 +6,10 @@ line); all others go line by line through `prefixes.parse`, which also reports m
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import Mistake
 from trafficmond.policy import prefixes
 from trafficmond.policy.prefixes import Parsed, Prefixes

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from trafficmond import figures, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import Advice, ConfigError, Mistake
 from trafficmond.model import Action, Reason
 from trafficmond.policy import prefixes

@@ -5,11 +5,11 @@ unused. If that is much, or many slots are touched, the whole table must be comp
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.model import Direction
 from trafficmond.npt import I64, U32, Bool
 from trafficmond.policy.classes import Classes

@@ -7,13 +7,13 @@ Addresses are left-aligned in 128 bits, split into two host-order words: an IPv4
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Self
 
 import numpy as np
 
 from trafficmond import networks, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.flows.batch import address_text
 from trafficmond.npt import U8, U64, Bool
 

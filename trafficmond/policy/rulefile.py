@@ -7,10 +7,10 @@ lines only once. Tomllib parses all others as a whole, and their headers are fou
 
 import re
 import tomllib
-from dataclasses import dataclass
 from typing import Any
 
 from trafficmond.config.lines import key_lines, line_of
+from trafficmond.dataclass import dataclass
 
 _HEADER = re.compile(r"[ \t]*\[\[[ \t]*rule[ \t]*\]\][ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _NOTHING = re.compile(r"[ \t]*(?:#[^\x00-\x08\x0a-\x1f\x7f]*)?")

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from trafficmond import figures, networks, npt, services
 from trafficmond.config.declare import guess
+from trafficmond.dataclass import dataclass, field, replace
 from trafficmond.errors import Advice, Mistake
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from trafficmond import files
 from trafficmond.config.filtering import Policy, PrefixList
 from trafficmond.config.settings import CONFIG_FILE, Settings
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood, checked, read_checked
 from trafficmond.policy.tables import Table

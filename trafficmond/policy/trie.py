@@ -7,12 +7,12 @@ block with nothing below it and all leaves in the palette is written in bytes, a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from trafficmond import abi, npt
+from trafficmond.dataclass import dataclass
 from trafficmond.npt import I64, U32, U64
 from trafficmond.policy import compiled
 from trafficmond.policy.flatten import Boundaries, Flat, ranges

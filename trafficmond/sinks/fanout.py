@@ -3,13 +3,13 @@
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from trafficmond import figures
 from trafficmond.config.formats import BY_NAME, JOURNAL
 from trafficmond.config.streams import Log
+from trafficmond.dataclass import dataclass, replace
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.model import Threat

@@ -4,7 +4,8 @@ What `journalctl -x` says about each is in systemd/trafficmond.catalog (https://
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from trafficmond.dataclass import dataclass, field
 
 # syslog(3)
 CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7

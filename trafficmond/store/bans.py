@@ -5,13 +5,13 @@ import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from trafficmond import files, networks, services
+from trafficmond.dataclass import fields
 from trafficmond.store.records import Ban, Key
 
 LEFT_NAME = "unstored-bans.jsonl"  # in state_dir

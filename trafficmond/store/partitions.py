@@ -7,10 +7,10 @@ is still too large is deleted in pieces, which costs more, since each page is wr
 
 import sqlite3
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.flows.batch import Batch
 from trafficmond.store.image import TABLE
 from trafficmond.store.schema import INDEXED, STORED_COLUMNS, create_partition, create_view, partition_table, present

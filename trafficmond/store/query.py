@@ -4,10 +4,10 @@ The SQL is complete: `--sql` prints what runs, in plain sqlite3 too unless an IP
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from trafficmond import choice
 from trafficmond.config.declare import guess
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import is_pattern, unit_name
 from trafficmond.model import Action, FlowQuery

@@ -1,7 +1,8 @@
 """Records that the store keeps besides flows: bans and audit entries; threats are model.Threat."""
 
 import sqlite3
-from dataclasses import dataclass
+
+from trafficmond.dataclass import dataclass
 
 # bound: threats in `flows.db` | the oldest are deleted
 MOST_THREATS = 100_000

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 from trafficmond import figures, files
+from trafficmond.dataclass import astuple, dataclass, fields
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
 from trafficmond.geo.atlas import Atlas

@@ -1,9 +1,9 @@
 """Queries of the rollups: how much went out and came in, by time, by interface, by place. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import ConfigError, Mistake
 from trafficmond.flows.owners import is_pattern, unit_name
 from trafficmond.store.query import unit_sql

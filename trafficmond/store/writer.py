@@ -10,11 +10,11 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from trafficmond.dataclass import dataclass
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import take
 from trafficmond.geo.atlas import EMPTY

@@ -7,15 +7,15 @@ packets or bytes are among the columns; otherwise an answered flow is split in h
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 
-from trafficmond.analyze.dates import seconds
-from trafficmond.analyze.readers.argus_clock import Clock
+from trafficmond.analyze.dates import in_order, padded, seconds
 from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
 from trafficmond.analyze.source import SEPARATORS, Source
-from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, port, protocol
+from trafficmond.analyze.values import address, count, flags, icmp_ends, is_icmp, moment, port, protocol
 from trafficmond.flows.batch import Batch
 from trafficmond.protocols import TCP, WITH_PORTS
 
@@ -37,6 +37,9 @@ _CUT = ("srcaddr", "sport", "dstaddr", "dport")  # the columns that the table ma
 _DOTS = 3
 _NOT_IP = frozenset(("arp", "rarp", "llc", "ipx", "loop", "lldp", "stp", "eth", "isis", "mpls"))
 _DIGITS = 3  # of a protocol of IP; a longer number is an EtherType (`ra -nn`)
+_NO_YEAR = re.compile(r"(\d{1,2})/(\d{1,2})[. ](\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+_NO_DATE = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:\.\d+)?")
+_DAY_S = 86400.0
 _MAC = re.compile(r"(?:[0-9a-f]{1,2}:){5}[0-9a-f]{1,2}", re.IGNORECASE)
 _PROTOCOLS = {  # names that only Argus uses; "unas" is any number that IANA has not assigned
     "unas": 255, "ip": 0, "st2": 5, "bbn-rcc": 10, "nvp": 11, "dcn": 19, "sep": 33, "mhrp": 48, "ipv6-no": 59,
@@ -100,7 +103,7 @@ class _Flows:
     """Adds the flows of one source to its records."""
 
     def __init__(self, source: Source, stats: RunStats) -> None:
-        self._source, self._stats, self._clock = source, stats, Clock(source)
+        self._source, self._stats, self._clock = source, stats, _Clock(source)
         self._open: dict[int, None] = {}  # connections by a hash of their ends, which takes less memory
 
     def take(self, fields: Mapping[str, str], records: Records) -> None:
@@ -294,3 +297,37 @@ def _first_flags(letters: str, *, opened: bool) -> int:
     if "S" in letters:
         return flags("S" if opened else "SA")
     return flags(letters) & flags("A")
+
+
+class _Clock:
+    """Parses the times of one source: in the format of RA_TIME_FORMAT, in epoch seconds (`ra -u`), or without a year or
+    a date. A missing year or day (UTC) is taken from the file's own time; without a date, another day begins where the
+    time goes back by more than half a day."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._written = datetime.fromtimestamp(source.modified, UTC)
+        self._latest = 0.0  # of times without a date
+
+    def read(self, text: str) -> float:
+        """Epoch seconds; a time without a zone is UTC. Raises ValueError."""
+        text = in_order(text.strip())
+        if found := _NO_YEAR.fullmatch(text):
+            return self._in_year(int(found[1]), int(found[2]), found[3])
+        if _NO_DATE.fullmatch(text):
+            self._source.note(f"times without a date were read as {self._written:%Y-%m-%d}, the day of the file", 0)
+            at = moment(f"{self._written:%Y-%m-%d}T{padded(text)}")
+            if self._latest:
+                at += round((self._latest - at) / _DAY_S) * _DAY_S
+            self._latest = max(self._latest, at)
+            return at
+        return moment(text)
+
+    def _in_year(self, month: int, day: int, clock: str) -> float:
+        year = self._written.year
+        at = moment(f"{year}-{month:02}-{day:02}T{padded(clock)}")
+        if at > self._source.modified + _DAY_S:  # it was written before the turn of the year
+            year -= 1
+            at = moment(f"{year}-{month:02}-{day:02}T{padded(clock)}")
+        self._source.note(f"times without a year were read as {year}, by the file's own time", 0)
+        return at

@@ -3,11 +3,10 @@
 The threat names the victim; the reflectors are misused, they are not attackers.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import HIGH_SERVICES, is_group
 from trafficmond.detect.base import Detection, Observation, address, addresses, approx
 from trafficmond.detect.carpet import FloodDetector

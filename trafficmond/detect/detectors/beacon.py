@@ -5,13 +5,13 @@ a low variation of the gaps between beats, with requests alike in size (as in RI
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from trafficmond import networks
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector

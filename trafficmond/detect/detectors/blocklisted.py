@@ -4,9 +4,8 @@ Attempts from listed addresses are common and stay in the log. A threat is a con
 host here replied, or a host on this side opened it.
 """
 
-from dataclasses import dataclass
-
 from trafficmond.config.declare import setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, PacketDetector
 from trafficmond.detect.windows import Columns, mix

@@ -6,12 +6,12 @@ sources at one service give one threat; for many hosts see `detect.spray`, for t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond import abi
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect import clockwork, sessions
 from trafficmond.detect.attempts import opens
 from trafficmond.detect.base import Detection, Observation, address

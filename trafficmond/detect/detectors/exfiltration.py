@@ -4,11 +4,10 @@ It is worth a look if the host did not send much to the destination on an earlie
 every night. The rest is a note.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting, size
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Observation, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay

@@ -6,11 +6,11 @@ later has a list, and monitors them or looks for peers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, judge, proven
 from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, Observation, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector

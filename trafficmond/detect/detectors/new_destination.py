@@ -7,7 +7,6 @@ unless the unit often has new ones, as browsers, resolvers and mail servers do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from trafficmond import figures
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, kinds
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector

@@ -6,12 +6,12 @@ time, it is one scan, and the threat names the target: they share the work, or a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome, proven
 from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
 from trafficmond.detect.distributed import DistributedDetector

@@ -1,9 +1,9 @@
 """A quota of the settings is used up or nearly so. The daemon computes the sums, since packets do not show them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from trafficmond.config.declare import setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Detection, Detector, Observation
 from trafficmond.model import Severity, Threat
 

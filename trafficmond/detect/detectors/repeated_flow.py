@@ -3,9 +3,8 @@
 It is no attack, so its severity is low at most; it explains noise that would otherwise be investigated.
 """
 
-from dataclasses import dataclass
-
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector

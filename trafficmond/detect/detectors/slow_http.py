@@ -5,11 +5,10 @@ polling sends its request at once and does not count. Slow reading and silence a
 answers.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Observation, address, format_sources
 from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities, GroupedDetector

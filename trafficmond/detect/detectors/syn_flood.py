@@ -3,11 +3,10 @@
 The attacker is named only if one source sends nearly all of them.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, Observation, address, format_sources
 from trafficmond.detect.carpet import SCATTERED_HOSTS, FloodDetector

@@ -4,11 +4,10 @@ A name has little room, so a tunnel through DNS needs hundreds of queries that a
 reply to a ping has the same data (RFC 792, RFC 4443): other sizes that vary are no echo.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.resolvers import is_resolver

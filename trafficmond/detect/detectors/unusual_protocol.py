@@ -3,9 +3,8 @@
 Severity is low, medium for numbers that IANA had not assigned. The port scan detector reports scans of protocols.
 """
 
-from dataclasses import dataclass
-
 from trafficmond.config.declare import setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import Observation, address
 from trafficmond.detect.grouped import Entities, PacketDetector
 from trafficmond.detect.windows import Columns, members, mix

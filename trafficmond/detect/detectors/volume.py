@@ -5,12 +5,12 @@ fast. Large datagrams are assumed to be media, and datagrams at the pace of a ca
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
+from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import Detection, Observation, address, format_sources
 from trafficmond.detect.carpet import FloodDetector

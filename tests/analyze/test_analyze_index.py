@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trafficmond.analyze.tally import Index
 from trafficmond.flows import compiled
-from trafficmond.flows.index import Index
 
 
 def test_keys_have_places_in_the_order_in_which_they_came() -> None:
