@@ -11,6 +11,7 @@
 #define TM_TIE_S 2e-5	   /* within one tick of the kernel's clock, the packet to the service, or the SYN, was first */
 #define TM_SURE_LEAD_S 1e9 /* as if it had been seen decades ago */
 #define TM_RANK_S 1e11	   /* more than any time */
+#define TM_DRIFT 1e-3	   /* of the wall clock; NTP slews it by half of that */
 
 /* Where a batch of sorted deltas is merged. */
 struct tm_merge {
@@ -140,6 +141,12 @@ static void tm_new_flow(struct tm_state *s, const struct tm_group *g, __u64 id, 
 	s->since = INFINITY;
 }
 
+/* How much the first packet of a record may seem to move while a flow lasts. */
+static double tm_slack(const struct tm_row *d, const struct tm_flow_row *f)
+{
+	return TM_TIE_S + (d->last > f->first ? TM_DRIFT * (d->last - f->first) : 0);
+}
+
 /*
  * Whether the group opens another connection than the one in its row. It does if it has a SYN after an end of either
  * side, or a SYN within other packets, after a pause or answered by a new SYN-ACK, possibly in the next batch. (If
@@ -150,7 +157,8 @@ static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const 
 	const struct tm_flow_row *f = &s->flow;
 	int over, spoke, was_open;
 
-	if (!tm_opening(g->lead) && !(g->agreed && tm_goes_on(g->lead) && g->lead->first > f->first + TM_TIE_S))
+	if (!tm_opening(g->lead) &&
+	    !(g->agreed && tm_goes_on(g->lead) && g->lead->first > f->first + tm_slack(g->lead, f)))
 		return 0;
 	over = (f->tcp_flags | f->reply_tcp_flags) & (TM_TCP_FIN | TM_TCP_RST);
 	spoke = f->tcp_flags & TM_TCP_ACK;
@@ -196,7 +204,7 @@ static int tm_drops(__u32 verdict)
 
 static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
 {
-	return !d->new_record && d->first < f->first - TM_TIE_S;
+	return !d->new_record && d->first < f->first - tm_slack(d, f);
 }
 
 #define TM_SERIALS_MOST 0x7ffffffe /* of processes; larger ones are words */

@@ -212,7 +212,7 @@ class Groups:
         """
         lead = take(self.deltas, self.lead)
         begins_so, goes_on = opening(lead), _goes_on(lead)
-        opens = np.flatnonzero(begins_so | goes_on & self.agreed & (lead["first"] > rows["first"] + TIE_S))
+        opens = np.flatnonzero(begins_so | goes_on & self.agreed & (lead["first"] > rows["first"] + slack(lead, rows)))
         found = np.zeros(len(rows), bool)
         rows, at = take(rows, opens), self.known[self.lead[opens]]
         seen, reply = rows["tcp_flags"], rows["reply_tcp_flags"]
@@ -221,6 +221,11 @@ class Groups:
         was_open = spoke | (rows["payload_packets"] + rows["reply_payload_packets"] > 0)
         found[opens] = later & (over | was_open & self.agreed[opens]) | spoke & (at - rows["last"] > linger_s)
         return found
+
+
+def slack(deltas: Batch, rows: Batch) -> Column:
+    """How much the first packet of a record may seem to move while a flow lasts: the wall clock drifts."""
+    return np.asarray(TIE_S + 1e-3 * np.maximum(deltas["last"] - rows["first"], 0.0))
 
 
 def _goes_on(deltas: Batch) -> Column:
@@ -278,7 +283,7 @@ def merge(rows: Batch, groups: Groups, initial: Column) -> Batch:
 
     # What a record saw before this connection is not of it. Of ends only a FIN leaks, and only into packets without
     # payload: what comes after any other begins a record (bpf/opening.h).
-    stale = ~deltas["new"] & (deltas["first"] < rows["first"][of] - TIE_S)
+    stale = ~deltas["new"] & (deltas["first"] < rows["first"][of] - slack(deltas, rows[of]))
     old = stale & (deltas["payload_packets"] == 0) & (deltas["tcp_flags"] != deltas["first_flags"])
     leaks = {"tcp_flags": np.where(old, FIN, 0), "bits": np.where(stale, _SPOKE_FIRST, 0)}
 

@@ -75,6 +75,34 @@ def test_a_syn_that_is_sent_again_before_the_answer_is_the_same_call(table: Flow
     assert not rows["ended"].any()
 
 
+@pytest.mark.parametrize("answers", [[(101.1, SYN_ACK), (101.12, ACK)], [(101.1, SYN_ACK)]])
+def test_a_syn_that_another_cpu_sent_again_is_of_the_call_that_it_opened(
+    table: FlowTable, deltas: Deltas, answers: list[tuple[float, int]]
+) -> None:
+    """All in one reading: the first one was not heard, and its CPU has what was said after the answer."""
+    said = {**THERE, **at(100.0, 101.5), "first_flags": SYN, "tcp_flags": SYN | ACK, "packets": 500}
+    again = {**THERE, **at(101.0), "first_flags": SYN, "tcp_flags": SYN}
+    back = [{**BACK, **at(when, 101.5), "first_flags": of, "tcp_flags": of, "owner": 7} for when, of in answers]
+    rows = table.update(deltas(said, again, *back), 102.0)
+    assert (len(rows), rows["owner"].tolist(), total(rows, "packets")) == (1, [7], 501)
+
+
+@pytest.mark.parametrize("moved", [-0.004, 0.004, 0.0])
+def test_a_connection_is_one_though_the_clock_drifts(table: FlowTable, deltas: Deltas, moved: float) -> None:
+    """Its records seem to begin a little earlier or later at each reading. The answers are read after what they answer,
+    and its end is the last of it."""
+    said = {**THERE, **at(100.0, 104.9), "first_flags": SYN, "tcp_flags": SYN | ACK, "packets": 500}
+    table.update(deltas({**said, "payload_packets": 400}), 105.0)
+    answered = {**BACK, **at(100.001 + moved, 105.5), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK, "owner": 7}
+    on = {**said, **at(100.0 + moved, 105.5), "new": False}
+    rows = table.update(deltas(on, answered), 106.0)
+    assert (opened(rows), rows["owner"].tolist(), total(rows, "packets")) == ([100.0], [7], 1000)
+    ends = {**at(100.001 + moved, 109.0), "first_flags": SYN_ACK, "tcp_flags": SYN_ACK | FIN, "new": False}
+    mine = {**on, "last": 109.0, "tcp_flags": SYN | ACK | FIN, "packets": 1}
+    (row,) = table.update(deltas(mine, {**BACK, **ends}), 110.0)
+    assert (row["tcp_flags"] & FIN, row["reply_tcp_flags"] & FIN, bool(row["ended"])) == (FIN, FIN, True)
+
+
 @pytest.mark.parametrize("packets", [1, 3])
 def test_a_record_that_continues_from_the_call_before_hides_no_call(
     table: FlowTable, deltas: Deltas, packets: int

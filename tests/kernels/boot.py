@@ -30,6 +30,7 @@ SYSTEM += ("libbpf1", "iproute2", "iputils-ping", "procps", "busybox-static", "e
 # What a machine would load on demand is loaded at boot; those a kernel has built in or lacks are passed over.
 MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "ext4", "veth", "dummy", "sch_ingress", "cls_bpf", "act_bpf")
 MODULES += ("8021q", "mpls_router", "pppoe", "vxlan", "geneve", "ip_gre", "ip6_gre", "ipip", "sit", "ip6_tunnel")
+MODULES += ("tcp_diag", "udp_diag")
 OBJECTS = ("", "-units", "-inside", "-inside-units", "-dns", "-process")
 TREE = ("bpf", *(f"build/trafficmon{name}.bpf.o" for name in OBJECTS), "etc", "tests/kernels")
 TREE += ("tests/lab", "trafficctl", "trafficmond")

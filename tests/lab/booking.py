@@ -113,7 +113,7 @@ def book_all(services: Services, daemon: Daemon, packets: int, octets: int, time
 
         found = _wait_for_rows(daemon, each * _FRAME, timeout)
     wrong = {(unit, port): amount for (unit, port), amount in found.items() if unit != _owner(port)}
-    assert not wrong, f"booked to another unit: {wrong}"
+    assert not wrong, f"booked to another unit: {wrong}; {_rows_of(daemon, {port for _, port in wrong})}"
     by_unit: Counter[str | None] = Counter()
     for (unit, _), amount in found.items():
         by_unit[unit] += amount
@@ -156,6 +156,12 @@ def _ask(daemon: Daemon) -> list[dict[str, Any]]:
     with daemon.client() as client:
         rows: list[dict[str, Any]] = client.call("Flows", group_by=["unit", "dst_port"], limit=10_000)["rows"]
         return rows
+
+
+def _rows_of(daemon: Daemon, ports: set[int]) -> list[dict[str, Any]]:
+    """All rows of these ports, which show how a conversation came to be in several."""
+    with daemon.client() as client:
+        return [row for port in ports for row in client.call("Flows", port=port, limit=20)["rows"]]
 
 
 def _refused(daemon: Daemon) -> None:

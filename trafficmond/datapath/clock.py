@@ -36,12 +36,15 @@ class Clock:
         """Reads both clocks, and calls the followers with the seconds by which the wall clock was stepped against
         jiffies, if it was. Drift adds up until it counts as a step."""
         libbpf.test_run(self._tick, _FRAME)
-        wall, monotonic_ns = time.time(), time.monotonic_ns()
+        before, wall, after = time.monotonic_ns(), time.time(), time.monotonic_ns()
         then = self._map.array[0]
         # Jiffies advance in steps of 1/hz: half a step is the best guess of where in the step this was.
-        at = wall - (monotonic_ns - int(then["monotonic_ns"])) / 1e9
-        self._epoch_at_zero = at - (int(then["jiffies"]) + 0.5) / self.hz
-        moved = 0.0 if self._reported is None else self._epoch_at_zero - self._reported
+        at = wall - ((before + after) // 2 - int(then["monotonic_ns"])) / 1e9
+        found = at - (int(then["jiffies"]) + 0.5) / self.hz
+        if self._reported is not None and abs(found - self._epoch_at_zero) <= 1 / self.hz + (after - before) / 1e9:
+            return  # no more exact than what is known, by which the times of records stay as they are
+        self._epoch_at_zero = found
+        moved = 0.0 if self._reported is None else found - self._reported
         if self._reported is not None and abs(moved) < _STEP_S:
             return
         self._reported = self._epoch_at_zero

@@ -175,7 +175,7 @@ class FlowTable:
             over, self._over = self._over, []
             return [*over, batch]
         batches: list[Batch] = []
-        deltas, turns = connections(deltas, ids, self._now)
+        deltas, turns = connections(deltas, ids, side, self._now)
         for at in turns:
             whole = len(at) == len(deltas)
             rows = (deltas, ids, side) if whole else (take(deltas, at), ids[at], side[at])
