@@ -57,8 +57,7 @@ class Attachments:
     _shared: Selection  # interfaces shared with other XDP programs
     attached: dict[int, attach.Attachment] = field(default_factory=dict)
     refused: dict[int, AttachmentChange] = field(default_factory=dict)  # ifindex -> why it is not attached
-    # Those that are being added to a chain of XDP programs, or removed (None).
-    steps: "dict[int, Future[attach.Attachment | None]]" = field(default_factory=dict)
+    steps: "dict[int, Future[attach.Attachment | None]]" = field(default_factory=dict)  # joining or leaving a chain
     ever: bool = False  # whether interfaces were ever checked
     _lost_pins: bool = False
     _slot_base: dict[int, npt.NDArray[Any]] = field(default_factory=dict)  # totals of a slot when its interface got it

@@ -148,17 +148,16 @@ def _heed_replies() -> None:
         return response
 
     requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send = rebuild, heed
-    socket.SocketIO = _Reply  # type: ignore[misc, assignment]  # what HTTP and SMTP read from
+    socket.SocketIO = _Reply  # type: ignore[misc]  # what HTTP and SMTP read from
 
 
 class _Reply(socket.SocketIO):
     """What a server sends. A timeout is for one read; this limits all of them together."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._until = time.monotonic() + 2 * _ANSWER_S
+    _until = 0.0
 
     def readinto(self, buffer: Any) -> int | None:
+        self._until = self._until or time.monotonic() + 2 * _ANSWER_S
         if time.monotonic() > self._until:
             raise TimeoutError("the server is too slow")
         return super().readinto(buffer)
