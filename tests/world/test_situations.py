@@ -185,9 +185,10 @@ def test_a_few_hosts_of_ours_whose_database_starts_again_are_refused_and_flood_n
     assert kinds(threats(book), MEDIUM) == set()
 
 
-def test_a_flood_over_random_ports_by_one_address_is_reported_beside_the_scan() -> None:
+@pytest.mark.parametrize("begins", [0.0, 0.6])  # in one second, or in two
+def test_a_flood_over_random_ports_by_one_address_is_reported_beside_the_scan(begins: float) -> None:
     book = Book(1)
-    book.refused(np.sort(book.rng.uniform(0, 0.7, 9400)), STRANGER, WEB, book.rng.integers(1, 65535, 9400))
+    book.refused(begins + np.sort(book.rng.uniform(0, 0.7, 9400)), STRANGER, WEB, book.rng.integers(1, 65535, 9400))
     assert {"port_scan", "syn_flood"} <= kinds(threats(book))
 
 

@@ -26,7 +26,7 @@ _UNSURE_FACTOR, _SEEN_RETURNS, _COUNTED_SOURCES = 4, 1.5, 700
 _ANY_PORT = -1
 _ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and from many sources
 _ANY_PORT_SOURCES = 64
-_MORE_THAN_A_SCAN = 5000  # openings a second at one host: no scan has so many (nmap -T5 stays below)
+_MORE_THAN_A_SCAN, _LEAST_S = 5000, 0.5  # openings a second at one host: no scan has so many (nmap -T5 stays below)
 _ONE_SOURCE = 0.9
 
 
@@ -91,8 +91,7 @@ class SynFlood(FloodDetector[Settings]):
         rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
 
         weight, source, slot = found.kept["weight"], found.kept["src"], found.slot
-        retried = found.kept["retried"]
-        blamed = weight > 0
+        retried, blamed = found.kept["retried"], weight > 0
         mark(rows["map"], slot[blamed], source[blamed])
         found.add(
             unfinished=weight,
@@ -112,12 +111,12 @@ class SynFlood(FloodDetector[Settings]):
         mine = found.rows["weight"][found.by.of == entity]
         refused = np.count_nonzero(mine == _REFUSED_WEIGHT) > 0.5 * len(mine)
         moderate = len(mine) / max(found.seen.widths[found.tick[entity]], 1.0) < _MORE_THAN_A_SCAN
-        # A few sources that scan do not fill a backlog.
-        if any_port and sources < _ANY_PORT_SOURCES and moderate:
+        # A few sources that scan do not fill a backlog; a burst may fall into two ticks.
+        lasted = max(np.ptp(found.rows["at"][found.by.of == entity]) or np.inf, _LEAST_S)
+        if any_port and sources < _ANY_PORT_SOURCES and moderate and len(mine) < _MORE_THAN_A_SCAN * lasted:
             return None
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
-        src = address(one, "src") if single else None
-        dst = address(one, "dst")
+        src, dst = (address(one, "src") if single else None), address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
         severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
         # A stopped service looks the same: its clients try again, and are refused.
@@ -152,8 +151,7 @@ class SynFlood(FloodDetector[Settings]):
 
 def _openings(seen: Observation) -> Batch:
     """_OPENING rows for each opening judged, each that is sent again, and each tuple that is opened again and again."""
-    attempts = seen.attempts.take(seen.attempts["kind"] == Kind.SYN)
-    flows = seen.flows
+    attempts, flows = seen.attempts.take(seen.attempts["kind"] == Kind.SYN), seen.flows
     asks = (flows["d_packets"] > 0) & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
     asks &= (flows["tcp_flags"] & (ACK | RST) == 0) & (flows["packets"] > 1)
     asks &= (flows["payload_bytes"] == 0) & (flows["reply_payload_bytes"] == 0)  # some formats have no ACK
@@ -165,6 +163,7 @@ def _openings(seen: Observation) -> Batch:
     begun, after = slice(len(attempts)), slice(len(attempts), None)
     for name in (*_ADDRESSES, "family", "dport", "tick"):
         rows[name] = np.concatenate([attempts[name], flows[name][again]])
+    rows["at"] = np.concatenate([attempts["at"], flows["last"][again]])
     rows["retried"][after] = retried[again]
     rows["silent"][begun] = attempts["outcome"] == Outcome.SILENT
     rows["weight"] = np.concatenate([attempts["packets"], np.where(retried, 0, flows["d_packets"])[again]])
@@ -180,7 +179,7 @@ _ADDRESSES = ("src_hi", "src_lo", "dst_hi", "dst_lo", "src", "dst")
 _OPENING = np.dtype(
     [
         *((name, "u8") for name in _ADDRESSES),
-        ("weight", "f8"),  # 0: completed, or counted before
+        *((name, "f8") for name in ("weight", "at")),  # weight 0: completed, or counted before
         ("silent", "?"),
         ("retried", "?"),  # an unanswered one that was sent again
         ("dport", "u2"),
