@@ -224,8 +224,8 @@ def make_parts(folder: Path, guard: Guard = ()) -> tuple[Parts, FakeDatapath, Fa
     sinks = SinkSet(settings.logs)
     sinks.start()
     datapath, protected = FakeDatapath(part_options.options(settings)), FakeProtected(guard)
-    outlets = (store, sinks, ExportSet((), folder))
-    parts = Parts(settings, flags, *outlets, datapath, protected, {}, Units(), time.time() - 1)
+    outputs = (store, sinks, ExportSet((), folder))
+    parts = Parts(settings, flags, *outputs, datapath, protected, {}, Units(), time.time() - 1)
     parts.host.refresh_names()
     return parts, datapath, protected
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trafficmond.config.declare import setting
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped
 from trafficmond.flows.batch import Column
@@ -48,7 +48,7 @@ class Discard(GroupedDetector[Settings]):
     fields = (("packets", "f8"),)
     evidence_bonus_s = 60.0
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         return seen.flows.take((seen.flows["dport"] == 9) & (seen.flows["d_packets"] > 0))
 
     def key(self, rows: Columns) -> Column:

@@ -72,9 +72,9 @@ class Room:
         self.broadcast = Broadcast()
         self.responded: list[ThreatUpdate] = []
         self.ledger, self.tasks = FakeLedger(), Tasks()
-        outlets = (self.store, self.sinks, ExportSet((), folder), self.broadcast)
+        outputs = (self.store, self.sinks, ExportSet((), folder), self.broadcast)
         about = (self.responded.append, self.ledger.read_ledger, self.ledger.inners, self.tasks, Units(), NOW - 1)
-        self.pipeline = Pipeline(self.settings, *outlets, *about)
+        self.pipeline = Pipeline(self.settings, *outputs, *about)
         self.pipeline.names = Names({2: "eth0"}, {7: "bad"})
         self.said: list[str] = []
         self.sinks.note = self._note  # type: ignore[method-assign]

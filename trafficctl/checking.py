@@ -17,9 +17,9 @@ from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.dataclass import asdict, dataclass, field
 from trafficmond.datapath.listeners import listeners
 from trafficmond.detect.registry import settings_classes
-from trafficmond.errors import Advice, ConfigError, Mistake, Remark, TrafficmonError
+from trafficmond.errors import Advice, ConfigError, Diagnostic, Mistake, TrafficmonError
 from trafficmond.figures import clock
-from trafficmond.geo.reading import open_atlas, outdated
+from trafficmond.geo.reading import open_geoip, outdated
 from trafficmond.model import Action
 from trafficmond.policy.admission import Admissions
 from trafficmond.policy.leaves import RuleColumns
@@ -74,15 +74,15 @@ def check(path: Path | None) -> Checked:
         return _one(path, None)
     try:
         settings = None if path.is_dir() else load_settings(path, detectors=settings_classes())
-        atlas = open_atlas(settings.geo.databases if settings else ())
-        policy = make_policy(read_files(path)) if settings is None else read_policy(settings, atlas)
+        geoip = open_geoip(settings.geo.databases if settings else ())
+        policy = make_policy(read_files(path)) if settings is None else read_policy(settings, geoip)
     except ConfigError as error:
         return Checked(path, mistakes=error.mistakes)
     except PermissionError as error:  # a folder on the way to what the settings name
         raise TrafficmonError(f"cannot read {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
-        notes += [*outdated(atlas, time.time()), *_unwritable_logs(settings), *_shut(settings, policy)]
+        notes += [*outdated(geoip, time.time()), *_unwritable_logs(settings), *_shut(settings, policy)]
     return Checked(path, policy.counts, notes=notes)
 
 
@@ -137,7 +137,7 @@ def _shut(settings: Settings, policy: Policy) -> Iterator[Advice]:
     if table.crowded:
         yield Advice(str(settings.source), CROWDED)
     admitted = Admissions(policy, RuleColumns.of(policy.rules, ids), table, now)
-    if not admitted.any_shut:
+    if not admitted.any_closed:
         return
     waiting = listeners()
     spared = _SPARED if settings.policy.guard else ""
@@ -165,11 +165,11 @@ def _is_rules_file(path: Path) -> bool:
         return path.parent.name == "cidr.d"
 
 
-def _all_placed(remarks: Sequence[Remark]) -> list[dict[str, Any]]:
+def _all_placed(remarks: Sequence[Diagnostic]) -> list[dict[str, Any]]:
     return sorted((_placed(each) for each in remarks), key=lambda each: (each["path"], each["line"] or 0))
 
 
-def _placed(remark: Remark) -> dict[str, Any]:
+def _placed(remark: Diagnostic) -> dict[str, Any]:
     found = _PLACE.fullmatch(remark.where)
     path = found["path"] if found else remark.where
     line = int(found["line"]) if found and found["line"] else None

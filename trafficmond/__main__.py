@@ -80,10 +80,10 @@ def _detach(settings: Settings, flags: Flags) -> int:
 
 
 def _test(settings: Settings) -> int:
-    from trafficmond.geo.reading import open_atlas
+    from trafficmond.geo.reading import open_geoip
     from trafficmond.policy.sources import read_policy
 
-    policy = read_policy(settings, open_atlas(settings.geo.databases))
+    policy = read_policy(settings, open_geoip(settings.geo.databases))
     for note in policy.notes:
         print(f"note: {note}")
     where = settings.source or "defaults (no configuration file)"

@@ -42,7 +42,7 @@ class Changes:
         self._spent_memory = False
         self._lock = asyncio.Lock()
         self._reading = asyncio.Lock()  # held while files are read, which may take long; taken before the other
-        self.shuts: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # who a change shuts out, in words
+        self.cuts_off: Callable[[InForce, InForce], str] = lambda _before, _after: ""  # who a change cuts off, as text
         self.settings_of: Callable[[Path | None], Settings] = load_settings  # reads a file; None: the usual
         self.error: ConfigError | None = None  # why the files on disk are not in force
         self.trouble = ""  # with the stored rules made by hand
@@ -134,11 +134,11 @@ class Changes:
         return made
 
     async def _caution(self, alter: Alter, settings: Settings, draft: Made | None = None) -> float:
-        """The duration of the probation of a change that shuts somebody out; 0: none needed."""
+        """The duration of the probation of a change that cuts somebody off; 0: none needed."""
         in_force = self.in_force
         if not settings.policy.probation or in_force is None or not in_force.generation:
             return 0.0
-        return settings.policy.probation if self.shuts(in_force, await self.standing.would(alter, draft)) else 0.0
+        return settings.policy.probation if self.cuts_off(in_force, await self.standing.would(alter, draft)) else 0.0
 
     def _same(self, inputs: Inputs) -> bool:
         now = self._inputs

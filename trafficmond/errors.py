@@ -26,7 +26,7 @@ class TrafficmonError(Exception):
 _PLACE = re.compile(r"(.+?):(\d+)(?=:|$)")
 
 
-class Remark(NamedTuple):
+class Diagnostic(NamedTuple):
     """A sentence about a place in a file that a person wrote."""
 
     where: str  # "path:line", "path: key", or a path
@@ -41,11 +41,11 @@ class Remark(NamedTuple):
         return (found[1], int(found[2])) if found else (self.where.partition(": ")[0], 0)
 
 
-class Mistake(Remark):
+class Mistake(Diagnostic):
     """Why the file cannot be used as it is, and a valid alternative."""
 
 
-class Advice(Remark):
+class Advice(Diagnostic):
     """What is worth knowing about a file that is used."""
 
 

@@ -29,7 +29,7 @@ class Exposure:
     _shut: bool = False  # nobody can connect, and that was logged
     only_from: list[str] = field(default_factory=list)  # services that only some prefixes reach, as sentences
 
-    def shuts(self, before: InForce, after: InForce) -> str:
+    def cuts_off(self, before: InForce, after: InForce) -> str:
         """The logged-in addresses and the services that `after` would cut off, as text; "" for none."""
         was, now = (Admissions(each.policy, each.columns, each.table, each.loaded_at) for each in (before, after))
         found = [
@@ -37,9 +37,9 @@ class Exposure:
             for shown in map(networks.shown, sorted(self._logins()))
             if _lets_in(before, shown) and not _lets_in(after, shown)
         ]
-        if now.any_shut:
+        if now.any_closed:
             waiting = listeners()
-            closed = reach.closed(was, waiting) if was.any_shut else []
+            closed = reach.closed(was, waiting) if was.any_closed else []
             if new := [each for each in reach.closed(now, waiting) if each not in closed]:
                 found.append(reach.services(new))
         return ", ".join(found)
@@ -61,7 +61,7 @@ class Exposure:
         self._warnings.pop("doors", None)
         self.only_from = []
         admitted, names = self._admitted, sorted(each.name for each in self._datapath.attached.values())
-        if admitted is None or not admitted.any_shut or not names:
+        if admitted is None or not admitted.any_closed or not names:
             self._shut = False
             return []
         waiting = listeners()

@@ -19,7 +19,7 @@ from trafficmond.control.clients import Clients
 from trafficmond.dataclass import InitVar, dataclass, field
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
+from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import MOST_OPEN, REMEMBERED_S
 from trafficmond.detect.registry import settings_classes
 from trafficmond.dnsnames import DnsNames
@@ -102,14 +102,14 @@ class Parts:
         self.bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
         datapath.clock.followers += [self.bans.shift, rulebook.shift, self._shift]
         self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
-        outlets, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
+        outputs, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
         ledger = (datapath.read_ledger, datapath.inners)
-        self.pipeline = Pipeline(settings, *outlets, *receivers, *ledger, tasks, units, self.started_at)
+        self.pipeline = Pipeline(settings, *outputs, *receivers, *ledger, tasks, units, self.started_at)
         engine = self.pipeline.engine
-        engine.inform(NewDestination.name, Elsewhere(units.owner, lambda: rulebook.atlas))
+        engine.inform(NewDestination.name, Lookups(units.owner, lambda: rulebook.geoip))
         self.learned = Learned(settings.state_dir / LEARNED_NAME, engine, sinks, warnings)
         self.exposure = exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
-        rulebook.shuts = exposure.shuts
+        rulebook.cuts_off = exposure.cuts_off
         rulebook.settings_of = partial(load_settings, flags=self.flags, detectors=settings_classes())
         self.host = Host(settings, datapath, protected, exposure, rulebook, self.pipeline, sinks, tasks, warnings)
         self.history = History(settings.state_dir / HISTORY_NAME)
@@ -198,7 +198,7 @@ async def assemble(
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
         sinks.start()
         exports = ExportSet(settings.exports, settings.state_dir)
-        stack.callback(_close_outlets, store, sinks, exports)
+        stack.callback(_close_outputs, store, sinks, exports)
         warnings: dict[str, str] = {}
         protected = Protected(warnings)
         # Looked up while the kernel verifies the programs.
@@ -286,7 +286,7 @@ async def _load_rules(parts: Parts, on_disk: Settings, wrong: ConfigError | None
     if known:
         await parts.probation.take_up(on_disk)
     say_sources(parts, None)
-    parts.store.use(parts.rulebook.atlas)
+    parts.store.use(parts.rulebook.geoip)
     parts.host.refresh_names()
 
 
@@ -373,7 +373,7 @@ async def _stop_watching(parts: Parts) -> None:
     parts.sinks.note(messages.STOPPED, "trafficmon has stopped")
 
 
-def _close_outlets(store: Store, sinks: SinkSet, exports: ExportSet) -> None:
+def _close_outputs(store: Store, sinks: SinkSet, exports: ExportSet) -> None:
     deadline = time.monotonic() + _STOP_S
     exports.finish(deadline)
     sinks.close(deadline)

@@ -195,7 +195,7 @@ class Reloader:
             raise
         if rulebook.standing.base:  # the confirmed rules keep their options
             datapath.configure(before)
-        self._parts.store.use(rulebook.atlas)
+        self._parts.store.use(rulebook.geoip)
         return loaded
 
     def _refuse(self, why: str, error: TrafficmonError) -> None:

@@ -14,7 +14,7 @@ from trafficmond.changes import Changes
 from trafficmond.config.settings import Settings
 from trafficmond.dataclass import dataclass, replace
 from trafficmond.errors import ConfigError, DatapathError
-from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.geoip import GeoIp
 from trafficmond.model import Action, Direction
 from trafficmond.networks import Network
 from trafficmond.policy.explain import exactly
@@ -55,9 +55,9 @@ class Rulebook(Changes):
         return self._inputs.guard
 
     @property
-    def atlas(self) -> Atlas:
+    def geoip(self) -> GeoIp:
         """The databases of countries and autonomous systems."""
-        return self._sources.databases.atlas
+        return self._sources.databases.geoip
 
     def pairs(self) -> Mapping[int, Pair]:
         """The pairs of a shadow rule and the deciding rule, by their number in verdict words."""
@@ -71,7 +71,7 @@ class Rulebook(Changes):
         """Reads everything again and puts it in force if new. Raises ConfigError: nothing changed, `error` is set.
 
         Run-time rules may change while files are read and compiled: such changes apply to the old files at once, and
-        are added to the new ones when these take effect. If the settings say so, a change that shuts somebody out is
+        are added to the new ones when these take effect. If the settings say so, a change that cuts somebody off is
         put on probation, described by `begin`. During a probation nothing is read, and None returned.
         """
         async with self._reading:

@@ -173,7 +173,7 @@ def without_unread(places: Places) -> Places:
     return tuple(sorted((first, last) for first, last in cut if first <= last))
 
 
-def meet(places: Places, other: Places) -> bool:
+def overlap(places: Places, other: Places) -> bool:
     """Whether both have a service in common; () has every service."""
     some = not places or not other
     return some or any(first <= high and low <= last for first, last in places for low, high in other)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond.detect.attempts import GRACE_S, Attempts
-from trafficmond.detect.base import PATIENCE_S, Detector, Observation
+from trafficmond.detect.base import PATIENCE_S, Detector, DetectorInput
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty, split_address
 from trafficmond.model import Threat
@@ -120,7 +120,7 @@ class Watch:
 
     def _feed(self, batch: Batch, now: float) -> list[Threat]:
         columns = Columns(batch)
-        seen = Observation(columns, Columns(self.attempts.feed(columns, now)), now)
+        seen = DetectorInput(columns, Columns(self.attempts.feed(columns, now)), now)
         return [threat for _, threat in self.detector.feed(seen)]
 
 

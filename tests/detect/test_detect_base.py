@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detect_traffic import flow, flows, many
 
-from trafficmond.detect.base import Observation, address, addresses, approx, format_sources, heaviest
+from trafficmond.detect.base import DetectorInput, address, addresses, approx, format_sources, heaviest
 from trafficmond.detect.ours import capture_side, is_private
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import DELTA, empty, split_address
@@ -48,7 +48,7 @@ def test_a_whole_record_spans_its_flow_and_a_live_row_the_drain() -> None:
             flow("192.0.2.1", "192.0.2.2", 80, first=100.0, last=700.0, packets=50, d_packets=5, new=False),
         ]
     )
-    seen = Observation(Columns(rows), Columns(rows[:0]), 700.0)
+    seen = DetectorInput(Columns(rows), Columns(rows[:0]), 700.0)
     assert seen.span.tolist() == [600.0, 1.0]
 
 

@@ -10,11 +10,11 @@ import pytest
 from detect_traffic import T0, datagram, flow, flows, ping
 
 from trafficmond import abi
-from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
+from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import Engine, Tick
 from trafficmond.detect.registry import settings_classes
 from trafficmond.flows.owners import KERNEL, Owner
-from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.geoip import GeoIp
 from trafficmond.learned import packed, unpacked
 from trafficmond.model import Direction, Severity, Threat
 
@@ -23,7 +23,7 @@ US = "192.168.10.2"
 UNITS = {7: "backup.service", 8: "resolver.service", 9: "web.service"}
 
 
-class FakeAtlas(Atlas):
+class FakeGeoIp(GeoIp):
     """Knows the systems of some networks by the first byte of their addresses."""
 
     def __init__(self, systems: dict[int, int]) -> None:
@@ -46,10 +46,10 @@ class House:
         self.now = T0
 
     def know(self, systems: dict[int, int] | None = None, units: dict[int, str] = UNITS) -> None:
-        atlas = FakeAtlas(systems or {})
+        geoip = FakeGeoIp(systems or {})
         owners = {number: Owner(name, f"/system.slice/{name}") for number, name in units.items()}
         owners[KERNEL] = Owner("kernel")
-        self.engine.inform(NewDestination.name, Elsewhere(owners.get, lambda: atlas))
+        self.engine.inform(NewDestination.name, Lookups(owners.get, lambda: geoip))
 
     def wait(self, days: float) -> None:
         """The host is at work with its own network, an hour a tick."""

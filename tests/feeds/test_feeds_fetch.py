@@ -23,7 +23,7 @@ from trafficmond.feeds.fetch import fetch
 from trafficmond.feeds.http import Answer, FetchError
 from trafficmond.feeds.shape import NoList, shape
 from trafficmond.feeds.state import STATE_NAME, read
-from trafficmond.geo.atlas import EMPTY
+from trafficmond.geo.geoip import EMPTY
 from trafficmond.policy.lastgood import LAST_GOOD_NAME
 from trafficmond.policy.load import Files
 from trafficmond.policy.sources import read_policy

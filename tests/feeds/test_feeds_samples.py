@@ -8,7 +8,7 @@ from pathlib import Path
 from trafficmond.config.load import load_settings
 from trafficmond.feeds.fetch import fetch
 from trafficmond.feeds.http import Answer, Validators
-from trafficmond.geo.atlas import EMPTY
+from trafficmond.geo.geoip import EMPTY
 from trafficmond.policy.sources import read_policy
 
 SAMPLE = Path(__file__).parents[2] / "packaging" / "samples" / "feeds.toml"

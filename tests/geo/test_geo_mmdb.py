@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdb_writer import BUILT, Said, country, mmdb, system
 
-from trafficmond.geo.atlas import Atlas, Database
+from trafficmond.geo.geoip import Database, GeoIp
 from trafficmond.geo.mmdb import Content, Damaged, Record, read
 
 NETWORKS: list[tuple[str, Said]] = [
@@ -27,25 +27,25 @@ NETWORKS: list[tuple[str, Said]] = [
 ]
 
 
-def atlas(*contents: Content) -> Atlas:
-    return Atlas(tuple(Database(Path(f"{at}.mmdb"), (at,), each) for at, each in enumerate(contents)))
+def geoip(*contents: Content) -> GeoIp:
+    return GeoIp(tuple(Database(Path(f"{at}.mmdb"), (at,), each) for at, each in enumerate(contents)))
 
 
 @pytest.mark.parametrize("bits", [24, 28, 32])
 def test_every_size_of_record_is_read(bits: int) -> None:
     content = read(mmdb(NETWORKS, bits=bits))
     assert content.built == BUILT
-    known = atlas(content).of(
+    known = geoip(content).of(
         ["203.0.113.1", "203.0.113.64", "203.0.113.128", "2001:db8::1", "2001:db8::2", "2001:db9::", "192.0.2.1", "no"]
     )
     codes = [record.country for record in known.values()]
     assert codes == ["XX", "YY", "XX", "XX", "ZZ", "", "", ""]
-    assert atlas(content).of(["198.51.100.9"])["198.51.100.9"] == Record("", 64500, "Example Networks")
+    assert geoip(content).of(["198.51.100.9"])["198.51.100.9"] == Record("", 64500, "Example Networks")
 
 
 def test_a_database_of_ipv4_alone_is_read() -> None:
     content = read(mmdb(NETWORKS[:2], version=4, bits=24))
-    assert atlas(content).of(["203.0.113.70"])["203.0.113.70"].country == "YY"
+    assert geoip(content).of(["203.0.113.70"])["203.0.113.70"].country == "YY"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def networks_of(draw: Any) -> list[tuple[str, Said]]:
 @given(st.data())
 def test_look_ups_are_those_of_the_longest_network(data: st.DataObject) -> None:
     networks = networks_of(data.draw)
-    where = atlas(read(mmdb(networks, bits=data.draw(st.sampled_from([24, 28, 32])))))
+    where = geoip(read(mmdb(networks, bits=data.draw(st.sampled_from([24, 28, 32])))))
     parsed = [(ipaddress.ip_network(text), said["country"]["iso_code"]) for text, said in networks]
     asked = set[str]()
     for network, _ in parsed:
@@ -114,7 +114,7 @@ def test_a_date_that_is_none_is_unknown(built: Any) -> None:
 @pytest.mark.parametrize("networks", [["0.0.0.0/0", "2001:db8::/32"], ["::/1", "8000::/1"]])
 def test_one_record_may_be_that_of_all_ipv4_addresses(networks: list[str]) -> None:
     """As maxminddb looks it up."""
-    where = atlas(read(mmdb([(network, country(code)) for network, code in zip(networks, ("XX", "YY"), strict=True)])))
+    where = geoip(read(mmdb([(network, country(code)) for network, code in zip(networks, ("XX", "YY"), strict=True)])))
     assert where.of(["203.0.113.7"])["203.0.113.7"].country == "XX"
     assert where.prefixes_of("country", {"XX"}).text(0) == "0.0.0.0/0"
 
@@ -140,14 +140,14 @@ def test_no_damage_does_more_than_be_told(data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, 40))
     with contextlib.suppress(Damaged):
         content = read(bytes(octets[: len(octets) - cut]))
-        atlas(content).of(["203.0.113.1", "2001:db8::1", "198.51.100.1"])
+        geoip(content).of(["203.0.113.1", "2001:db8::1", "198.51.100.1"])
 
 
 def test_of_each_kind_the_first_database_that_has_it_counts() -> None:
     six = read(mmdb([("2001:db8::/32", country("AA"))]))
     four = read(mmdb([("203.0.113.0/24", country("BB")), ("2001:db8::/32", country("BB"))]))
     systems = read(mmdb([("203.0.113.0/24", system(64500, "Example"))]))
-    where = atlas(six, four, systems)
+    where = geoip(six, four, systems)
     assert where.of(["2001:db8::1", "203.0.113.1"]) == {
         "2001:db8::1": Record("AA"),
         "203.0.113.1": Record("BB", 64500, "Example"),
@@ -161,7 +161,7 @@ def test_of_each_kind_the_first_database_that_has_it_counts() -> None:
 def test_the_networks_are_held_once() -> None:
     networks = [("192.0.2.0/24", country("XX")), ("198.51.100.0/24", country("YY")), ("2001:db8::/32", country("YY"))]
     for chosen in (networks, networks[:2], networks[2:]):
-        database = atlas(read(mmdb(chosen))).databases[0]
+        database = geoip(read(mmdb(chosen))).databases[0]
         counts = Counter(6 if ":" in each else 4 for each, _ in chosen)
         assert {family: len(rows) for family, (rows, _) in database.table.items()} == counts
         assert all(np.shares_memory(rows.hi, database.content.networks.hi) for rows, _ in database.table.values())

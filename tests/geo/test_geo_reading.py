@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mmdb_writer import BUILT, country, mmdb
 
-from trafficmond.geo.reading import Databases, open_atlas, outdated
+from trafficmond.geo.reading import Databases, open_geoip, outdated
 
 
 def database(path: Path, count: int, code: str = "XX") -> Path:
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def code(databases: Databases) -> str:
-    return databases.atlas.of(["198.18.0.0"])["198.18.0.0"].country
+    return databases.geoip.of(["198.18.0.0"])["198.18.0.0"].country
 
 
 def test_a_file_is_read_when_it_changes_and_not_else(tmp_path: Path, path: Path) -> None:
@@ -98,7 +98,7 @@ def test_what_never_was_right_is_not_in_use(tmp_path: Path) -> None:
     databases = Databases(tmp_path / "geo")
     [note] = databases.refresh([tmp_path / "none.mmdb"]).notes
     assert note.what == "cannot be read: No such file or directory; this file is not used"
-    assert not databases.atlas
+    assert not databases.geoip
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, path: Path) -> None:
@@ -110,8 +110,8 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path, path: Path)
 
 def test_a_check_tells_what_is_wrong_and_what_is_old(tmp_path: Path, path: Path) -> None:
     os.truncate(database(tmp_path / "broken.mmdb", 5), 30)
-    atlas = open_atlas([path, tmp_path / "broken.mmdb"])
-    assert [note.where for note in atlas.notes] == [str(tmp_path / "broken.mmdb")]
-    assert not outdated(atlas, BUILT + 30 * 86400)
-    [note] = outdated(atlas, BUILT + 200 * 86400)
+    geoip = open_geoip([path, tmp_path / "broken.mmdb"])
+    assert [note.where for note in geoip.notes] == [str(tmp_path / "broken.mmdb")]
+    assert not outdated(geoip, BUILT + 30 * 86400)
+    [note] = outdated(geoip, BUILT + 200 * 86400)
     assert note.what == "is from 2026-06-17, and networks have changed owners since; get a newer one"

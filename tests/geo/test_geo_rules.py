@@ -22,8 +22,8 @@ from trafficctl.whatif import rules as whatif
 from trafficmond import abi
 from trafficmond.config.settings import Geo
 from trafficmond.errors import ConfigError
-from trafficmond.geo.atlas import EMPTY, Atlas
-from trafficmond.geo.reading import open_atlas
+from trafficmond.geo.geoip import EMPTY, GeoIp
+from trafficmond.geo.reading import open_geoip
 from trafficmond.model import Action, Direction
 from trafficmond.policy.explain import explain
 from trafficmond.policy.ids import RuleIds
@@ -45,18 +45,18 @@ SYSTEMS = [("203.0.113.128/25", system(64500, "Example")), ("2001:db8::/48", sys
 
 
 @pytest.fixture
-def atlas(tmp_path: Path) -> Atlas:
+def geoip(tmp_path: Path) -> GeoIp:
     paths = [tmp_path / "country.mmdb", tmp_path / "asn.mmdb"]
     for path, networks in zip(paths, (NETWORKS, SYSTEMS), strict=True):
         path.write_bytes(mmdb(networks))
-    return open_atlas(paths)
+    return open_geoip(paths)
 
 
-def policy_of(tmp_path: Path, atlas: Atlas, *rules: str, default: Action = Action.MONITOR) -> Policy:
+def policy_of(tmp_path: Path, geoip: GeoIp, *rules: str, default: Action = Action.MONITOR) -> Policy:
     folder = tmp_path / "cidr.d"
     folder.mkdir(exist_ok=True)
     (folder / "1.toml").write_text("".join(f"[[rule]]\n{rule}\n" for rule in rules))
-    return make_policy(read_files(folder, geography=atlas), default=default)
+    return make_policy(read_files(folder, geography=geoip), default=default)
 
 
 def decided(policy: Policy, address: str) -> tuple[str, str]:
@@ -72,10 +72,10 @@ def decided(policy: Policy, address: str) -> tuple[str, str]:
     return (first.rule.name if first.rule else "default"), str(first.action)
 
 
-def test_a_short_prefix_of_a_person_comes_before_a_long_one_of_a_country(tmp_path: Path, atlas: Atlas) -> None:
+def test_a_short_prefix_of_a_person_comes_before_a_long_one_of_a_country(tmp_path: Path, geoip: GeoIp) -> None:
     policy = policy_of(
         tmp_path,
-        atlas,
+        geoip,
         'cidr = "203.0.0.0/16"\naction = "allow"\nlabel = "mine"',
         'country = ["YY", "xx"]\naction = "drop"\nlabel = "far"',
         'asn = 64501\naction = "monitor"\nlabel = "system"',
@@ -88,11 +88,11 @@ def test_a_short_prefix_of_a_person_comes_before_a_long_one_of_a_country(tmp_pat
 
 
 def test_a_list_and_a_rule_for_a_service_come_before_a_country_where_they_have_a_say(
-    tmp_path: Path, atlas: Atlas
+    tmp_path: Path, geoip: GeoIp
 ) -> None:
     policy = policy_of(
         tmp_path,
-        atlas,
+        geoip,
         'country = "YY"\naction = "drop"',
         'cidr = "0.0.0.0/0"\nports = ["tcp/443"]\naction = "allow"\nlabel = "web"',
         'cidr = "203.0.113.7"\naction = "limit"\nlimit = "5/s"\nexpires = 2023-11-14T22:30:00Z',
@@ -106,7 +106,7 @@ def test_a_list_and_a_rule_for_a_service_come_before_a_country_where_they_have_a
     assert [str(each.action) for each in later if each.applies] == ["drop", "monitor"]
 
 
-def test_any_rules_are_decided_by_level_first(tmp_path: Path, atlas: Atlas) -> None:
+def test_any_rules_are_decided_by_level_first(tmp_path: Path, geoip: GeoIp) -> None:
     """Random rules: the table, the explanation and the definition agree."""
     rng = random.Random(7)
     cidrs = ["203.0.0.0/16", "203.0.113.0/25", "203.0.113.200", "2001:db8::/32", "2001:db8:1::1", "0.0.0.0/0"]
@@ -114,9 +114,9 @@ def test_any_rules_are_decided_by_level_first(tmp_path: Path, atlas: Atlas) -> N
     asked = ["203.0.112.1", "203.0.113.1", "203.0.113.200", "203.0.113.201", "2001:db8::1", "2001:db8:1::1", "::5"]
     for _ in range(40):
         chosen = [(rng.choice(keys), rng.choice(("allow", "drop", "monitor"))) for _ in range(rng.randint(1, 8))]
-        policy = policy_of(tmp_path, atlas, *(f'{key}\naction = "{action}"' for key, action in chosen))
+        policy = policy_of(tmp_path, geoip, *(f'{key}\naction = "{action}"' for key, action in chosen))
         for address in asked:
-            ip, record = ipaddress.ip_address(address), atlas.of([address])[address]
+            ip, record = ipaddress.ip_address(address), geoip.of([address])[address]
             best = (-1, -1, -1), "monitor"
             for at, (key, action) in enumerate(chosen):
                 if key.startswith("cidr"):
@@ -131,7 +131,7 @@ def test_any_rules_are_decided_by_level_first(tmp_path: Path, atlas: Atlas) -> N
             assert decided(policy, address)[1] == best[1], (chosen, address)
 
 
-def test_what_a_rule_by_country_may_say(tmp_path: Path, atlas: Atlas) -> None:
+def test_what_a_rule_by_country_may_say(tmp_path: Path, geoip: GeoIp) -> None:
     wrong = {
         'country = ["XX"]\ncidr = "192.0.2.0/24"': "only one of cidr, country and asn; write a rule for each",
         'country = "ZZ"': "country.mmdb of 2026-06-17 has no network of ZZ; it has others",
@@ -143,7 +143,7 @@ def test_what_a_rule_by_country_may_say(tmp_path: Path, atlas: Atlas) -> None:
         "asn = 64999": "asn.mmdb of 2026-06-17 has no network of 64999",
     }
     for text, told in wrong.items():
-        [mistake, *_] = read_toml(f'[[rule]]\naction = "drop"\n{text}\n'.encode(), "x.toml", geography=atlas).mistakes
+        [mistake, *_] = read_toml(f'[[rule]]\naction = "drop"\n{text}\n'.encode(), "x.toml", geography=geoip).mistakes
         assert told in mistake.what
         assert mistake.where.startswith("x.toml:3: rule[0].")
     [mistake] = read_toml(b'[[rule]]\naction = "drop"\ncountry = "XX"\n', "x.toml", geography=EMPTY).mistakes
@@ -153,10 +153,10 @@ def test_what_a_rule_by_country_may_say(tmp_path: Path, atlas: Atlas) -> None:
         policy_of(tmp_path, EMPTY, 'country = "XX"\naction = "drop"')
 
 
-def test_prefixes_stay_with_their_rules_in_any_order(tmp_path: Path, atlas: Atlas) -> None:
+def test_prefixes_stay_with_their_rules_in_any_order(tmp_path: Path, geoip: GeoIp) -> None:
     policy = policy_of(
         tmp_path,
-        atlas,
+        geoip,
         'cidr = ["192.0.2.0/24", "198.51.100.0/24"]\naction = "drop"',
         'country = "YY"\naction = "drop"',
         'asn = 64500\naction = "drop"',
@@ -205,24 +205,24 @@ def test_a_database_that_changes_changes_the_rules_and_one_that_breaks_does_not(
     assert kernel.book.in_force.policy.rules  # stays
 
 
-def test_what_if_knows_the_level_of_a_rule(tmp_path: Path, atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_if_knows_the_level_of_a_rule(tmp_path: Path, geoip: GeoIp, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what is in force, as the daemon tells it, and of a rules file that is tried."""
-    monkeypatch.setattr(whatif, "_atlas", lambda: atlas)
+    monkeypatch.setattr(whatif, "_geoip", lambda: geoip)
     told = {"action": "allow", "direction": "ingress", "path": "/x/1.toml", "line": 1, "kind": "rule"}
     rows = [
         told | {"index": 0, "name": "mine", "prefixes": ["203.0.0.0/16"]},
         told | {"index": 1, "name": "far", "prefixes": ["203.0.113.0/24"], "by": "country", "action": "drop"},
     ]
-    now = whatif.Rulings(
+    now = whatif.RuleSnapshot(
         tuple(whatif._joined([(row, row["prefixes"]) for row in rows])), Action.MONITOR, True, (), tmp_path
     )
     assert decided(now.policy(), "203.0.113.5") == ("mine", "allow")
     (tmp_path / "2.toml").write_text('[[rule]]\ncountry = "YY"\naction = "drop"\nlabel = "tried"\n')
-    tried = whatif.with_path(whatif.Rulings((), Action.MONITOR, True, (), tmp_path), tmp_path / "2.toml")
+    tried = whatif.with_path(whatif.RuleSnapshot((), Action.MONITOR, True, (), tmp_path), tmp_path / "2.toml")
     assert decided(tried.policy(), "203.0.113.5") == ("tried", "drop")
 
 
-def test_a_rule_for_every_address_keeps_rules_by_country_from_deciding(tmp_path: Path, atlas: Atlas) -> None:
+def test_a_rule_for_every_address_keeps_rules_by_country_from_deciding(tmp_path: Path, geoip: GeoIp) -> None:
     web = 'cidr = ["0.0.0.0/0", "::/0"]\nports = ["tcp/80", "tcp/443"]\naction = "allow"\nlabel = "web"'
     ssh = 'cidr = "0.0.0.0/0"\nports = ["ssh"]\naction = "allow"'
     for ports, named in (
@@ -230,13 +230,13 @@ def test_a_rule_for_every_address_keeps_rules_by_country_from_deciding(tmp_path:
         ('ports = ["tcp/80-90"]\n', "tcp/80"),
         ('ports = ["53"]\n', ""),
     ):
-        policy = policy_of(tmp_path, atlas, web, ssh, f'country = ["XX"]\n{ports}action = "drop"')
+        policy = policy_of(tmp_path, geoip, web, ssh, f'country = ["XX"]\n{ports}action = "drop"')
         notes = [each.what for each in shadows(policy, NOW)]
         assert len(notes) == bool(named)
         assert all(
             note.startswith(f"does not drop {named}: ") and "(web) is for every address" in note for note in notes
         )
-    both = policy_of(tmp_path, atlas, 'cidr = "0.0.0.0/0"\naction = "monitor"', 'asn = [64500]\naction = "drop"')
+    both = policy_of(tmp_path, geoip, 'cidr = "0.0.0.0/0"\naction = "monitor"', 'asn = [64500]\naction = "drop"')
     assert "does not drop anything" in next(shadows(both, NOW)).what
     for harmless in (
         'cidr = "0.0.0.0/1"\naction = "allow"',
@@ -244,6 +244,6 @@ def test_a_rule_for_every_address_keeps_rules_by_country_from_deciding(tmp_path:
         'cidr = "0.0.0.0/0"\naction = "allow"\ndirection = "egress"',
         'cidr = "0.0.0.0/0"\naction = "allow"\nexpires = 2099-01-01T00:00:00Z',
     ):
-        assert not list(shadows(policy_of(tmp_path, atlas, harmless, 'country = ["XX"]\naction = "drop"'), NOW)), (
+        assert not list(shadows(policy_of(tmp_path, geoip, harmless, 'country = ["XX"]\naction = "drop"'), NOW)), (
             harmless
         )

@@ -27,7 +27,7 @@ def admitted(*rules: tuple[Any, ...], default: Action = Action.DROP, **more: Any
     table = compile_table(policy, np.arange(len(policy.rules), dtype=np.uint32), NOW, int)
     found = Admissions(policy, columns_of(policy), table, NOW)
     there = found.to(6, 22)
-    assert found.any_shut or not there.let_in
+    assert found.any_closed or not there.let_in
     return there if there.let_in else None
 
 
@@ -145,4 +145,4 @@ def test_rules_that_name_services_let_in_to_those_alone() -> None:
     assert found.anybody
     shut = make_policy(Files(), runtime=[{"cidr": "0.0.0.0/0", "action": "drop", "ports": ["tcp/22"]}])
     found = Admissions(shut, columns_of(shut), compile_table(shut, np.zeros(1, np.uint32), NOW, int), NOW)
-    assert (to(6, 22), to(6, 80), found.any_shut) == ({4: []}, {}, True)
+    assert (to(6, 22), to(6, 80), found.any_closed) == ({4: []}, {}, True)

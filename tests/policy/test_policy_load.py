@@ -11,7 +11,7 @@ import pytest
 from policy_loading import load_policy
 
 from trafficmond.errors import ConfigError
-from trafficmond.geo.reading import open_atlas
+from trafficmond.geo.reading import open_geoip
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import collect, load
 from trafficmond.policy.collect import Cache, is_ignored
@@ -269,7 +269,7 @@ def test_a_listed_file_in_the_directory_is_a_list_only(tmp_path: Path) -> None:
 
 
 def test_the_only_database_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
-    policy = load_policy(None, geography=open_atlas([tmp_path / "countries.mmdb"]))
+    policy = load_policy(None, geography=open_geoip([tmp_path / "countries.mmdb"]))
     assert [str(note) for note in policy.notes] == [
         f"{tmp_path}/countries.mmdb: cannot be read: No such file or directory"
     ]

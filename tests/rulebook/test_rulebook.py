@@ -13,7 +13,7 @@ from rulebook_book import DROP, Book
 from trafficmond import abi
 from trafficmond.config.filtering import Policy as PolicySettings
 from trafficmond.errors import ConfigError, DatapathError
-from trafficmond.geo.atlas import EMPTY
+from trafficmond.geo.geoip import EMPTY
 from trafficmond.model import Direction, Reason
 from trafficmond.policy.sources import read_policy
 

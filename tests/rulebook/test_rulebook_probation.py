@@ -310,7 +310,7 @@ def test_the_settings_make_it_the_rule_for_what_shuts_out(started: Book) -> None
     book = started
     book.settings = replace(book.settings, policy=replace(book.settings.policy, probation=30.0))
     book.run(book.rules.load(book.settings))
-    book.rules.shuts = lambda _, after: "sshd" if len(after.policy.prefixes) > 1 else ""
+    book.rules.cuts_off = lambda _, after: "sshd" if len(after.policy.prefixes) > 1 else ""
     asked = Begin("ada", "a change")
     book.run(book.rules.add({**DROP, "cidr": "203.0.113.0/24"}, keep=True))
     assert book.rules.standing.trial is None, "nobody asked"

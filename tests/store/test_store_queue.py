@@ -48,7 +48,7 @@ def test_it_waits_for_work_and_not_longer_than_told(queue: Queue, names: Names, 
     assert queue.wait(0.05)
     assert time.monotonic() - began > 0.04
     queue.put(make_reports(1), names)
-    assert queue.presses
+    assert queue.has_work
     assert queue.wait(60)
 
 

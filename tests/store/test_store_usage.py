@@ -22,7 +22,7 @@ from trafficmond.errors import ConfigError
 from trafficmond.flows.batch import V4_MAPPED, Batch
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
-from trafficmond.geo.reading import open_atlas
+from trafficmond.geo.reading import open_geoip
 from trafficmond.store.reader import Reader
 from trafficmond.store.rollups import prune
 from trafficmond.store.store import Store
@@ -120,7 +120,7 @@ def test_places_are_those_of_the_far_end_and_add_up(
     database = tmp_path / "all.mmdb"
     said = country("XX") | system(64500, "Example")
     database.write_bytes(mmdb([("203.0.113.0/25", said), ("203.0.113.128/25", country("YY"))]))
-    store.use(open_atlas([database]))
+    store.use(open_geoip([database]))
     far = np.uint64(0xCB007100) | V4_MAPPED
     store.put(flow(make_reports, NOW, True, 10, 1000, dst_lo=far | np.uint64(5)), names)
     store.put(flow(make_reports, NOW, False, 7, 300, src_lo=far | np.uint64(200)), names)

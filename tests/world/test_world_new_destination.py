@@ -26,7 +26,7 @@ from world_house import (
 )
 from world_judging import owned, together, unit
 
-from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
+from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import Engine
 from trafficmond.detect.registry import settings_classes
 from trafficmond.flows.batch import FLOW, Batch, address_text
@@ -55,7 +55,7 @@ def judge(rows: Batch) -> list[Threat]:
     others = {name: each(enabled=False) for name, each in settings_classes().items()}
     own = NewDestination.settings_class(learning=LEARNT_DAYS * DAY)
     engine = Engine({**others, NewDestination.name: own})
-    engine.inform(NewDestination.name, Elsewhere(unit))
+    engine.inform(NewDestination.name, Lookups(unit))
     flows = flows_of(rows)
     begin, end = flows["first"].min(), flows["first"].max()
     edges = np.arange(begin, end + 2 * TICK_S, TICK_S)

@@ -10,7 +10,7 @@ from trafficmond.analyze.order import HOLD, intervals, portions
 from trafficmond.analyze.run_stats import BatchInterval
 from trafficmond.analyze.spread import spread
 from trafficmond.config.load import load_settings
-from trafficmond.detect.detectors.new_destination import Elsewhere, NewDestination
+from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import Engine, ThreatUpdate, Tick
 from trafficmond.detect.ours import is_private
 from trafficmond.detect.registry import settings_classes
@@ -31,7 +31,7 @@ def judge(rows: Batch, interval_s: float = 10.0, engine: Engine | None = None) -
         limits.table_capacity, limits.idle_timeout, limits.active_timeout, seed=1, in_order=True, reporting=False
     )
     engine = engine or Engine(settings.detect)
-    engine.inform(NewDestination.name, Elsewhere(unit))
+    engine.inform(NewDestination.name, Lookups(unit))
     threats: dict[str, Threat] = {}
     ticks: list[Tick] = []
     now = 0.0

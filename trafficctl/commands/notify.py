@@ -71,16 +71,16 @@ def _known() -> Iterator[dict[str, Any]]:
 def _tried(config: Path | None) -> Iterator[dict[str, Any]]:
     from trafficmond.notifier.command import Undelivered
     from trafficmond.notifier.message import trial_message
-    from trafficmond.notifier.outlets import outlets
     from trafficmond.notifier.settings import NOTIFY_FILE, load
+    from trafficmond.notifier.transports import transports
 
     path = config or NOTIFY_FILE
     settings = load(path)
     _be_the_service()
-    for name, outlet in outlets(settings, str(path)).items():
+    for name, transport in transports(settings, str(path)).items():
         began, error = time.monotonic(), ""
         try:
-            outlet.deliver(trial_message(socket.gethostname()))
+            transport.deliver(trial_message(socket.gethostname()))
         except Undelivered as failure:
             error = str(failure)
         yield {"name": name, "delivered": not error, "took_s": round(time.monotonic() - began, 3), "error": error}

@@ -38,8 +38,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Shows or writes the report; the exit code is 1 if there are no flows in that time."""
-    from trafficctl.beside import Beside
     from trafficctl.extract import extract
+    from trafficctl.report_parts import ReportParts
     from trafficmond.analyze import cli
 
     now = time.time()
@@ -56,8 +56,8 @@ def run(args: Namespace) -> int:
             print("trafficctl: there are no flows in that period", file=sys.stderr)
             return exits.NO
         with session.connect(args) as client:
-            beside = Beside(client, since, until, Labels.of(args))
-            return cli.run(_analysis(args, part), beside.complete)
+            parts = ReportParts(client, since, until, Labels.of(args))
+            return cli.run(_analysis(args, part), parts.complete)
 
 
 def _analysis(args: Namespace, part: Path) -> Namespace:

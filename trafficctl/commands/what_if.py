@@ -37,7 +37,7 @@ def run(args: Namespace) -> int:
         hint = "name rules or settings: trafficctl what-if ./new-rules; or a default: --default drop"
         raise UsageError("there is nothing to compare with", hint)
 
-    def changed(now: rules.Rulings) -> rules.Rulings:
+    def changed(now: rules.RuleSnapshot) -> rules.RuleSnapshot:
         then = rules.with_path(now, args.path) if args.path else now
         return replace(then, default=Action.parse(args.default)) if args.default else then
 

@@ -12,7 +12,7 @@ from trafficctl.render.whatif import render
 from trafficctl.whatif import rules
 from trafficctl.whatif.answer import answer
 from trafficctl.whatif.flows import Reader, latest
-from trafficctl.whatif.rules import Rulings
+from trafficctl.whatif.rules import RuleSnapshot
 from trafficctl.whatif.run import Before, judge_all
 from trafficmond.control.client import UNREACHABLE
 from trafficmond.dataclass import replace
@@ -23,7 +23,7 @@ from trafficmond.store.query import MAX_LIMIT
 _DAY_S = 86_400
 
 
-def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | None = None) -> int:
+def ask(args: Namespace, changed: Callable[[RuleSnapshot], RuleSnapshot], since: float | None = None) -> int:
     """Judges flows by the rules in force and by those that `changed` makes of them, and shows the differences.
 
     `since`: epoch seconds; None: for a day. Returns the exit code. Mistakes, and flows that cannot be read, are
@@ -38,10 +38,10 @@ def ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float | N
         raise ControlError(str(error.args[0]), name=UNREACHABLE, hint=error.hint) from error
 
 
-def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings]) -> int:
+def ask_about(args: Namespace, cidr: str, changed: Callable[[RuleSnapshot], RuleSnapshot]) -> int:
     """The same for a change of one prefix, with a note on addresses in it that the guard spares."""
 
-    def changed_with_notes(now: Rulings) -> Rulings:
+    def changed_with_notes(now: RuleSnapshot) -> RuleSnapshot:
         found = rules.spared(now.policy(), cidr)
         more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
         notes = (Advice(cidr, f"the guard protects {found[0]}{more}"),) if found else ()
@@ -50,7 +50,7 @@ def ask_about(args: Namespace, cidr: str, changed: Callable[[Rulings], Rulings])
     return ask(args, changed_with_notes)
 
 
-def _ask(args: Namespace, changed: Callable[[Rulings], Rulings], since: float) -> int:
+def _ask(args: Namespace, changed: Callable[[RuleSnapshot], RuleSnapshot], since: float) -> int:
     with session.connect(args) as client:
         client.patient()
         reader = Reader(Path(client.call("Status")["store"]["path"]))

@@ -15,8 +15,8 @@ from trafficmond.dataclass import dataclass, replace
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import Advice, ConfigError, Mistake
 from trafficmond.files import read
-from trafficmond.geo.atlas import Atlas
-from trafficmond.geo.reading import open_atlas
+from trafficmond.geo.geoip import GeoIp
+from trafficmond.geo.reading import open_geoip
 from trafficmond.model import Action, Direction, Reason
 from trafficmond.policy import prefixes
 from trafficmond.policy.collect import is_rules_file
@@ -32,7 +32,7 @@ _NO_ACTION = "a list has no action of its own; name it in a [[list]] of a settin
 
 
 @dataclass(frozen=True, slots=True)
-class Rulings:
+class RuleSnapshot:
     """Everything that decides: rules, weakest first, the default, and the bans."""
 
     parts: tuple[Rules, ...]  # each of one kind and file
@@ -46,12 +46,12 @@ class Rulings:
         """The policy of all rules. Raises ConfigError."""
         return make_policy(Files(self.parts), default=self.default)
 
-    def barred(self) -> Policy:
+    def ban_policy(self) -> Policy:
         """A policy whose rules are the bans. Raises ConfigError."""
         return make_policy(Files(self.bans), default=Action.ALLOW)
 
 
-def in_force(client: Client) -> Rulings:
+def in_force(client: Client) -> RuleSnapshot:
     """The rulings of the daemon. Raises ControlError."""
     head: Mapping[str, Any] = {}
     rows: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
@@ -61,14 +61,14 @@ def in_force(client: Client) -> Rulings:
     parts = tuple(_joined(rows.values()))
     bans = tuple(_bans(row for page in client.stream("Bans") for row in page["bans"]))
     default = Action.parse(head["default"])  # rules in shadow do not judge, and do not here
-    return Rulings(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
+    return RuleSnapshot(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
 
 
-def with_path(now: Rulings, path: Path) -> Rulings:
+def with_path(now: RuleSnapshot, path: Path) -> RuleSnapshot:
     """The rulings in force, with what `path` has: a folder replaces `cidr_dir`; a rules file replaces the one of its
     name there, or is added; a settings file replaces all that it names. Raises ConfigError with all mistakes."""
     if path.is_dir():
-        return _with_files(now, read_files(path, geography=_atlas()), lambda rule: _within(rule, now.cidr_dir))
+        return _with_files(now, read_files(path, geography=_geoip()), lambda rule: _within(rule, now.cidr_dir))
     if not path.exists():
         raise ConfigError([Mistake(str(path), "does not exist")], hint="name a folder, a rules file or a settings file")
     if holds_settings(path):
@@ -80,12 +80,12 @@ def with_path(now: Rulings, path: Path) -> Rulings:
         data = read(path)
     except OSError as error:
         raise ConfigError([Mistake(str(path), f"cannot be read: {error.strerror}")]) from None
-    rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path), geography=_atlas())
+    rules = read_json(data, str(path)) if path.suffix == ".json" else read_toml(data, str(path), geography=_geoip())
     files = Files((rules,), (), rules.mistakes, rules.notes)
     return _with_files(now, files, lambda rule: Path(rule.path) == place, path.name)
 
 
-def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
+def with_rule(now: RuleSnapshot, table: Mapping[str, Any]) -> RuleSnapshot:
     """The rulings with one more rule made by hand. Raises ConfigError."""
     rules = read_tables([table], _BY_HAND)
     if rules.mistakes:
@@ -95,7 +95,7 @@ def with_rule(now: Rulings, table: Mapping[str, Any]) -> Rulings:
     return replace(now, parts=(*now.parts[:at], rules, *now.parts[at:]))
 
 
-def with_ban(now: Rulings, cidr: str, ports: Sequence[str] = ()) -> Rulings:
+def with_ban(now: RuleSnapshot, cidr: str, ports: Sequence[str] = ()) -> RuleSnapshot:
     return replace(now, bans=(*now.bans, *_bans([{"cidr": cidr, "ports": ports}])))
 
 
@@ -106,15 +106,15 @@ def spared(policy: Policy, cidr: str) -> list[str]:
     return [f"{policy.prefixes.text(row)} ({rule.name})" for row, rule in found if rule.reason is Reason.GUARD]
 
 
-def _atlas() -> Atlas:
+def _geoip() -> GeoIp:
     """The databases of places in the usual settings; none if the settings cannot be read."""
     try:
-        return open_atlas(load_settings(CONFIG_FILE, detectors=settings_classes()).geo.databases)
+        return open_geoip(load_settings(CONFIG_FILE, detectors=settings_classes()).geo.databases)
     except (ConfigError, OSError):
-        return open_atlas(())
+        return open_geoip(())
 
 
-def _with_files(now: Rulings, files: Files, replaced: Any, name: str = "") -> Rulings:
+def _with_files(now: RuleSnapshot, files: Files, replaced: Any, name: str = "") -> RuleSnapshot:
     """Replaces rules by those of files. Rules of the folder follow the lists, in the order of their files' names."""
     if files.mistakes:
         raise ConfigError(sorted(files.mistakes, key=Mistake.place))
@@ -134,20 +134,20 @@ def _within(rule: Rule, cidr_dir: Path) -> bool:
     return rule.reason is Reason.RULE and Path(rule.path).parent == cidr_dir
 
 
-def _with_settings(now: Rulings, path: Path) -> Rulings:
+def _with_settings(now: RuleSnapshot, path: Path) -> RuleSnapshot:
     """Settings, lists and rules files of `path`; rules made by hand, guard and bans as they are now."""
     settings = load_settings(path, detectors=settings_classes())
-    files = read_files(settings.cidr_dir, lists_of(settings), geography=open_atlas(settings.geo.databases))
+    files = read_files(settings.cidr_dir, lists_of(settings), geography=open_geoip(settings.geo.databases))
     own = own_of(settings)
     made = make_policy(files, permitted_cidrs=own["permitted_cidrs"])
     hand = [part for part in now.parts if part.rules[0].reason is Reason.RULE and _by_hand(part.rules[0], now)]
     allow = make_policy(Files(), allowlist=own["allowlist"])
     guard = [part for part in now.parts if part.rules[0].reason is Reason.GUARD]
     parts = (*_some(made.parts), *hand, *_some(allow.parts), *guard)
-    return Rulings(parts, own["default"], settings.policy.established, now.bans, settings.cidr_dir, made.notes)
+    return RuleSnapshot(parts, own["default"], settings.policy.established, now.bans, settings.cidr_dir, made.notes)
 
 
-def _by_hand(rule: Rule, now: Rulings) -> bool:
+def _by_hand(rule: Rule, now: RuleSnapshot) -> bool:
     """Whether a rule is by hand, saved or not: such rules are neither in the folder nor in the settings."""
     return rule.path == _BY_HAND or (Path(rule.path).is_absolute() and not _within(rule, now.cidr_dir))
 

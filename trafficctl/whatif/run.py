@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trafficctl.whatif.flows import Edge, Flows, Piece, Reader, of_rows
-from trafficctl.whatif.rules import Rulings
+from trafficctl.whatif.rules import RuleSnapshot
 from trafficctl.whatif.tally import Tally
 from trafficmond.analyze.progress import Bar
 from trafficmond.dataclass import dataclass
@@ -29,9 +29,9 @@ class Before:
     then: Judge
 
     @classmethod
-    def of(cls, now: Rulings, then: Rulings, at: float) -> Before:
+    def of(cls, now: RuleSnapshot, then: RuleSnapshot, at: float) -> Before:
         """The judges at a moment, in epoch seconds. Raises ConfigError."""
-        judges = (Judge(each.policy(), each.barred(), established=each.established, now=at) for each in (now, then))
+        judges = (Judge(each.policy(), each.ban_policy(), established=each.established, now=at) for each in (now, then))
         return cls(*judges)
 
     def report(self, tally: Tally, table: str, rows: Flows) -> None:

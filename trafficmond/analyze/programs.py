@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from trafficmond.analyze.unpack import Spoiled
+from trafficmond.analyze.unpack import CorruptStream
 
 _PART = 1 << 16
 _SHOWN = 120
@@ -52,7 +52,7 @@ class Program:
         status = self._child.wait()
         self._listener.join()
         if status:
-            raise Spoiled(_reason(self._stderr) or f"{self._name} failed")
+            raise CorruptStream(_reason(self._stderr) or f"{self._name} failed")
         return b""
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ _COUNTED = [*_ENDS, "proto", "ifindex", "verdict", "packets", "bytes", "last"]  
 _ACTION_NAMES = {Action.ALLOW: "ALLOW", Action.MONITOR: "LOG", Action.DROP: "DROP", Action.LIMIT: "LIMIT"}
 
 
-class Gatherer:
+class ReportBuilder:
     """Counts what the batches of a run contain; `report` returns the result."""
 
     def __init__(self, top: int = 10) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from trafficmond import heap, networks
 from trafficmond.analyze.formats import Format, format_of
 from trafficmond.analyze.order import HOLD, Interval, bundles, intervals, merged, portions
-from trafficmond.analyze.report import Gatherer, Report
+from trafficmond.analyze.report import Report, ReportBuilder
 from trafficmond.analyze.run_stats import BatchInterval, RunStats
 from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.source import EmptyInput, Source
@@ -100,7 +100,7 @@ def _observe(
     table = FlowTable(limits.table_capacity, *times, seed=_SEED, in_order=True, reporting=False)
     ours = Ours(networks.known(text) for text in settings.networks)
     engine = Engine(settings.detect, ours)
-    gatherer = Gatherer(top)
+    builder = ReportBuilder(top)
     threats: dict[str, Threat] = {}
 
     def late(rows: int) -> None:
@@ -127,7 +127,7 @@ def _observe(
             return
         flows = Columns(join([each.flows for each in held]))
         for begin in range(0, len(flows), _AT_ONCE_ROWS):
-            gatherer.add_flows(flows.part(begin, _AT_ONCE_ROWS))
+            builder.add_flows(flows.part(begin, _AT_ONCE_ROWS))
         updates = engine.feed_ticks(held, flows)
         threats.update((update.threat.id, update.threat) for update in updates)
         held.clear()
@@ -135,7 +135,7 @@ def _observe(
     for at, deltas, width in _with_rests(stream, max(_REST_S, limits.idle_timeout)):
         flows = table.update(deltas, at)
         table.due(at)
-        gatherer.add(deltas)
+        builder.add(deltas)
         if rows + len(flows) > _AT_ONCE_ROWS or len(held) == _AT_ONCE_TICKS:
             judge()
             rows = 0
@@ -147,7 +147,7 @@ def _observe(
     threats.update((threat.id, threat) for threat in engine.threats())
     # Those that a daemon found, and those found here that differ from all of them.
     differ = (each for each in threats.values() if not any(_same(each, known) for known in stats.threats))
-    return gatherer.report(stats, [*stats.threats, *differ], _described(inputs, stats.empty), now)
+    return builder.report(stats, [*stats.threats, *differ], _described(inputs, stats.empty), now)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from trafficmond.analyze.parse_errors import ParseErrors
-from trafficmond.analyze.unpack import GZIP, JOURNAL, PROGRAMS, Gzip, Spoiled, Unpacker
+from trafficmond.analyze.unpack import GZIP, JOURNAL, PROGRAMS, CorruptStream, Gzip, Unpacker
 from trafficmond.errors import TrafficmonError
 
 HEAD = 1 << 16
@@ -203,11 +203,11 @@ class Source:
         while True:
             try:
                 data = self._stream.read(size)
-            except (Spoiled, OSError) as error:
+            except (CorruptStream, OSError) as error:
                 kind = f"{self.compressed} stream damaged" if self.compressed else "read error"
                 self.parse_errors.offset(self.name, self._unpacked, kind, str(error))
                 self.trouble = str(error)
-                if isinstance(error, Spoiled):
+                if isinstance(error, CorruptStream):
                     continue
                 self._stream = cast(BinaryIO, io.BytesIO())
                 return b""

@@ -26,12 +26,12 @@ _MEMBER = b"\x1f\x8b\x08"
 _HEADER = 18  # bytes of the smallest member
 
 
-class Spoiled(Exception):
+class CorruptStream(Exception):
     """A compressed stream is damaged; the text says how. Reading may continue."""
 
 
 class Unpacker(Protocol):
-    """A decompressed stream: `read` returns b"" at the end, and raises Spoiled at a damaged place."""
+    """A decompressed stream: `read` returns b"" at the end, and raises CorruptStream at a damaged place."""
 
     def read(self, size: int) -> bytes: ...
 
@@ -57,7 +57,7 @@ class Gzip:
     def read(self, size: int) -> bytes:
         if self._trouble:
             trouble, self._trouble = self._trouble, ""
-            raise Spoiled(trouble)
+            raise CorruptStream(trouble)
         while True:
             self._input = self._input or self._file.read(_PART)
             if not self._input:

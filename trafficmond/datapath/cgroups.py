@@ -131,17 +131,17 @@ class Cgroups:
 
     def _enter(self, paths: list[str]) -> set[int]:
         """Adds folders and those below; returns their numbers. Each is watched before it is read, so none is missed."""
-        met: set[int] = set()
+        added: set[int] = set()
         while paths:
-            present = {path: number for path in paths if (number := self._meet(path))}
-            met.update(present.values())
+            present = {path: number for path in paths if (number := self._add_folder(path))}
+            added.update(present.values())
             paths = []
             for path in present:
                 with contextlib.suppress(OSError), os.scandir(self._top + path) as entries:  # it is gone already
                     paths += [f"{path}/{each.name}" for each in entries if each.is_dir(follow_symlinks=False)]
-        return met
+        return added
 
-    def _meet(self, path: str) -> int:
+    def _add_folder(self, path: str) -> int:
         """Watches and names a folder, and returns its number; 0: it is gone."""
         folder = os.fsencode(self._top + path)
         watch = self._watch(folder)

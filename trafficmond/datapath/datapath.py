@@ -42,7 +42,7 @@ class Datapath:
             self.clock = enter(closing(Clock(self.loaded)))
             self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
             if self.loaded.reused and not self.loaded.owners:
-                self.ledger.disown()
+                self.ledger.clear_owners()
             self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
             self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
             self._config.array["seed"] = self.loaded.seed

@@ -132,7 +132,7 @@ def _make(
     return fd, linked
 
 
-def stand_in(target: libbpf.Object, ours: libbpf.Object) -> None:
+def try_replacing(target: libbpf.Object, ours: libbpf.Object) -> None:
     """Replaces an empty program of the dispatcher's file `target` by tm_xdp of `ours`, as a test. Raises OSError or
     DatapathError if the kernel refuses that."""
     with ExitStack() as stack:

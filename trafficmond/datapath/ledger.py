@@ -84,7 +84,7 @@ class Ledger:
         """The number of records that passed through the rings."""
         return int(self._rings.array["head"].sum())
 
-    def disown(self) -> None:
+    def clear_owners(self) -> None:
         """Clears the owners of records: programs that write none would leave an earlier program's in later records."""
         owners_of = self._slots.array["owner"]
         if owners_of.any():

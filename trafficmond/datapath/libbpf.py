@@ -311,8 +311,8 @@ class Object:
             output = "\n".join(
                 f"{n}: {log.value.decode(errors='replace')[-800:]}" for n, log in logs.items() if log.value
             )
-            barred = error.errno in (1, 13) and not output  # no log means that the load was not permitted
-            hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if barred else ""
+            forbidden = error.errno in (1, 13) and not output  # no log means that the load was not permitted
+            hint = "run as root or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" if forbidden else ""
             raise DatapathError(
                 f"the kernel refused the data path: {error.strerror}\n{output}".rstrip(), hint=hint
             ) from error

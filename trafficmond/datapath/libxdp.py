@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
-from trafficmond.datapath.dispatcher import Component, begin, end, replace, stand_in
+from trafficmond.datapath.dispatcher import Component, begin, end, replace, try_replacing
 from trafficmond.datapath.interfaces import XdpMode
 from trafficmond.datapath.loader import PROGRAMS, XDP_PROGRAM
 from trafficmond.errors import DatapathError, ForeignProgramError
@@ -30,7 +30,7 @@ _warnings: list[str] = []  # libxdp's warnings since the last call
 _vsnprintf = ct.CDLL(None).vsnprintf
 
 
-def _hear(level: int, form: bytes, arguments: int | None) -> int:
+def _print(level: int, form: bytes, arguments: int | None) -> int:
     if level == 0:
         text = ct.create_string_buffer(512)
         _vsnprintf(text, ct.c_size_t(len(text)), form, ct.c_void_p(arguments))
@@ -38,7 +38,7 @@ def _hear(level: int, form: bytes, arguments: int | None) -> int:
     return 0
 
 
-_heard = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(_hear)
+_print_callback = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(_print)
 
 
 class _ProgramOptions(ct.Structure):
@@ -78,7 +78,7 @@ def library() -> ct.CDLL:
             hint="install it (apt-get install xdp-tools), or take xdp_share out of the settings",
         ) from error
     os.environ.pop("LIBXDP_SKIP_DISPATCHER", None)
-    lib.libxdp_set_print(_heard)
+    lib.libxdp_set_print(_print_callback)
     return lib
 
 
@@ -171,7 +171,7 @@ def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
     """Raises DatapathError if this kernel accepts no tm_xdp in a dispatcher: libxdp would attach it alone, or fail."""
     target = _dispatcher()
     try:
-        stand_in(target, opened())
+        try_replacing(target, opened())
     except (DatapathError, OSError) as error:
         lines = str(error.args[0] if isinstance(error, DatapathError) else error).splitlines()
         raise DatapathError(

@@ -11,7 +11,7 @@ import numpy as np
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import LOOKERS
-from trafficmond.datapath.beside import Beside, Side
+from trafficmond.datapath.observers import Observers, Side
 from trafficmond.flows import compiled as loops
 from trafficmond.flows.batch import Batch
 
@@ -73,7 +73,7 @@ class NameCounts:
     unreadable: int = 0
 
 
-class NamesSeen(Beside):
+class NamesSeen(Observers):
     """The programs and their ring. Raises DatapathError; nothing stays open then."""
 
     def __init__(self, loader: str, pin_dir: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import NAMERS
-from trafficmond.datapath.beside import Beside, Side
 from trafficmond.datapath.cgroups import root
+from trafficmond.datapath.observers import Observers, Side
 from trafficmond.datapath.pins import NOTES
 from trafficmond.datapath.sockets import OPEN
 from trafficmond.datapath.waiting import waiting
@@ -48,7 +48,7 @@ class ProcessCounts:
     lost: int = 0  # did not fit into the kernel's table
 
 
-class ProcessesSeen(Beside):
+class ProcessesSeen(Observers):
     """The programs and their tables. Raises DatapathError; nothing stays open then."""
 
     def __init__(self, loader: str, pin_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The base of detectors: frozen Settings, a name, a technique, and one method from an observation to threats."""
+"""The base of detectors: frozen Settings, a name, a technique, and one method from an input to threats."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ SAMPLES = 8
 
 
 @dataclass
-class Observation:
+class DetectorInput:
     """The input of a detector: the flows that changed, and the attempts judged since the last one.
 
     `flows` has the columns of `flows.batch.FLOW`, `attempts` those of `attempts.ATTEMPT`. `now` is the time of the
@@ -58,7 +58,7 @@ class Observation:
 
 
 class Detection(NamedTuple):
-    """A threat, and the tick (of an observation's `ends`) that is evidence for it."""
+    """A threat, and the tick (of an input's `ends`) that is evidence for it."""
 
     tick: int
     threat: Threat
@@ -88,8 +88,8 @@ class Detector(ABC):
     def __init__(self, settings: Any) -> None: ...
 
     @abstractmethod
-    def feed(self, seen: Observation) -> list[Detection]:
-        """The threats that this observation is evidence for, each with its tick; known ones are included, with new
+    def feed(self, seen: DetectorInput) -> list[Detection]:
+        """The threats that this input is evidence for, each with its tick; known ones are included, with new
         numbers."""
 
     def due(self, now: float) -> bool:  # noqa: ARG002  (of those that wait for nothing)

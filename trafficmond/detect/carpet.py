@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trafficmond.detect.base import Detection, Observation, approx, format_sources
+from trafficmond.detect.base import Detection, DetectorInput, approx, format_sources
 from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, decay, estimate, in_turns, mark, mix
 from trafficmond.flows.batch import address_text
@@ -54,17 +54,17 @@ class FloodDetector(GroupedDetector[S]):
         return False
 
     @abstractmethod
-    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         """The threats at single victims."""
 
     @abstractmethod
-    def pour(self, rows: Columns) -> float:
+    def add_amounts(self, rows: Columns) -> float:
         """Adds columns about what each row adds to a flood of a network: `amount`, and `other`, traffic that counts
         against a flood. If they are not the row's ends, also `at_hi` and `at_lo`, the victim, and `by`, a hash of the
         source; and `kind`, if kinds of traffic are summed up separately. Returns the threshold of one host in
         `spread_window_s`."""
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def feed(self, seen: DetectorInput) -> list[Detection]:
         rows = self.choose(seen)
         spread = self._spread(rows, seen)
         reported = {(each.tick, each.threat.evidence["network"]) for each in spread}
@@ -99,13 +99,13 @@ class FloodDetector(GroupedDetector[S]):
             count=sum(threat.count for threat in threats),
         )
 
-    def _spread(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def _spread(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         if len(rows) < self.spread_hosts:
             return []
         for name, column in (("at_hi", "dst_hi"), ("at_lo", "dst_lo"), ("by", "src")):
             rows.put(name, rows[column])
         rows.put("kind", np.zeros(len(rows)))
-        threshold = _NETWORK_FACTOR * self.pour(rows)
+        threshold = _NETWORK_FACTOR * self.add_amounts(rows)
         if rows["amount"].sum() < _IGNORED * threshold:
             return []
         low = np.where(rows["family"] == 4, rows["at_lo"] & ~np.uint64(0xFF), np.uint64(0))
@@ -115,7 +115,7 @@ class FloodDetector(GroupedDetector[S]):
             detections += self._spread_step(rows.take(step), threshold, seen)
         return detections
 
-    def _spread_step(self, rows: Columns, threshold: float, seen: Observation) -> list[Detection]:
+    def _spread_step(self, rows: Columns, threshold: float, seen: DetectorInput) -> list[Detection]:
         """The same for rows that have at most one tick of each network."""
         by = Grouped(rows["network"])
         counts = (by.sum(rows["amount"]) >= _IGNORED * threshold) | (self._networks.find(by.keys) != NOWHERE)

@@ -15,7 +15,7 @@ import numpy as np
 from trafficmond import figures
 from trafficmond.dataclass import dataclass, replace
 from trafficmond.detect.attempts import GRACE_S, Attempts
-from trafficmond.detect.base import PATIENCE_S, Detector, Observation
+from trafficmond.detect.base import PATIENCE_S, Detector, DetectorInput
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import DETECTORS, make_detectors
@@ -91,7 +91,7 @@ class Engine:
             attempts = Columns(self._attempts.feed(columns, now))
             if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
-            seen = Observation(columns, attempts, now, interval_s, self.ours)
+            seen = DetectorInput(columns, attempts, now, interval_s, self.ours)
             for detector in self._detectors:
                 for _, threat in detector.feed(seen):
                     updates += self._take(detector, threat, now)
@@ -113,7 +113,7 @@ class Engine:
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
         attempts = Columns(judged)
         attempts.put("tick", judged_at)
-        seen = Observation(columns, attempts, ends[-1], widths[-1], self.ours, ends, widths)
+        seen = DetectorInput(columns, attempts, ends[-1], widths[-1], self.ours, ends, widths)
         found: list[list[tuple[Detector, Threat]]] = [[] for _ in ticks]
         for detector in self._detectors:
             for number, threat in detector.feed(seen):

@@ -1,4 +1,4 @@
-"""The common structure of detectors: observations by entity, a row per entity in a bounded table, a threshold."""
+"""The common structure of detectors: inputs by entity, a row per entity in a bounded table, a threshold."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from trafficmond.detect.base import Detection, Detector, Observation, heaviest
+from trafficmond.detect.base import Detection, Detector, DetectorInput, heaviest
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, in_turns
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
@@ -16,9 +16,9 @@ S = TypeVar("S")  # the Settings of a detector
 
 
 class Entities:
-    """The entities of one observation that a detector watches, and their rows in its table."""
+    """The entities of one input that a detector watches, and their rows in its table."""
 
-    def __init__(self, rows: Columns, by: Grouped, table: BoundedTable, slots: Column, seen: Observation) -> None:
+    def __init__(self, rows: Columns, by: Grouped, table: BoundedTable, slots: Column, seen: DetectorInput) -> None:
         self.rows = rows
         self.by = by  # the rows by entity
         self.slots = slots  # of each entity in the table; NOWHERE: it is not watched
@@ -97,7 +97,7 @@ class GroupedDetector(Detector, Generic[S]):
         """The time after which an entity's row starts again."""
         return np.inf
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         """The rows that count; those of all flows, if not overridden."""
         return seen.flows
 
@@ -117,10 +117,10 @@ class GroupedDetector(Detector, Generic[S]):
     def threat(self, found: Entities, entity: int) -> Threat | None:
         """The threat of an entity over the threshold; None: none after all."""
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def feed(self, seen: DetectorInput) -> list[Detection]:
         return self.examine(self.choose(seen), seen)
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         """The threats that these rows are evidence for."""
         if not len(rows):
             return []
@@ -139,7 +139,7 @@ class GroupedDetector(Detector, Generic[S]):
         idle = (self.weight(rows, by) <= 0) & (self.table.find(by.keys) == NOWHERE)
         return rows.take(~idle[by.of]) if idle.any() else rows
 
-    def _step(self, rows: Columns, by: Grouped, seen: Observation) -> list[Detection]:
+    def _step(self, rows: Columns, by: Grouped, seen: DetectorInput) -> list[Detection]:
         """Detections from rows with at most one tick per entity."""
         now = seen.ends[rows["tick"][by.first]]
         slots = self.table.admit(by.keys, self.weight(rows, by), now, self.window_s)

@@ -24,7 +24,7 @@ class _Flows(ctypes.Structure):
     )
 
 
-class Taken(NamedTuple):
+class TickResult(NamedTuple):
     """The result of a tick: the FLOW rows of `FlowTable.update`, the number of flows, when something is due."""
 
     rows: Batch
@@ -55,7 +55,7 @@ class Ticks:
         limits: tuple[int, int],
         deltas: Batch,
         times: tuple[float, float, float],
-    ) -> Taken | None:
+    ) -> TickResult | None:
         """Merge `deltas`. `times`: of the tick before, of this tick, and the earliest deadline, before which nothing is
         due. `table`: rows, deadlines, quiet, ids and slots, `count` of each, whose `limits` are flows and quiet
         ones. None, with nothing done, if the tick is not of the usual kind."""
@@ -74,4 +74,4 @@ class Ticks:
             return None
         at = (self._out.value or 0) - self._begin
         rows = self._work[at : at + self._outs.value * FLOW.itemsize]
-        return Taken(rows.copy().view(FLOW), flows.count, due)
+        return TickResult(rows.copy().view(FLOW), flows.count, due)

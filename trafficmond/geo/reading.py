@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from trafficmond import files
 from trafficmond.errors import Advice
-from trafficmond.geo.atlas import Atlas, Database
+from trafficmond.geo.geoip import Database, GeoIp
 from trafficmond.geo.mmdb import Damaged, read
 
 # bound: a database of countries or networks | the file is refused; the last good one stays in use
@@ -18,7 +18,7 @@ _OLD_S = 180 * 86400.0
 _LEAST = 0.5  # a database may shrink to this share of its networks
 
 
-def open_atlas(paths: Sequence[Path]) -> Atlas:
+def open_geoip(paths: Sequence[Path]) -> GeoIp:
     """The databases in files; mistakes of files are in its `notes`."""
     databases, notes = [], []
     for path in paths:
@@ -26,12 +26,12 @@ def open_atlas(paths: Sequence[Path]) -> Atlas:
             databases.append(_load(path, _mark(path)))
         except (OSError, Damaged) as error:
             notes.append(Advice(str(path), _why(error)))
-    return Atlas(tuple(databases), tuple(notes))
+    return GeoIp(tuple(databases), tuple(notes))
 
 
-def outdated(atlas: Atlas, now: float) -> list[Advice]:
+def outdated(geoip: GeoIp, now: float) -> list[Advice]:
     """A note on each database that was built long ago."""
-    old = [each for each in atlas.databases if 0 < each.content.built < now - _OLD_S]
+    old = [each for each in geoip.databases if 0 < each.content.built < now - _OLD_S]
     what = "is from {}, and networks have changed owners since; get a newer one"
     return [Advice(str(each.path), what.format(_day(each.content.built))) for each in old]
 
@@ -43,16 +43,16 @@ class Databases:
         self._folder = folder
         self._held: dict[Path, Database] = {}
         self._refused: dict[Path, tuple[tuple[int, ...], str]] = {}  # path -> state of the file, and its mistake
-        self.atlas = Atlas()
+        self.geoip = GeoIp()
 
-    def refresh(self, paths: Sequence[Path]) -> Atlas:
+    def refresh(self, paths: Sequence[Path]) -> GeoIp:
         """Reads the files that have changed; a file with a mistake keeps its last good content. Never raises."""
         notes = [note for path in paths for note in self._refresh(path)]
         self._forget_all_but(paths)
         databases = tuple(self._held[path] for path in paths if path in self._held)
-        if databases != self.atlas.databases or tuple(notes) != self.atlas.notes:
-            self.atlas = Atlas(databases, tuple(notes))
-        return self.atlas
+        if databases != self.geoip.databases or tuple(notes) != self.geoip.notes:
+            self.geoip = GeoIp(databases, tuple(notes))
+        return self.geoip
 
     def _refresh(self, path: Path) -> list[Advice]:
         """Updates `_held` for one file; returns its mistakes."""

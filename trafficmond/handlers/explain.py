@@ -8,7 +8,7 @@ from trafficmond.banlist import places_of
 from trafficmond.control.call import Call, Reply, Row, method
 from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake
-from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.geoip import GeoIp
 from trafficmond.handlers.handler import Handler, parse_direction, parsed
 from trafficmond.handlers.places import place_of, placed
 from trafficmond.model import Direction, FlowQuery, Reason
@@ -34,10 +34,10 @@ class Explain(Handler):
         way = parse_direction(direction)
         host = str(parsed("address", networks.parse_address, address))
         asked = _service(service) if service else ()
-        atlas, units = parts.rulebook.atlas, parts.pipeline.units
+        geoip, units = parts.rulebook.geoip, parts.pipeline.units
         port = _port(asked) if units.on and way is Direction.INGRESS else None
         decisions = explain(self._in_force().policy, host, way, time.time(), asked)
-        rows = [_decision(each, atlas) for each in decisions]
+        rows = [_decision(each, geoip) for each in decisions]
         if way is Direction.INGRESS:
             strong = sum(each.reason in (Reason.GUARD, Reason.ALLOWLIST) for each in decisions)
             rows[strong:strong] = [_ban_decision(ban, asked) for ban in parts.bans.covering(host)]
@@ -53,13 +53,13 @@ class Explain(Handler):
             "reason": winner["kind"],
             "decisions": rows,
             **sums,
-            "flows": placed(atlas, flows),
-            "threats": placed(atlas, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
+            "flows": placed(geoip, flows),
+            "threats": placed(geoip, await self._stored.threats([f"{literal(host)} IN (src_ip, dst_ip)"], 20)),
             "advice": _advice(winner, host, way, services.text(asked)),
             "service": services.text(asked)[0] if asked else None,
             "listeners": units.listeners(*port) if port else None,
             "processes": processes,
-            **place_of(atlas, host),
+            **place_of(geoip, host),
         }
 
 
@@ -89,13 +89,13 @@ def _winner(rows: list[Row], asked: Places) -> Row:
     return winner
 
 
-def _decision(decision: Decision, atlas: Atlas) -> Row:
+def _decision(decision: Decision, geoip: GeoIp) -> Row:
     rule = decision.rule
     row = _EMPTY | {"prefix": decision.prefix or None, "action": str(decision.action), "why": _why_not(decision)}
     row |= {"kind": str(decision.reason), "shadow": decision.shadow or None}
     if rule:
         row |= {"kind": rule.kind, "label": rule.name, "source": rule.source, "expires": rule.expires}
-        row |= {"database": atlas.sources(str(rule.by)) or None, "ports": services.text(rule.services) or None}
+        row |= {"database": geoip.sources(str(rule.by)) or None, "ports": services.text(rule.services) or None}
     return row
 
 

@@ -43,10 +43,10 @@ class Flows(Handler):
         where = (since, until, src, dst, host, either, proto, action, rule, interface, unit, process)
         query = FlowQuery(*where, sort, groups, limit, unstored)
         asked = question(query)
-        atlas = self._parts.rulebook.atlas
-        ends = [] if groups or not atlas else ENDS
+        geoip = self._parts.rulebook.geoip
+        ends = [] if groups or not geoip else ENDS
         more = [name for end in ends for name in names(end)]
-        notes = missing(atlas, groups)
+        notes = missing(geoip, groups)
         if (process is not None or {"process", "pid"} & {*groups}) and not self._parts.settings.flows.processes:
             notes.append("new flows have no process: set flows.processes = true in trafficmond.toml, and restart")
         head = {"sql": asked.sql, "columns": [*asked.columns, *more], "notes": notes}
@@ -54,11 +54,11 @@ class Flows(Handler):
             yield {**head, "rows": []}
             return
         async for page in paged(call, self._pages(query, asked)):
-            yield {**head, "rows": placed(atlas, page, ends)}
+            yield {**head, "rows": placed(geoip, page, ends)}
 
     async def _pages(self, query: FlowQuery, asked: Question) -> AsyncIterator[Sequence[Row]]:
         """The result in pages. A client that reads slowly blocks neither a thread nor the file."""
-        look_up = self._parts.rulebook.atlas.each
+        look_up = self._parts.rulebook.geoip.each
         answer = await self._stored.read_all(query, lambda reader: reader.locate(asked, look_up).answer(asked))
         pages = answer.pages()
         try:
@@ -74,15 +74,15 @@ class Flows(Handler):
         most, pipeline = max(0, min(limit, TOP_ROWS)), self._parts.pipeline
         recent, now = pipeline.recent, pipeline.moment.at
         through = {ifindex: rate_rows(rates, 0) for ifindex, rates in recent.interfaces().items()}
-        interfaces, atlas = interface_rows(self._parts), self._parts.rulebook.atlas
+        interfaces, geoip = interface_rows(self._parts), self._parts.rulebook.geoip
         shown = busiest(recent, now, pipeline.owned_by, sort, window_s, match, most)
         return {
             "at": now,
             "interfaces": [row | {"rates": through.get(row["ifindex"])} for row in interfaces],
             **shown,
-            "flows": placed(atlas, shown["flows"]),
-            "hosts": placed(atlas, shown["hosts"], ["address"]),
-            "threats": placed(atlas, [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]]),
+            "flows": placed(geoip, shown["flows"]),
+            "hosts": placed(geoip, shown["hosts"], ["address"]),
+            "threats": placed(geoip, [threat_row(threat, "open") for threat in pipeline.engine.threats()[:most]]),
             "flow_count": len(pipeline.table),
             "probation": probation(self._parts),
         }

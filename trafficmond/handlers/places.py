@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from trafficmond.control.call import Row
-from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.geoip import GeoIp
 
 ENDS = ("src_ip", "dst_ip")
 _NAMES = ("country", "asn", "as_name")
@@ -13,17 +13,17 @@ _KINDS = {  # kind of database -> its columns, their plural, an example
 }
 
 
-def place_of(atlas: Atlas, address: str) -> Row:
+def place_of(geoip: GeoIp, address: str) -> Row:
     """The place of one address; unknown fields are None."""
-    return dict(zip(_NAMES, (part or None for part in atlas.of([address])[address]), strict=True))
+    return dict(zip(_NAMES, (part or None for part in geoip.of([address])[address]), strict=True))
 
 
-def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Sequence[Row]:
+def placed(geoip: GeoIp, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Sequence[Row]:
     """The rows with the places of these fields: "src_country", "src_asn" and "src_as_name" for "src_ip", "country" and
     so on for "address". Without databases the rows are unchanged."""
-    if not atlas:
+    if not geoip:
         return rows
-    known = atlas.of(row[end] for row in rows for end in ends if row.get(end))
+    known = geoip.of(row[end] for row in rows for end in ends if row.get(end))
     found = []
     for row in rows:
         there = {end: known[row[end]] for end in ends if row.get(end)}
@@ -34,14 +34,14 @@ def placed(atlas: Atlas, rows: Sequence[Row], ends: Sequence[str] = ENDS) -> Seq
     return found
 
 
-def missing(atlas: Atlas, wanted: Iterable[str]) -> list[str]:
+def missing(geoip: GeoIp, wanted: Iterable[str]) -> list[str]:
     """Notes on the wanted columns or kinds for which there is no database."""
     kinds = {word.removeprefix("src_").removeprefix("dst_") for word in wanted}
     return [
         f"no database has {what}: name one in trafficmond.toml, for example "
         f'[geo] databases = ["/var/lib/GeoIP/{example}.mmdb"]'
         for kind, (of, what, example) in _KINDS.items()
-        if kinds & of and not atlas.knows(kind)
+        if kinds & of and not geoip.knows(kind)
     ]
 
 

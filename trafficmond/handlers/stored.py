@@ -14,7 +14,7 @@ from trafficmond.errors import Busy
 from trafficmond.model import THREAT_FIELDS, FlowQuery, Threat
 from trafficmond.parts import Parts
 from trafficmond.store.reader import Reader
-from trafficmond.store.store import Outrun
+from trafficmond.store.store import StaleRead
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Stored:
             await pipeline.read_ledger()
             for _ in range(_LOOKS):
                 pending, given = pipeline.pending(), store.given
-                with contextlib.suppress(Outrun):
+                with contextlib.suppress(StaleRead):
                     return await self._parts.questions.ask(partial(store.reader, given, pending, wanted), work)
         raise Busy("rows are stored faster than they can be read", hint="try again in a moment")
 

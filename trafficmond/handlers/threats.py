@@ -44,7 +44,7 @@ class Threats(Handler):
         found = await self._stored.threats(conditions, most, wanted)
         if detector and not found and detector not in (known := list(settings_classes())):
             raise NotFound(f"there is no detector {detector}{guess(detector, known)}", hint="see docs/detectors.md")
-        return {"threats": placed(self._parts.rulebook.atlas, found)}
+        return {"threats": placed(self._parts.rulebook.geoip, found)}
 
     @method("Threat")
     async def threat(self, _: Call, id: str) -> Reply:
@@ -57,11 +57,11 @@ class Threats(Handler):
         threat = found[0]
         since, until = threat["first_seen"] - 1, threat["last_seen"] + 1
         wanted = FlowQuery(since=since, until=until, src=threat["src_ip"], dst=threat["dst_ip"], limit=50)
-        asked, atlas = question(wanted), self._parts.rulebook.atlas
+        asked, geoip = question(wanted), self._parts.rulebook.geoip
         pages = await self._stored.read_all(wanted, lambda reader: list(reader.pages(asked)))
         return {
-            "threat": placed(atlas, [threat])[0],
-            "flows": placed(atlas, [row for page in pages for row in page]),
+            "threat": placed(geoip, [threat])[0],
+            "flows": placed(geoip, [row for page in pages for row in page]),
             "response": await self._response(threat),
         }
 

@@ -20,8 +20,8 @@ class Usage(Handler):
     ) -> Reply:
         sql = usage_sql(UsageQuery(period, kind, key, since or 0.0, until, limit))
         rows = rows_of(await self._stored.read(lambda reader: reader.rows(sql)))
-        atlas = self._parts.rulebook.atlas
+        geoip = self._parts.rulebook.geoip
         if kind == "asn":
-            names = atlas.organisations({int(row["key"]) for row in rows if row["key"].isdecimal()})
+            names = geoip.organisations({int(row["key"]) for row in rows if row["key"].isdecimal()})
             rows = [row | {"as_name": names.get(row["key"])} for row in rows]
-        return {"rows": rows, "notes": missing(atlas, (kind,))}
+        return {"rows": rows, "notes": missing(geoip, (kind,))}

@@ -10,9 +10,9 @@ from pathlib import Path
 from trafficmond import __version__
 from trafficmond.config.load import handed_in
 from trafficmond.errors import ConfigError, TrafficmonError
-from trafficmond.notifier.outlets import outlets
 from trafficmond.notifier.service import serve
 from trafficmond.notifier.settings import NOTIFY_FILE, STATE_DIR, load
+from trafficmond.notifier.transports import transports
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         settings = load(args.config)
-        ways = outlets(settings, str(args.config))
+        ways = transports(settings, str(args.config))
         if args.test:
             print(f"{args.config}: OK, {len(ways)} target{'s' * (len(ways) != 1)}")
             return 0

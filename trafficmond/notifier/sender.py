@@ -8,9 +8,9 @@ from collections.abc import Callable
 from trafficmond.notifier.command import Undelivered
 from trafficmond.notifier.message import compose
 from trafficmond.notifier.outbox import Outbox
-from trafficmond.notifier.outlets import Outlet
 from trafficmond.notifier.schedule import due, retry_after
 from trafficmond.notifier.settings import Settings
+from trafficmond.notifier.transports import Transport
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Sender(threading.Thread):
     def __init__(
         self,
         name: str,
-        outlet: Outlet,
+        transport: Transport,
         outbox: Outbox,
         settings: Settings,
         host: str,
@@ -29,7 +29,8 @@ class Sender(threading.Thread):
     ) -> None:
         """`broken` is called with an exception that ends the thread, for example of the outbox."""
         super().__init__(name=f"target-{name}", daemon=True)
-        self._target, self._outlet, self._outbox, self._settings, self._host = name, outlet, outbox, settings, host
+        self._target, self._host = name, host
+        self._transport, self._outbox, self._settings = transport, outbox, settings
         self._broken = broken
         self._wake = threading.Event()
         self._ended = False
@@ -66,7 +67,7 @@ class Sender(threading.Thread):
             return at - now
         lost = self._outbox.lost(self._target)
         try:
-            self._outlet.deliver(compose(self._host, waiting, lost))
+            self._transport.deliver(compose(self._host, waiting, lost))
         except Undelivered as error:
             return self._fail(error)
         self._outbox.delivered(self._target, waiting[-1], lost, time.time())

@@ -12,9 +12,9 @@ from trafficmond.errors import TrafficmonError
 from trafficmond.model import Severity
 from trafficmond.notifier.follow import follow
 from trafficmond.notifier.outbox import Outbox
-from trafficmond.notifier.outlets import Outlet
 from trafficmond.notifier.sender import Sender
 from trafficmond.notifier.settings import Settings
+from trafficmond.notifier.transports import Transport
 from trafficmond.sdnotify import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _FINISH_S = 15.0  # for messages that are being sent at the end
 
 
-def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
+def serve(settings: Settings, transports: dict[str, Transport], folder: Path) -> None:
     """Runs until SIGTERM or SIGINT. Raises TrafficmonError if the outbox cannot be written."""
     manager, outbox, host = ServiceManager(), Outbox(folder), socket.gethostname()
     broken: list[Exception] = []
@@ -35,21 +35,21 @@ def serve(settings: Settings, outlets: dict[str, Outlet], folder: Path) -> None:
         for sender in senders:
             sender.wake()
 
-    def heed_daemon() -> None:
+    def follow_daemon() -> None:
         try:
             follow(settings.control_socket, outbox, Severity.parse(settings.min_severity), wake)
         except Exception as error:  # noqa: BLE001 - it is raised where the service ends
             give_up(error)
 
-    outbox.begin(list(outlets))
-    senders = [Sender(name, outlet, outbox, settings, host, give_up) for name, outlet in outlets.items()]
+    outbox.begin(list(transports))
+    senders = [Sender(name, transport, outbox, settings, host, give_up) for name, transport in transports.items()]
     asked_to_end = _signals()
     for sender in senders:
         sender.start()
-    telling = f"sending threats of severity {settings.min_severity} and above to {', '.join(outlets)}"
+    telling = f"sending threats of severity {settings.min_severity} and above to {', '.join(transports)}"
     log.info(telling)
     manager.ready(telling)
-    threading.Thread(target=heed_daemon, name="daemon", daemon=True).start()
+    threading.Thread(target=follow_daemon, name="daemon", daemon=True).start()
     os.read(asked_to_end, 1)
     manager.stopping()
     for sender in senders:

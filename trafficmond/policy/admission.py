@@ -40,7 +40,7 @@ class Admissions:
         self._known: dict[int, Admission] = {}  # by class of services
 
     @property
-    def any_shut(self) -> bool:
+    def any_closed(self) -> bool:
         """Whether there may be a service that is not open to all sources but those dropped."""
         policy = self._policy
         whole = policy.owner[policy.prefixes.plen == 0]

@@ -96,8 +96,8 @@ class Judge:
         word, _ = lookup(self._words, family, way, hi, lo, what=what)
         if self._bans is not None and way is Direction.INGRESS:
             banned, _ = lookup(self._bans, family, way, hi, lo, what=what)
-            barred = (rule_of(banned) > 0) & (reason_of(word) < Reason.ALLOWLIST)
-            word = np.where(barred, np.uint32(verdict_word(Action.DROP, Reason.BAN)), word)
+            dropped = (rule_of(banned) > 0) & (reason_of(word) < Reason.ALLOWLIST)
+            word = np.where(dropped, np.uint32(verdict_word(Action.DROP, Reason.BAN)), word)
         return word
 
     def _with_replies(self, rows: Conversations, word: U32, out: U32, *, begins: bool) -> U32:

@@ -55,7 +55,7 @@ def still_allowed(policy: Policy, cidr: str, dropped: Places, now: float) -> lis
         and not rule.shadow
         and rule.direction in (Direction.INGRESS, Direction.BOTH)
         and _written(rule, now)
-        and (not rule.services or services.meet(rule.judged, dropped))
+        and (not rule.services or services.overlap(rule.judged, dropped))
         for rule in policy.rules
     )
     allows = np.fromiter(allowing, np.bool_, len(policy.rules))
@@ -121,7 +121,7 @@ def _beneath(policy: Policy, now: float) -> Iterator[Advice]:
             continue
         ways = (rule.direction, Direction.BOTH)
         over = [each for each in above if each.direction in ways and each.action is not rule.action]
-        over = [each for each in over if services.meet(each.services, rule.services)]
+        over = [each for each in over if services.overlap(each.services, rule.services)]
         if over:
             shared = services.merged(
                 chain.from_iterable(services.common(each.services, rule.services) for each in over)

@@ -50,14 +50,14 @@ def without(tables: Sequence[Table], unwanted: Mapping[str, Any]) -> list[Table]
 def adds_nothing(table: Table, tables: Sequence[Table]) -> bool:
     """Whether an identical rule is among these, and no later one is on the same packets: of two rules on one prefix the
     later decides. A rule with an end never counts as identical."""
-    others = [each for each in tables if each[CIDR] == table[CIDR] and _meet(each, table)]
+    others = [each for each in tables if each[CIDR] == table[CIDR] and _overlap(each, table)]
     return _EXPIRES not in table and others[-1:] == [table]
 
 
-def _meet(one: Table, other: Table) -> bool:
+def _overlap(one: Table, other: Table) -> bool:
     ways = {table.get(DIRECTION, str(Direction.INGRESS)) for table in (one, other)}
     places = [services.parse(table.get(PORTS, [])) for table in (one, other)]
-    return (len(ways) == 1 or str(Direction.BOTH) in ways) and services.meet(*places)
+    return (len(ways) == 1 or str(Direction.BOTH) in ways) and services.overlap(*places)
 
 
 def left(cidr: str, forced: Sequence[Network]) -> list[str]:

@@ -103,14 +103,14 @@ class Queue:
     # ---- the writer's thread ----
 
     @property
-    def presses(self) -> bool:
+    def has_work(self) -> bool:
         """Whether something waits, or the queue is stopping."""
         return bool(self._batches or self._tasks) or self._stop_at is not None
 
     def wait(self, timeout_s: float) -> bool:
         """Sleep until there is something to do, at most that long; False when it is time to end."""
         with self._wake:
-            if not self.presses:
+            if not self.has_work:
                 self._wake.wait(timeout_s)
             if self._stop_at is None:
                 return True

@@ -14,7 +14,7 @@ from trafficmond.detect.windows import Grouped
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column, addresses, left_aligned, take
 from trafficmond.flows.names import Names
-from trafficmond.geo.atlas import EMPTY, Atlas
+from trafficmond.geo.geoip import EMPTY, GeoIp
 from trafficmond.model import Action, Direction
 from trafficmond.protocols import SERVED, protocol_name
 from trafficmond.verdict import action_of
@@ -40,14 +40,14 @@ _ADD = (
 Sums = tuple[str | int, ...]  # kind, key, _ALL
 
 
-def add(connection: sqlite3.Connection, batch: Batch, names: Names, atlas: Atlas = EMPTY) -> None:
-    """Add a REPORT batch, within the caller's transaction; `atlas` gives the places of its addresses."""
+def add(connection: sqlite3.Connection, batch: Batch, names: Names, geoip: GeoIp = EMPTY) -> None:
+    """Add a REPORT batch, within the caller's transaction; `geoip` gives the places of its addresses."""
     minute = batch["last"].astype(np.int64) // PERIODS["minute"]
     alone = minute.min() == minute.max()
     for which in [int(minute[0])] if alone else np.unique(minute).tolist():
         start = which * PERIODS["minute"]
         chosen = batch if alone else take(batch, minute == which)
-        sums = [*_sums(chosen, names), *_places(chosen, atlas)]
+        sums = [*_sums(chosen, names), *_places(chosen, geoip)]
         for period, seconds in PERIODS.items():
             connection.executemany(_ADD, [(period, float(start - start % seconds), *row) for row in sums])
 
@@ -137,9 +137,9 @@ def _hosts(batch: Batch, values: Column) -> Iterator[Sums]:
     yield from _of_groups("host", by, values, name)
 
 
-def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
+def _places(batch: Batch, geoip: GeoIp) -> Iterator[Sums]:
     """The place of the remote end: the initiator of incoming flows, the responder of outgoing ones."""
-    kinds = [kind for kind in ("country", "asn") if atlas.knows(kind)]
+    kinds = [kind for kind in ("country", "asn") if geoip.knows(kind)]
     if not kinds:
         return
     began_there = batch["direction"] == Direction.INGRESS
@@ -147,7 +147,7 @@ def _places(batch: Batch, atlas: Atlas) -> Iterator[Sums]:
     words = left_aligned(hi, lo, batch["family"])
     values = _values(batch)
     for kind in kinds:
-        texts = atlas.column(kind, *words, batch["family"])
+        texts = geoip.column(kind, *words, batch["family"])
         yield from _by_text(kind, [str(each) if each else "" for each in texts.tolist()], values)
 
 

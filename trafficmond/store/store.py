@@ -15,7 +15,7 @@ from trafficmond import figures, files
 from trafficmond.dataclass import astuple, dataclass, fields
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.geo.atlas import Atlas
+from trafficmond.geo.geoip import GeoIp
 from trafficmond.model import FlowQuery, Threat
 from trafficmond.store.bans import LEFT_NAME, LOST_NAME, PUT, ROW, of_last_run
 from trafficmond.store.reader import Reader
@@ -47,7 +47,7 @@ class Status:
     replaced: int  # how often another file has taken the place of the first: removed, broken, or put there
 
 
-class Outrun(Exception):
+class StaleRead(Exception):
     """The state that was read is out of date; read again."""
 
 
@@ -195,7 +195,7 @@ class Store:
     def reader(self, given: int, latest: Named, wanted: FlowQuery) -> Reader:
         """A reader of stored rows, waiting ones and `latest`, each row once: those that `wanted` (a valid query)
         selects. `latest` are the rows pending when the first `given` batches had been put. Waits for the disk. Raises
-        Outrun if later batches have been written meanwhile, and StoreError.
+        StaleRead if later batches have been written meanwhile, and StoreError.
         """
         queue, reader = self._writer.queue, Reader(self.path)
         try:
@@ -203,7 +203,7 @@ class Store:
                 reader.hold()
                 waiting = queue.unwritten(given)
             if waiting is None:
-                raise Outrun
+                raise StaleRead
             rows = ((chosen(batch, names, wanted), names) for batch, names in (*waiting, latest))
             reader.add(each for each in rows if len(each[0]))
         except BaseException:
@@ -215,9 +215,9 @@ class Store:
         """Change the limits, from the next write on."""
         self._writer.limits, self._writer.queue.most_rows = limits, limits.queue_rows
 
-    def use(self, atlas: Atlas) -> None:
+    def use(self, geoip: GeoIp) -> None:
         """Use these places of addresses in rollups from now on."""
-        self._writer.atlas = atlas
+        self._writer.geoip = geoip
 
     def status(self) -> Status:
         """Counters; cheap enough for every second."""

@@ -17,7 +17,7 @@ import numpy as np
 from trafficmond.dataclass import dataclass
 from trafficmond.errors import StoreError
 from trafficmond.flows.batch import take
-from trafficmond.geo.atlas import EMPTY
+from trafficmond.geo.geoip import EMPTY
 from trafficmond.store import image, records, rollups
 from trafficmond.store.file import File, is_broken, is_passing
 from trafficmond.store.partitions import Partitions
@@ -84,7 +84,7 @@ class Writer(threading.Thread):
         super().__init__(name="store", daemon=True)
         self.path = path
         self.limits = limits
-        self.atlas = EMPTY  # places of addresses, for the rollups
+        self.geoip = EMPTY  # places of addresses, for the rollups
         self.queue = Queue(path, limits.queue_rows)
         self.written_rows = 0
         self.state = "ok"
@@ -99,7 +99,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """Write and do the housekeeping until stopped, whatever happens to the disk."""
         try:
-            self._outlast()
+            self._write_until_stopped()
             self.state = "closed"
         finally:
             if self.state != "closed":
@@ -107,7 +107,7 @@ class Writer(threading.Thread):
             self.queue.close(self.state)
             self.file.close()
 
-    def _outlast(self) -> None:
+    def _write_until_stopped(self) -> None:
         failures = 0
         checked = False
         while self.queue.wait(_HOUSEKEEPING_S):
@@ -179,7 +179,7 @@ class Writer(threading.Thread):
             image.give(self.file.connection, [(part, names)])
             with self._transaction(lambda: self.queue.took(1, left, len(part), 0)) as connection:
                 self._partitions.insert(part)
-                rollups.add(connection, part, names, self.atlas)
+                rollups.add(connection, part, names, self.geoip)
         except (*_UNFIT, sqlite3.DataError, sqlite3.IntegrityError) as error:
             log.error("%s: %d rows cannot be stored: %s", self.path, len(part), error)
             self.queue.took(1, left, 0, len(part))
@@ -210,7 +210,7 @@ class Writer(threading.Thread):
             with self._transaction():
                 self._partitions.shrink(now, _SHRINK_S)
             self.rows = self._partitions.rows
-            if self.queue.presses:
+            if self.queue.has_work:
                 break
 
     @contextlib.contextmanager

@@ -47,7 +47,7 @@ def _sources() -> Path:
 
 
 @contextmanager
-def _workshop(pin_dir: Path) -> Iterator[Path]:
+def _pin_folder(pin_dir: Path) -> Iterator[Path]:
     folder = pin_dir / "bcc"
     remove_tree(folder)
     folder.mkdir()
@@ -69,7 +69,7 @@ def compiled(
     programs as the child has them. Raises DatapathError."""
     kept = kept or {}
     sources = _sources()
-    with _workshop(pin_dir) as pins:
+    with _pin_folder(pin_dir) as pins:
         old = {name: str(pins / f"kept_{name}") for name in kept}
         for name, path in old.items():
             libbpf.pin(kept[name], path)

@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import HIGH_SERVICES, is_group
-from trafficmond.detect.base import Detection, Observation, address, addresses, approx
+from trafficmond.detect.base import Detection, DetectorInput, address, addresses, approx
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
@@ -75,7 +75,7 @@ class Amplification(FloodDetector[Settings]):
         # From when and until (whole epoch seconds, to 2106), by the hash of the address; 0: never.
         self._since, self._sent = np.zeros((2, _SENDERS), np.uint32)
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         self._note_senders(seen)
         udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
@@ -109,10 +109,10 @@ class Amplification(FloodDetector[Settings]):
         rows.put("answers", np.where(asked, 0, np.where(by_tcp, rows["d_reply_packets"], rows["d_packets"])))
         return rows
 
-    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         return self.examine(rows, seen)
 
-    def pour(self, rows: Columns) -> float:
+    def add_amounts(self, rows: Columns) -> float:
         """Large answers from one port count; small ones, long streams and those to questions count against a flood."""
         tcp, asked, answers, service = rows["service"] == _BY_TCP, rows["asked"], rows["answers"], rows["service"]
         for part in ("hi", "lo"):
@@ -126,7 +126,7 @@ class Amplification(FloodDetector[Settings]):
         rows.put("other", np.where(asked, rows["solicited"], answers * ~large))
         return float(_MANY_PACKETS * self.settings.packets)
 
-    def _note_senders(self, seen: Observation) -> None:
+    def _note_senders(self, seen: DetectorInput) -> None:
         """Records which hosts send anything."""
         flows, ends = seen.flows, seen.ends[seen.flows["tick"]]
         sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]

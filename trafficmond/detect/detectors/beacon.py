@@ -13,7 +13,7 @@ from trafficmond import networks
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Detection, Observation, address
+from trafficmond.detect.base import Detection, DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.resolvers import is_resolver
@@ -102,7 +102,7 @@ class Beacon(GroupedDetector[Settings]):
         self._askers = BoundedTable([("map", "u1", 64)], _ASKERS, self.evidence_bonus_s)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         attempts = seen.attempts
         wanted = (attempts["kind"] == Kind.SYN) | (attempts["kind"] == Kind.DATAGRAM)
         wanted &= ~self._never[attempts["dport"]] & (attempts["sport"] != attempts["dport"])
@@ -116,7 +116,7 @@ class Beacon(GroupedDetector[Settings]):
         kept[names] = self._to_foreign_servers(attempts.take(names), seen)
         return attempts.take(kept)
 
-    def _to_foreign_servers(self, questions: Columns, seen: Observation) -> Column:
+    def _to_foreign_servers(self, questions: Columns, seen: DetectorInput) -> Column:
         """A mask of DNS queries to a foreign server that is not a public resolver, from a host that is no resolver
         either. With several ticks, later ones count for all."""
         foreign = ~seen.ours.side(questions, "dst")
@@ -135,7 +135,7 @@ class Beacon(GroupedDetector[Settings]):
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         if len(rows) and len(seen.ends) > 1:
             # Each beat has a time of its own, so all ticks of pairs with too few beats are recorded in one step.
             by = Grouped(self.key(rows))

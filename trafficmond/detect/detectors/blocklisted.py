@@ -6,7 +6,7 @@ host here replied, or a host on this side opened it.
 
 from trafficmond.config.declare import setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, PacketDetector
 from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import Column
@@ -26,7 +26,7 @@ class Blocklisted(PacketDetector):
     technique = "T1071"
     dedup_key = ("src_ip", "dst_ip")
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         listed = reason_of(flows["verdict"]) == Reason.LIST
         outward = flows["direction"] == Direction.EGRESS

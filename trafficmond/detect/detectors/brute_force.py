@@ -14,7 +14,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect import clockwork, sessions
 from trafficmond.detect.attempts import opens
-from trafficmond.detect.base import Detection, Observation, address
+from trafficmond.detect.base import Detection, DetectorInput, address
 from trafficmond.detect.distributed import DistributedDetector, Service
 from trafficmond.detect.forms import PORTS as FORM_PORTS
 from trafficmond.detect.forms import Forms
@@ -112,12 +112,12 @@ class BruteForce(DistributedDetector[Settings]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, _DAY_S)
         self._sprays, self._forms = Sprays(settings), Forms(settings)
-        self._logins = Columns(empty(FLOW))  # of the observation at hand
+        self._logins = Columns(empty(FLOW))  # of the present input
 
     def tables(self) -> Mapping[str, BoundedTable]:
         return {**super().tables(), "sprays": self._sprays.table, "forms": self._forms.table}
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         done = flows["ended"] & (flows["proto"] == TCP)
         asked = (flows["proto"] == UDP) & _BY_DATAGRAM[flows["dport"]]
@@ -187,7 +187,7 @@ class BruteForce(DistributedDetector[Settings]):
         over[found.watched] = self._severity(rows[known], found.rows.take(first), found.seen) > 0
         return over, found.states("slow")
 
-    def _severity(self, states: Batch, rows: Columns, seen: Observation) -> Column:
+    def _severity(self, states: Batch, rows: Columns, seen: DetectorInput) -> Column:
         """The severity of each of these states with one row of its entity, as a number; 0: none."""
         settings, inside = self.settings, seen.ours.side(rows, "src")
         ports, datagrams = rows["dport"], rows["proto"] == UDP
@@ -244,7 +244,7 @@ class BruteForce(DistributedDetector[Settings]):
         guessing &= ~(mute & datagrams) | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
         return np.where(guessing, severity, 0)
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         by_many = self._distributed(seen)
         reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in by_many}
         alone = [
@@ -254,18 +254,18 @@ class BruteForce(DistributedDetector[Settings]):
         ]
         return alone + by_many + self._sprayed(seen) + self._at_forms(rows, seen)
 
-    def _at_forms(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def _at_forms(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         """Guessers at web services; our own hosts at services outside are left out."""
         at = FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP)
         rows = rows.take(at)
         return self._forms.examine(rows.take(seen.ours.side(rows, "dst") | ~seen.ours.side(rows, "src")), seen)
 
-    def _sprayed(self, seen: Observation) -> list[Detection]:
+    def _sprayed(self, seen: DetectorInput) -> list[Detection]:
         """Sources that try a little at many hosts, without databases that our own hosts use: programs use several."""
         logins = self._logins
         return self._sprays.examine(logins.take(~(_BUSY_PORTS[logins["dport"]] & seen.ours.side(logins, "src"))), seen)
 
-    def _distributed(self, seen: Observation) -> list[Detection]:
+    def _distributed(self, seen: DetectorInput) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
         logins = self._logins
         logins = logins.take(~seen.ours.side(logins, "src"))

@@ -8,7 +8,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting, size
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Observation, address, addresses
+from trafficmond.detect.base import DetectorInput, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay
 from trafficmond.flows.batch import Column
@@ -44,7 +44,7 @@ class Exfiltration(GroupedDetector[Settings]):
     )
     evidence_bonus_s = 600.0
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         sent, got = flows["d_bytes"].astype(np.float64), flows["d_reply_bytes"].astype(np.float64)
         out = (sent > 0) & (sent >= self.settings.upload_share * (sent + got)) & (flows["reply_packets"] > 0)

@@ -12,7 +12,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, judge, proven
-from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, Observation, address, addresses, approx
+from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, DetectorInput, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import (
     NOWHERE,
@@ -104,7 +104,7 @@ class HostSweep(GroupedDetector[Settings]):
     def window_s(self) -> float:
         return self.settings.window
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         answered = seen.attempts.take(seen.attempts["reply_packets"] > 0)
         self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
         # An acknowledgement without a connection, from a host of ours, is left over from one (a laptop that wakes up).
@@ -115,7 +115,7 @@ class HostSweep(GroupedDetector[Settings]):
         self._note_named(seen)
         return attempts.take(~self._peers(attempts, seen)) if len(attempts) else attempts
 
-    def _note_unasked(self, seen: Observation) -> None:
+    def _note_unasked(self, seen: DetectorInput) -> None:
         """Records hosts that get answers to questions that were not seen."""
         flows, proto = seen.flows, seen.flows["proto"]
         tcp, udp, alone = proto == TCP, proto == UDP, flows["new"] & (flows["packets"] == 0)
@@ -139,7 +139,7 @@ class HostSweep(GroupedDetector[Settings]):
         slot = self._unasked.admit(by.keys, by.counts, now, self.settings.window)[by.of]
         mark(self._unasked.rows["hosts"], slot, host)
 
-    def _note_named(self, seen: Observation) -> None:
+    def _note_named(self, seen: DetectorInput) -> None:
         """Counts the questions for names of each source, and the web servers that it reached; not of a stranger at
         servers of ours."""
         asked = seen.flows.take(_DNS[seen.flows["dport"]] & (seen.flows["d_packets"] > 0))
@@ -169,7 +169,7 @@ class HostSweep(GroupedDetector[Settings]):
         slots = self._unasked.find(keys)
         return np.where(slots == NOWHERE, 0, estimate(self._unasked.rows["hosts"][slots]))
 
-    def _peers(self, attempts: Columns, seen: Observation) -> Column:
+    def _peers(self, attempts: Columns, seen: DetectorInput) -> Column:
         """A mask of attempts from a socket that exchanges packets with many ports."""
         found = np.zeros(len(attempts), bool)
         at = np.flatnonzero(attempts["kind"] == Kind.DATAGRAM)
@@ -184,7 +184,7 @@ class HostSweep(GroupedDetector[Settings]):
             found[at[turn]] = self._note_sockets(every.take(turn), Grouped(sockets[turn]), seen)
         return found
 
-    def _note_sockets(self, mine: Columns, by: Grouped, seen: Observation) -> Column:
+    def _note_sockets(self, mine: Columns, by: Grouped, seen: DetectorInput) -> Column:
         """Records what the sockets tried to reach; returns a mask of attempts from a socket as in `_peers`."""
         now = seen.ends[mine["tick"][by.first]]
         slots = self._sockets.admit(by.keys, by.counts, now, self.settings.window)
@@ -214,7 +214,7 @@ class HostSweep(GroupedDetector[Settings]):
             mine = waiting[waiting["key"] == key]
             self._waiting[int(key)] = (float(mine["when"][0]), mine["dial"].copy())
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def feed(self, seen: DetectorInput) -> list[Detection]:
         rows, detections = self.choose(seen), []
         if self._waiting:
             for tick in range(len(seen.ends)):
@@ -228,7 +228,7 @@ class HostSweep(GroupedDetector[Settings]):
     def due(self, now: float) -> bool:
         return any(when <= now for when, _ in self._waiting.values())
 
-    def _overdue(self, tick: int, seen: Observation) -> list[Detection]:
+    def _overdue(self, tick: int, seen: DetectorInput) -> list[Detection]:
         """The detections for sources whose time to return to their hosts is over at this tick."""
         beyond = max(len(self._waiting) - _WAITING, 0)
         keys = [

@@ -16,7 +16,7 @@ from trafficmond import figures
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, kinds
-from trafficmond.detect.base import SAMPLES, Detection, Observation, address
+from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import Batch, Column, left_aligned
@@ -25,7 +25,7 @@ from trafficmond.model import Direction, Severity, Threat
 from trafficmond.protocols import WITH_PORTS, protocol_name
 
 if TYPE_CHECKING:
-    from trafficmond.geo.atlas import Atlas
+    from trafficmond.geo.geoip import GeoIp
 
 # bound: known destinations of a unit | the one used longest ago is forgotten and counted
 _PLACES = 64
@@ -46,19 +46,19 @@ class Settings:
     capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.6 kB each.")
 
 
-def _no_atlas() -> Atlas:
-    from trafficmond.geo.atlas import EMPTY  # few analyses of files need it
+def _no_geoip() -> GeoIp:
+    from trafficmond.geo.geoip import EMPTY  # few analyses of files need it
 
     return EMPTY
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Lookups:
     """Information that is not in the packets."""
 
     owner: Callable[[int], Owner | None]
     """Of a flow's `owner`."""
-    atlas: Callable[[], Atlas] = _no_atlas
+    geoip: Callable[[], GeoIp] = _no_geoip
 
 
 class NewDestination(GroupedDetector[Settings]):
@@ -80,22 +80,22 @@ class NewDestination(GroupedDetector[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._elsewhere = Elsewhere(lambda _: None)
+        self._lookups = Lookups(lambda _: None)
         self._watched_s, self._last = 1.0, 0.0
-        self._moments = np.empty(0)  # of the observation's ticks, in seconds of watching
+        self._moments = np.empty(0)  # of the input's ticks, in seconds of watching
         self._forgotten = 0
         self._fresh: dict[int, Column] = {}  # by slot those of the rows `kept` to be reported
 
-    def inform(self, news: Elsewhere) -> None:
-        self._elsewhere = news
+    def inform(self, news: Lookups) -> None:
+        self._lookups = news
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def feed(self, seen: DetectorInput) -> list[Detection]:
         steps = np.clip(np.diff(seen.ends, prepend=self._last or seen.ends[0]), 0, _MOST_STEP_S)
         self._moments = self._watched_s + np.cumsum(steps)
         self._watched_s, self._last = float(self._moments[-1]), float(seen.ends[-1])
         return super().feed(seen)
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         rows = flows.take(flows["new"] & (flows["owner"] != 0))
         owners, which = np.unique(rows["owner"], return_inverse=True)
@@ -146,7 +146,7 @@ class NewDestination(GroupedDetector[Settings]):
         fresh = self._fresh[int(found.slots[entity])]
         rows, state = found.kept.rows(fresh), found.state(entity)
         one = rows[0]
-        owner = self._elsewhere.owner(int(one["owner"]))
+        owner = self._lookups.owner(int(one["owner"]))
         unit = (owner and owner.unit) or ""
         days = (self._moments[found.tick[entity]] - state["began"]) / 86400
         where = self._described(rows[:1])[0]
@@ -177,7 +177,7 @@ class NewDestination(GroupedDetector[Settings]):
 
     def _key(self, number: int) -> int:
         """A key of the unit of an owner, the same in every run; 0: unknown, or not a unit."""
-        owner = self._elsewhere.owner(number)
+        owner = self._lookups.owner(number)
         if owner is None or not owner.unit or owner.cgroup is None:
             return 0
         return int.from_bytes(blake2s(owner.unit.encode(), digest_size=8).digest(), "big") or 1
@@ -187,7 +187,7 @@ class NewDestination(GroupedDetector[Settings]):
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
         cut = np.uint64(64) - np.where(rows["family"] == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
         port = np.where(np.isin(rows["proto"], WITH_PORTS), rows["dport"], 0)
-        numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).astype(np.uint64)
+        numbers = self._lookups.geoip().column("asn", hi, lo, rows["family"]).astype(np.uint64)
         by_system = np.where(numbers != 0, mix(numbers, rows["proto"], port), np.uint64(0))
         return mix(hi >> cut, rows["family"], rows["proto"], port), by_system
 
@@ -206,7 +206,7 @@ class NewDestination(GroupedDetector[Settings]):
     def _described(self, rows: Batch) -> list[str]:
         """Each destination in words: "203.0.113.7, port 443/tcp (AS64500)"."""
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
-        numbers = self._elsewhere.atlas().column("asn", hi, lo, rows["family"]).tolist()
+        numbers = self._lookups.geoip().column("asn", hi, lo, rows["family"]).tolist()
         shown = []
         for row, number in zip(rows, numbers, strict=True):
             proto = protocol_name(int(row["proto"])).lower()

@@ -13,7 +13,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome, proven
-from trafficmond.detect.base import SAMPLES, Detection, Observation, address, approx
+from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address, approx
 from trafficmond.detect.distributed import DistributedDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
@@ -76,7 +76,7 @@ class PortScan(DistributedDetector[Settings]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, settings.window)  # the lists are by target: sources that are one of many
         self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
-        self._parts: list[_Part] = []  # of the present observation
+        self._parts: list[_Part] = []  # of the present input
 
     @property
     def window_s(self) -> float:
@@ -85,7 +85,7 @@ class PortScan(DistributedDetector[Settings]):
     def tables(self) -> Mapping[str, BoundedTable]:
         return {**super().tables(), "targets": self._targets}
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         attempts = seen.attempts
         port, trace = attempts["dport"], np.zeros(len(attempts), bool)
         for lowest, highest in _TRACES:
@@ -154,7 +154,7 @@ class PortScan(DistributedDetector[Settings]):
                 )
             )
 
-    def examine(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         self._parts = []
         alone = super().examine(rows, seen)
         if not self._parts:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from trafficmond.config.declare import setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Detection, Detector, Observation
+from trafficmond.detect.base import Detection, Detector, DetectorInput
 from trafficmond.model import Severity, Threat
 
 
@@ -41,7 +41,7 @@ class Quota(Detector):
     def due(self, now: float) -> bool:  # noqa: ARG002
         return bool(self._news)
 
-    def feed(self, seen: Observation) -> list[Detection]:
+    def feed(self, seen: DetectorInput) -> list[Detection]:
         news, self._news = self._news, ()
         return [Detection(len(seen.ends) - 1, threat) for each in news for threat in _threats(each, seen.now)]
 

@@ -6,7 +6,7 @@ It is no attack, so its severity is low at most; it explains noise that would ot
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, mix
 from trafficmond.flows.batch import Column
@@ -38,7 +38,7 @@ class RepeatedFlow(GroupedDetector[Settings]):
     def window_s(self) -> float:
         return self.settings.window
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         return seen.attempts.take((seen.attempts["kind"] == Kind.SYN) | (seen.attempts["kind"] == Kind.DATAGRAM))
 
     def key(self, rows: Columns) -> Column:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Observation, address, format_sources
+from trafficmond.detect.base import DetectorInput, address, format_sources
 from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, estimate, mark, mix
@@ -60,7 +60,7 @@ class SlowHttp(GroupedDetector[Settings]):
     )
     evidence_bonus_s = 30.0
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows, age = seen.flows, seen.flows["last"] - seen.flows["first"]
         some = (flows["proto"] == TCP) & (age >= _HELD_S) & (flows["reply_payload_bytes"] <= _CRUMBS_S * age)
         # Closed without a byte of either side.

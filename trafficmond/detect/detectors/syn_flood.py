@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Detection, Observation, address, format_sources
+from trafficmond.detect.base import Detection, DetectorInput, address, format_sources
 from trafficmond.detect.carpet import SCATTERED_HOSTS, FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
@@ -59,19 +59,19 @@ class SynFlood(FloodDetector[Settings]):
     spread_hosts = SCATTERED_HOSTS  # the client's side alone shows a finished opening, so no farm seems flooded
     unit = "openings"
 
-    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         detections = self.examine(rows, seen)
         named = {(tick, threat.dst_ip) for tick, threat in detections}
         # The victim as a whole only if none of its ports is reported.
         rows.put("port", np.full(len(rows), _ANY_PORT))
         return detections + [each for each in self.examine(rows, seen) if (each.tick, each.threat.dst_ip) not in named]
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         rows = Columns(_openings(seen))
         rows.put("port", rows["dport"].astype(np.int64))
         return rows
 
-    def pour(self, rows: Columns) -> float:
+    def add_amounts(self, rows: Columns) -> float:
         rows.put("amount", rows["weight"])
         rows.put("other", (rows["weight"] == 0) & ~rows["retried"])
         return float(self.settings.unfinished)
@@ -149,7 +149,7 @@ class SynFlood(FloodDetector[Settings]):
         )
 
 
-def _openings(seen: Observation) -> Batch:
+def _openings(seen: DetectorInput) -> Batch:
     """_OPENING rows for each opening judged, each that is sent again, and each tuple that is opened again and again."""
     attempts, flows = seen.attempts.take(seen.attempts["kind"] == Kind.SYN), seen.flows
     asks = (flows["d_packets"] > 0) & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)

@@ -8,7 +8,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.resolvers import is_resolver
 from trafficmond.detect.windows import Columns, Grouped, decay, members, mix
@@ -69,7 +69,7 @@ class Tunnel(GroupedDetector[Settings]):
     fields = tuple((name, "f8") for name in ("at", "total", *_FADING))
     evidence_bonus_s = 60.0
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
         proto, port, sport = flows["proto"], flows["dport"], flows["sport"]
         tcp, how = proto == TCP, np.full(len(flows), _OTHER, np.int8)

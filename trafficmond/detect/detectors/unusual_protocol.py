@@ -5,7 +5,7 @@ Severity is low, medium for numbers that IANA had not assigned. The port scan de
 
 from trafficmond.config.declare import setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.base import Observation, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, PacketDetector
 from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Column
@@ -35,7 +35,7 @@ class UnusualProtocol(PacketDetector):
     dedup_key = ("src_ip",)
     suppressed_by = ("port_scan", "volume")
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         return seen.flows.take(~_ORDINARY[seen.flows["proto"]] & (seen.flows["d_packets"] > 0))
 
     def key(self, rows: Columns) -> Column:

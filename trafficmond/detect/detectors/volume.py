@@ -12,7 +12,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import ONE_WAY_PORTS, is_group
-from trafficmond.detect.base import Detection, Observation, address, format_sources
+from trafficmond.detect.base import Detection, DetectorInput, address, format_sources
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, estimate, mark, members, mix
@@ -84,7 +84,7 @@ class Volume(FloodDetector[Settings]):
         # reported when it is seen again, because the table has its beginning.
         self._waiting: dict[str, tuple[float, Threat]] = {}
 
-    def victims(self, rows: Columns, seen: Observation) -> list[Detection]:
+    def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         back = [dst for dst, (until, _) in self._waiting.items() if until - seen.ends[0] > _PATIENCE_S]
         early = [Detection(0, self._waiting.pop(dst)[1]) for dst in back]  # the clock was set back
         found = early + self.examine(rows, seen)
@@ -102,10 +102,10 @@ class Volume(FloodDetector[Settings]):
         victims = [dst for at, (dst, (until, _)) in enumerate(self._waiting.items()) if until <= now or at < beyond]
         return [Detection(tick, self._waiting.pop(dst)[1]) for dst in victims]
 
-    def choose(self, seen: Observation) -> Columns:
+    def choose(self, seen: DetectorInput) -> Columns:
         return _one_way(seen)
 
-    def pour(self, rows: Columns) -> float:
+    def add_amounts(self, rows: Columns) -> float:
         flood = ~(rows["answer"] | rows["error"] | rows["client"] | rows["media"])
         rows.put("amount", rows["poured"] * flood)
         rows.put("other", np.zeros(len(rows)))
@@ -206,7 +206,7 @@ def _is_over(until: float, now: float) -> bool:
     return now >= until or until - now > _PATIENCE_S
 
 
-def _one_way(seen: Observation) -> Columns:
+def _one_way(seen: DetectorInput) -> Columns:
     """The flows whose packets in this batch got no answer, as seen by their sender.
 
     Their `weight` is packets a second, multiplied by how unusual it is to send so many of this kind.
@@ -301,7 +301,7 @@ def _is_scan(mine: Columns) -> bool:
     return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
 
-def _earned(mine: Columns, victim: Any, seen: Observation, tick: Any) -> bool:
+def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
     """Whether these are mostly ICMP errors about packets that the host sent itself: it scans, or uses a service that is
     down."""
     errors = int(mine["packets"][mine["error"]].sum())
@@ -310,7 +310,7 @@ def _earned(mine: Columns, victim: Any, seen: Observation, tick: Any) -> bool:
     return errors <= 2 * _sent(victim, seen, tick)
 
 
-def _sent(host: Any, seen: Observation, tick: Any) -> int:
+def _sent(host: Any, seen: DetectorInput, tick: Any) -> int:
     """The packets that a host sent in a tick."""
     flows = seen.flows.take(seen.flows["tick"] == tick)
     sent: int = flows["d_packets"][flows["src"] == host].sum() + flows["d_reply_packets"][flows["dst"] == host].sum()

@@ -26,12 +26,12 @@ from notifier_targets import HttpTarget, SmtpTarget, threat
 
 from trafficmond.errors import ConfigError
 from trafficmond.notifier import command as ways
-from trafficmond.notifier import outlets as services
+from trafficmond.notifier import transports as services
 from trafficmond.notifier.command import Command, Undelivered
 from trafficmond.notifier.message import compose, trial_message
 from trafficmond.notifier.news import News
-from trafficmond.notifier.outlets import Outlet, outlets
 from trafficmond.notifier.settings import Settings, Target, load
+from trafficmond.notifier.transports import Transport, transports
 from trafficmond.urls import hidden
 
 MESSAGE = compose("web1", [News(1, 0.0, "opened", threat())])
@@ -40,8 +40,8 @@ apprise = pytest.mark.skipif(
 )
 
 
-def outlet(**target: object) -> Outlet:
-    return outlets(Settings(targets=(Target(name="it", **target),)), "notify.toml")["it"]  # type: ignore[arg-type]
+def transport(**target: object) -> Transport:
+    return transports(Settings(targets=(Target(name="it", **target),)), "notify.toml")["it"]  # type: ignore[arg-type]
 
 
 def script(path: Path, text: str) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def talking(head: bytes, part: bytes, pause_s: float) -> Iterator[int]:
 
 @apprise
 def test_a_webhook(http: HttpTarget) -> None:
-    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert http.got[0]["path"] == "/hook"
     assert http.got[0]["title"] == "web1: high port_scan"
     assert http.got[0]["type"] == "failure"
@@ -84,7 +84,7 @@ def test_a_webhook(http: HttpTarget) -> None:
 
 @apprise
 def test_ntfy(http: HttpTarget) -> None:
-    outlet(url=f"ntfy://127.0.0.1:{http.port}/alarms").deliver(MESSAGE)
+    transport(url=f"ntfy://127.0.0.1:{http.port}/alarms").deliver(MESSAGE)
     assert (http.got[0]["topic"], http.got[0]["title"]) == ("alarms", "web1: high port_scan")
     assert "tried 250 ports" in http.got[0]["message"]
 
@@ -93,7 +93,7 @@ def test_ntfy(http: HttpTarget) -> None:
 def test_mail() -> None:
     with SmtpTarget() as smtp:
         url = f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example&format=text"
-        outlet(url=url).deliver(trial_message("web1"))
+        transport(url=url).deliver(trial_message("web1"))
     assert smtp.mails[0]["Subject"] == "web1: test of trafficmon's notifications"
     assert "you@host.example" in smtp.mails[0]["To"]
     body = smtp.mails[0].get_body(("plain",))
@@ -104,7 +104,7 @@ def test_mail() -> None:
 @apprise
 def test_greylisting_is_a_reason_to_try_again() -> None:
     with SmtpTarget(later=1) as smtp:
-        mail = outlet(url=f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example")
+        mail = transport(url=f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example")
         with pytest.raises(Undelivered):
             mail.deliver(MESSAGE)
         assert not smtp.mails
@@ -116,7 +116,7 @@ def test_greylisting_is_a_reason_to_try_again() -> None:
 def test_a_target_that_refuses_says_so_and_nothing_of_its_address(http: HttpTarget) -> None:
     http.status = 503
     with pytest.raises(Undelivered, match="503") as refused:
-        outlet(url=f"json://someone:secretword@127.0.0.1:{http.port}/T0KENT0KEN?key=AnotherOne").deliver(MESSAGE)
+        transport(url=f"json://someone:secretword@127.0.0.1:{http.port}/T0KENT0KEN?key=AnotherOne").deliver(MESSAGE)
     for secret in ("someone", "secretword", "T0KEN", "AnotherOne", str(http.port)):
         assert secret not in str(refused.value)
 
@@ -124,7 +124,7 @@ def test_a_target_that_refuses_says_so_and_nothing_of_its_address(http: HttpTarg
 @apprise
 def test_a_target_that_is_down_says_so() -> None:
     with pytest.raises(Undelivered, match=r"^Connection refused; A Connection error"):
-        outlet(url="json://127.0.0.1:9/hook").deliver(MESSAGE)
+        transport(url="json://127.0.0.1:9/hook").deliver(MESSAGE)
 
 
 @apprise
@@ -132,7 +132,7 @@ def test_a_target_that_is_down_says_so() -> None:
 def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarget, status: int) -> None:
     http.status, http.location = status, "/T0KENT0KEN"
     with pytest.raises(Undelivered, match=r"its server has moved .*write the new URL") as refused:
-        outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+        transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert "T0KEN" not in str(refused.value)
 
 
@@ -153,7 +153,7 @@ def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarg
 def test_how_long_a_server_asks_to_wait(
     http: HttpTarget, later: str | Callable[[], str], least: float, most: float
 ) -> None:
-    target = outlet(url=f"json://127.0.0.1:{http.port}/hook")
+    target = transport(url=f"json://127.0.0.1:{http.port}/hook")
     for http.status in (429, 503):
         http.later = later if isinstance(later, str) else later()
         with pytest.raises(Undelivered) as refused:
@@ -168,10 +168,10 @@ def test_how_long_a_server_asks_to_wait(
 @apprise
 def test_a_redirect_that_takes_it_along_is_one(http: HttpTarget) -> None:
     http.status, http.location = 307, "/other"
-    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert [each["path"] for each in http.got] == ["/other"]
     http.status = 303  # it was taken, and here is what became of it
-    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
 
 
 @apprise
@@ -179,11 +179,11 @@ def test_a_slow_service_gets_a_message_once(http: HttpTarget, monkeypatch: pytes
     """Apprise's own patience, four seconds, would be over, and the service have taken it."""
     monkeypatch.setattr("apprise.URLBase.socket_read_timeout", 0.3)
     http.delay_s = 0.8
-    outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+    transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert len(http.got) == 1
     monkeypatch.setattr(services, "_ANSWER_S", 0.3)
     with pytest.raises(Undelivered):
-        outlet(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
+        transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
 
 
 @apprise
@@ -202,7 +202,7 @@ def test_an_answer_that_never_ends_is_not_waited_for(
     """Read to its end, it took all the memory that the unit may have, or held up the target for ever."""
     monkeypatch.setattr(services, "_ANSWER_S", 0.5)
     with talking(b"HTTP/1.1 200 OK\r\n" + head, part, pause_s) as port:
-        target = outlet(url=f"json://127.0.0.1:{port}/hook")
+        target = transport(url=f"json://127.0.0.1:{port}/hook")
         tracemalloc.start()
         try:
             target.deliver(MESSAGE)
@@ -229,7 +229,7 @@ def test_a_server_that_never_comes_to_the_point_is_given_up(
     monkeypatch.setattr(services, "_ANSWER_S", 0.3)
     began = time.monotonic()
     with talking(head, part, 0.05) as port, pytest.raises(Undelivered):
-        outlet(url=url.format(port=port)).deliver(MESSAGE)
+        transport(url=url.format(port=port)).deliver(MESSAGE)
     assert time.monotonic() - began < 10
 
 
@@ -246,7 +246,7 @@ def test_a_server_that_never_comes_to_the_point_is_given_up(
 def test_what_comes_after_its_status_does_not_matter(head: bytes) -> None:
     """A message that the server took was sent again and again, since the text of its answer could not be read."""
     with talking(b"HTTP/1.1 200 OK\r\n" + head, b"", 0) as port:
-        outlet(url=f"json://127.0.0.1:{port}/hook").deliver(MESSAGE)
+        transport(url=f"json://127.0.0.1:{port}/hook").deliver(MESSAGE)
 
 
 @apprise
@@ -255,7 +255,7 @@ def test_a_text_that_is_too_long_for_a_service_comes_in_parts(
 ) -> None:
     monkeypatch.setattr("apprise.NotifyBase.request_rate_per_sec", 0)  # seconds that Apprise waits between them
     lines = "\n".join(f"line {number} " + 150 * "x" for number in range(30))
-    outlet(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(replace(MESSAGE, text=lines))
+    transport(url=f"mmost://127.0.0.1:{http.port}/{24 * 'a'}").deliver(replace(MESSAGE, text=lines))
     parts = [each["text"] for each in http.got]
     assert len(parts) == 2
     assert all(len(each) <= 4000 for each in parts)
@@ -268,7 +268,7 @@ def test_each_recipient_in_a_url_is_a_target_of_its_own(http: HttpTarget) -> Non
     ntfy = Target(name="it", url=f"ntfy://127.0.0.1:{http.port}/alarms/pager")
     with SmtpTarget() as smtp:
         mail = f"mailto://me:word@127.0.0.1:{smtp.port}?from=web1@host.example&to=you@host.example,he@host.example"
-        found = outlets(Settings(targets=(ntfy, Target(name="mail", url=mail))), "notify.toml")
+        found = transports(Settings(targets=(ntfy, Target(name="mail", url=mail))), "notify.toml")
         assert list(found) == ["it", "it/2", "mail", "mail/2"]
         for each in found.values():
             each.deliver(MESSAGE)
@@ -285,17 +285,17 @@ def test_targets_by_recipient_are_bounded_and_have_names_of_their_own() -> None:
     )
     for urls, targets in (([many], 20), ([more], 1), ([many, many], 21), ([more, many], 21), ([many] * 16, 16)):
         chosen = tuple(Target(name=f"to{number}", url=url) for number, url in enumerate(urls))
-        assert len(outlets(Settings(targets=chosen), "notify.toml")) == targets
+        assert len(transports(Settings(targets=chosen), "notify.toml")) == targets
     both = [Target(name="it", url="ntfy://host.example/a/b"), Target(name="it/2", url="ntfy://host.example/c")]
     for pair in (both, both[::-1]):
         with pytest.raises(ConfigError, match="another target is called it/2, too"):
-            outlets(Settings(targets=tuple(pair)), "notify.toml")
+            transports(Settings(targets=tuple(pair)), "notify.toml")
 
 
 @apprise
 def test_recipients_of_all_kinds_are_told_apart() -> None:
     url = "rocket://user:password@host/%23a/%23b/@u"
-    found = outlets(Settings(targets=(Target(name="it", url=url),)), "notify.toml")
+    found = transports(Settings(targets=(Target(name="it", url=url),)), "notify.toml")
     plugins: list[Any] = [next(iter(each._service)) for each in found.values()]  # type: ignore[attr-defined]
     assert sorted((tuple(each.channels), tuple(each.rooms), tuple(each.users)) for each in plugins) == [
         ((), (), ("u",)),
@@ -307,7 +307,7 @@ def test_recipients_of_all_kinds_are_told_apart() -> None:
 @apprise
 def test_a_service_that_nobody_knows_is_refused_without_its_address() -> None:
     with pytest.raises(ConfigError, match=r"target\[0\].url: ") as refused:
-        outlet(url="nonsense://secretword/T0KEN")
+        transport(url="nonsense://secretword/T0KEN")
     assert "secretword" not in str(refused.value)
     assert "T0KEN" not in str(refused.value)
 
@@ -315,12 +315,12 @@ def test_a_service_that_nobody_knows_is_refused_without_its_address() -> None:
 def test_without_apprise_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     with pytest.raises(ConfigError, match="apt install apprise"):
-        outlet(url="json://127.0.0.1")
+        transport(url="json://127.0.0.1")
 
 
 def test_a_command_gets_the_message(tmp_path: Path) -> None:
     command = script(tmp_path / "told", f'cat >{tmp_path}/got; echo "$1" >{tmp_path}/argument')
-    outlet(command=(*command, "--urgent")).deliver(MESSAGE)
+    transport(command=(*command, "--urgent")).deliver(MESSAGE)
     got = json.loads((tmp_path / "got").read_text())
     assert (got["host"], got["level"], got["count"], got["test"]) == ("web1", "failure", 1, False)
     assert (got["threats"][0]["src_ip"], got["threats"][0]["news"]) == ("203.0.113.1", ["opened"])

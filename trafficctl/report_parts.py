@@ -16,7 +16,7 @@ _MOST_PAIRS = 2000
 _FAR = {"as_name": "networks", "country": "countries", "peer": "hosts"}
 
 
-class Beside:
+class ReportParts:
     """Asks the daemon for the additional parts; a part without data is left out."""
 
     def __init__(self, client: Client, since: float, until: float, labels: Labels) -> None:

@@ -73,7 +73,7 @@ class Database:
 
 
 @dataclass(frozen=True, eq=False)
-class Atlas:
+class GeoIp:
     """All databases in the order of the settings; for each kind and family the first one counts. `notes`: mistakes."""
 
     databases: tuple[Database, ...] = ()
@@ -156,4 +156,4 @@ class Atlas:
         return prefixes.concat(parts)
 
 
-EMPTY = Atlas()
+EMPTY = GeoIp()

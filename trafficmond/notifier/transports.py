@@ -1,4 +1,4 @@
-"""Outlets: a service that Apprise supports, or a command. Error texts hold no secret of the target."""
+"""Transports: a service that Apprise supports, or a command. Error texts hold no secret of the target."""
 
 import contextlib
 import copy
@@ -18,7 +18,7 @@ from trafficmond.notifier.message import Message
 from trafficmond.notifier.settings import Settings
 from trafficmond.urls import hidden
 
-_MOST = 32  # outlets: each has a thread, and the unit allows 64 with the commands
+_MOST = 32  # transports: each has a thread, and the unit allows 64 with the commands
 _ANSWER_BYTES = 1 << 16  # read of an answer
 _ANSWER_S = 30.0  # with Apprise's timeout of 4 s a slow service gets the same message again and again
 # The recipients in a URL, as Apprise's plug-ins call them.
@@ -30,7 +30,7 @@ _RECIPIENTS = (
 _reply = threading.local()  # wait_s: how long the last server asked this thread to wait
 
 
-class Outlet(Protocol):
+class Transport(Protocol):
     def deliver(self, message: Message) -> None:
         """Delivers a message. Raises Undelivered."""
         ...
@@ -63,8 +63,8 @@ class Apprise:
             raise Undelivered(why or "the service did not accept it", _reply.wait_s)
 
 
-def _services(url: str, module: Any, room: int) -> list[Outlet]:
-    """An outlet for each recipient in a URL, up to `room`: if one of several failed, Apprise would send to all again.
+def _services(url: str, module: Any, room: int) -> list[Transport]:
+    """A transport for each recipient in a URL, up to `room`: if one of several failed, Apprise would send to all again.
     Raises ValueError if Apprise does not know such a service."""
     with _AppriseLog() as log_lines:
         plugin = module.Apprise.instantiate(url, asset=module.AppriseAsset(async_mode=False))
@@ -82,16 +82,16 @@ def _services(url: str, module: Any, room: int) -> list[Outlet]:
     return [Apprise(each, url, module) for each in plugins]
 
 
-def outlets(settings: Settings, where: str) -> dict[str, Outlet]:
-    """The outlets by target's name, numbered for further recipients. Raises ConfigError with all unsupported URLs."""
-    found: dict[str, Outlet] = {}
+def transports(settings: Settings, where: str) -> dict[str, Transport]:
+    """The transports by target's name, numbered for further recipients. Raises ConfigError with all wrong URLs."""
+    found: dict[str, Transport] = {}
     mistakes: list[Mistake] = []
     module = _load_apprise(where) if any(target.url for target in settings.targets) else None
     for index, (name, target) in enumerate(settings.named()):
         room = _MOST - len(found) - len(settings.targets) + index + 1
         try:
             each = [Command(target.command)] if target.command else _services(target.url, module, room)
-            named = {f"{name}/{number}" if number > 1 else name: outlet for number, outlet in enumerate(each, 1)}
+            named = {f"{name}/{number}" if number > 1 else name: transport for number, transport in enumerate(each, 1)}
             for twice in sorted(named.keys() & found.keys()):
                 mistakes.append(Mistake(where, f"target[{index}].name: another target is called {twice}, too"))
             found |= named
@@ -111,11 +111,11 @@ def _load_apprise(where: str) -> Any:
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
-    _heed_replies()
+    _patch_requests()
     return apprise
 
 
-def _heed_replies() -> None:
+def _patch_requests() -> None:
     """Notes how long a server asks to wait. Stops reading an answer that does not end. Makes a redirect that turns POST
     into GET an error: the message would be lost, and count as delivered. After status 303 it was delivered."""
     requests: Any = importlib.import_module("requests")
@@ -128,7 +128,7 @@ def _heed_replies() -> None:
             logging.getLogger("apprise").warning("its server has moved (%d): write the new URL", response.status_code)
             raise requests.TooManyRedirects(response=response)
 
-    def heed(self: Any, request: Any, **options: Any) -> Any:
+    def send_bounded(self: Any, request: Any, **options: Any) -> Any:
         try:
             response = send(self, request, **options)
         except requests.RequestException as error:  # of which Apprise says only that there was one
@@ -147,7 +147,7 @@ def _heed_replies() -> None:
             _reply.wait_s = _seconds(response.headers.get("Retry-After", ""))
         return response
 
-    requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send = rebuild, heed
+    requests.Session.rebuild_method, requests.adapters.HTTPAdapter.send = rebuild, send_bounded
     socket.SocketIO = _Reply  # type: ignore[misc]  # what HTTP and SMTP read from
 
 

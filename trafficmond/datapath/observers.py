@@ -28,7 +28,7 @@ class Side:
     place: Filter
 
 
-class Beside:
+class Observers:
     """The programs and maps of bpf/`name`.bpf.c, by the data path's loader; bcc works below `pin_dir`. `kinds`:
     sections of the programs, for bcc; `unseen`: what is missed where they cannot be attached. Raises DatapathError."""
 
