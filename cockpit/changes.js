@@ -70,7 +70,7 @@ export function showProbation(probation) {
       button("Take it back", rollBack, { changes: true })));
 }
 
-/** Bans a source, for a while or for good. */
+/** Bans a source, for a while or forever. */
 export const ban = (cidr = "", reason = "") => change({
   title: cidr ? `Ban ${host(cidr)}` : "Ban an address",
   text: "Packets from it are dropped at once.",

@@ -41,7 +41,7 @@ export const when = seconds => {
   return written(new Date(seconds * 1000)).replace(`${today} `, "");
 };
 
-export const until = seconds => seconds === null || seconds === undefined ? "for good" : when(seconds);
+export const until = seconds => seconds === null || seconds === undefined ? "forever" : when(seconds);
 export const host = cidr => cidr.replace(/^([^:]*)\/32$|^(.*)\/128$/, "$1$2");
 export const services = ports => (ports ?? ["all"]).join(", ");
 export const phrase = name => name.replaceAll("_", " ");

@@ -11,6 +11,14 @@ from hypothesis import strategies as st
 from trafficmond import figures
 
 
+def test_names_of_evidence_for_people() -> None:
+    assert [figures.term(key) for key in ("opened_without_a_word", "manner", "mean_bytes")] == [
+        "opened without data",
+        "first packet",
+        "mean bytes",
+    ]
+
+
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")

@@ -82,7 +82,8 @@ def check(path: Path | None) -> Checked:
         raise TrafficmonError(f"cannot read {error.filename}: {error.strerror}", hint="try with sudo") from None
     notes = [*policy.notes, *_ended(policy.rules), *shadows(policy, time.time())]
     if settings is not None:
-        notes += [*outdated(geoip, time.time()), *_unwritable_logs(settings), *_shut(settings, policy)]
+        notes += [*outdated(geoip, time.time()), *_unusable_pins(settings), *_unwritable_logs(settings)]
+        notes += _shut(settings, policy)
     return Checked(path, policy.counts, notes=notes)
 
 
@@ -105,6 +106,14 @@ def _ended(rules: Sequence[Rule]) -> list[Advice]:
     now = time.time()
     ended = [rule for rule in rules if rule.expires is not None and rule.expires <= now]
     return [Advice(rule.source, f"this rule has expired ({clock(rule.expires)}) and does nothing") for rule in ended]
+
+
+def _unusable_pins(settings: Settings) -> Iterator[Advice]:
+    """A note if the settings name a pin_dir with which the daemon could not start on this host."""
+    pins = settings.pin_dir
+    if pins != Settings().pin_dir and not files.on_bpffs(pins):
+        what = f"pin_dir: {pins} is not on a BPF file system, so the daemon does not start; use one below /sys/fs/bpf"
+        yield Advice(_place_of(settings, "pin_dir"), what)
 
 
 def _unwritable_logs(settings: Settings) -> Iterator[Advice]:
@@ -145,13 +154,13 @@ def _shut(settings: Settings, policy: Policy) -> Iterator[Advice]:
     if not nobody and not admitted.anybody and policy.default is Action.DROP:  # it may be for another host
         nobody = _NOBODY
     for what in [*([nobody] if nobody else []), *reach.only_from(admitted, waiting)]:
-        yield Advice(_default_place(settings), what)
+        yield Advice(_place_of(settings, "policy.default"), what)
 
 
-def _default_place(settings: Settings) -> str:
+def _place_of(settings: Settings, key: str) -> str:
     assert settings.source is not None
     lines = {} if settings.source.suffix == ".json" else key_lines(files.read(settings.source).decode("utf-8"))
-    line = line_of("policy.default", lines)
+    line = line_of(key, lines)
     return f"{settings.source}:{line}" if line else str(settings.source)
 
 

@@ -33,7 +33,7 @@ def extract(store: Path, part: Path, since: float, until: float, live: Iterable[
             return sum(copied.values()) + _add(connection, live, [number for number in copied if copied[number]])
     except sqlite3.Error as error:
         hint = "use sudo or join group trafficmon; the copy needs room in $TMPDIR"
-        raise StoreError(f"{store}: cannot be copied from: {error}", hint=hint) from error
+        raise StoreError(f"cannot copy flows from {store}: {error}", hint=hint) from error
 
 
 def _copy_threats(connection: sqlite3.Connection, since: float, until: float) -> None:

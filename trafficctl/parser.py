@@ -147,7 +147,9 @@ class _Command(argparse.ArgumentParser):
             near = f"; did you mean {MEANT[value]}?" if value in MEANT else guess(value, list(COMMANDS))
             raise argparse.ArgumentError(None, f"there is no command {value!r}{near}")
         known = [str(each) for each in action.choices]
-        what = f"{str(value)!r} is not one of {', '.join(known)}{guess(str(value), known)}"
+        pages = (name for name, each in self._option_string_actions.items() if "HTML" in (each.help or ""))
+        near = f"; for a page use {next(pages, '')} FILE" if value == "html" else guess(str(value), known)
+        what = f"{str(value)!r} is not one of {', '.join(known)}{near}"
         raise argparse.ArgumentError(action, what)
 
 
@@ -162,13 +164,13 @@ def build(names: Collection[str] = COMMANDS, *, fill: bool = False) -> argparse.
         allow_abbrev=False,
     )
     socket = os.environ.get("TRAFFICMON_SOCKET") or DEFAULT_SOCKET
-    _add_globals(parser, socket, "human")
-    # The same options after the command; their defaults must not overwrite values given before the command.
-    common = _Command(add_help=False)
-    _add_globals(common, argparse.SUPPRESS, argparse.SUPPRESS)
+    _add_globals(parser, socket, "human", names)
     named: dict[str, Any] = {"dest": "command", "metavar": "COMMAND", "help": argparse.SUPPRESS}
     commands = parser.add_subparsers(required=True, parser_class=_Command, prog="trafficctl", **named)
     for name in names:
+        # The same options after the command; their defaults must not overwrite values given before the command.
+        common = _Command(add_help=False)
+        _add_globals(common, argparse.SUPPRESS, argparse.SUPPRESS, [name])
         command = commands.add_parser(name, parents=[common], allow_abbrev=False)
         command.module = COMMANDS[name][0]
         if fill:
@@ -185,11 +187,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str) -> None:
+def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str, commands: Collection[str]) -> None:
+    forms = FORMATS if {"rules", "import"} & set(commands) else FORMATS[:-1]  # only rules can be written as TOML
     text = "the daemon's control socket ($TRAFFICMON_SOCKET)"
     parser.add_argument("-s", "--socket", metavar="SOCKET", default=socket, help=text)
-    text = "the format: human (default), json, jsonl, csv; of rules also toml"
-    parser.add_argument("-o", "--output", metavar="FORMAT", choices=FORMATS, default=form, help=text)
+    text = f"the format: human (default), json, jsonl, csv{'; of rules also toml' if 'toml' in forms else ''}"
+    parser.add_argument("-o", "--output", metavar="FORMAT", choices=forms, default=form, help=text)
     text = "the same as -o json"
     parser.add_argument("--json", dest="output", action="store_const", const="json", default=form, help=text)
     if parser.add_help:

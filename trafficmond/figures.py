@@ -102,6 +102,12 @@ def unit(word: str) -> str:
     return {"dials": "connection attempts", "openings": "connections opened"}.get(word, word)
 
 
+def term(key: str) -> str:
+    """The name of a value of evidence for people; the keys do not change."""
+    words = {"opened_without_a_word": "opened without data", "manner": "first packet"}
+    return words.get(key) or key.replace("_", " ")
+
+
 def clock(then: float | None) -> str:
     """Local date and time to the second."""
     return "" if then is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then))

@@ -114,3 +114,9 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def on_bpffs(folder: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether a folder is, or would be, on a BPF file system."""
+    lines = map(str.split, mounts.read_text("utf-8", "replace").splitlines() if mounts.exists() else ())
+    return any(folder.is_relative_to(line[1]) for line in lines if line[2] == "bpf")

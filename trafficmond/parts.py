@@ -322,7 +322,7 @@ async def _restore_bans(parts: Parts) -> None:
         parts.bans.restore(stored, time.time())
         parts.store.lost_bans = True  # it is to get them all
         if parts.store.missing_bans:
-            text = f"bans of the last run are missing: {parts.store.missing_bans}; ban again what trafficctl bans lacks"
+            text = f"bans of the last run are missing: {parts.store.missing_bans}; see trafficctl bans, and ban again"
             parts.warnings["missing bans"] = text
             parts.sinks.note(messages.STORE_FAILED, text, {"path": parts.store.path})
         await parts.rulebook.force_bans(parts.bans.forced())
@@ -333,11 +333,9 @@ async def _restore_bans(parts: Parts) -> None:
     if done:
         done.pop().result()
     else:
-        parts.warnings["bans"] = (
-            f"the bans stored in {parts.store.path} are not in force, but those that the kernel has: the file cannot "
-            "be read; the daemon tries again until it can"
-        )
-        parts.sinks.note(messages.STORE_FAILED, parts.warnings["bans"], {"path": parts.store.path})
+        text = f"{parts.store.path} cannot be read yet: of its bans, only those that the kernel still has are in force"
+        parts.warnings["bans"] = text
+        parts.sinks.note(messages.STORE_FAILED, text, {"path": parts.store.path})
 
 
 async def _resume_threats(parts: Parts) -> None:

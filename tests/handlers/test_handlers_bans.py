@@ -103,8 +103,17 @@ def test_lifting_within_a_wider_ban_names_that_ban_and_the_way(tmp_path: Path) -
             await ask("Ban", cidr="203.0.113.0/24", owner="jail")
             name, said = await ask.refused("Unban", cidr="203.0.113.9")
             assert name == "NotFound"
-            assert "no ban lies within 203.0.113.9; the ban of 203.0.113.0/24 covers it, which is jail's" in said
-            assert "trafficctl unban 203.0.113.0/24 --owner 'jail' lifts that one" in said
+            assert "no ban lies within 203.0.113.9; jail's ban of 203.0.113.0/24 covers it" in said
+            assert "trafficctl unban 203.0.113.0/24 --owner 'jail' lifts it" in said
+
+    asyncio.run(run())
+
+
+def test_a_ban_of_every_address_says_so(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            assert "::/0 is every address of IPv6" in (await ask("Ban", cidr="::/0", ttl_s=60.0))["notes"]
+            assert (await ask("Ban", cidr="8000::/1", ttl_s=60.0))["notes"] == []
 
     asyncio.run(run())
 

@@ -8,6 +8,7 @@ import pytest
 from ctl_runs import Ctl
 
 from trafficctl import checking
+from trafficmond import files
 from trafficmond.policy.layout import PARENTS_MAX
 from trafficmond.policy.table import CROWDED
 
@@ -31,6 +32,20 @@ def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypat
     assert "ReadWritePaths=/srv" in note.what
     (drop_ins / "own.conf").write_text("[Service]\nReadWritePaths=-/srv\n")
     assert "log[" not in str(checking.check(config).notes)
+
+
+@pytest.mark.parametrize(("pin_dir", "noted"), [("/tmp", True), ("{folder}/pins", True), ("/bpf/of-mine", False)])
+def test_a_pin_dir_that_cannot_have_pins_is_noted_in_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pin_dir: str, noted: bool
+) -> None:
+    (tmp_path / "cidr.d").mkdir()
+    config = tmp_path / "trafficmond.toml"
+    config.write_text(f'cidr_dir = "{tmp_path}/cidr.d"\npin_dir = "{pin_dir.format(folder=tmp_path)}"\n')
+    mounts = tmp_path / "mounts"
+    mounts.write_text("proc /proc proc rw 0 0\nbpf /bpf bpf rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n")
+    monkeypatch.setattr(files.on_bpffs, "__defaults__", (mounts,))
+    found = [note for note in checking.check(config).notes if "BPF file system" in note.what]
+    assert [note.where for note in found] == [f"{config}:2"] * noted
 
 
 def test_rules_that_end_over_one_another_are_noted_where_the_kernel_would_pass_some_over(folder: Path) -> None:

@@ -160,7 +160,7 @@ def test_bans(ctl: Ctl, running: Running) -> None:
     asked = [parameters for _, parameters in running.canned.asked]
     assert (asked[0]["cidr"], asked[0]["ttl_s"], asked[0]["reason"]) == ("203.0.113.9/32", 600.0, "why")
     lifted = ctl("unban", "203.0.113.5")
-    assert (lifted.returncode, "stays banned by fail2ban-recidive for good" in lifted.stderr) == (0, True)
+    assert (lifted.returncode, "stays banned by fail2ban-recidive forever" in lifted.stderr) == (0, True)
     assert ctl("unban", "203.0.113.5", "--all").stderr == ""
     ctl("unban", "203.0.113.5", "--owner", "fail2ban-sshd")
     whose = [(asked.get("owner"), asked.get("everyone", False)) for _, asked in running.canned.asked[1:]]

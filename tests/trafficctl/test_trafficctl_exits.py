@@ -61,7 +61,11 @@ from trafficmond.errors import ConfigError, Mistake
         (["ban", "9.9.9.9", "--ttl", "0s"], 2, "is not a valid duration, for example 10m, 2h or forever"),
         (["ban", "9.9.9.9", "--ttl", "99999w"], 2, "the maximum is a hundred years"),
         ([], 2, "Commands:"),
-        (["status", "-o", "xml"], 2, "'xml' is not one of human"),
+        (["status", "-o", "xml"], 2, "'xml' is not one of human, json, jsonl, csv\n"),
+        (["-o", "toml", "status"], 2, "'toml' is not one of human, json, jsonl, csv\n"),
+        (["rules", "-o", "xml"], 2, "'xml' is not one of human, json, jsonl, csv, toml\n"),
+        (["report", "-o", "html"], 2, "jsonl, csv; for a page use --write FILE"),
+        (["analyze", "-o", "html", "x.pcap"], 2, "jsonl, csv; for a page use --report FILE"),
         (["-s", "/nonexistent/socket", "status"], 3, "there is no such socket\n  start the daemon"),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_part_is_copied(store: Path, tmp_path: Path) -> None:
     now = time.time()
     assert extract(store, tmp_path / "part.db", now - 3 * HOUR, now) == 3
     assert extract(store, tmp_path / "other.db", now - 3 * HOUR, now - 2 * HOUR) == 1
-    with pytest.raises(StoreError, match="cannot be copied from"):
+    with pytest.raises(StoreError, match="cannot copy flows from"):
         extract(tmp_path / "none.db", tmp_path / "third.db", 0, now)
 
 

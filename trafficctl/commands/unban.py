@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
 
 def _print_held(held: Sequence[dict[str, Any]]) -> None:
     for ban in held:
-        until = f"until {figures.when(ban['expires'])}" if ban["expires"] is not None else "for good"
+        until = f"until {figures.when(ban['expires'])}" if ban["expires"] is not None else "forever"
         print(f"note: {values.host(ban['cidr'])} stays banned by {ban['owner']} {until}", file=sys.stderr)
 
 

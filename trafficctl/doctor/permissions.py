@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from trafficctl.doctor.examination import FAIL, OK, WARN, Finding, Host
 from trafficmond.control.peers import ADMIN_GROUP, READ_GROUP
+from trafficmond.files import on_bpffs
 
 _USER = "trafficmon"  # of the unit
 _CANNOT_START = "the service cannot start"
@@ -34,9 +35,7 @@ def _capabilities(host: Host) -> Iterator[Finding]:
 
 def _bpffs(host: Host) -> Iterator[Finding]:
     pins = host.settings.pin_dir
-    mounts = [line.split() for line in (host.text("/proc/mounts") or "").splitlines()]
-    points = [mount[1] for mount in mounts if len(mount) > 2 and mount[2] == "bpf"]
-    if any(str(pins).startswith(f"{point}/") or str(pins) == point for point in points):
+    if on_bpffs(pins, host.path("/proc/mounts")):
         yield Finding("bpffs", OK, f"mounted for {pins}")
         if host.has_service:
             yield _pin_directory(host)

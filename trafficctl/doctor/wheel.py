@@ -18,7 +18,8 @@ def examine(host: Host) -> Iterator[Finding]:
         advice = "if systemd's headers and a C compiler are installed: pip install systemd-python"
         yield Finding("journal", WARN, what, advice)
     if host.text("/etc/services") is None:
-        yield Finding("names of services", WARN, "there is no /etc/services, so rules know 8 names", "install netbase")
+        what = "there is no /etc/services, so rules can use the names of 8 services only"
+        yield Finding("names of services", WARN, what, "install netbase")
     if not host.path(Path("/run/systemd/system")).exists():
         return
     if host.has_service or host.path(f"/etc/systemd/system/{SERVICE}").exists():

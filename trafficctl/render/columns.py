@@ -54,7 +54,7 @@ RULES = (
     Column("prefixes", "PREFIXES", figures.exact, right=True, weight=2),
     Column("packets", "PACKETS", figures.number, right=True, weight=7),
     Column("bytes", "BYTES", figures.size, right=True, weight=3),
-    Column("expires", "EXPIRES", figures.when, weight=6),
+    Column("expires", "UNTIL", figures.when, weight=6),
     Column("source", "SOURCE", weight=4, shrinks_to=12, keep_end=True),
 )
 

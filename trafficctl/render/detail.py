@@ -55,7 +55,7 @@ def _named(row: dict[str, Any], end: str) -> str:
 def _evidence(evidence: Any, style: Style, width: int | None) -> Iterator[str]:
     if not isinstance(evidence, dict):
         return
-    shown = [Fact(key.replace("_", " "), figures.evidence(value)) for key, value in evidence.items() if key != "unit"]
+    shown = [Fact(figures.term(key), figures.evidence(value)) for key, value in evidence.items() if key != "unit"]
     if shown:
         yield ""
         yield style.title("EVIDENCE")

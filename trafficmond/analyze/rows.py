@@ -117,7 +117,7 @@ def recorded(
     the item counts as damage of that kind ("no flow")."""
     records, order = Records(), Order(source.head)
     if order.unknown:
-        source.note("dates like 11/12/2023 were read as month/day; none at the beginning shows which it is", 0)
+        source.note("dates like 11/12/2023 were read as month/day; no date near the beginning shows which is meant", 0)
     order.begin()
     for line, item in items:
         try:

@@ -111,7 +111,7 @@ def _observe(
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     rows_of = [known.deltas(source, stats) for source, known in inputs]
     if stats.sort:
-        inputs[0][0].note("records far from the order of time: all were sorted before they were analysed", 0)
+        inputs[0][0].note("some records were far out of order in time, so all were sorted first", 0)
         rows_of = [by_time(rows, "last", DELTA) for rows in rows_of]
     streams = [intervals(rows, stats.batching, hold, late) for rows in rows_of]
     at = 0.0

@@ -77,7 +77,7 @@ _LINES_OF_JSON = (
     "write an object for each row: pandas to_json(orient='records', lines=True), ClickHouse FORMAT JSONEachRow, others "
     "with jq -c"
 )
-_COLLECTED = "give it to a collector, and what that writes as text: nfcapd and nfdump, or sflowtool"
+_COLLECTED = "analyse the text that a collector makes of it: nfcapd and nfdump, or sflowtool"
 
 _FIELDS = (  # fields that are all in JSON or in a line with the names of columns, what it is, and the next step
     (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),

@@ -127,8 +127,8 @@ class Geo:
         (),
         kind=PATHS,
         example='["/var/lib/GeoIP/GeoLite2-Country.mmdb"]',
-        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules; of "
-        "each kind the first that has it counts.",
+        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules. "
+        "If several have countries, or systems, the first one is used.",
     )
 
 
@@ -206,7 +206,7 @@ class Settings:
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
     )
     state_dir: Path = setting(
-        Path("/var/lib/trafficmon"), help="Where flows.db and the daemon's own rules live.", restart=True
+        Path("/var/lib/trafficmon"), help="Where flows.db and the rules saved by trafficctl are kept.", restart=True
     )
     cidr_dir: Path = setting(
         Path("/etc/trafficmon/cidr.d"), help="Rules (*.toml, *.json) and lists; changes there take effect at once."

@@ -26,7 +26,7 @@ class Log:
     buffer_size: int = setting(
         8192, min=1, max=1 << 22, help="Events that may wait while the disk is slow. Further ones are lost and counted."
     )
-    rotate_size: int = size("100MiB", help="Start a new file at this size; 0 never does (logrotate and SIGUSR1 will).")
+    rotate_size: int = size("100MiB", help="Start a new file at this size. 0: never, so that logrotate can do it.")
     max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
     compress: bool = setting(True, help="Compress rotated files with gzip.")
     actions: tuple[str, ...] = setting(
@@ -41,7 +41,7 @@ class Log:
     min_severity: str = setting(
         "low",
         choices=(*SEVERITIES, "none"),
-        help="Write threats of this severity and above. With none, threats are not written. csv has events only.",
+        help='Write threats of this severity and above. With "none", no threats are written. csv has events only.',
     )
     max_rate: float = rate(
         "0/s", help="Events a second to write, on average. If there are more, an even sample is written. 0/s: all."

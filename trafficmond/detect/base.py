@@ -131,10 +131,10 @@ def approx(count: int) -> str:
     return f"about {count:,}" if count > 50 else str(count)
 
 
-def format_sources(count: int, sketch: Column) -> str:
+def format_sources(count: int, sketch: Column, noun: str = "sources") -> str:
     """A number of sources from their byte map as text: a lower bound once the map is full."""
     full = np.count_nonzero(sketch) >= 0.95 * sketch.shape[-1]
-    return f"more than {len(sketch) * 3:,} sources" if full else f"{approx(count)} sources"
+    return f"more than {len(sketch) * 3:,} {noun}" if full else f"{approx(count)} {noun}"
 
 
 def heaviest(over: Column, weight: Column) -> Column:

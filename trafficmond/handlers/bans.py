@@ -160,8 +160,8 @@ class Bans(Handler):
             if wider is None:
                 hint = self._parts.warnings.get("bans") or "see trafficctl bans"
                 raise NotFound(f"no ban lies within {shown(network)}", hint=hint)
-            what = f"no ban lies within {shown(network)}; the ban of {wider.cidr} covers it, which is {wider.owner}'s"
-            raise NotFound(what, hint=f"trafficctl unban {wider.cidr} --owner '{wider.owner}' lifts that one")
+            what = f"no ban lies within {shown(network)}; {wider.owner}'s ban of {wider.cidr} covers it"
+            raise NotFound(what, hint=f"trafficctl unban {wider.cidr} --owner '{wider.owner}' lifts it")
         self._say_lifted(caller, lifted)
         subject, before = lifted[0].cidr, f"{_in_words(lifted[0])}{_by_whom(lifted, caller)}"
         if len(lifted) > 1:

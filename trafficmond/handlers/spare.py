@@ -47,7 +47,7 @@ class Spared:
 
 def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[str]:
     """Notes for the author of a ban."""
-    found = []
+    found = [f"{network} is every address of IPv{network.version}"] if network.prefixlen == 0 else []
     if networks.has_host_bits(written):
         found.append(f"{written} has host bits set and is read as {network}: {network.num_addresses:,} addresses")
     guests = [address for address in sorted(ssh_peers) if networks.holds(network, address)]

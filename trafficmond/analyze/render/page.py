@@ -119,7 +119,7 @@ def _threats(report: dict[str, Any]) -> Iterator[str]:
             if value not in (None, "", [], {}):
                 shown = f.evidence(value)
                 wide = ' class="wide"' if len(shown) > _WIDE else ""
-                yield f"<div{wide}><dt>{_label(name)}</dt><dd>{_text(shown)}</dd></div>"
+                yield f"<div{wide}><dt>{_label(f.term(name))}</dt><dd>{_text(shown)}</dd></div>"
         yield "</dl></article>"
     yield "</section>"
 

@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import HIGH_SERVICES, is_group
-from trafficmond.detect.base import Detection, DetectorInput, address, addresses, approx
+from trafficmond.detect.base import Detection, DetectorInput, address, addresses, format_sources
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
@@ -43,7 +43,7 @@ _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-s
 
 @dataclass(frozen=True)
 class Settings:
-    enabled: bool = setting(True, help="Look for reflected answers.")
+    enabled: bool = setting(True, help="Look for floods of answers that nobody asked for.")
     reflectors: int = setting(20, min=3, max=10000, help="Distinct hosts that answer one victim from one source port.")
     packets: int = setting(100, min=10, max=1 << 30, help="Packets from all these hosts within `window`.")
     mean_bytes: int = setting(
@@ -201,7 +201,7 @@ class Amplification(FloodDetector[Settings]):
         sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
         return self.found(
             Severity.HIGH if sure else Severity.LOW,
-            f"{approx(hosts)} or more hosts send {dst} {source} that it did not ask for",
+            f"{format_sources(hosts, state['map'], 'hosts')} send {dst} {source} that it did not ask for",
             {
                 "unit": "packets",
                 "reflectors": hosts,
