@@ -21,7 +21,7 @@ from trafficmond.errors import DatapathError
 CGROUPS = Path("/sys/fs/cgroup")
 # bound: cgroups with a name (`flows.units`) | the one that ended longest ago is evicted; its flows show a number
 _MOST = 65536
-# bound: octets of a cgroup's path (`flows.units`) | the end is cut off
+# bound: bytes of a cgroup's path (`flows.units`) | the end is cut off
 _MOST_OCTETS = 1024
 _CREATE, _IGNORED, _OVERFLOW, _IS_DIR = 0x100, 0x8000, 0x4000, 0x40000000  # IN_
 _ONLY_DIR = 0x01000000

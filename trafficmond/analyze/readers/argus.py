@@ -315,7 +315,7 @@ class _Clock:
         if found := _NO_YEAR.fullmatch(text):
             return self._in_year(int(found[1]), int(found[2]), found[3])
         if _NO_DATE.fullmatch(text):
-            self._source.note(f"times without a date were read as {self._written:%Y-%m-%d}, the day of the file", 0)
+            self._source.note(f"times without a date were given the date of the file, {self._written:%Y-%m-%d}", 0)
             at = moment(f"{self._written:%Y-%m-%d}T{padded(text)}")
             if self._latest:
                 at += round((self._latest - at) / _DAY_S) * _DAY_S
@@ -329,5 +329,5 @@ class _Clock:
         if at > self._source.modified + _DAY_S:  # it was written before the turn of the year
             year -= 1
             at = moment(f"{year}-{month:02}-{day:02}T{padded(clock)}")
-        self._source.note(f"times without a year were read as {year}, by the file's own time", 0)
+        self._source.note(f"times without a year were given the year {year}, by the date of the file", 0)
         return at
