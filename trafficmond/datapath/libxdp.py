@@ -164,7 +164,7 @@ def join(
                 return
             if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode):
                 return
-    raise DatapathError("other programs keep changing the same chain", hint="when they have stopped, restart trafficmond")
+    raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they stop")
 
 
 def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
