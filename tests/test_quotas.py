@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from opened_store import flushed
+from opened_store import flushed, opened
 from parts_fake import close, make_parts
 
 from trafficmond.config.settings import Quota
 from trafficmond.flows.batch import V4_MAPPED
+from trafficmond.flows.names import NO_NAMES
 from trafficmond.flows.report import REPORT
 from trafficmond.quotas import used_of
 from trafficmond.store.reader import Reader
+from trafficmond.store.writer import Limits
 
 MIB = 1 << 20
 
@@ -64,6 +67,45 @@ def test_what_is_used(tmp_path: Path, quota: Quota, used: int) -> None:
             close(parts)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "used", "period"),
+    [
+        ("Europe/Berlin", "2026-10-25 02:30", 3, "2026-10-25"),
+        ("Europe/Berlin", "2026-10-25 23:30", 25, "2026-10-25"),
+        ("Europe/Berlin", "2026-03-29 23:30", 23, "2026-03-29"),
+        ("America/Havana", "2026-11-01 00:30", 1, "2026-11-01"),
+        ("America/Havana", "2026-11-01 23:30", 25, "2026-11-01"),
+        ("America/Santiago", "2026-09-06 23:30", 23, "2026-09-06"),
+        ("Africa/Cairo", "2026-04-24 23:30", 23, "2026-04-24"),
+        ("Asia/Tokyo", "2026-12-31 23:30", 24, "2026-12-31"),
+        ("Pacific/Auckland", "2027-01-01 00:30", 1, "2027-01-01"),
+    ],
+)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_a_day_has_all_of_its_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, now: str, used: int, period: str, fold: int
+) -> None:
+    """A byte an hour, one more in an hour that comes again. In Havana, where that is the first, one was lacking."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        moment = datetime.fromisoformat(now).replace(fold=fold)
+        twice = moment.replace(fold=0).timestamp() != moment.replace(fold=1).timestamp()
+        store = opened(tmp_path / "flows.db", Limits(1e9, 1 << 30), clock=moment.timestamp)
+        try:
+            hours = [report(moment.timestamp() - ago * 3600, True, 1, 0) for ago in range(50)]
+            store.put(np.concatenate(hours), NO_NAMES)
+            assert flushed(store, 20)
+            with Reader(store.path) as reader:
+                found = used_of(Quota(period="day"), moment.timestamp(), reader)
+        finally:
+            store.close(5)
+        assert (found.used, found.period) == (used + (twice and fold), period)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_the_daemon_tells_and_asks_no_more_than_once_a_minute(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def _spoken(text: str, now: datetime) -> datetime | None:
     """The latest moment before `now` with that name ("today"), time of day, or date as in tables; else None."""
     from datetime import datetime, timedelta
 
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     days = {"now": now, "today": midnight, "yesterday": midnight - timedelta(days=1)}
     if text in days:
         return days[text]

@@ -39,7 +39,7 @@ class Quotas:
 
 def used_of(quota: Quota, now: float, reader: Reader) -> Used:
     """The usage of a quota in the period of `now` (epoch s). Raises StoreError."""
-    moment = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    moment = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     began = (moment if quota.period == "day" else moment.replace(day=1)).timestamp()
     whose = [(kind, key) for kind, key in (("interface", quota.interface), ("unit", quota.unit)) if key]
     kind, key = whose[0] if whose else ("total", None)

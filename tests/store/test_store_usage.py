@@ -99,6 +99,23 @@ def test_a_day_whose_hours_are_gone_has_its_date_in_every_zone(
     assert used(path, period="", since=since, until=since + DAY / 2) == [(None, "all", 1, 100)]
 
 
+@pytest.mark.parametrize("zone_name", ["Africa/Cairo", "Asia/Beirut", "America/Santiago", "Pacific/Apia"])
+def test_a_day_without_a_midnight_is_itself(
+    store: Store, names: Names, make_reports: Make, path: Path, monkeypatch: pytest.MonkeyPatch, zone_name: str
+) -> None:
+    """In Cairo, the day on which clocks go forward was shown as the day before once its hours were gone."""
+    monkeypatch.setenv("TZ", zone_name)
+    time.tzset()
+    first = 1_672_574_400.0  # 2023-01-01 12:00 UTC
+    store.put(np.concatenate([flow(make_reports, first + day * DAY, True, 1, 100) for day in range(365)]), names)
+    assert flushed(store, 30)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM rollups WHERE period = 'hour' AND start < ?", (first + 364 * DAY,))
+    rows = used(path, period="day")
+    assert len(rows) == 365
+    assert {row[2:] for row in rows} == {(1, 100)}
+
+
 def test_what_was_summed_before_has_only_who_began(store: Store, names: Names, make_reports: Make, path: Path) -> None:
     store.put(flow(make_reports, NOW, False, 7, 300), names)
     flushed(store, 5)

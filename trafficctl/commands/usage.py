@@ -98,7 +98,7 @@ def question(args: Namespace, now: float) -> dict[str, Any]:
 
 def _begin(by: str, now: float) -> float:
     """The default for --since, in epoch seconds: whole days and months."""
-    today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
+    today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if by == "hour":
         return (today - timedelta(days=1)).timestamp()
     if by == "month":

@@ -60,7 +60,9 @@ def usage_sql(wanted: UsageQuery) -> str:
     ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
-    label = f"strftime('{PERIODS[wanted.period]}', {_BEGAN}, 'unixepoch', 'localtime')" if wanted.period else "NULL"
+    # Where clocks go forward at midnight, a day begins an hour later, or SQLite says the hour before.
+    within = f"{_BEGAN} + 7200 * (period = 'day')"
+    label = f"strftime('{PERIODS[wanted.period]}', {within}, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     key = wanted.whole_key
     together = literal(key) if key and wanted.period and is_pattern(key) else ""  # all units of a pattern, by time
     conditions = [
