@@ -174,7 +174,8 @@ def test_a_daemon_killed_in_mid_stream_tells_the_rest_again(server: ClickHouseSe
         )
         assert feeder.stdout is not None
         feeder.stdout.readline()
-        time.sleep(dice.uniform(0.4, 0.9))
+        until(lambda: bool(now(server)))
+        time.sleep(dice.uniform(0.2, 0.7))
         feeder.kill()
         told = [int(line) for line in feeder.stdout.read().split()]
         feeder.wait()
@@ -182,7 +183,6 @@ def test_a_daemon_killed_in_mid_stream_tells_the_rest_again(server: ClickHouseSe
         most = max(most, *told)
     with exporting(server.url, tmp_path) as exports:
         until(lambda: sent(exports), exports.status)
-        assert now(server), "none was on the disk"  # how many, depends on how long a busy machine's moment is
         for number in range(most + 1):  # as Pipeline.resume_threats
             exports.threat(threat(number), "updated")
         until(lambda: sent(exports), exports.status)

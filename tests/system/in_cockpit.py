@@ -26,7 +26,7 @@ def is_managed_in_cockpit(host: Host) -> str:
     script = [sys.executable, str(DAY), machine.name, str(machine.folder), str(machine.leader)]
     pictures = ROOT / "build" / "system" / f"{machine.name}-cockpit"
     command = ["nsenter", "-t", str(machine.leader), "--net", *script, str(pictures)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240 * PATIENCE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=480 * PATIENCE, check=False)
     if done.returncode:
         raise Failure(f"{done.stdout}{done.stderr}")
     return done.stdout
