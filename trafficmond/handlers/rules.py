@@ -173,6 +173,8 @@ class Rules(Handler):
             notes.append("until the next restart (--save keeps it)")
         if self._in_force().table.crowded:
             notes.append(CROWDED)
+        if action in ("drop", "limit") and (ports or shadow) and not force:
+            notes += self._spared().exempt(networks.parse(prefix))
         if ports and (action, direction) == ("drop", "ingress"):
             notes += still_allowed(self._in_force().policy, prefix, services.parse(ports), time.time())
         notes += [*done.notes, *parts.exposure.check()]

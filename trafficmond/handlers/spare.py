@@ -45,6 +45,16 @@ class Spared:
                 )
 
 
+    def exempt(self, network: Network) -> list[str]:
+        """A note if all of `network` is exempt from rules, so that one without `force` has no effect."""
+        for outer, rule in self._protected:
+            if networks.within(network, outer):
+                where = "guarded" if rule.reason is Reason.GUARD else "on the allowlist"
+                named = f"{shown(outer)} is {where} ({rule.name}), which comes before rules"
+                return [f"this rule has no effect: {named}; a rule made by add-cidr --force has"]
+        return []
+
+
 def notes(network: Network, written: str, ssh_peers: Collection[str]) -> list[str]:
     """Notes for the author of a ban."""
     found = [f"{network} is every address of IPv{network.version}"] if network.prefixlen == 0 else []
