@@ -227,11 +227,10 @@ async def assemble(
 
 
 async def _let_go(loading: asyncio.Future[Datapath]) -> None:
-    """Releases the data path of a start that failed. Programs that were attached before stay attached."""
+    """Releases the data path of a start that failed."""
     await asyncio.wait([loading])
     if not loading.exception():
-        datapath = loading.result()
-        datapath.close(detach=not datapath.loaded.reused)
+        loading.result().abandon()
 
 
 def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
@@ -300,7 +299,8 @@ async def _load_last(parts: Parts, on_disk: Settings, error: ConfigError) -> boo
         await parts.rulebook.load_confirmed(last)
     except (ValueError, ConfigError) as unknown:
         if not parts.datapath.loaded.reused:
-            hint = f"correct the files: nothing is filtered, since the rules in force before are unknown ({unknown})"
+            what = "an earlier start's rules filter on" if parts.datapath.inherited else "nothing is filtered"
+            hint = f"correct the files: {what}, since the rules in force before are unknown ({unknown})"
             raise ConfigError(error.mistakes, hint=hint) from None
         await parts.rulebook.start_empty()
         known, stays = False, "the rules of the last run, which the kernel still has, are used"

@@ -8,6 +8,7 @@ import door
 import pytest
 from test_lab_lifecycle import attached, outcome
 from tmlab import Daemon, Lab
+from tmlab.daemon import PYTHON
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -117,6 +118,42 @@ def test_where_nothing_is_known_it_does_not_start(lab: Lab, daemon: Daemon, gone
     daemon.write_rules("one.toml", rule(ONE))
     daemon.start()
     assert door.Wire(lab).passes(*ALL) == YESTERDAY
+
+
+LATE = """
+import errno, sys
+from trafficmond import parts
+async def fail(parts):
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+parts._restore_bans = fail
+from trafficmond.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("when", ["before it attaches", "after"])
+def test_a_start_that_fails_leaves_the_filter_of_the_last_daemon(lab: Lab, when: str) -> None:
+    """With maps of another size, so that it does not use those of the last daemon. The filter was taken off."""
+    late = ["sh", "-c", f'shift 3; exec {PYTHON} -c "$LATE" "$@"', "sh"] if when == "after" else []
+    with Daemon(lab, f'on_stop = "keep"{SETTINGS}', rules={"one.toml": rule(ONE)}) as first:
+        (first.home / "bad.netset").write_text("")
+        first.stop()
+        first.configure(f'on_stop = "keep"{SETTINGS}'.replace("[flows]", "[flows]\ncapacity = 1024"))
+        if when == "before it attaches":
+            kept(first).unlink()
+            first.write_rules("one.toml", rule(ONE, "dorp"))
+        first._prefix, first._environment = late, {"LATE": LATE}
+        code, said = outcome(first)
+        assert (code, ("earlier start's rules filter on" if code == 2 else "memory ran out") in said) in (
+            (1, True),
+            (2, True),
+        )
+        assert attached(lab) is not None
+        assert door.Wire(lab).passes(ONE, ALLOWED) == {ONE: False, ALLOWED: True}
+        first._prefix = []
+        first.write_rules("one.toml", rule(ONE))
+        first.start()
+        assert door.Wire(lab).passes(ONE, ALLOWED) == {ONE: False, ALLOWED: True}
 
 
 @pytest.mark.parametrize(

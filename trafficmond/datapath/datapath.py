@@ -38,6 +38,7 @@ class Datapath:
             load = enter(closing(load or Load(options)))
             self.sizes, self.pins, self.loaded = load.sizes, load.pins, load.loaded
             maps = self.loaded.maps
+            self.inherited = bool(self.pins.attached())  # an earlier daemon's programs filter
             self.pins.keep_maps(self.loaded)
             self.clock = enter(closing(Clock(self.loaded)))
             self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
@@ -145,6 +146,12 @@ class Datapath:
 
     def accounting(self) -> Accounting:
         return account(self._totals.array, self.ledger)
+
+    def abandon(self) -> None:
+        """Closes all after a start that failed. Where an earlier daemon's programs filter, they or ours stay."""
+        if self.inherited and not (self.loaded.reused or self.attached):
+            self.pins.drop_maps()
+        self.close(detach=not (self.loaded.reused or self.inherited))
 
     def close(self, detach: bool) -> None:
         """Closes everything; attachments and maps stay pinned unless `detach`."""

@@ -139,6 +139,10 @@ class Pins:
             for name, fd in loaded.maps.items():
                 libbpf.pin(fd, str(self._maps / name))
 
+    def drop_maps(self) -> None:
+        """Unpins the maps of this layout, which no attached program uses."""
+        remove_tree(self._maps)
+
     def others(self) -> Iterator[tuple[Sizes | None, dict[str, int]]]:
         """Sizes and descriptors of the ledger of every other layout; None and nothing if they cannot be read."""
         for folder in self._others():
