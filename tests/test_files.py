@@ -58,3 +58,12 @@ def test_what_a_full_disk_takes_in_part_is_not_appended(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert files.append(path, "three\n") == 10
     assert path.read_text() == "one\nthree\n"
+
+
+def test_a_damaged_file_that_has_grown_is_not_read(tmp_path: Path) -> None:
+    """A gigabyte of zeros, as a crash may leave, took the memory of a start and half a minute."""
+    path = tmp_path / "in-force.json"
+    path.write_text("{}")
+    os.truncate(path, 1 << 30)
+    with pytest.raises(OSError, match="larger than 512 MiB"):
+        files.read(path)

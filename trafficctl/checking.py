@@ -159,7 +159,7 @@ def _shut(settings: Settings, policy: Policy) -> Iterator[Advice]:
 
 def _place_of(settings: Settings, key: str) -> str:
     assert settings.source is not None
-    lines = {} if settings.source.suffix == ".json" else key_lines(files.read(settings.source).decode("utf-8"))
+    lines = {} if settings.source.suffix == ".json" else key_lines(files.read(settings.source).decode("utf-8-sig"))
     line = line_of(key, lines)
     return f"{settings.source}:{line}" if line else str(settings.source)
 
@@ -169,7 +169,7 @@ def _is_rules_file(path: Path) -> bool:
     if path.suffix != ".toml":
         return False
     try:
-        return are_rules(tomllib.loads(files.read(path).decode("utf-8")))
+        return are_rules(tomllib.loads(files.read(path).decode("utf-8-sig")))
     except (OSError, ValueError, RecursionError):
         return path.parent.name == "cidr.d"
 

@@ -46,7 +46,7 @@ def write(edit: Mapping[str, Any]) -> str:
     rule, path = edit["rule"], Path(edit["path"])
     if not _is_rule(rule) or path.suffix != ".toml":
         raise ControlError(f"this command cannot edit {path}", hint="edit it as shown")
-    text = files.read(path).decode("utf-8")
+    text = files.read(path).decode("utf-8-sig")
     if edit["take_out"]:
         take_out(path, text, *_place(path, text, edit))
         return f"{path}: taken out"

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import stat
-import sys
 from pathlib import Path
 
 from trafficmond.errors import TrafficmonError
@@ -58,7 +57,7 @@ def opened(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
-def read(path: Path, most: int = sys.maxsize) -> bytes:
+def read(path: Path, most: int = 512 << 20) -> bytes:
     """The content of a regular file of up to `most` bytes. Raises OSError."""
     with open(opened(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > most:

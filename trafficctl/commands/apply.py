@@ -89,7 +89,7 @@ def write_copy(settings: Path, default: str) -> Path:
     """
     path = settings.with_name(f"{settings.stem}.apply-default-{default}.toml")
     try:
-        text = files.read(settings).decode("utf-8") if settings.exists() else ""
+        text = files.read(settings).decode("utf-8-sig") if settings.exists() else ""
         status = settings.stat() if settings.exists() else None
         mode = stat.S_IMODE(status.st_mode) if status else 0o644
         files.replace(path, changed(text, default).encode(), mode=mode)

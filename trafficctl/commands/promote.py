@@ -107,7 +107,7 @@ def _edit(row: Mapping[str, Any], path: Path, made: dict[str, Any], *, write: bo
     """Adds the edit of a file to `made`, or with `write` makes it."""
     from trafficctl import fileedits
 
-    text = files.read(path).decode("utf-8")
+    text = files.read(path).decode("utf-8-sig")
     line = line_of(row, text)
     if line and write:
         fileedits.take_out(path, text, line.number - 1, line.number)
