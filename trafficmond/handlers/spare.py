@@ -44,7 +44,6 @@ class Spared:
                     hint=hint or "use --force to take it out of the allowlist",
                 )
 
-
     def exempt(self, network: Network) -> list[str]:
         """A note if all of `network` is exempt from rules, so that one without `force` has no effect."""
         for outer, rule in self._protected:
