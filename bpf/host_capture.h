@@ -324,10 +324,10 @@ static int tm_pcap_joined(const __u8 *p)
 	return tm_pcap_kind(p, &swapped) && (swapped ? __builtin_bswap16(major) : major) == 2;
 }
 
-/* Whether a record header is plausible: its length is within bounds. */
+/* Whether a record header is plausible: its length is within bounds, and it is not what a full disk left, zeros. */
 static int tm_pcap_plausible(const struct tm_capture *c, const __u8 *p)
 {
-	return tm_pcap_captured(c, p) <= TM_CAPTURE_LENGTH_MAX;
+	return tm_pcap_captured(c, p) <= TM_CAPTURE_LENGTH_MAX && (tm_get32(c, p) || tm_get32(c, p + 12));
 }
 
 /* While searching, also: a fraction below one second, a time near the last packet's, a plausible length. */

@@ -32,6 +32,7 @@ enum tm_ethertype {
 	TM_ETH_QINQ_OLD = 0x9100,   /* tags from before 802.1ad */
 	TM_ETH_QINQ_OLDER = 0x9200,
 	TM_ETH_ARISTA = 0xd28b, /* time stamp behind the addresses */
+	TM_ETH_RTAG = 0xf1c1,	/* IEEE 802.1CB */
 };
 
 static __u16 tm_wire16(const __u8 *p)
@@ -266,6 +267,7 @@ static __u16 tm_layer(struct tm_cursor *c, struct tm_packet *p, __u16 type)
 		return size >= 2 ? tm_layer_typed(c, 4 + 4 * at[1]) : 0;
 	case TM_ETH_VNTAG:
 	case TM_ETH_HSR:
+	case TM_ETH_RTAG:
 		return tm_layer_typed(c, 6);
 	case TM_ETH_ETAG:
 		return tm_layer_typed(c, 8);

@@ -8,14 +8,27 @@
 
 #include "host_pcapng.h"
 
-/* Searches `p` for a record. Returns the bytes skipped; if there is none, all except those of a header. */
+/* Whether another capture of either format begins at the place of a pcap record. */
+static int tm_file_begins(const __u8 *p)
+{
+	__u32 type, order;
+
+	memcpy(&type, p, sizeof(type));
+	memcpy(&order, p + 8, sizeof(order));
+	return tm_pcap_joined(p) ||
+	       (type == TM_BLOCK_SECTION && (order == 0x1a2b3c4d || order == __builtin_bswap32(0x1a2b3c4d)));
+}
+
+/* Searches `p` for a record or a file. Returns the bytes skipped; if there is none, all except those of a header. */
 static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, int final)
 {
-	__u64 at = 0, step = c->format == TM_PCAP ? 1 : 4, need = c->format == TM_PCAP ? 16 : 12;
+	__u64 at = 0, step = c->format == TM_PCAP ? 1 : 4, need = !final ? 24 : c->format == TM_PCAP ? 16 : 12;
 	__u32 type, length;
 
 	for (; at + need <= size; at += step) {
-		if (c->format == TM_PCAP) {
+		if (at + 24 <= size && tm_file_begins(p + at)) {
+			/* joined behind one that was cut */
+		} else if (c->format == TM_PCAP) {
 			if (!tm_pcap_convincing(c, p + at))
 				continue;
 			length = tm_pcap_captured(c, p + at) + c->record_header;
@@ -36,17 +49,6 @@ static __u64 tm_capture_search(struct tm_capture *c, const __u8 *p, __u64 size, 
 		return at;
 	}
 	return at;
-}
-
-/* Whether another capture of either format begins at the place of a pcap record. */
-static int tm_file_begins(const __u8 *p)
-{
-	__u32 type, order;
-
-	memcpy(&type, p, sizeof(type));
-	memcpy(&order, p + 8, sizeof(order));
-	return tm_pcap_joined(p) ||
-	       (type == TM_BLOCK_SECTION && (order == 0x1a2b3c4d || order == __builtin_bswap32(0x1a2b3c4d)));
 }
 
 static void tm_capture_lose(struct tm_capture *c, __u32 kind, __u64 value)

@@ -229,5 +229,11 @@ def test_the_journal_as_filebeat_ships_it(reading: Reading) -> None:
     }
     event = {"@timestamp": "2023-11-14T22:13:20.251Z", "message": "LOG", "journald": {"custom": custom, "pid": 1}}
     other = {"@timestamp": "2023-11-14T22:13:20.251Z", "message": "Started.", "journald": {"pid": 1}}
-    _, stats = reading(lines(other, event).encode())
-    assert (stats.seen.packets, stats.seen.bytes, stats.parse_errors.total) == (1, 100, 0)
+    entry = {"MESSAGE": "LOG", **{name.upper(): value for name, value in custom.items()}}
+    for shipped in (  # Elasticsearch's names with points, Fluentd, Splunk's HEC, syslog-ng
+        *(lines(other, event), lines({f"journald.custom.{name}": value for name, value in custom.items()})),
+        *("2023-11-14T22:13:20Z\tjournal\t" + lines({"message": "LOG", **custom}), lines({"event": entry})),
+        lines({"_journald": entry, "HOST": "x"}),
+    ):
+        _, stats = reading(shipped.encode())
+        assert (stats.seen.packets, stats.seen.bytes, stats.parse_errors.total) == (1, 100, 0), shipped

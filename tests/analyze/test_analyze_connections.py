@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -258,6 +260,11 @@ def test_halves_of_a_file_larger_than_the_window_are_sorted(room: Room, monkeypa
         assert swapped[section] == in_order[section]
     assert swapped["summary"]["accounting"]["out_of_order"] == 0
     assert [len(report["summary"]["sources"][0]["notes"]) for report in (in_order, swapped)] == [0, 1]
+    content = pcap(frames[10_000:] + frames[:10_000])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+    piped = analyze(["-"], Settings(), now=AT + 1e6)["summary"]  # which cannot be read again
+    assert piped["accounting"]["out_of_order"] > 1024
+    assert "not a pipe" in str(piped["sources"][0]["notes"])
 
 
 def test_of_equal_times_the_order_of_the_file_tells_who_began(room: Room) -> None:

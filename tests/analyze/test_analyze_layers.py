@@ -59,6 +59,7 @@ LABELS = struct.pack(">II", 16 << 12 | 64, 17 << 12 | 1 << 8 | 64)
         pytest.param(1, typed(0x8903, b"\0\x40" + FRAME), id="FabricPath"),
         pytest.param(1, typed(0x22F3, bytes(6) + FRAME), id="TRILL"),
         pytest.param(1, typed(0x892F, bytes(4) + b"\x08\0" + PACKET), id="HSR"),
+        pytest.param(1, typed(0xF1C1, bytes(4) + b"\x08\0" + PACKET), id="802.1CB"),
         pytest.param(1, typed(0x894F, b"\x0f\xc6\1\1" + bytes(20) + PACKET), id="NSH"),
         pytest.param(1, typed(0x88E5, b"\x20\0\0\0\0\1" + bytes(8) + b"\x08\0" + PACKET + bytes(16)), id="MACsec"),
         pytest.param(1, typed(0xD28B, b"\0\1\0\x10" + bytes(8) + b"\x08\0" + PACKET), id="Arista, 64 bits"),
@@ -280,6 +281,15 @@ def test_joined_captures_are_read_one_after_the_other(joined: bytes, reading: Re
     assert stats.parse_errors.kinds == {}
     assert (stats.seen.packets, sum(int(row["packets"]) for row in rows)) == (6, 6)
     assert (stats.first >= 1000, stats.last <= 1003) == (True, True)
+
+
+def test_zeros_of_a_full_disk_are_no_packets(reading: Reading) -> None:
+    """Nor are they of 1970. A file behind them is read, of whatever byte order and unit of time."""
+    one, other = pcap([(1000.0, FRAME)] * 3), pcap([(1003.0, FRAME)] * 3, order=">", magic=0xA1B23C4D)
+    for content, packets in ((one + bytes(4096), 3), (one + bytes(100) + other, 6)):
+        _, stats = reading(content)
+        assert (stats.seen.packets, stats.first, stats.malformed.packets) == (packets, 1000.0, 0)
+        assert stats.parse_errors.kinds["impossible record length"] == 1
 
 
 def test_hundreds_of_interfaces(reading: Reading) -> None:

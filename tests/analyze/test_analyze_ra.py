@@ -76,13 +76,25 @@ NAMES = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,SrcPkts,DstPk
 def test_connections_that_stay_open_are_remembered_up_to_a_number(
     monkeypatch: pytest.MonkeyPatch, reading: Reading
 ) -> None:
-    monkeypatch.setattr("trafficmond.analyze.readers.argus._OPEN_MAX", 2)
+    monkeypatch.setattr("trafficmond.analyze.duplicates.OPEN_MAX", 2)
     line = "{},1,tcp,192.0.2.1,{},->,192.0.2.2,22,{},5,5,400,400\n"
-    told = [(1, "CON"), (2, "CON"), (1, "CON"), (3, "CON"), (1, "FIN"), (1, "CON")]
+    told = [(1, "CON"), (2, "CON"), (1, "CON"), (3, "CON"), (1, "FIN"), (2, "CON")]
     content = NAMES + "".join(line.format(1_700_000_000 + at, port, state) for at, (port, state) in enumerate(told))
     rows, stats = reading(content.encode())
     opened = sorted(rows["sport"][(rows["first_flags"] == 0x02) & (rows["dport"] == 22)].tolist())
-    assert (opened, stats.parse_errors.total) == ([1, 1, 1, 2, 3], 0)
+    assert (opened, stats.parse_errors.total) == ([1, 2, 2, 3], 0)
+
+
+def test_a_connection_begins_once_however_its_records_are_sorted(reading: Reading) -> None:
+    """As `rasort -m dur` writes them; and in quotes, as with RA_FIELD_QUOTED."""
+    line = "{},1,tcp,192.0.2.1,40000,->,192.0.2.2,22,{},5,5,400,400\n"
+    told = [line.format(1_700_000_000 + 5 * at, state) for at, state in enumerate(("CON", "CON", "CON", "FIN"))]
+    content = NAMES + "".join(told[at] for at in (2, 3, 0, 1))
+    quoted = "".join("'" + each.replace(",", "','") + "'\n" for each in content.splitlines())
+    for text in (content, quoted):
+        rows, stats = reading(text.encode())
+        opened = rows["first"][(rows["first_flags"] == 0x02) & (rows["dport"] == 22)].tolist()
+        assert (opened, stats.parse_errors.total) == ([1_700_000_000.0], 0)
 
 
 def test_times_without_a_date_go_on_after_midnight(reading: Reading) -> None:

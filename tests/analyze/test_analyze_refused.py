@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import tarfile
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from one_flow import EVE
 from readings import Reading
 
 from trafficmond.analyze.source import InputError
@@ -132,6 +136,22 @@ def test_bytes_with_a_nul_are_no_text_of_windows(start: bytes, reading: Reading)
 def test_text_of_windows_is(coding: str, reading: Reading) -> None:
     with pytest.raises(InputError, match="text in UTF-16"):
         reading('{"event_type": "flow"}\r\n'.encode(coding))
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_records_in_an_archive_without_compression_are_not_read_without_their_first(
+    kind: str, tmp_path: Path, reading: Reading
+) -> None:
+    path = tmp_path / "eve.json"
+    path.write_text((json.dumps(EVE) + "\n") * 20)
+    if kind == "tar":
+        with tarfile.open(tmp_path / "logs", "w") as tar:
+            tar.add(path, "eve.json")
+    else:
+        with zipfile.ZipFile(tmp_path / "logs", "w") as archive:
+            archive.write(path, "eve.json")
+    with pytest.raises(InputError, match=f"a {kind} archive"):
+        reading((tmp_path / "logs").read_bytes())
 
 
 def test_a_long_line_takes_no_time(reading: Reading) -> None:

@@ -92,6 +92,15 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _all(source) == TEXT
 
 
+def test_a_device_or_a_pipe_of_nuls_only_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/zero").open("rb") as zeros:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(zeros))
+        monkeypatch.setattr(module, "NULS_MAX", 1 << 20)
+        for path in ("-", "/dev/zero"):
+            with pytest.raises(InputError, match="NUL bytes"):
+                Source(path, ParseErrors())
+
+
 def test_lines_keep_their_numbers_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 100)
     monkeypatch.setattr(module, "LINE_MAX", 1000)

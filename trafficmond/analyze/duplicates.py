@@ -57,6 +57,31 @@ def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], N
         yield counted(held)
 
 
+# bound: TCP connections that were open in their last record of Argus | the oldest one is forgotten
+OPEN_MAX = 16384
+
+
+def opened_once(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The RECORD rows, sorted by start. Argus reports a connection every few seconds while it lasts (EVENT): what
+    follows such a record has no handshake."""
+    known: dict[int, None] = {}
+    for batch in batches:
+        went_on = []
+        for at in np.flatnonzero(batch["connection"]).tolist():
+            if (ends := int(batch["connection"][at])) in known:
+                went_on.append(at)
+                del known[ends]
+            if batch["rank"][at] == EVENT:
+                known[ends] = None
+                if len(known) > OPEN_MAX:
+                    del known[next(iter(known))]
+        rows = batch.copy() if went_on else batch  # what comes from the disk cannot be changed
+        for side in ("", "reply_"):
+            rows[side + "tcp_flags"][went_on] &= ~SYN & 0xFF
+            rows[side + "first_flags"][went_on] = rows[side + "tcp_flags"][went_on] & ACK
+        yield rows
+
+
 def _once(rows: Batch) -> tuple[Batch, int]:
     """One row for each connection: its best record, or its two halves combined; and the number of repeated records."""
     keys = _keys(rows)

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from trafficmond.analyze import readers
-from trafficmond.analyze.duplicates import once
+from trafficmond.analyze.duplicates import once, opened_once
 from trafficmond.analyze.rows import counted_records
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
@@ -58,7 +58,7 @@ class Format:
             sources.append(source)
             rows = once(by_time(self._read_all(sources, stats)), stats, source.note)
         elif self.records:
-            rows = by_time(counted_records(batch, stats) for batch in self.reader.read(source, stats))
+            rows = opened_once(by_time(counted_records(batch, stats) for batch in self.reader.read(source, stats)))
         else:
             return _with_interval(self.reader.read(source, stats), source, stats)
         return _with_interval(spread(rows), source, stats)
@@ -97,7 +97,7 @@ FORMATS = (
 def _enveloped(source: Source) -> Format | None:
     """The format of records inside a log shipper's records, or after a syslog header."""
     sample = Sample(source.head, enveloped=True)
-    if packed(source.head, source.path) or not sample.objects:
+    if not sample.objects:
         return None
     for known in FORMATS:
         if known.json and known.reader.lacks(sample) == []:
@@ -112,7 +112,8 @@ def format_of(source: Source) -> Format:
     """The format of a source. Raises InputError if there is none; it names the most similar format, and what is
     missing."""
     looked, path = True, "FILE" if source.path == "-" else source.path
-    while looked:
+    named = packed(source.head, path)  # its files may be recognised, but their beginnings are not whole records
+    while looked and not named:
         sample = Sample(source.head)
         lacks = []
         for known in FORMATS:
@@ -131,7 +132,7 @@ def format_of(source: Source) -> Format:
         raise InputError(f"nothing of {source.name} can be unpacked: {source.trouble}", hint=hint)
     if not source.head.strip():
         raise EmptyInput(f"{source.name} is empty", hint="there is nothing to analyse in it")
-    if named := unread(sample, path):
+    if named := named or unread(sample, path):
         what, hint = named
         raise InputError(f"{source.name} is {what}, which cannot be read here", hint=hint)
     near = min(((known.reader.TITLE, lack) for known, lack in lacks if lack), default=None, key=lambda it: len(it[1]))

@@ -198,9 +198,10 @@ _ENVELOPES = (
 """Keys under which Filebeat and Fluentd, Splunk, ECS, Docker, Elasticsearch, Splunk's HEC, Graylog, Loki, the journal,
 Google Cloud, Wazuh, Logstash, OpenTelemetry, rsyslog, Kafka's connectors and Kibana store the record of another
 program."""
+_OURS = "TRAFFICMON_SRC_IP"  # in the journal
 _OFTEN_ITS_OWN = frozenset(("log", "event", "result", "data", "json", "eve", "msg", "payload"))
 """Keys that shippers also use for fields of their own."""
-_RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn"))
+_RECORDS = frozenset(("event_type", "src_ip", "id.orig_h", "id_orig_h", "uid", "_path", "class_uid", "conn", _OURS))
 """Keys that identify a record itself; inside it no further record is searched."""
 _ENVELOPES_MAX = 3  # nested envelopes
 _DEEPEST = 12  # lists, objects and texts within each other

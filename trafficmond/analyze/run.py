@@ -105,8 +105,10 @@ def _observe(
 
     def late(rows: int) -> None:
         stats.late_rows += rows
-        if not stats.sort and stats.late_rows > _LATE_MOST and all(source.size for source, _ in inputs):
-            raise _OutOfOrderError
+        if not stats.sort and stats.late_rows > _LATE_MOST:
+            if all(source.size for source, _ in inputs):
+                raise _OutOfOrderError
+            inputs[0][0].note("records far from the order of time count too late; a file, not a pipe, is sorted", 0)
 
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     rows_of = [known.deltas(source, stats) for source, known in inputs]

@@ -27,6 +27,7 @@ SEPARATORS = (",", "\t", ";", "|")
 """What may be between the columns of a table."""
 
 _BEFORE = b"\0\r\x1e\xef\xbb\xbf"
+NULS_MAX = 1 << 30  # at the beginning of what has no size: a device may have no end
 _NOTES_MAX = 32
 _OTHERS = "(other things)"
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -131,6 +132,9 @@ class Source:
             nuls += len(self.head) - len(rest)
             self.head = rest
             self._fill(HEAD)
+            if nuls > NULS_MAX and not self.size:
+                hint = "in a file any number is skipped; in a pipe or a device they may never end"
+                raise InputError(f"{self.name} begins with more than 1 GiB of NUL bytes", hint=hint)
         if nuls:
             self.note("NUL bytes at the beginning were skipped", nuls)
         mark = self.head[:2]

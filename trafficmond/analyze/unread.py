@@ -198,10 +198,8 @@ def packed(head: bytes, path: str) -> tuple[str, str] | None:
 
 
 def unread(sample: Sample, path: str) -> tuple[str, str] | None:
-    """The same for any file that is recognised but not read. `path` is for the commands."""
+    """The same for any other file that is recognised but not read. `path` is for the commands."""
     head = sample.head
-    if found := packed(head, path):
-        return found
     if _is_wide(head[:64]) or head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return "text in UTF-16 or UTF-32 without a byte order mark", f"convert it: iconv -f UTF-16LE -t UTF-8 {path}"
     for starts, what in _SENT:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from trafficmond.analyze.dates import in_order, padded, seconds
+from trafficmond.analyze.duplicates import EVENT, FLOW
 from trafficmond.analyze.rows import Records, recorded, sent
 from trafficmond.analyze.run_stats import RunStats
 from trafficmond.analyze.sample import Lacks, Sample
@@ -82,9 +83,9 @@ def _lines(source: Source) -> Iterator[tuple[int, Mapping[str, str]]]:
             values = _cells(text)
         else:
             values = [*map(str.strip, text.split(separator))]
-            if '"' in text:
-                values = [value.strip('"') for value in values]
-        if not text.lstrip(' "')[:1].isdigit() and (found := _header(text)):
+            if '"' in text or "'" in text:
+                values = [value.strip("\"'") for value in values]
+        if not text.lstrip(" \"'")[:1].isdigit() and (found := _header(text)):
             separator, names = found
             continue
         if len(values) < len(names) or not names:
@@ -94,8 +95,6 @@ def _lines(source: Source) -> Iterator[tuple[int, Mapping[str, str]]]:
         yield number, dict(zip(names, values, strict=False))
 
 
-# bound: TCP connections that were open in their last record of Argus | the oldest one is forgotten
-_OPEN_MAX = 16384
 _WHILE_OPEN = ("ACC", "EST", "CON")
 
 
@@ -104,7 +103,6 @@ class _Flows:
 
     def __init__(self, source: Source, stats: RunStats) -> None:
         self._source, self._stats, self._clock = source, stats, _Clock(source)
-        self._open: dict[int, None] = {}  # connections by a hash of their ends, which takes less memory
 
     def take(self, fields: Mapping[str, str], records: Records) -> None:
         proto = fields["proto"].lower()
@@ -123,21 +121,6 @@ class _Flows:
                     self._source.note(what)
                 raise
 
-    def _went_on(self, fields: Mapping[str, str], state: str) -> bool:
-        """Whether a record continues the connection of an earlier one, and so has no handshake.
-
-        Argus reports a connection every few seconds while it lasts; only states in letters show where it began.
-        """
-        ends = hash((fields["srcaddr"], fields.get("sport"), fields["dstaddr"], fields.get("dport")))
-        known = ends in self._open
-        if state not in _WHILE_OPEN:
-            self._open.pop(ends, None)
-        elif not known:
-            if len(self._open) >= _OPEN_MAX:
-                del self._open[next(iter(self._open))]
-            self._open[ends] = None
-        return known
-
     def _add(self, fields: Mapping[str, str], packets: int, octets: int, records: Records) -> None:
         start, proto = self._clock.read(fields["starttime"]), _protocol(fields["proto"])
         end = start + seconds(fields["dur"]) if fields.get("dur") else start
@@ -145,8 +128,9 @@ class _Flows:
             end = self._clock.read(fields["lasttime"])
         state, arrow = fields.get("state", ""), fields.get("dir", "->")
         ours, theirs = _flags(state, arrow, proto, more=packets > 2)
-        if proto == TCP and "_" not in state and self._went_on(fields, state):
-            ours, theirs = ours.replace("S", ""), theirs.replace("S", "")
+        ends = (fields["srcaddr"], fields.get("sport"), fields["dstaddr"], fields.get("dport"))
+        connection = abs(hash(ends)) if proto == TCP and "_" not in state else 0  # flags show where it began
+        rank = EVENT if state in _WHILE_OPEN else FLOW
         to_right, to_left = ">" in arrow or "<" not in arrow, "<" in arrow
         began = to_right  # the initiator; if the arrow has both ends, the direction in the file
         seen_both = bool(ours and theirs) if "_" in state else "?" not in arrow and state in _OF_BOTH
@@ -162,7 +146,7 @@ class _Flows:
         if proto != TCP:
             ours = theirs = ""
         seen = (flags(ours), _first_flags(ours, opened=True), flags(theirs), _first_flags(theirs, opened=False))
-        records.add(src, dst, ports, proto, (start, end), one, other, seen)
+        records.add(src, dst, ports, proto, (start, end), one, other, seen, connection=(connection, rank))
 
     def _shares(
         self, fields: Mapping[str, str], packets: int, octets: int, *, began: bool, answered: bool
@@ -203,7 +187,7 @@ def _table(line: str) -> tuple[str, list[str]] | None:
 
 def _separated(line: str) -> tuple[str, list[str]]:
     separator = max(SEPARATORS, key=line.count)
-    names = [name.strip().strip('"').lower() for name in line.split(separator)]
+    names = [name.strip().strip("\"'").lower() for name in line.split(separator)]
     return separator, [_ALIASES.get(name, name) for name in names]
 
 

@@ -56,10 +56,12 @@ def read(source: Source, stats: RunStats) -> Iterator[Batch]:
 
 
 def _entry(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The entry with the journal's names; Filebeat's input for the journal has those it does not know in an object."""
+    """The entry with the journal's names, which shippers write in small letters; Filebeat below `journald.custom`."""
     inner = found.get("journald")
-    custom = inner.get("custom") if isinstance(inner, Mapping) else None
-    return {name.upper(): value for name, value in custom.items()} if isinstance(custom, Mapping) else found
+    custom = inner.get("custom") if isinstance(inner, Mapping) else found
+    if _is_event(found) or not isinstance(custom, Mapping):
+        return found
+    return {name.rpartition(".")[2].upper(): value for name, value in custom.items()}
 
 
 def _is_event(entry: Mapping[str, Any]) -> bool:
