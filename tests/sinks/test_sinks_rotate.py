@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from trafficmond.sinks import rotate
 from trafficmond.sinks.rotate import Rotation, next_stamp, stamp_of
 
 DAY = 86400.0
@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_compressed_stays(tmp_path: Path, monkeypatch: pyt
     path.write_text("x")
     rotation = Rotation(path, 5, compress=True)
     with monkeypatch.context() as patch:
-        patch.setattr(rotate.shutil, "copyfileobj", full)
+        patch.setattr(shutil, "copyfileobj", full)
         rotation.take(path, 0.0)
         compressed()
     assert [file.name for file in tmp_path.iterdir()] == ["t.jsonl.19700101T000000Z"]

@@ -14,7 +14,6 @@ import numpy as np
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import Attachment, Filter, drop_filters, has_filter, put_filter
-from trafficmond.datapath.bcc import loader as bcc_loader
 from trafficmond.datapath.loader import find, possible_cpus
 
 
@@ -100,7 +99,9 @@ def _load(
     name: str, loader: str, pin_dir: Path, kinds: Mapping[str, str], maps: tuple[str, ...]
 ) -> tuple[dict[str, int], dict[str, int]]:
     if loader == "bcc":
-        return bcc_loader.compiled(f"{name}.bpf.c", kinds, maps, pin_dir)
+        from trafficmond.datapath.bcc.loader import compiled
+
+        return compiled(f"{name}.bpf.c", kinds, maps, pin_dir)
     with closing(libbpf.Object(str(find(f"trafficmon-{name}.bpf.o")))) as target:
         target.load(tuple(kinds))
         return {name: target.program_fd(name) for name in kinds}, {name: target.map_fd(name) for name in maps}

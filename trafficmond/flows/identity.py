@@ -5,7 +5,7 @@ collide with a probability above 2**-64 a pair: the multilinear hash family, mod
 universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014).
 """
 
-import random
+import os
 
 import numpy as np
 
@@ -21,10 +21,14 @@ class Identity:
     """Ids by its own keys. `seed` makes them repeatable; None uses the system's randomness."""
 
     def __init__(self, seed: int | None) -> None:
-        source = random.SystemRandom() if seed is None else random.Random(seed)
-        self.keys = np.array(
-            [[source.getrandbits(64) for _ in range(2)] for _ in range(1 + _KEY_WORDS + _INNER_WORDS)], dtype=np.uint64
-        )
+        size = 16 * (1 + _KEY_WORDS + _INNER_WORDS)
+        if seed is None:
+            drawn = os.urandom(size)
+        else:
+            from random import Random
+
+            drawn = Random(seed).randbytes(size)
+        self.keys = np.frombuffer(drawn, np.uint64).reshape(-1, 2)
 
     def of(self, deltas: Batch, before: float, known: Column, loops: Loops) -> tuple[Column, Column, float]:
         """(id, swapped) of each delta, and when the first began; `before`: last reading, `known`: the flows' ids."""

@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 
 from trafficmond.metrics.text import OPENMETRICS, PROMETHEUS, prometheus
 
@@ -135,6 +134,8 @@ class MetricsServer:
 def _reply(
     status: int, text: str, kind: str = "text/plain; charset=utf-8", head: bool = False, more: str = ""
 ) -> bytes:
+    from http import HTTPStatus
+
     body = text.encode()
     lines = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"

@@ -1,10 +1,8 @@
 """Rotated log files: names, how many are kept, and compression in the background."""
 
 import contextlib
-import gzip
 import os
 import re
-import shutil
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -78,6 +76,9 @@ def _compress_all(files: Sequence[Path]) -> None:
 
 def compress_file(file: Path) -> None:
     """Replace `file` by `file`.gz, complete or not at all. Raises OSError."""
+    import gzip
+    import shutil
+
     target = file.with_name(file.name + ".gz")
     partial = file.with_name("." + target.name + ".part")
     try:

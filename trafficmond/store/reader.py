@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import marshal
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,8 +28,10 @@ class Answer:
 
     def __init__(self, rows: Iterable[tuple[Any, ...]], columns: Sequence[str], folder: Path, page_rows: int) -> None:
         """Reads all rows. Raises StoreError if they do not fit into `folder`."""
+        from tempfile import SpooledTemporaryFile
+
         self._columns = columns
-        self._spool = tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(folder))  # noqa: SIM115  (see close)
+        self._spool = SpooledTemporaryFile(_KEPT_BYTES, dir=str(folder))  # noqa: SIM115  (see close)
         self._sizes: list[int] = []
         rows = iter(rows)
         try:
