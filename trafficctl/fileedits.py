@@ -59,8 +59,7 @@ def write(edit: Mapping[str, Any]) -> str:
 
 
 def take_out(path: Path, text: str, start: int, end: int) -> None:
-    """Rewrites the file without the lines from `start` to before `end`, counted from 0; `text` is its content. Raises
-    OSError."""
+    """Rewrites the file, whose content is `text`, without lines `start` to before `end` (from 0). Raises OSError."""
     lines = text.splitlines(keepends=True)
     _save(path, "".join(lines[:start] + lines[end:]))
 

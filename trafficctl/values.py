@@ -207,10 +207,9 @@ def fleet(text: str) -> Target:
     """The ClickHouse server of a fleet: "clickhouse://USER@HOST:PORT/DATABASE"."""
     from trafficmond.config.target import parse_target
 
-    target = parse_target(text)
-    if target.is_ipfix:
+    if not text.startswith("clickhouse"):
         raise ValueError(f"{text!r} is not the address of a fleet's server; write clickhouse://HOST:PORT/DATABASE")
-    return target
+    return parse_target(text)
 
 
 def path(text: str) -> Path:
@@ -225,7 +224,7 @@ def path(text: str) -> Path:
 def named(text: str) -> str:
     """A text that is not empty: an unset variable must not select everything."""
     if not text.strip():
-        raise ValueError("it is empty; to select all, leave out the option")
+        raise ValueError("it is empty, perhaps from a variable that is not set")
     return text
 
 

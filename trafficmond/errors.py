@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 
 class TrafficmonError(Exception):
-    """Base of all errors that are for people.
-
-    `hint` is the next step in the imperative ("run trafficctl check"), or empty.
-    """
+    """Base of all errors for people. `hint` is the next step in the imperative ("run trafficctl check"), or empty."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

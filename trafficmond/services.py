@@ -92,8 +92,8 @@ def _within(numbers: str, protocol: int, text: str) -> tuple[int, int]:
         raise _invalid(text)
     low, high = int(first), int(last if dash else first)
     if low > high or high >= count:
-        kind = "ports" if count == _PORTS else "types"
-        raise ValueError(f"{quoted(text)} is out of range; {kind} go from 0 to {count - 1}, the lower one first")
+        kind, order = "ports" if count == _PORTS else "types", ", the lower one first" * bool(dash)
+        raise ValueError(f"{quoted(text)} is out of range; {kind} go from 0 to {count - 1}{order}")
     return start + low, start + high
 
 

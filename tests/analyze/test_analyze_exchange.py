@@ -153,7 +153,7 @@ def test_names_of_any_length_leave_the_figures_in_columns(width: int, encoding: 
     shown = text.render(made, width, encoding=encoding)
     assert shown.encode(encoding)
     lines = shown.splitlines()
-    units, sources = lines.index("Usage by unit"), lines.index("Top sources")
+    units, sources = lines.index("Usage by unit"), lines.index("Top sources (packets, bytes)")
     told = lines[units + 1 : units + 1 + len(keys)]
     assert max(map(len, told)) <= width
     assert len({line.index(" up ") for line in told}) == 1

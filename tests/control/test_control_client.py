@@ -49,6 +49,9 @@ def test_no_socket_and_nobody_behind_it(tmp_path: Path) -> None:
     left.close()
     with pytest.raises(ControlError, match="nobody listens on it"):
         Client(str(tmp_path / "left"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ControlError, match="file: it is not a socket"):
+        Client(str(tmp_path / "file"))
     with pytest.raises(ControlError, match="cannot reach"):
         Client(str(tmp_path / ("x" * 200)))
 

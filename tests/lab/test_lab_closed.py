@@ -87,6 +87,8 @@ def test_a_closed_folder_of_rules_keeps_what_was_read_from_it(ready: Daemon) -> 
 
 @pytest.mark.parametrize("place", ["closed/lists", "closed/rules.toml", "closed/a.txt", "n" * 256])
 def test_a_closed_folder_cannot_be_tried_and_that_is_said(ready: Daemon, place: str) -> None:
+    if Path(place).suffix:
+        (ready.home / place).touch()
     done = ready.control("apply", str(ready.home / place), "--confirm-within", "10s", check=False)
     assert done.returncode == 2
     assert "cannot be read by the daemon" in done.stderr

@@ -25,10 +25,10 @@ def asked_of(running: Running, method: str) -> Any:
     return [given for name, given in running.canned.asked if name == method][-1]
 
 
-def test_apply_tells_how_long_and_what_to_do(ctl: Ctl, running: Running) -> None:
-    done = ctl("apply", "/etc/trafficmon/cidr.new", "--confirm-within", "2m")
+def test_apply_tells_how_long_and_what_to_do(ctl: Ctl, running: Running, tmp_path: Path) -> None:
+    done = ctl("apply", str(tmp_path), "--confirm-within", "2m")
     assert (done.returncode, done.stdout) == (0, f"{TOLD}\n  2 rules -> 3 rules\n")
-    asked = {"folder": "/etc/trafficmon/cidr.new", "confirm_within_s": 120.0}
+    asked = {"folder": str(tmp_path), "confirm_within_s": 120.0}
     assert asked_of(running, "Apply") == asked
     ctl("apply")
     assert asked_of(running, "Apply") == {"confirm_within_s": 60.0}

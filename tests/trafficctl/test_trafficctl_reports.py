@@ -6,6 +6,7 @@ import copy
 import re
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,6 +166,8 @@ def test_mistakes_stand_under_their_lines() -> None:
         "       ^ no such key",
         "a.toml: 1 mistake; the daemon would keep the rules in force",
     ]
+    absolute = {**checked, "mistakes": [{**wrong, "path": str(Path("a.toml").absolute())}]}
+    assert list(check.render(absolute, PLAIN, 60))[-1].startswith("a.toml: 1 mistake;")
     assert list(check.render({**checked, "path": "b.toml"}, PLAIN, 60))[-1].startswith(
         "b.toml with the files that it names: 1 mistake;"
     )

@@ -47,9 +47,11 @@ def run(args: Namespace) -> int:
     if args.path and args.default:
         hint = "write the default into the settings file, or apply the two one after the other"
         raise UsageError("--default cannot be used with a path", hint)
+    path = args.path
+    if path and not files.is_there(path):
+        raise UsageError(f"there is no {path}", "name a folder, a rules file or a settings file")
     with session.connect(args) as client:
         client.patient()
-        path = args.path
         if args.default:
             from trafficmond.config.settings import CONFIG_FILE
 

@@ -12,6 +12,7 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from trafficctl import exits, session, values
@@ -46,7 +47,8 @@ def render(checked: dict[str, Any], style: Style, width: int | None) -> Iterator
     also = f", {figures.many(notes, 'note')}" if notes else ""
     name = figures.plain(checked["path"])
     if wrong:
-        elsewhere = any(each["path"] != checked["path"] for each in checked["mistakes"])
+        paths = (Path(each["path"]).absolute() for each in checked["mistakes"])
+        elsewhere = any(each != Path(checked["path"]).absolute() for each in paths)
         named = " with the files that it names" if elsewhere else ""
         found = f"{name}{named}: {figures.many(wrong, 'mistake')}{also}"
         yield style.paint(f"{found}; the daemon would keep the rules in force", "red")

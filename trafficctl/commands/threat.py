@@ -9,12 +9,12 @@ Examples:
 
 from argparse import ArgumentParser, Namespace
 
-from trafficctl import names, session
+from trafficctl import names, session, values
 from trafficctl.names import Labels
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="as `trafficctl threats` shows it; its first characters are enough")
+    parser.add_argument("id", metavar="ID", type=values.named, help="as threats shows it; the beginning is enough")
     names.arguments(parser)
 
 

@@ -180,7 +180,7 @@ def _priority(words: Sequence[str]) -> int:
 def _statements(name: str, text: str) -> list[Statement]:
     found, rest = _block(name, _tokens(text), text.splitlines())
     if rest:
-        raise UsageError(f"{name}: a }} has no {{ before it")
+        raise UsageError(f"{name}: a }} has no {{ before it", _GIVE)
     return found
 
 
@@ -219,10 +219,10 @@ def _block(
                 words += _braces(name, tokens, start)
                 continue
             if depth > _DEEPEST:
-                raise UsageError(f"{name}:{start}: braces within braces")
+                raise UsageError(f"{name}:{start}: braces within braces", _GIVE)
             inner, closed = _block(name, tokens, lines, depth + 1)
             if not closed:
-                raise UsageError(f"{name}:{start}: this {{ is never closed")
+                raise UsageError(f"{name}:{start}: this {{ is never closed", _GIVE)
             found.append(Statement(words, start, inner, lines[start - 1].strip()))
             words = []
         elif token == "{":
@@ -237,7 +237,7 @@ def _braces(name: str, tokens: deque[tuple[str, int]], start: int) -> list[str]:
     inside, depth = ["{"], 1
     while depth:
         if not tokens:
-            raise UsageError(f"{name}:{start}: this {{ is never closed")
+            raise UsageError(f"{name}:{start}: this {{ is never closed", _GIVE)
         token, _ = tokens.popleft()
         if token != "\n":
             inside.append(token)

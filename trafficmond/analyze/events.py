@@ -25,8 +25,7 @@ _LOOK_AT = 64
 
 
 class EventReader:
-    """Rows from the events of one source. Call `feed` or `add` for input, `rows` in between, and `finish` at the
-    end."""
+    """Rows from the events of one source. Call `feed` or `add` for input, `rows` in between, `finish` at the end."""
 
     def __init__(self, source: Source, stats: RunStats) -> None:
         self._source = source

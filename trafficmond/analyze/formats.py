@@ -51,8 +51,7 @@ class Format:
         return cast(Reader, import_module(f"{readers.__name__}.{self.name}"))
 
     def deltas(self, source: Source, stats: RunStats) -> Iterator[Batch]:
-        """DELTA rows of the source. For a format that `repeats`, the first source yields the rows of all such
-        sources."""
+        """DELTA rows of the source. Of a format that `repeats`, the first source yields the rows of all of them."""
         if self.repeats:
             sources = stats.together.setdefault(self.reader.TITLE, [])
             sources.append(source)
@@ -109,8 +108,7 @@ def _enveloped(source: Source) -> Format | None:
 
 
 def format_of(source: Source) -> Format:
-    """The format of a source. Raises InputError if there is none; it names the most similar format, and what is
-    missing."""
+    """The format of a source. Raises InputError if there is none, with the most similar format and what is missing."""
     looked, path = True, "FILE" if source.path == "-" else source.path
     named = packed(source.head, path)  # its files may be recognised, but their beginnings are not whole records
     while looked and not named:

@@ -176,8 +176,7 @@ def _is_record(found: dict[str, Any]) -> bool:
 
 
 def _first_values(found: Any) -> dict[str, Any] | None:
-    """The first of each list of values, as a search for fields returns them; other programs use the key for their
-    own."""
+    """The first of each list of values, as a search for fields returns them; other programs may use the key."""
     if type(found) is dict and all(type(values) is list and values for values in found.values()):
         return {field: values[0] for field, values in found.items()}
     return None

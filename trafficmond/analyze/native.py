@@ -168,8 +168,7 @@ class Lines(_Input):
         self._rejects = (Reject * REJECTS_MAX)()
 
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[tuple[int, bytes]]]:
-        """Reads `data` and returns (bytes used, lines not in the plain form with their numbers); otherwise like
-        Capture.feed."""
+        """Reads `data` and returns (bytes used, numbered lines not in the plain form); otherwise like Capture.feed."""
         used = self.lib.tm_lines_feed(self.handle, data, len(data), final)
         count = self.lib.tm_lines_rejects(self.handle, self._rejects)
         return int(used), [(r.line, data[r.at : r.at + r.length]) for r in self._rejects[:count]]

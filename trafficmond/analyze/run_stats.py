@@ -72,8 +72,7 @@ class BatchInterval:
     batches_max: int = 2000
 
     def widen(self, span: float, rows: int, done: float) -> None:
-        """Widens the interval after `rows` rows that span `span` seconds, when the fraction `done` of the input has
-        been read."""
+        """Widens the interval after `rows` rows that span `span` seconds, with a fraction `done` of the input read."""
         if done < _TOO_EARLY:
             return
         while min(span / self.interval, rows) / done > self.batches_max and self.interval < _WIDTHS[-1]:

@@ -67,8 +67,7 @@ def _run(spool: IO[bytes], first: int, size: int, runs: int, kind: np.dtype[np.v
 
 
 def _merge_runs(sources: list[Iterator[Batch]], column: str, kind: np.dtype[np.void]) -> Iterator[Batch]:
-    """Merges the runs. Each step yields all rows up to the earliest last row in memory, so no unread row can be before
-    them."""
+    """Merges the runs. A step yields all rows up to the earliest last row in memory: no unread row is before them."""
     loaded = [(next(source, empty(kind)), source) for source in sources]
     loaded = [(rows, source) for rows, source in loaded if len(rows)]
     while loaded:

@@ -76,8 +76,7 @@ class Source:
         self.notes[what] += count
 
     def look(self) -> bool:
-        """Extends `head`, so that it has a whole line even after half a line. False if there is no more. Call it before
-        reading."""
+        """Extends `head` to have a whole line even after half a line; False at the end. Call it before reading."""
         before = len(self.head)
         self._fill(2 * LINE_MAX)
         self._waiting = self.head

@@ -32,8 +32,7 @@ _ANSWER_S = 0.001  # assumed delay of the first answer: after ties in the flow t
 
 
 def spread(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """DELTA rows of RECORD rows that are sorted by start: one row for each direction, and for each STEP_S of a long
-    flow."""
+    """DELTA rows of RECORD rows sorted by start: one row for each direction, and for each STEP_S of a long flow."""
     long = _Long()
     for batch in batches:
         portions, _ = _portions(batch)
@@ -137,8 +136,7 @@ def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
 
 
 def _part(column: Column, packets: Column, total: Column) -> Column:
-    """The part of a sum for the first `packets` of `total`, rounded down; in two steps, so that no product
-    overflows."""
+    """The part of a sum for the first `packets` of `total`, rounded down; in two steps, so no product overflows."""
     whole, rest = np.divmod(column.astype(np.int64), np.maximum(total, 1))
     return np.asarray(whole * packets + rest * packets // np.maximum(total, 1))
 

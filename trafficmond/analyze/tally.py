@@ -195,8 +195,7 @@ class Timeline:
             self._sum_up(self._bins // factor, self._sums)
 
     def bins(self) -> Iterator[tuple[int, int, int, int]]:
-        """(start in epoch seconds, packets, dropped, bytes) of each bin from the first to the last, including empty
-        ones."""
+        """(start in epoch seconds, packets, dropped, bytes) of each bin from first to last, also of empty ones."""
         known = dict(zip(self._bins.tolist(), self._sums.T.tolist(), strict=True))
         if known:
             for number in range(min(known), max(known) + 1):

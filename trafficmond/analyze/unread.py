@@ -187,8 +187,7 @@ _TEXTS = (  # a pattern for a line, what it is, and the next step
 
 
 def packed(head: bytes, path: str) -> tuple[str, str] | None:
-    """(what the file is, the next step), if it holds other files or is a capture of another kind; by its first
-    bytes."""
+    """(what the file is, the next step), if it holds other files or is another kind of capture; by its first bytes."""
     for magic, what, program in _STARTS:
         if head.startswith(magic):
             return what, f"make a readable file of it: {program} {path}"

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from trafficmond.errors import ControlError
@@ -57,8 +58,7 @@ class Client:
         return _parameters(self._receive())
 
     def stream(self, method: str, **parameters: Any) -> Iterator[dict[str, Any]]:
-        """Makes a call at once, and yields its replies until the daemon ends them. Raises ControlError as `call`
-        does."""
+        """Makes a call at once, and yields its replies until the daemon ends them. Raises ControlError like `call`."""
         self._send(method, parameters, more=True)
         return self._replies()
 
@@ -158,4 +158,6 @@ def _cannot_connect(path: str, error: OSError) -> ControlError:
             hint = "-s names the daemon's socket; times are given with --since, and an order with --sort"
     elif isinstance(error, ConnectionRefusedError):
         what, hint = "nobody listens on it", "the daemon is not running: sudo systemctl start trafficmond"
+        if not Path(path).is_socket():
+            what, hint = "it is not a socket", _GIVE
     return ControlError(f"cannot reach trafficmond at {path}: {what}", name=UNREACHABLE, hint=hint)

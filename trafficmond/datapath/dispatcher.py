@@ -113,8 +113,7 @@ def end(ifindex: int, main_fd: int, mode: XdpMode, program: int) -> int | None:
 def _make(
     stack: ExitStack, dispatcher: libbpf.Object, configuration: bytes, new: libbpf.Object, fds: Sequence[int | None]
 ) -> tuple[int, list[tuple[str, int, int]]]:
-    """Loads a dispatcher, and links the programs `fds` (None: tm_xdp of `new`) into it. Raises OSError,
-    DatapathError."""
+    """Loads a dispatcher, and links the programs `fds` (None: tm_xdp of `new`) to it. Raises OSError, DatapathError."""
     fd = _load_dispatcher(dispatcher, configuration)
     stack.callback(os.close, fd)
     linked = []

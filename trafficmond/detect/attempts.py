@@ -125,8 +125,7 @@ def opens(flows: Columns) -> Column:
 
 
 def are_served(flows: Columns) -> Column:
-    """A mask of flows from a service port to a client's: replies whose request was not seen. A client's port may be the
-    lower one."""
+    """A mask of flows from a service port to a client's, which may be lower: replies whose request was not seen."""
     sport, dport = flows["sport"], flows["dport"]
     udp = flows["proto"] == UDP
     asks = udp & HIGH_SERVICES[dport] & ~HIGH_SERVICES[sport] & (sport >= _FIRST_EPHEMERAL)
@@ -161,8 +160,7 @@ def judge(attempts: Batch) -> Column:
 
 
 def proven(attempts: Columns) -> Column:
-    """A mask of attempts with a source address that is not forged: the TCP server sent data, so its SYN-ACK was
-    acknowledged."""
+    """A mask of attempts whose source is not forged: the TCP server sent data, so its SYN-ACK was acknowledged."""
     real: Column = (attempts["kind"] == Kind.SYN) & (attempts["tcp_flags"] & ACK != 0)
     return real & (attempts["reply_payload_bytes"] > 0)
 

@@ -89,8 +89,7 @@ class Detector(ABC):
 
     @abstractmethod
     def feed(self, seen: DetectorInput) -> list[Detection]:
-        """The threats that this input is evidence for, each with its tick; known ones are included, with new
-        numbers."""
+        """The threats that this input is evidence for, each with its tick; known ones too, with new numbers."""
 
     def due(self, now: float) -> bool:  # noqa: ARG002  (of those that wait for nothing)
         """Whether it has something to report by now although nothing happened."""

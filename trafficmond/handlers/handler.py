@@ -94,7 +94,7 @@ def parse_ttl(seconds: float, name: str = "ttl_s") -> float:
 def parse_probation(seconds: float) -> float:
     """The duration of a probation in seconds. Raises ConfigError."""
     if not 1 <= seconds <= MOST_S:  # NaN neither
-        what = f"{seconds:g} s is not a time for a probation; use 1 s to 1 hour"
+        what = f"{seconds:g} s is not a valid time for a probation; use 1 s to 1 hour"
         raise ConfigError([Mistake("confirm_within_s", what)])
     return seconds
 

@@ -221,7 +221,7 @@ def _columns(names: tuple[str, ...], mistakes: list[Mistake]) -> tuple[str, ...]
         else:
             short = _short_names(usable)
             near = guess(_MEANT.get(name, name), [*usable, *short])
-            what = f"{name!r} cannot be grouped by{near}; use {', '.join(usable)}, or a short name: {', '.join(short)}"
+            what = f"cannot group by {name!r}{near}; use {', '.join(usable)}, or a short name: {', '.join(short)}"
             mistakes.append(Mistake("group_by", what))
     if "host" in found:
         apart = [name for name in found if name == "peer" or name in _ENDS_PLACED]

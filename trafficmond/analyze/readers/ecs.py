@@ -33,8 +33,7 @@ _DENIED = frozenset(
 
 
 def lacks(sample: Sample) -> Lacks:
-    """The reasons why a file that begins like this has no such events. If it has the original records, these are read
-    instead."""
+    """Why a file that begins like this has no such events. If it has the original records, these are read instead."""
     if any(inside(found) for found in sample.objects):
         return None
     return sample.object_lacks(_NEEDED, lambda found: [name for name in _NEEDED if _has(found, name)])

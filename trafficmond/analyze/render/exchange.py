@@ -32,8 +32,7 @@ class _End(NamedTuple):
 
 
 def exchange(rows: Sequence[Mapping[str, Any]], left: str, right: str) -> str:
-    """The picture for rows with `left`, `right` (names), `up` and `down` (bytes of the left one); empty if there are
-    none."""
+    """The picture for rows with `left`, `right` (names), `up`, `down` (bytes of the left one); empty without rows."""
     pairs = _fewer(rows)
     if not pairs:
         return ""

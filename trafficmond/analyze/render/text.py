@@ -42,8 +42,8 @@ class _Page:
         yield from self._threats()
         yield from self._timeline()
         yield from self._usage()
-        yield from self._talkers("Top sources", self._report["top_sources"])
-        yield from self._talkers("Top destinations", self._report["top_destinations"])
+        yield from self._talkers("Top sources (packets, bytes)", self._report["top_sources"])
+        yield from self._talkers("Top destinations (packets, bytes)", self._report["top_destinations"])
         for title, key in (("Protocols", "protocol"), ("Actions", "action"), ("Interfaces", "interface")):
             yield from self._distribution(title, self._report[f"{key}_distribution"])
         yield from self._sizes()
@@ -171,7 +171,7 @@ class _Page:
     def _flows(self) -> Iterator[str]:
         analysis = self._report["flow_analysis"]
         if analysis["top_flows"]:
-            yield self._title("Largest flows")
+            yield self._title("Largest flows (bytes, packets)")
         for flow in analysis["top_flows"]:
             source = endpoint(flow["src_ip"], flow["src_port"], flow["protocol"])
             target = endpoint(flow["dst_ip"], flow["dst_port"], flow["protocol"])

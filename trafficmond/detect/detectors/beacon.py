@@ -253,8 +253,7 @@ class _Rhythm(NamedTuple):
 
 
 def _gaps(states: Batch) -> tuple[Column, Column, Column]:
-    """(mean, variation coefficient, longest by shortest) of the gaps between the beats remembered in each full enough
-    row."""
+    """(mean, variation coefficient, longest by shortest) of the gaps between the beats in each row with enough."""
     count = np.minimum(states["beats"], _RING)
     beyond = np.arange(_RING) >= count[:, None]
     times = np.sort(np.where(beyond, np.inf, states["times"]), axis=1)

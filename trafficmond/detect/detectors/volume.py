@@ -293,8 +293,7 @@ def _is_stream_group(rows: Columns) -> Column:
 
 
 def _is_scan(mine: Columns) -> bool:
-    """Whether one source's packets are a TCP scan with one packet for each port, or the answers of a scanned host
-    alone."""
+    """Whether a source's packets are a TCP scan, one packet a port, or only the answers of a scanned host."""
     if np.count_nonzero(mine["answer"]) > len(mine) / 2:
         return True
     ports = mine["dport"][mine["proto"] == TCP]
@@ -302,8 +301,7 @@ def _is_scan(mine: Columns) -> bool:
 
 
 def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
-    """Whether these are mostly ICMP errors about packets that the host sent itself: it scans, or uses a service that is
-    down."""
+    """Whether these are mostly ICMP errors about the host's own packets: it scans, or its service is down."""
     errors = int(mine["packets"][mine["error"]].sum())
     if errors < 0.5 * int(mine["packets"].sum()):
         return False
