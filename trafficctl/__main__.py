@@ -21,12 +21,14 @@ def run(argv: list[str]) -> int:
 
 
 def _report_error(error: TrafficmonError) -> None:
+    from trafficmond.figures import plain
+
     reason = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, ConfigError) and len(error.mistakes) > 1:
         reason = "\n".join(str(mistake) for mistake in error.mistakes)
-    print(f"trafficctl: {reason}", file=sys.stderr)
+    print("trafficctl:", "\n".join(map(plain, reason.split("\n"))), file=sys.stderr)
     if error.hint:
-        print(f"  {error.hint}", file=sys.stderr)
+        print(f"  {plain(error.hint)}", file=sys.stderr)
 
 
 def main() -> None:

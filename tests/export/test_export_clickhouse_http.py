@@ -17,8 +17,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from trafficctl.fleet.ask import Fleet
 from trafficmond.config.target import Target
+from trafficmond.errors import StoreError
 from trafficmond.export.clickhouse_http import Server, ServerError, literal
+from trafficmond.store.query import Question
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -85,6 +88,8 @@ def test_what_is_sent(served: tuple[http.server.HTTPServer, type[Handler]]) -> N
         ((404, b""), "an empty answer"),
         ((200, b'{"data": [[1,\nCode: 241. Memory limit exceeded'), "Memory limit exceeded"),
         ((200, b"[]"), r"\[\]"),
+        ((200, b'{"data": null}'), "null"),
+        ((200, b"[" * 200_000), r"\[\["),
         ((200, b"\xff" * 9999), "127.0.0.1"),
     ],
 )
@@ -129,6 +134,16 @@ def test_what_is_no_clickhouse_does_not_fill_the_memory(head: bytes, part: bytes
             assert tracemalloc.get_traced_memory()[1] < 8 << 20
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("rows", [[1], [[1, 2]], [[]], ["ab"]])
+def test_an_answer_to_another_question_is_said(
+    served: tuple[http.server.HTTPServer, type[Handler]], rows: list[object]
+) -> None:
+    server, handler = served
+    handler.reply = 200, json.dumps({"data": rows}).encode()
+    with pytest.raises(StoreError, match="is not what it was asked for"):
+        list(Fleet(target(server)).rows(Question("SELECT a, b, c", ("a", "b", "c"))))
 
 
 def test_a_server_that_went_away_and_came_back(served: tuple[http.server.HTTPServer, type[Handler]]) -> None:

@@ -9,16 +9,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from control_fake import Running
 from control_replies import BAN, FLOW, THREAT
 from ctl_runs import Ctl, command, environ
 
+from trafficctl.__main__ import run
 from trafficctl.commands import COMMANDS, GROUPS
 from trafficctl.parser import build
 from trafficmond import __version__
-from trafficmond.errors import ConfigError, Mistake
+from trafficmond.errors import ConfigError, Mistake, StoreError
 
 
 @pytest.mark.parametrize(
@@ -223,3 +225,16 @@ def test_a_stream_that_is_closed_is_as_good_as_null(running: Running, closed: st
     line = f"{' '.join(command('ban', '203.0.113.9'))} {closed}"
     done = subprocess.run(line, shell=True, env=environ(running.path), capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr, [name for name, _ in running.canned.asked]) == (0, "", ["Ban"])
+
+
+def test_what_others_put_into_an_error_does_not_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error of a ClickHouse, or of what stands in its place, may hold whatever a terminal obeys."""
+
+    def fail(_: object) -> None:
+        raise StoreError("Code: 60 \x1b]0;title\x07\n  and \x9b31m", hint="\x1b[2J")
+
+    monkeypatch.setattr("trafficctl.parser.parse", lambda _: SimpleNamespace(run=fail))
+    assert run([]) == 1
+    assert capsys.readouterr().err == "trafficctl: Code: 60 \\x1b]0;title\\x07\n  and \\x9b31m\n  \\x1b[2J\n"

@@ -39,17 +39,19 @@ class Fleet:
     def rows(self, asked: Question) -> Iterator[dict[str, Any]]:
         """The rows for a question. Raises StoreError if the server cannot be reached or refuses."""
         from trafficmond.errors import StoreError
-        from trafficmond.export.clickhouse_http import Server, ServerError
+        from trafficmond.export.clickhouse_http import Server
 
         server = Server(self._target, os.environ.get("CLICKHOUSE_PASSWORD", ""), 1 << 30)
         try:
             found = server.ask(asked.sql)
         except OSError as error:
-            hint = "check that ClickHouse runs there and accepts connections from here"
-            if isinstance(error, ServerError):
-                hint = "check database, user and password; flows.sql makes the tables (see export.md)"
+            hint = "check host, port, database, user and password; flows.sql makes the tables (see export.md)"
             raise StoreError(str(error.strerror), hint=hint) from error
         finally:
             server.close()
         for row in found:
-            yield dict(zip(asked.columns, row, strict=True))
+            try:
+                named = dict(zip(asked.columns, row, strict=True))
+            except (TypeError, ValueError):
+                raise StoreError("what the server answered is not what it was asked for") from None
+            yield named

@@ -155,7 +155,9 @@ class ClickHouse:
     def _connected(self) -> tuple[Server, str, Settings]:
         """The server, its INSERT statement and its settings; read again after each failure: it may have changed."""
         if self._server is None:
-            server = Server(self._target, _password(self._password_file))
+            path = self._password_file
+            password = files.read(path).decode("utf-8").strip().partition("\n")[0].strip() if path else ""
+            server = Server(self._target, password)
             names = ", ".join(f"'{name}'" for name in _NEWER)
             known = {row[0] for row in server.ask(f"SELECT name FROM system.settings WHERE name IN ({names})")}
             settings = {name: value for name, value in _NEWER.items() if name in known}
@@ -185,7 +187,3 @@ class ClickHouse:
         recognise = "name IN ('flows', 'flows_hourly') AND match(engine_full, '^Replicated|_deduplication_window')"
         both = f"SELECT count() = 2 FROM system.tables WHERE database = currentDatabase() AND {recognise}"
         return bool(server.ask(f"SELECT uptime() < {age_s!r} AND ({both})")[0][0])
-
-
-def _password(path: Path | None) -> str:
-    return (files.read(path).decode("utf-8").splitlines() or [""])[0].strip() if path else ""

@@ -40,8 +40,8 @@ class Server:
         """The rows of a SELECT. Raises OSError."""
         reply = self._post({"output_format_json_quote_64bit_integers": 0}, f"{sql}\nFORMAT JSONCompact".encode())
         try:
-            rows: list[list[Any]] = json.loads(reply)["data"]
-        except (ValueError, KeyError, TypeError):
+            rows: list[list[Any]] = list(json.loads(reply)["data"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             # After the beginning of a reply, the server can report an error only in its text.
             raise ServerError(0, self._complaint(reply)) from None
         return rows

@@ -19,6 +19,7 @@ from trafficmond.urls import hidden
 # bound: a fetched list | the list is refused; the last fetched one stays
 MOST_BYTES = 64 << 20
 DEADLINE_S = 300.0  # for a whole request
+_TOO_SLOW = f"it took longer than {DEADLINE_S:.0f} s"
 _QUIET_S = 30.0  # without any data from the server
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -90,7 +91,7 @@ def _ask(url: str, allow: Collection[str], known: Validators, deadline: float) -
             raise FetchError("the connection ended before the whole list was received") from None
         except (http.client.HTTPException, OSError, ValueError) as error:
             if time.monotonic() > deadline:
-                raise _too_slow() from None
+                raise FetchError(_TOO_SLOW) from None
             raise FetchError(f"no usable answer: {getattr(error, 'strerror', '') or type(error).__name__}") from None
     finally:
         patience.cancel()
@@ -109,14 +110,10 @@ def _body(response: http.client.HTTPResponse, deadline: float, tls: bool) -> byt
         if len(body) > MOST_BYTES:
             raise FetchError(f"it is larger than {MOST_BYTES >> 20} MiB")
     if time.monotonic() > deadline:
-        raise _too_slow()
+        raise FetchError(_TOO_SLOW)
     if response.length:  # less came than was announced, which read1 does not mind
         raise FetchError("the connection ended before the whole list was received")
     return bytes(body)
-
-
-def _too_slow() -> FetchError:
-    return FetchError(f"it took longer than {DEADLINE_S:.0f} s")
 
 
 def _headers(url: str, known: Validators) -> dict[str, str]:
@@ -176,7 +173,7 @@ def _connected(host: str, port: int, allow: Collection[str], deadline: float) ->
     failure = ""
     for family, address in addresses:
         if time.monotonic() > deadline:
-            raise _too_slow()
+            raise FetchError(_TOO_SLOW)
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.settimeout(_QUIET_S)
         try:
