@@ -184,6 +184,9 @@ def test_a_file_as_an_editor_of_windows_saves_it(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbfinterfaces = ["eth7"]\r\n[policy]\r\ndefault = "drop"\r\n')
     found = load_settings(path)
     assert (found.interfaces, found.policy.default) == (("eth7",), "drop")
+    path.write_text(f"[flows]\ncapacity = {'9' * 5000}\n")
+    with pytest.raises(ConfigError, match="has a number of thousands of digits"):
+        load_settings(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

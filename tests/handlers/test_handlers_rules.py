@@ -218,7 +218,7 @@ def test_a_drop_spares_lifelines(tmp_path: Path) -> None:
             await ask("AddCidr", cidr="192.0.0.0/16", action="monitor")
             for cidr, said in (("192.0.2.1", True), ("192.0.2.0/24", False)):  # of one service it may be meant
                 notes = (await ask("AddCidr", cidr=cidr, ports=["tcp/22"]))["notes"]
-                assert ("this rule has no effect: 192.0.2.1 is guarded (own address), which" in str(notes)) is said
+                assert ("this rule has no effect: guard 192.0.2.1 (own address) comes before it" in str(notes)) is said
             await ask("AddCidr", cidr="192.0.0.0/16", force=True)
             assert (await ask("Explain", address="192.0.2.1"))["reason"] == "rule"
 

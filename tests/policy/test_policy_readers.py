@@ -149,6 +149,7 @@ expires = true
         (b"interfaces = []\n[policy]\ndefault = 'drop'\n", "x.toml", "has settings, not rules"),
         (b'[[rule]]\ncidr = "::/0"\n', "x.toml:1: rule[0].action", "is missing"),
         (b"[[rule]]\nx = " + b"[" * 5000, "x.toml", ""),
+        (b"[[rule]]\nburst = " + b"9" * 5000, "x.toml", "has a number of thousands of digits"),
     ],
 )
 def test_files_that_do_not_parse(data: bytes, where: str, what: str) -> None:
@@ -182,6 +183,7 @@ def test_the_originals_json() -> None:
     ("data", "where", "what"),
     [
         (b'{"permitted_cidrs": ["::/0",]}', "x.json:1", "is not JSON"),
+        (b'{"permitted_cidrs": ' + b"9" * 5000 + b"}", "x.json", "has a number of thousands of digits"),
         (b'{"permitted_cidrs": ["\xff"]}', "x.json", "is not UTF-8"),
         (b"[]", "x.json", "permitted_cidrs"),
         (b"{}", "x.json", "permitted_cidrs"),

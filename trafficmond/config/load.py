@@ -160,8 +160,10 @@ def _read_text(path: Path) -> str:
         raise ConfigError([Mistake(str(path), what)]) from None
 
 
-def not_toml(path: Path | str, text: str, error: tomllib.TOMLDecodeError) -> Mistake:
+def not_toml(path: Path | str, text: str, error: ValueError) -> Mistake:
     """What is wrong about a file whose content is `text`; what ends too early, in its last line."""
+    if not isinstance(error, tomllib.TOMLDecodeError):  # beyond sys.get_int_max_str_digits()
+        return Mistake(str(path), "has a number of thousands of digits")
     what, line, column = _SYNTAX.fullmatch(str(error)).groups()  # type: ignore[union-attr]
     lines = [each.partition("#")[0].split("=")[0].strip() for each in text.splitlines()]  # their keys and headers
     at = int(line or len(lines))
@@ -178,7 +180,7 @@ def _decode(path: Path, text: str, loads: Callable[[str], Any]) -> Any:
         return loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError([Mistake(f"{path}:{error.lineno}", f"is not JSON: {error.msg}")]) from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError([not_toml(path, text, error)]) from None
     except RecursionError:
         raise ConfigError([Mistake(str(path), "is nested too deeply")]) from None

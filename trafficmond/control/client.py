@@ -118,8 +118,6 @@ class Client:
 
 
 class _Answered(dict[str, Any]):
-    """A part of an answer."""
-
     def __missing__(self, key: str) -> Any:
         what = f"the answer has no {key!r}, as if from a daemon of another version, or another program"
         raise ControlError(what, name=UNREACHABLE, hint=f"sudo systemctl restart trafficmond, or {_GIVE}")

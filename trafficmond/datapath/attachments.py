@@ -79,7 +79,7 @@ class Attachments:
         changes = [
             self._detach_one(ifindex, found.get(ifindex))
             for ifindex in list(self.attached)
-            if not self._stays(ifindex, found.get(ifindex), selection)
+            if not (self._exists(ifindex, found.get(ifindex)) and self._choices.hold(ifindex, selection.patterns))
         ]
         changes += [change for ifindex in self.attached if (change := self._followed(ifindex, ifindex in found))]
         changes += [change for done in self.attached.values() if (change := self._egress_again(done))]
@@ -119,10 +119,6 @@ class Attachments:
             done.alive() and not self._pins.holds(ifindex) for ifindex, done in self.attached.items()
         )
         return self._lost_pins
-
-    def _stays(self, ifindex: int, present: Interface | None, selection: Selection) -> bool:
-        """Whether an attachment still exists, and is still chosen."""
-        return self._exists(ifindex, present) and self._choices.hold(ifindex, selection.patterns)
 
     def _exists(self, ifindex: int, present: Interface | None) -> bool:
         """Whether an attachment exists. A present interface without a program is another one, which has the number of

@@ -48,9 +48,8 @@ class Spared:
         """A note if all of `network` is exempt from rules, so that one without `force` has no effect."""
         for outer, rule in self._protected:
             if networks.within(network, outer):
-                where = "guarded" if rule.reason is Reason.GUARD else "on the allowlist"
-                named = f"{shown(outer)} is {where} ({rule.name}), which comes before rules"
-                return [f"this rule has no effect: {named}; a rule made by add-cidr --force has"]
+                over = f"{rule.kind} {shown(outer)} ({rule.name}) comes before it"
+                return [f"this rule has no effect: {over}; with add-cidr --force it has"]
         return []
 
 

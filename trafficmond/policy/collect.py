@@ -208,7 +208,7 @@ class Collector:
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """What differs when the content does; programs can set the time of the content, but not that of the change."""
+    # Programs can set st_mtime, but not st_ctime.
     return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 

@@ -1,7 +1,6 @@
 """Parses bytes of a file, or values of the settings, into `Rules`. Opens nothing."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def read_toml(data: bytes, path: str, *, own: bool = False, geography: Geography
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return Rules.nothing(path, [Mistake(f"{path}:{line}", "is not UTF-8 text")])
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         return Rules.nothing(path, [not_toml(path, data.decode("utf-8-sig"), error)])
     except RecursionError:
         return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
@@ -56,8 +55,9 @@ def read_json(data: bytes, path: str) -> Rules:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         return Rules.nothing(path, [Mistake(where, f"is not JSON: {error.msg} (column {error.colno})")])
-    except UnicodeDecodeError:
-        return Rules.nothing(path, [Mistake(path, "is not UTF-8 text")])
+    except ValueError as error:
+        what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "has a number of thousands of digits"
+        return Rules.nothing(path, [Mistake(path, what)])
     except RecursionError:
         return Rules.nothing(path, [Mistake(path, "is nested too deeply")])
     cidrs = document.get("permitted_cidrs") if isinstance(document, dict) else None
