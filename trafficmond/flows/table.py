@@ -4,17 +4,18 @@ Invariant: over any run, the reports plus the pending parts in the table equal t
 report has the `action` of all its packets, and the initiator's full verdict word.
 
 Rows are dense in one structured array, found by a sorted array of 64-bit flow ids. A batch is sorted by id once; the
-rest is a few vector operations over groups, so a row costs no more in a flood. See `identity` for ids.
+rest is a few vector operations over groups, so a row costs no more in a flood.
 """
 
 import itertools
 import math
+import os
 
 import numpy as np
 
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, put, take
-from trafficmond.flows.identity import Identity
+from trafficmond.flows.canonical import as_echoes, later_fragments
 from trafficmond.flows.report import REPORT, End, reports
 from trafficmond.flows.state import STATE, last_rows
 from trafficmond.flows.ticks import Ticks
@@ -26,6 +27,8 @@ _FEW_ROWS = 1 << 14  # beyond these there is room for all at once: what no row i
 _GROWTH = 1.5
 _EVICT_FRACTION = 16  # make room for at least 1/16 of the capacity at once
 _QUIET_FRACTION = 4  # quiet conversations have at most 1/4 of the capacity
+_KEY_WORDS = 12  # 32-bit words of a canonical key
+_INNER_WORDS = 2  # and of `inner`; left out if it is 0 in all rows
 
 
 class FlowTable:
@@ -58,7 +61,7 @@ class FlowTable:
         self._ready: list[Batch] = []
         self._over: list[Batch] = []  # FLOW rows of connections replaced before they were returned
 
-        self._identity = Identity(seed)
+        self._identity = _Identity(seed)
         self._loops = compiled.Loops(self._identity.keys, idle_timeout_s, active_timeout_s, in_order=in_order)
         self._ticks = None if reporting else Ticks(self._loops)
         self._due = -math.inf  # before this nothing is due
@@ -351,3 +354,34 @@ class FlowTable:
             grown = np.empty(size, getattr(self, name).dtype)
             put(grown, slice(self._count), getattr(self, name)[: self._count])
             setattr(self, name, grown)
+
+
+class _Identity:
+    """The flow of a delta: its 64-bit id, and whether its direction is swapped.
+
+    Senders choose the fields behind an id, so ids are a keyed universal hash: without the key nobody can make two flows
+    collide with a probability above 2**-64 a pair: the multilinear hash family, mod 2**64, upper half, twice, strongly
+    universal for 32-bit words (Carter and Wegman 1981; Lemire and Kaser 2014).
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        size = 16 * (1 + _KEY_WORDS + _INNER_WORDS)
+        if seed is None:
+            drawn = os.urandom(size)
+        else:
+            from random import Random
+
+            drawn = Random(seed).randbytes(size)
+        self.keys = np.frombuffer(drawn, np.uint64).reshape(-1, 2)
+
+    def of(self, deltas: Batch, before: float, known: Column, loops: compiled.Loops) -> tuple[Column, Column, float]:
+        """(id, swapped) of each delta, and when the first began; `before`: last reading, `known`: the flows' ids."""
+        ids, swapped, fragments, earliest = loops.identify(deltas, before)
+        if fragments:  # ICMP fragments belong to their ping, if it is known or in this batch
+            later = later_fragments(deltas)
+            at, others = np.flatnonzero(later), np.append(known, ids[~later])
+            for echoes in reversed(as_echoes(deltas[at])):
+                echo_ids, echo_swapped, *_ = loops.identify(echoes, before)
+                part = np.isin(echo_ids, others)
+                ids[at[part]], swapped[at[part]] = echo_ids[part], echo_swapped[part]
+        return ids, swapped, earliest
