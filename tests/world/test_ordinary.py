@@ -54,6 +54,12 @@ def test_who_does_so_from_outside_is_a_note_at_most(check: str, every: float) ->
     assert guessers(book, MEDIUM) == []
 
 
+def test_a_host_of_ours_that_logs_in_by_rdp_by_the_clock_is_a_note() -> None:
+    book = Book(1)
+    book.tcp(book.rhythm(0, 60, 1.2, 0.005), MONITOR, SERVER, 3389, 1250, 1600, 0.3)  # more than a check says
+    assert [threat.severity for threat in guessers(book)] == [Severity.LOW]
+
+
 def test_who_guesses_again_as_soon_as_he_is_refused_keeps_no_clock() -> None:
     book = Book(1)
     book.tcp(np.arange(200) * 1.03, STRANGER, WEB, 21, 40, 150, 1.0, greets=True)  # vsftpd's delay_failed_login

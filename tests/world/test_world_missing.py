@@ -96,6 +96,26 @@ def test_a_rhythm_of_which_one_call_in_eight_is_missing_is_one(seed: int) -> Non
 # ---- streams ----
 
 
+@pytest.mark.parametrize(
+    ("flows", "a_second", "port", "severities"),
+    [
+        (1, 1000, 14336, {Severity.LOW}),  # AES67: a packet each millisecond
+        (8, 250, 2222, {Severity.LOW}),  # EtherNet/IP: cyclic data of machines
+        (1, 1000, 80, {Severity.MEDIUM}),  # a service's port
+        (1, 4000, 14336, {Severity.MEDIUM}),
+        (12, 1000, 14336, {Severity.HIGH}),
+    ],
+)
+def test_a_steady_stream_between_our_hosts_is_a_note(
+    flows: int, a_second: int, port: int, severities: set[Severity]
+) -> None:
+    for source, expected in ((HOSTS[:flows], severities), (Book(9).public(flows), severities - {Severity.LOW})):
+        book, packets = Book(1), a_second * 60
+        book.udp(0.0, source, MONITOR, port, 300 * packets, lasts=60.0, packets=packets, sport=port)
+        found = {threat.severity for threat in judge(book.rows(), 1.0)}
+        assert found == expected if expected else max(found) >= Severity.MEDIUM
+
+
 @pytest.mark.parametrize(("cameras", "loud"), [(16, Severity.MEDIUM), (64, Severity.MEDIUM)])
 def test_cameras_of_ours_are_a_note_and_a_flood_from_outside_is_told(cameras: int, loud: Severity) -> None:
     for senders, severity in ((HOSTS[:cameras], {Severity.LOW}), (Book(9).public(cameras), {loud})):

@@ -235,7 +235,7 @@ class BruteForce(DistributedDetector[Settings]):
         # A client that a chat server outside greets and turns away sends less than an SSH login.
         guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
         # A check of ours ends at once; at SSH, one that takes longer was refused, or ran a slow command.
-        check = clock & inside & (busy | seen.ours.side(rows, "dst"))
+        check = clock & inside & (busy | seen.ours.side(rows, "dst")) & (ports != _RDP)  # there it says too little
         severity[check] = Severity.LOW
         guessing &= ~check | sessions.PORTS[ports] & (lasted >= _AT_ONCE_S)
         mute = states["mute"] > 0.5 * total  # guesses that mostly got no reply

@@ -37,6 +37,7 @@ _SERVICES = 1024
 # A call (50 packets a second, RFC 3551 with 20 ms each) and a game (60 to 128 moves a second) have a steady pace. A
 # flood comes as fast as possible, or with one or two packets from each forged address.
 _PACE, _PACED_PACKETS = 150, 20
+_CYCLES = 1100  # audio of studios has a packet each millisecond (AES67), as cyclic data of machines at most
 # Reflected answers may be recognised only after 3,000 packets: at the rate of a flood, after this time.
 _PATIENCE_S = 3.0
 # bound: floods that wait until it is known whether they are reflected answers | the earliest is reported at once
@@ -166,15 +167,15 @@ class Volume(FloodDetector[Settings]):
         few = len(sums) <= _FEW_SERVERS and state["peak"] < _LOUD * self.settings.packets
         if few and packets[mine["client"]].sum() > 0.5 * packets.sum():
             return None
-        src = address(_row(mine, heaviest.first[top]), "src") if single else None
-        dst = address(_row(mine, 0), "dst")
+        src, dst = address(_row(mine, heaviest.first[top]), "src") if single else None, address(_row(mine, 0), "dst")
         sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
         asked = (mine["proto"] == UDP) & _ASKED[mine["dport"]]
         unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(
             found.by.keys[entity], found.seen, found.tick[entity]
         )
         # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers.
-        reports = (mine["proto"] == UDP) & ONE_WAY_PORTS[mine["dport"]] | mine["media"]
+        udp, steady = mine["proto"] == UDP, (packets >= _PACED_PACKETS) & (mine["weight"] <= _CYCLES) & (not loud)
+        reports = udp & (ONE_WAY_PORTS[mine["dport"]] | steady & (mine["dport"] >= _SERVICES)) | mine["media"]
         reports &= found.seen.ours.side(mine, "src")
         wanted = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum()
         threat = self.found(
