@@ -5,6 +5,7 @@ from typing import Any
 
 from trafficctl.names import Labels
 from trafficctl.render.columns import place
+from trafficctl.session import note_unnamed
 from trafficmond.control.client import Client
 
 _HOUR_S, _DAY_S = 3600, 86_400
@@ -24,6 +25,7 @@ class ReportParts:
 
     def complete(self, report: dict[str, Any]) -> None:
         report["usage"] = {kind: line for kind in _KINDS if (line := self._usage(kind))}
+        note_unnamed(report["usage"].get("unit", {}).get("keys", ()))
         countries = self._flows(["country"], _MOST_COUNTRIES)
         if any(row["country"] for row in countries):
             report["countries"] = [{"country": row["country"], **_both(row)} for row in countries]

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from control_fake import Running
-from control_replies import BAN, FLOW, RULE, STATUS, THREAT
+from control_replies import BAN, FLOW, RULE, STATUS, THREAT, TOP
 from ctl_runs import Ctl
 
 from trafficctl import values
@@ -115,7 +115,8 @@ def test_services_are_distinguished(ctl: Ctl, running: Running) -> None:
     rule = {"cidr": "192.0.2.0/24", "action": "allow", "direction": "ingress", "ports": ["tcp/443", "53", "ssh"]}
     assert ctl("add-cidr", "192.0.2.0/24", "--port", "tcp/443,53", "--port", "ssh", "--action", "allow").returncode == 0
     ctl("remove-cidr", "192.0.2.0/24", "--port", "tcp/443, 53", "--port", "ssh")
-    ctl("explain", "203.0.113.5", "tcp/443")
+    running.canned.replies["Explain"] |= {"listeners": ["cgroup 7"]}
+    assert "such as cgroup 7: it was removed" in ctl("explain", "203.0.113.5", "tcp/443").stderr
     assert running.canned.asked == [
         ("AddCidr", rule),
         ("RemoveCidr", {"cidr": "192.0.2.0/24", "ports": ["tcp/443", "53", "ssh"]}),
@@ -295,9 +296,11 @@ def test_watch_threats(ctl: Ctl, running: Running) -> None:
     assert "tried 250 ports" in done.stdout
 
 
-def test_top_prints_samples_without_a_terminal(ctl: Ctl) -> None:
+def test_top_prints_samples_without_a_terminal(ctl: Ctl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TOP, "units", [*TOP["units"], {**TOP["units"][0], "unit": "cgroup 7"}])
     done = ctl("top", "--interval", "10ms", "--count", "2")
     assert done.stdout.count("trafficmon  ") == 2
+    assert done.stderr.count("such as cgroup 7: it was removed") == 2
     assert "> " not in done.stdout  # nothing is selected where nobody can select
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
     assert "1.43 MiB/s" in done.stdout

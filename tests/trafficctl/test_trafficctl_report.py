@@ -117,14 +117,15 @@ def test_the_report_has_usage_places_and_who_exchanged(ctl: Ctl, running: Runnin
         {"period": f"2026-11-27 {hour}:00", "key": key, "flows": 1, "packets": 1, "up_bytes": 10, "down_bytes": 20}
         | {"unsided_bytes": 0}
         for hour in ("12", "10")
-        for key in ("eth0", "wg0")
+        for key in ("eth0", "cgroup 7")
     ]
     running.canned.replies["Usage"] = {"rows": rows}
     written = tmp_path / "out.html"
     done = ctl("report", "-o", "json", "--write", str(written))
     assert done.returncode == 0, done.stderr
+    assert "note: a unit has a number, such as cgroup 7: it was removed" in done.stderr
     found = json.loads(done.stdout)
-    assert found["usage"]["interface"]["keys"] == {key: [[10, 20], [0, 0], [10, 20]] for key in ("eth0", "wg0")}
+    assert found["usage"]["interface"]["keys"] == {key: [[10, 20], [0, 0], [10, 20]] for key in ("eth0", "cgroup 7")}
     assert found["exchange"]["left"] == "interfaces"
     assert "<h2>Usage by interface</h2>" in written.read_text()
     groups = [asked["group_by"] for name, asked in running.canned.asked if name == "Flows" and asked.get("group_by")]

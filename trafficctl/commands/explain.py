@@ -34,3 +34,4 @@ def run(args: Namespace) -> None:
     (explanation,) = labels.rows([session.call(args, "Explain", **asked)])
     explanation |= {name: list(labels.rows(explanation[name])) for name in ("flows", "threats")}
     session.output(args).report(explanation, render_explanation)
+    session.note_unnamed([*(explanation.get("listeners") or ()), *(row.get("unit") for row in explanation["flows"])])

@@ -116,6 +116,7 @@ def _print_samples(args: Namespace, live: Live) -> None:
         for answer in samples:
             if output.human:
                 _show(live, output)
+                session.note_unnamed(row["unit"] for row in answer.get("units") or ())
             else:
                 output.record(answer)
             output.flush()
