@@ -71,7 +71,8 @@ static __always_inline __u64 tm_owner(struct __sk_buff *skb)
 	return owner ? owner : TM_OWNER_FORWARDED;
 }
 
-/* After a pause another owner may have the ports: a unit takes the record over, the closing kernel does not. */
+/* After a pause another owner may have the ports: a unit takes the record over, the closing kernel does not. Before, a
+ * SYN-ACK with a cookie (tcp_syncookies) has no socket, and what is sent after it has. */
 static __always_inline void tm_own_again(struct tm_flow *f, struct __sk_buff *skb)
 {
 	__u64 owner = tm_owner(skb);
@@ -156,7 +157,9 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 		if (f->sequence)
 			tm_evict(f, 2 * index + (f == &set->way[1]), cpu, totals);
 		tm_enter(f, p, inner, now, skb);
-	} else if (TM_OWNERS && skb && now - f->last > (__u64)c_hz * TM_IDLE_S) {
+	} else if (TM_OWNERS && skb &&
+		   (now - f->last > (__u64)c_hz * TM_IDLE_S ||
+		    (f->tcp_flags == TM_TCP_SYN_ACK && f->owner == TM_OWNER_FORWARDED))) {
 		tm_own_again(f, skb);
 	}
 	f->bytes += bytes;

@@ -21,7 +21,7 @@ _FRAME = 142  # 100 bytes, with headers
 GUEST_IP, GATEWAY_IP = "198.51.100.2", "198.51.100.1"
 
 # What each does: what, where, how much; and the cgroup to move to once it has its socket.
-_PROGRAM = r"""
+PROGRAM = r"""
 import ctypes, os, socket, struct, sys, threading
 what, address, port, count, later = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
 
@@ -88,7 +88,7 @@ def book_all(services: Services, daemon: Daemon, packets: int, octets: int, time
     outside, host = link.outside_ip, link.host_ip
 
     def of(unit: str, what: str, address: str, port: int, count: int, later: str | Path = "") -> subprocess.Popen[str]:
-        return services.launch(unit, _PROGRAM, what, address, port, count, later)
+        return services.launch(unit, PROGRAM, what, address, port, count, later)
 
     with contextlib.ExitStack() as stack:
         guest = stack.enter_context(_guest(services))
@@ -173,7 +173,7 @@ def _refused(daemon: Daemon) -> None:
 
 def _run(namespace: Namespace, what: str, address: str, port: int, count: int) -> subprocess.Popen[str]:
     """The same as a service does, of no unit of ours."""
-    command = namespace.argv(sys.executable, "-c", _PROGRAM, what, address, str(port), str(count), "")
+    command = namespace.argv(sys.executable, "-c", PROGRAM, what, address, str(port), str(count), "")
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import time
 
 import pytest
-from booking import book_all
+from booking import PROGRAM, book_all
 from cgrouped import TREE, Services, waiting
 from tmlab import Daemon, Lab
 
@@ -69,6 +71,24 @@ def test_a_pause_ends_what_one_unit_has_of_a_pair_of_ports(lab: Lab) -> None:
         found = booked(daemon)
         assert found.keys() <= {"old.service", "new.service", "kernel"}
         assert (found["old.service"], found["new.service"]) == ((3 * 142, 3), (2 * 142, 2))
+
+
+def test_what_a_syn_cookie_accepts_is_of_the_service(lab: Lab) -> None:
+    """The kernel sends a SYN-ACK with a cookie without a socket. On one CPU, all that follows is in its record."""
+    link, cpus = lab.links[0], os.sched_getaffinity(0)
+    lab.host.sysctl(ipv4__tcp_syncookies=2)
+    with Services(lab) as services, Daemon(lab, MONITOR) as daemon, contextlib.ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, cpus)
+        os.sched_setaffinity(0, {min(cpus)})
+        stack.enter_context(waiting(services.launch("web.service", PROGRAM, "serve", link.host_ip, 8000, 1, "")))
+        for _ in range(8):
+            with lab.outside.entered(), socket.create_connection((link.host_ip, 8000), 10) as peer:
+                peer.sendall(bytes(1000))
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(1 << 16):
+                    pass
+        rows = daemon.ask("flows", "--port", "8000")
+        assert [row["unit"] for row in rows] == ["web.service"] * 8
 
 
 def test_off_says_nothing(lab: Lab) -> None:
