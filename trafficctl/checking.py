@@ -99,7 +99,8 @@ def _one(path: Path, source: ListSource | None) -> Checked:
         hidden = shadows(make_policy(Files((read,), mistakes=tuple(read.mistakes))), time.time())
     except ConfigError as error:
         return Checked(path, counts, error.mistakes, read.notes)
-    return Checked(path, counts, notes=[*read.notes, *_ended(read.rules), *hidden])
+    empty = [Advice(str(path), "holds no prefix")] if source and not len(read.prefixes) else []
+    return Checked(path, counts, notes=[*read.notes, *empty, *_ended(read.rules), *hidden])
 
 
 def _ended(rules: Sequence[Rule]) -> list[Advice]:

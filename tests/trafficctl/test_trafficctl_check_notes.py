@@ -13,6 +13,11 @@ from trafficmond.policy.layout import PARENTS_MAX
 from trafficmond.policy.table import CROWDED
 
 
+def test_a_list_without_a_prefix_is_noted(tmp_path: Path) -> None:
+    (path := tmp_path / "e.netset").write_text("# nothing\n")
+    assert [note.what for note in checking.check(path).notes] == ["holds no prefix"]
+
+
 def test_a_log_that_the_service_may_not_write_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unit, drop_ins, config = tmp_path / "trafficmond.service", tmp_path / "d", tmp_path / "trafficmond.toml"
     unit.touch()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -129,6 +132,16 @@ def test_every_command_helps_with_examples(ctl: Ctl) -> None:
         assert f"usage: trafficctl {name}" in done.stdout
         assert "Examples:" in done.stdout
         assert f"trafficctl {name}" in done.stdout.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_example_is_a_command_that_can_be_typed(name: str) -> None:
+    parser = build(fill=True)
+    module = importlib.import_module(f"trafficctl.commands.{COMMANDS[name][0]}")
+    for line in module.__doc__.partition("Examples:\n")[2].splitlines():
+        typed = re.split(r"   *|[|>&]", line.strip().removeprefix("sudo "))[0]
+        if typed.startswith("trafficctl ") and "--version" not in typed:
+            parser.parse_args(shlex.split(typed)[1:])  # exits with 2 if it is not valid
 
 
 def test_help_lists_every_command_once(ctl: Ctl) -> None:

@@ -2,7 +2,7 @@
 
 # title of a group in the help -> its commands: name -> (module, one line of help)
 GROUPS = {
-    "Look": {
+    "Show": {
         "status": ("status", "the state of the daemon, its interfaces and its store"),
         "top": ("top", "live screen: interfaces, flows, hosts, threats"),
         "watch": ("watch", "events and threats as they happen"),
@@ -13,7 +13,7 @@ GROUPS = {
         "threat": ("threat", "one threat: evidence, flows, what was done"),
         "report": ("report", "a report on the stored flows, as HTML, text or data"),
     },
-    "Steer": {
+    "Rules": {
         "rules": ("rules", "the rules in force"),
         "lists": ("lists", "the prefix lists: age, size, what they match"),
         "what-if": ("what_if", "what other rules would have done to the flows that were seen"),
@@ -31,7 +31,7 @@ GROUPS = {
         "ban": ("ban", "ban an address or a prefix for a while"),
         "unban": ("unban", "lift bans"),
     },
-    "Try out": {
+    "Probation and shadow": {
         "promote": ("promote", "put a rule in shadow into force"),
         "apply": ("apply", "apply rules or settings on probation"),
         "confirm": ("confirm", "keep the change that is on probation"),

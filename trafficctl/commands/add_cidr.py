@@ -8,7 +8,7 @@ Examples:
   trafficctl add-cidr 203.0.113.0/24                               drop packets from there
   trafficctl add-cidr 203.0.113.0/24 --ttl 1h --label scanners     ... for an hour
   trafficctl add-cidr 2001:db8::/32 --action monitor --save        log packets, permanently
-  trafficctl add-cidr 198.51.100.0/24 --action limit --limit 100/s at most 100 packets a second from each source
+  trafficctl add-cidr 198.51.100.0/24 --limit 100/s                at most 100 packets a second from each source
   trafficctl add-cidr 192.0.2.7 --direction egress                 drop packets to there
   trafficctl add-cidr 0.0.0.0/0 --port tcp/443 --action allow      let everybody use one service
   trafficctl add-cidr 203.0.113.0/24 --dry-run                     what it would have done in the last day
