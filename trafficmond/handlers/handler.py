@@ -65,10 +65,6 @@ class Handler:
     def _spared(self) -> Spared:
         return Spared(self._in_force().policy, self._parts.protected.logins())
 
-    def _spare_lifelines(self, cidr: str, what: str) -> None:
-        """Raises Refused if `cidr` contains an address that this host or its administrator needs."""
-        self._spared().refuse(networks.parse(cidr), what)
-
 
 def parsed(name: str, parse: Callable[[A], T], value: A) -> T:
     """The value of the parameter `name`, read by `parse`, whose ValueError becomes a ConfigError."""

@@ -126,7 +126,7 @@ class History(Handler):
         """Adds a rule made by hand that the change removed. Raises TrafficmonError, OSError."""
         table = {key: value for key, value in entry.items() if key != SOURCE} | {"cidr": _prefix(entry)}
         if entry["action"] in ("drop", "limit") and not entry.get("force") and not entry.get("ports"):
-            self._spare_lifelines(table["cidr"], f"{entry['action']} rule")
+            self._spared().refuse(networks.parse(table["cidr"]), f"{entry['action']} rule")
         keep = entry[SOURCE] != "runtime"
         result = await self._parts.rulebook.add({"direction": "ingress", **table}, keep=keep, begin=work.begin)
         work.on_probation |= result.on_probation

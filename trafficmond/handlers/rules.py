@@ -153,7 +153,7 @@ class Rules(Handler):
         words |= {"ports": named_ports(ports, force) if ports else None, "shadow": shadow or None}
         table = {name: value for name, value in words.items() if value is not None}
         if action in ("drop", "limit") and not (force or ports or shadow):
-            self._spare_lifelines(prefix, f"{action} rule")
+            self._spared().refuse(networks.parse(prefix), f"{action} rule")
         begin = self._begin(call, f"add-cidr {prefix}", confirm_within_s)
         done = await _writing(parts.rulebook.add(table, keep=save, begin=begin), "save the rule")
         # The rule is in force: from here on nothing may fail.
