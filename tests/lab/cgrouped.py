@@ -49,7 +49,7 @@ class Services:
 
     def __exit__(self, *_: object) -> None:
         for folder in sorted(self.top.glob("**/"), key=lambda each: -len(each.parts)):
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while folder.exists():  # a process that has just ended leaves its cgroup a moment later
                 with contextlib.suppress(OSError):
                     folder.rmdir()
