@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from tmlab import Daemon, Flood, Lab, Listener, Sender
 from tmlab.daemon import BPFFS, PYTHON, ROOT
 from tmlab.packets import udp
 
-from trafficmond.datapath import libbpf
+from trafficmond.datapath import libbpf, share
+from trafficmond.datapath.attach import detach_all
+from trafficmond.datapath.pins import shared
+from trafficmond.errors import DatapathError
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -343,3 +347,24 @@ def test_the_emergency_exit_works_on_a_running_daemon_too(lab: Lab) -> None:
         assert program(lab, "tmlab0") is None
         assert not list((BPFFS / daemon.pins.name).iterdir())
         assert lab.host.run(*detach).returncode == 0, "with nothing there it is no error"
+
+
+def test_the_emergency_exit_ends_what_it_can(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise DatapathError("refused")
+
+    monkeypatch.setattr(share, "leave", refused)
+    with Daemon(lab, SETTINGS, interfaces=["tmlab*"]) as daemon:
+        watched(daemon, "tmlab0", "tmlab1")
+        daemon.kill()
+        pins = BPFFS / daemon.pins.name
+        (config,) = pins.glob("maps-*/tm_config")
+        (pins / "shared").mkdir(exist_ok=True)
+        mark = libbpf.open_pin(str(config))
+        libbpf.pin(mark, str(pins / "shared" / "9"))
+        os.close(mark)
+        with lab.host.entered(), pytest.raises(DatapathError, match="refused"):
+            detach_all(pins)
+        assert (program(lab, "tmlab0"), program(lab, "tmlab1")) == (None, None)
+        assert config.exists(), "what identifies the program stays"
+        assert shared(pins) == [9]

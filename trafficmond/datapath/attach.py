@@ -16,7 +16,7 @@ from trafficmond.datapath import dispatcher, libbpf, share
 from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
 from trafficmond.datapath.netlink import dump, with_library
-from trafficmond.datapath.pins import Pins, marks, remove_pins, shared
+from trafficmond.datapath.pins import Pins, end_links, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 _ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
@@ -106,7 +106,7 @@ def detach_pinned(ifindex: int, pins: Pins, *, clsact: bool = True) -> None:
 
 def detach_all(pin_dir: Path) -> None:
     """Ends every attachment pinned there, of a running trafficmond or not, in an emergency. Raises DatapathError if our
-    program cannot be removed from a dispatcher; then all pins stay."""
+    program cannot be removed from a dispatcher: everything else is done then, and the maps stay pinned."""
     stays: list[DatapathError] = []
     for ifindex in shared(pin_dir):
         try:
@@ -114,8 +114,7 @@ def detach_all(pin_dir: Path) -> None:
                 share.leave(ifindex, maps)
         except DatapathError as error:
             stays.append(error)
-    if not stays:
-        remove_pins(pin_dir)
+    (end_links if stays else remove_pins)(pin_dir)
     for interface in list_interfaces():
         drop_filters(interface.ifindex, ALL_FILTERS)
     if stays:

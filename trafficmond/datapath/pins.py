@@ -238,13 +238,18 @@ def remove_pins(directory: Path) -> None:
 
     The directory itself stays: it may belong to the service's user, who could not make it again.
     """
-    links = directory / "links"
-    for path in links.iterdir() if links.is_dir() else ():
-        _end_link(path)
-    for folder in (links, directory / _SHARED, directory / "bcc", *directory.glob("maps-*")):
+    end_links(directory)
+    for folder in (directory / "links", directory / _SHARED, directory / "bcc", *directory.glob("maps-*")):
         remove_tree(folder)
     (directory / NOTES).unlink(missing_ok=True)
     remove_choices(directory)
+
+
+def end_links(directory: Path) -> None:
+    """Ends every attachment pinned in a pin directory."""
+    links = directory / "links"
+    for path in links.iterdir() if links.is_dir() else ():
+        _end_link(path)
 
 
 def _open(folder: Path, names: Iterable[str]) -> dict[str, int]:
