@@ -24,10 +24,7 @@ _TEXTS = {
     BEGUN: (messages.PROBATION_BEGUN, "on probation for {left:.0f} s, until somebody confirms it: {what}{by}"),
     CONFIRMED: (messages.PROBATION_CONFIRMED, "confirmed: {what}{by}"),
     ROLLED_BACK: (messages.PROBATION_OVER, "rolled back: {what}{by}; the rules confirmed before are in force"),
-    RAN_OUT: (
-        messages.PROBATION_OVER,
-        "not confirmed in time: {what}{by}; the rules confirmed before are in force",
-    ),
+    RAN_OUT: (messages.PROBATION_OVER, "not confirmed in time: {what}{by}; the rules confirmed before are in force"),
     RESET: (
         messages.PROBATION_OVER,
         "ended by a reboot or a stop: {what}{by}; the rules confirmed before are in force",

@@ -43,10 +43,7 @@ class Responder:
     def counters(self) -> dict[str, int]:
         """The counters, as `metrics.families` names them."""
         response = self._response
-        return {
-            "spared_protected_bans": response.protected_spared,
-            "spared_forgeable_bans": response.forgeable_spared,
-        }
+        return {"spared_protected_bans": response.protected_spared, "spared_forgeable_bans": response.forgeable_spared}
 
     def why_not(self, threat: Threat) -> str:
         """Why the source of an open threat is not banned; empty if it is, or if nothing prevents it."""

@@ -4,10 +4,7 @@ import re
 from collections import Counter
 
 _TOKEN = re.compile(r'''"""|\'{3}|"(?:\\.|[^"\\])*"|'[^']*'|#.*|[\[\]{}]''')
-_END = {
-    '"""': re.compile(r'''(?:\\.|(?!""")[^\\])*"{3,5}'''),
-    "'''": re.compile(r"(?:(?!''').)*'{3,5}"),
-}
+_END = {'"""': re.compile(r'''(?:\\.|(?!""")[^\\])*"{3,5}'''), "'''": re.compile(r"(?:(?!''').)*'{3,5}")}
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\- \"']+?)\s*\]\]?\s*(?:#.*)?$")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"']+)\s*=")
 

@@ -23,10 +23,7 @@ _ROOM = 1024
 class _Ring(ctypes.Structure):
     """struct tm_dns_ring."""
 
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("consumed", "produced", "data")),
-        ("bytes", ctypes.c_uint64),
-    )
+    _fields_ = (*((name, ctypes.c_void_p) for name in ("consumed", "produced", "data")), ("bytes", ctypes.c_uint64))
 
 
 class AnswerReader:
@@ -57,10 +54,7 @@ class AnswerReader:
 
 _QUESTION, _ANSWER = "tm_dns_question", "tm_dns_answer"
 _RING, _COUNTS = "tm_dns_ring", "tm_dns_counts"
-_SIDES = (
-    Side(_ANSWER, libbpf.TC_INGRESS_TCX, 0, LOOKERS[0]),
-    Side(_QUESTION, libbpf.TC_EGRESS_TCX, 0, LOOKERS[1]),
-)
+_SIDES = (Side(_ANSWER, libbpf.TC_INGRESS_TCX, 0, LOOKERS[0]), Side(_QUESTION, libbpf.TC_EGRESS_TCX, 0, LOOKERS[1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,12 +77,7 @@ class Exporter(Worker):
         sent, waiting, lost, error = (
             (transport.sent, transport.waiting, transport.lost, transport.error) if transport else (0, 0, 0, "")
         )
-        return {
-            "sent": sent,
-            "queue": self._waiting + waiting,
-            "lost": self.lost + lost,
-            "error": self._error or error,
-        }
+        return {"sent": sent, "queue": self._waiting + waiting, "lost": self.lost + lost, "error": self._error or error}
 
     def _work(self) -> None:
         self._retry(self._begin)

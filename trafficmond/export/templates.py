@@ -30,10 +30,7 @@ _PORTS: list[_Field] = [
     ("destinationTransportPort", 11, ">u2"),
     ("tcpControlBits", 6, ">u2"),
 ]
-_ICMP: dict[int, list[_Field]] = {
-    4: [("icmpTypeCodeIPv4", 32, ">u2")],
-    6: [("icmpTypeCodeIPv6", 139, ">u2")],
-}
+_ICMP: dict[int, list[_Field]] = {4: [("icmpTypeCodeIPv4", 32, ">u2")], 6: [("icmpTypeCodeIPv6", 139, ">u2")]}
 _COMMON: list[_Field] = [
     ("protocolIdentifier", 4, "u1"),
     ("packetDeltaCount", 2, ">u8"),

@@ -129,10 +129,7 @@ class Outbox:
         """Notes that the target has accepted a message of all news up to `last`."""
         change = "UPDATE target SET seq = ?, messages = messages + 1, untold_lost = untold_lost - ?, last_sent = ?, "
         with self._turn() as db:
-            db.execute(
-                change + "failing_since = NULL, error = '' WHERE name = ?",
-                (last.seq, lost, now, target),
-            )
+            db.execute(change + "failing_since = NULL, error = '' WHERE name = ?", (last.seq, lost, now, target))
             db.execute("DELETE FROM sent WHERE at <= ? OR at > ?", (now - HOUR_S, now))
             db.execute("INSERT INTO sent VALUES (?, ?)", (target, now))
             _forget_delivered(db)

@@ -17,10 +17,7 @@ Column = npt.NDArray[Any]
 class _Nodes(ctypes.Structure):
     """struct tm_nodes."""
 
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("start", "first", "count", "base")),
-        ("nodes", ctypes.c_uint64),
-    )
+    _fields_ = (*((name, ctypes.c_void_p) for name in ("start", "first", "count", "base")), ("nodes", ctypes.c_uint64))
 
 
 class _Prefixes(ctypes.Structure):

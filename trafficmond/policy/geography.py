@@ -10,10 +10,7 @@ from trafficmond.policy.prefixes import Prefixes
 
 _MOST = 300  # in a rule
 _NO_DATABASE = "needs a database; name one in the settings under [geo], such as databases = [{}]"
-_EXAMPLES = {
-    "country": '"/var/lib/GeoIP/GeoLite2-Country.mmdb"',
-    "asn": '"/var/lib/GeoIP/GeoLite2-ASN.mmdb"',
-}
+_EXAMPLES = {"country": '"/var/lib/GeoIP/GeoLite2-Country.mmdb"', "asn": '"/var/lib/GeoIP/GeoLite2-ASN.mmdb"'}
 
 
 class By(Named):

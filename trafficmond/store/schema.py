@@ -56,16 +56,9 @@ INNER_COLUMNS = {
     "inner_protocol": "TEXT",
 }
 # The owner; NULL if flows.units is off, or the owner unknown.
-OWNER_COLUMNS = {
-    "unit": "TEXT",
-    "cgroup": "TEXT",
-    "uid": "INTEGER",
-}
+OWNER_COLUMNS = {"unit": "TEXT", "cgroup": "TEXT", "uid": "INTEGER"}
 # Its process; NULL if flows.processes is off, or the process unknown.
-PROCESS_COLUMNS = {
-    "process": "TEXT",
-    "pid": "INTEGER",
-}
+PROCESS_COLUMNS = {"process": "TEXT", "pid": "INTEGER"}
 _LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS, **PROCESS_COLUMNS}
 STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
 STORED = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())

@@ -64,10 +64,7 @@ class Amplification(FloodDetector[Settings]):
     technique = "T1498.002"
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
-    fields = (
-        *((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")),
-        ("map", "u1", 256),
-    )
+    fields = (*((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")), ("map", "u1", 256))
     evidence_bonus_s = 5.0
 
     def __init__(self, settings: Settings) -> None:

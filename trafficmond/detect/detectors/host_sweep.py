@@ -14,17 +14,7 @@ from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, judge, proven
 from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, DetectorInput, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import (
-    NOWHERE,
-    BoundedTable,
-    Columns,
-    Grouped,
-    estimate,
-    in_turns,
-    mark,
-    members,
-    mix,
-)
+from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, in_turns, mark, members, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, ICMP, ICMPV6, SYN, TCP, UDP
