@@ -222,6 +222,7 @@ def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch
         ended.append(done.name)
 
     monkeypatch.setattr(attach, "detach", slow)
+    monkeypatch.setattr(libbpf, "xdp_id", lambda _: 7)
     slots = np.zeros(abi.IFINDEX_SLOTS, np.uint8)
     slots[2], nothing = 5, cast("Any", types.SimpleNamespace(directory=Path("/nowhere")))
     some = Attachments(nothing, nothing, nothing, nothing, slots, "auto", True, nothing)
@@ -231,6 +232,8 @@ def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch
     may_end.set()
     assert some.steps[2].result(10) is None
     assert ended == ["eth0"]
+    chain.ours = False  # others have taken it out: nothing is left to do
+    some._end(Attachment(2, "eth2", XdpMode.NATIVE, EgressHook.TCX, shared=chain))
     some._end(Attachment(3, "eth1", XdpMode.NATIVE, EgressHook.TCX))  # alone: at once
     assert ended == ["eth0", "eth1"]
 

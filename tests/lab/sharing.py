@@ -53,7 +53,7 @@ class Sharing:
     def seen(self) -> list[str]:
         """The same, by the daemon."""
         (row,) = self.daemon.status()["interfaces"]
-        return [str(row["dispatcher"]), *(each.split()[1] for each in row["chain"] or ())]
+        return [str(row.get("dispatcher")), *(each.split()[1] for each in row.get("chain") or ())]
 
     def agree(self, *names: str) -> None:
         """`names` are what the interface runs, in this order: so say the daemon, in a moment, and xdp-loader."""
@@ -162,6 +162,8 @@ def there_and_back(on: Sharing) -> None:
     on.agree(OURS, THEIRS)
     on.through("xdp-filter's going", lambda: on.tool("xdp-filter", "unload", on.name))
     on.agree(OURS)
+    on.tool("xdp-loader", "unload", on.name, "--all")
+    on.daemon.wait(lambda: on.seen() == on.told() and OURS in on.told(), "it to be back", on.timeout)
     on.through("a restart alone in the dispatcher", on.start)
     made = on.made()
     on.through("sharing no more", lambda: on.start(share=False), A_MOMENT)

@@ -250,8 +250,10 @@ class Attachments:
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def _end(self, done: attach.Attachment) -> None:
-        """Detaches; in the background if that needs the privileged step."""
-        if done.shared:
+        """Detaches; in the background if that needs the privileged step, which has nothing to do if others did it."""
+        if done.shared and not done.alive():
+            done.release()  # its pins go, unless it is attached again
+        elif done.shared:
             self.steps[done.ifindex] = share.STEPS.submit(attach.detach, done, self._pins)
         else:
             attach.detach(done, self._pins)
