@@ -1,5 +1,4 @@
-"""What an examination gets, this host (its files are all under one root, so that a test can use another), and what it
-yields, findings."""
+"""What an examination gets, this host (its files below one root, so tests can use another), and yields, findings."""
 
 import os
 from pathlib import Path

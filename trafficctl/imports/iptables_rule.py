@@ -26,8 +26,7 @@ class Context(Place):
 
 @dataclass(slots=True)
 class _Rule(Conditions):
-    """A rule while it is read. The methods with `text` and `but` read one option each: `text` is its value, `but` is
-    true after "!"."""
+    """A rule while it is read. The methods with `text` and `but` read one option each: its value; if it follows "!"."""
 
     egress: bool = False
     protocols: Places = ()

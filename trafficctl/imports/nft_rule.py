@@ -72,8 +72,7 @@ def read(context: Context, texts: Sequence[str], chains: str) -> list[Line]:
 
 @dataclass(slots=True)
 class _Rule(Conditions):
-    """A rule while it is read. The methods with `rest` read one condition or statement each, of which `rest` has the
-    words after the first."""
+    """A rule while it is read. The methods with `rest`, the words after the first, read one condition or statement."""
 
     context: Context = field(kw_only=True)
     protocols: list[str] = field(default_factory=list)

@@ -14,8 +14,7 @@ _ASK_AGAIN = (*_WINDOWS, "s", "n", " ")
 
 
 class Keys:
-    """Turns keys (single characters, or the names above) into changes of the state. `ban` bans an address and returns a
-    message for the user."""
+    """Turns keys (characters or the names above) into changes of state. `ban` bans an address, returns a message."""
 
     def __init__(self, live: Live, ban: Callable[[str], str]) -> None:
         self._live = live

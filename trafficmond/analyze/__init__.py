@@ -1,2 +1,1 @@
-"""Offline input: turns logs, captures and flow records into the batches that the live engine reads, then into a
-report."""
+"""Offline input: turns logs, captures and flow records into the batches of the live engine, then into a report."""

@@ -37,8 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace, complete: Callable[[dict[str, Any]], None] = lambda _: None) -> int:
-    """Analyses the files and returns the exit code. `complete` may add to the report. Raises TrafficmonError if a file
-    cannot be read or written."""
+    """Analyses files; returns the exit code. `complete` may add to the report. Raises TrafficmonError."""
     with numpy_alone():
         from trafficmond.analyze.run import analyze
 

@@ -1,5 +1,4 @@
-"""Reads JSON objects from a stream, whatever its layout: one on each line, in an array, over many lines, or in the
-cells of a table."""
+"""Reads JSON objects from a stream in any layout: one a line, in an array, over many lines, in a table's cells."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What readers report in addition to rows: damage, interface names, packet sizes, and the account of everything
-seen."""
+"""What readers report in addition to rows: damage, interface names, packet sizes, and the account of all packets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The beginning of a file, parsed once for all readers: which of them recognises it, and what is missing for the
-others."""
+"""The beginning of a file, parsed once for all readers: which of them recognises it, and what the others miss."""
 
 from __future__ import annotations
 

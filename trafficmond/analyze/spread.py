@@ -1,5 +1,4 @@
-"""Turns flow records into the rows that the daemon would have seen: one row for each direction, and long flows in
-portions."""
+"""Turns flow records into the rows that the daemon would have seen: one for each direction, long flows in portions."""
 
 import math
 from collections.abc import Iterable, Iterator

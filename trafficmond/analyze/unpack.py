@@ -1,5 +1,4 @@
-"""Decompresses gzip while it is read: everything up to a damaged place, and then the position. Recognises other
-streams."""
+"""Decompresses gzip while it is read, up to a damaged place, and then has its position. Recognises other streams."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Averages over the last tick and each window (axis 0) of packets and bytes sent and received (axis 1) a second, of
-    the items of axis 2."""
+    """Per second: last tick and windows (axis 0), packets and bytes sent and received (axis 1), items (axis 2)."""
 
     values: Floats
 

@@ -223,8 +223,7 @@ def _protocol(fields: Mapping[str, Any]) -> int:
 
 
 def _ports(fields: Mapping[str, Any], proto: int) -> tuple[int, int]:
-    """In Zeek's ports, ICMP has its type and the type that answers it; if none does, the code. 0 and 0 mean that both
-    are unknown."""
+    """In Zeek's ports, ICMP has its type and the type that answers it; if none does, the code. 0 and 0: unknown."""
     orig, resp = port(fields.get("id.orig_p")), port(fields.get("id.resp_p"))
     if not is_icmp(proto):
         return orig, resp
