@@ -52,7 +52,7 @@ export function dialog({ title, text = "", fields = [], done, danger = false, fo
         box.close();
       } catch (problem) {
         const mistakes = (problem.mistakes || []).map(each => h("li", {}, `${each.where}: ${each.what}`));
-        const refused = forced && problem.name === "Refused";
+        const refused = forced && problem.name === "Refused" && !values(form).ports; // services cannot be forced
         trouble.replaceChildren(h("strong", {}, sentence(labels(problem.message))),
           mistakes.length > 1 ? h("ul", {}, mistakes) : "",
           refused ? h("p", {}, "It may cut off this host, or somebody who is logged in.")
