@@ -148,7 +148,8 @@ class _Command(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, f"there is no command {value!r}{near}")
         known = [str(each) for each in action.choices]
         pages = (name for name, each in self._option_string_actions.items() if "HTML" in (each.help or ""))
-        near = f"; for a page use {next(pages, '')} FILE" if value == "html" else guess(str(value), known)
+        page = next(pages, "trafficctl report --write") if (action.dest, value) == ("output", "html") else ""
+        near = f"; for a page use {page} FILE" if page else guess(str(value), known)
         what = f"{str(value)!r} is not one of {', '.join(known)}{near}"
         raise argparse.ArgumentError(action, what)
 

@@ -8,10 +8,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from captures import ethernet, ipv4, pcap, tcp
 from readings import Reading
 
+from trafficmond.analyze import sorting
 from trafficmond.analyze.run import analyze
 from trafficmond.config.settings import Settings
 
@@ -95,6 +97,15 @@ def test_a_connection_begins_once_however_its_records_are_sorted(reading: Readin
         rows, stats = reading(text.encode())
         opened = rows["first"][(rows["first_flags"] == 0x02) & (rows["dport"] == 22)].tolist()
         assert (opened, stats.parse_errors.total) == ([1_700_000_000.0], 0)
+
+
+def test_records_newest_first_that_fill_a_temporary_file(monkeypatch: pytest.MonkeyPatch, reading: Reading) -> None:
+    """None of them continues a connection: what is read back from the disk cannot be changed."""
+    monkeypatch.setattr(sorting, "RUN", 64)
+    line = "{},1,tcp,192.0.2.1,{},->,192.0.2.2,22,FIN,5,5,400,400\n"
+    content = NAMES + "".join(line.format(1_700_000_000 - at, 1024 + at) for at in range(128))
+    rows, stats = reading(content.encode())
+    assert (len(np.unique(rows["sport"])), stats.parse_errors.total) == (129, 0)
 
 
 def test_times_without_a_date_go_on_after_midnight(reading: Reading) -> None:

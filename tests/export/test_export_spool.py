@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -69,3 +70,12 @@ def test_waiting_for_an_entry(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 20)
     threading.Timer(0.1, spool.put, (1, {}, b"")).start()
     assert spool.oldest(5) is not None
+
+
+def test_a_file_that_a_crash_has_grown_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "000000000001-3.batch").write_bytes(b"{}\n")
+    os.truncate(tmp_path / "000000000001-3.batch", 600 << 20)  # zeros that take no space
+    entry = Spool(tmp_path, 1 << 20).oldest(0)
+    assert entry is not None
+    with pytest.raises(ValueError, match="damaged"):
+        Spool(tmp_path, 1 << 20).read(entry)

@@ -75,6 +75,15 @@ def test_a_syn_that_is_sent_again_before_the_answer_is_the_same_call(table: Flow
     assert not rows["ended"].any()
 
 
+@pytest.mark.parametrize("end", [FIN, RST])
+def test_two_calls_seen_from_one_side_in_one_reading_are_two(table: FlowTable, deltas: Deltas, end: int) -> None:
+    calls = [
+        {**THERE, **at(began, began + 0.2), "first_flags": SYN, "tcp_flags": SYN | ACK | end, "packets": 5}
+        for began in (100.1, 100.5)
+    ]
+    assert opened(table.update(deltas(*calls), 101.0)) == [100.1, 100.5]
+
+
 @pytest.mark.parametrize("answers", [[(101.1, SYN_ACK), (101.12, ACK)], [(101.1, SYN_ACK)]])
 def test_a_syn_that_another_cpu_sent_again_is_of_the_call_that_it_opened(
     table: FlowTable, deltas: Deltas, answers: list[tuple[float, int]]

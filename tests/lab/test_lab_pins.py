@@ -350,8 +350,9 @@ def test_the_emergency_exit_works_on_a_running_daemon_too(lab: Lab) -> None:
 
 
 def test_the_emergency_exit_ends_what_it_can(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise DatapathError("refused")
+    def refused(ifindex: int, _: object) -> None:
+        if ifindex == 9:
+            raise DatapathError("refused")
 
     monkeypatch.setattr(share, "leave", refused)
     with Daemon(lab, SETTINGS, interfaces=["tmlab*"]) as daemon:
@@ -361,7 +362,8 @@ def test_the_emergency_exit_ends_what_it_can(lab: Lab, monkeypatch: pytest.Monke
         (config,) = pins.glob("maps-*/tm_config")
         (pins / "shared").mkdir(exist_ok=True)
         mark = libbpf.open_pin(str(config))
-        libbpf.pin(mark, str(pins / "shared" / "9"))
+        for ifindex in (8, 9):
+            libbpf.pin(mark, str(pins / "shared" / str(ifindex)))
         os.close(mark)
         with lab.host.entered(), pytest.raises(DatapathError, match="refused"):
             detach_all(pins)

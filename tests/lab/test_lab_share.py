@@ -102,8 +102,8 @@ def test_a_slow_step_keeps_nobody_waiting() -> None:
             for _ in range(3):
                 began = time.monotonic()
                 assert daemon.status()["unwatched"] == [
-                    "late0 is not watched: it is being added to the chain of XDP programs, which may take a minute on "
-                    "a slow host"
+                    "late0 is not watched: its chain of XDP programs is being changed, which may take a minute on a "
+                    "slow host"
                 ]
                 assert time.monotonic() - began < 5
         finally:

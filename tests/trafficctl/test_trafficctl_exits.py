@@ -75,6 +75,8 @@ from trafficmond.errors import ConfigError, Mistake, StoreError
         (["rules", "-o", "xml"], 2, "'xml' is not one of human, json, jsonl, csv, toml\n"),
         (["report", "-o", "html"], 2, "jsonl, csv; for a page use --write FILE"),
         (["analyze", "-o", "html", "x.pcap"], 2, "jsonl, csv; for a page use --report FILE"),
+        (["flows", "-o", "html"], 2, "jsonl, csv; for a page use trafficctl report --write FILE"),
+        (["-o", "html", "status"], 2, "jsonl, csv; for a page use trafficctl report --write FILE"),
         (["-s", "/nonexistent/socket", "status"], 3, "there is no such socket\n  start the daemon"),
     ],
 )

@@ -75,11 +75,12 @@ def opened_once(batches: Iterable[Batch]) -> Iterator[Batch]:
                 known[ends] = None
                 if len(known) > OPEN_MAX:
                     del known[next(iter(known))]
-        rows = batch.copy() if went_on else batch  # what comes from the disk cannot be changed
-        for side in ("", "reply_"):
-            rows[side + "tcp_flags"][went_on] &= ~SYN & 0xFF
-            rows[side + "first_flags"][went_on] = rows[side + "tcp_flags"][went_on] & ACK
-        yield rows
+        if went_on:
+            batch = batch.copy()  # what comes from the disk cannot be changed
+            for side in ("", "reply_"):
+                batch[side + "tcp_flags"][went_on] &= ~SYN & 0xFF
+                batch[side + "first_flags"][went_on] = batch[side + "tcp_flags"][went_on] & ACK
+        yield batch
 
 
 def _once(rows: Batch) -> tuple[Batch, int]:

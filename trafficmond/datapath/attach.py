@@ -16,7 +16,7 @@ from trafficmond.datapath import dispatcher, libbpf, share
 from trafficmond.datapath.interfaces import EgressHook, Interface, XdpMode, list_interfaces
 from trafficmond.datapath.loader import XDP_PROGRAM, Loaded, Sizes
 from trafficmond.datapath.netlink import dump, with_library
-from trafficmond.datapath.pins import Pins, end_links, marks, remove_pins, shared
+from trafficmond.datapath.pins import Pins, drop_shared, end_links, marks, remove_pins, shared
 from trafficmond.errors import DatapathError, ForeignProgramError
 
 _ATTEMPTS: Mapping[XdpModeSetting, tuple[XdpMode, ...]] = {
@@ -112,6 +112,7 @@ def detach_all(pin_dir: Path) -> None:
         try:
             with _marks(pin_dir, ifindex) as maps:
                 share.leave(ifindex, maps)
+            drop_shared(pin_dir, ifindex)  # otherwise a running daemon would join again
         except DatapathError as error:
             stays.append(error)
     (end_links if stays else remove_pins)(pin_dir)

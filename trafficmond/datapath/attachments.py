@@ -29,7 +29,7 @@ _COVERED = (
     "{upper}, which is on top of {name}, has an XDP program, and the kernel attaches none below one; leave {upper} or "
     "{name} out of `interfaces`, or stop and start trafficmond, which attaches to {name} first"
 )
-_JOINING = "it is being added to the chain of XDP programs, which may take a minute on a slow host"
+_JOINING = "its chain of XDP programs is being changed, which may take a minute on a slow host"
 AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
@@ -199,7 +199,7 @@ class Attachments:
             or any(each.xdp_prog_id for each in above)
         ):
             return None
-        attach.detach(self.attached.pop(interface.ifindex), self._pins)
+        self._end(self.attached.pop(interface.ifindex))
         return self._take_up(interface, above)
 
     def _attach_one(self, interface: Interface, shared: bool) -> attach.Attachment | None:
@@ -238,6 +238,7 @@ class Attachments:
         ended, pinned = not self._exists(ifindex, present), self._pins.has_xdp(ifindex)
         done = self.attached.pop(ifindex)
         self._end(done)
+        self._slots[ifindex % abi.IFINDEX_SLOTS] = 0
         if ended and present and not pinned and not self._lost_pins:
             # No pin: --detach ended it on the same interface. A new interface with an old number has one.
             text = f"{done.name} was detached by trafficmond --detach; restart trafficmond to watch it again"
@@ -257,7 +258,6 @@ class Attachments:
             self.steps[done.ifindex] = share.STEPS.submit(attach.detach, done, self._pins)
         else:
             attach.detach(done, self._pins)
-        self._slots[done.ifindex % abi.IFINDEX_SLOTS] = 0
 
     def unsettled(self) -> bool:
         """Whether `update` is due: a privileged step continues, or an attachment has ended."""

@@ -203,7 +203,7 @@ class Pins:
             libbpf.pin(map_fd, str(self._shared / str(ifindex)))
 
     def drop_shared(self, ifindex: int) -> None:
-        (self._shared / str(ifindex)).unlink(missing_ok=True)
+        drop_shared(self.directory, ifindex)
 
     def attached(self) -> set[int]:
         """The ifindex of every interface with a pin of ours."""
@@ -220,6 +220,11 @@ def shared(directory: Path) -> list[int]:
     """The ifindex of every interface with a program of ours in its dispatcher."""
     folder = directory / _SHARED
     return sorted(int(path.name) for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def drop_shared(directory: Path, ifindex: int) -> None:
+    """Forgets the program of ours in an interface's dispatcher."""
+    (directory / _SHARED / str(ifindex)).unlink(missing_ok=True)
 
 
 def marks(directory: Path, ifindex: int) -> list[int]:

@@ -88,7 +88,7 @@ class ExportSet:
         ]
 
     def changes(self) -> Iterator[tuple[str, str, str]]:
-        """(to, flows or threats, error) for each export that fails since the last call, or works again (no error)."""
+        """(to, flows or threats, error) for each export that began to fail since the last call, or works again."""
         for key, exporter in self._running.items():
             error = exporter.status()["error"]
             if bool(error) != (key in self._failing):

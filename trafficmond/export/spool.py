@@ -72,7 +72,12 @@ class Spool:
 
     def read(self, entry: Entry) -> tuple[dict[str, Any], bytes]:
         """The content of an entry. Raises OSError if the file cannot be read, ValueError if it is damaged."""
-        line, _, body = files.read(entry.path).partition(b"\n")
+        try:
+            line, _, body = files.read(entry.path).partition(b"\n")
+        except OSError as error:
+            if error.errno != errno.EFBIG:  # no batch is so large
+                raise
+            raise ValueError(f"{entry.path}: is damaged") from None
         about = json.loads(line)
         if not isinstance(about, dict) or about.get("bytes") != len(body):
             raise ValueError(f"{entry.path}: is damaged")

@@ -17,7 +17,7 @@ def starts_of(ids: Column) -> Column:
 
 def connections(deltas: Batch, ids: Column, side: Column, before: float) -> tuple[Batch, list[Column]]:
     """The deltas, and the rows of each turn in order: a turn begins with a SYN, and ends before the next one. A SYN
-    before all packets of the other side and of an earlier batch is only sent again.
+    before all packets of the other side and of an earlier batch, and before an end, is only sent again.
 
     The table decides whether a SYN begins another connection, since it has the state before. A record may span several,
     if another CPU has their handshakes: its last packet, and so its end, are those of the last one. So it counts there,
@@ -32,7 +32,8 @@ def connections(deltas: Batch, ids: Column, side: Column, before: float) -> tupl
     starts = starts_of(ids)
     sizes = np.diff(np.append(starts, len(ids)))
     old = ~deltas["new"]
-    firsts = [np.minimum.reduceat(np.where((side == other) | old, began, np.inf), starts) for other in (True, False)]
+    ended = np.where(deltas["tcp_flags"] & (FIN | RST) != 0, deltas["last"], np.inf)
+    firsts = [np.minimum.reduceat(np.where((side == other) | old, began, ended), starts) for other in (True, False)]
     a, b = (np.repeat(first, sizes) for first in firsts)
     opens &= began > np.where(side, b, a) + TIE_S
     if not opens.any():

@@ -113,7 +113,7 @@ class Builder:
         return root
 
     def add_slots(self, flat: Flat, wanted: I64) -> U32:
-        """Appends the nodes below slots of a trie's root; returns their entries. `flat` may be valid for these only."""
+        """Appends the nodes below slots of a trie's root; returns their entries. `flat` may be valid only there."""
         plane, everything = self._upper(flat)
         slots = _Slots.of(plane, everything, abi.ROOT_BITS, abi.ROOT_BITS)
         entry: U32 = plane.entry[slots.base[wanted]]

@@ -54,7 +54,7 @@ class Sink(Worker):
     """A running [[log]]."""
 
     def __init__(self, log: Log, writer: Writer, *, notes: int = -1, warning: str = "") -> None:
-        """`notes`: the lowest priority of messages that it accepts; -1: none. `warning`: its error while it works."""
+        """`notes`: the lowest priority of the daemon's messages that it accepts; -1: none. `warning`: its error."""
         super().__init__(f"log-{log.format}", log.buffer_size)
         self.log = log
         self.notes = notes

@@ -56,7 +56,7 @@ class UsageQuery:
 
 
 def usage_sql(wanted: UsageQuery) -> str:
-    """The SQL that answers, with COLUMNS: periods by time, within them the largest first. Raises ConfigError."""
+    """The SQL that answers, with COLUMNS: the latest periods, within them the largest first. Raises ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
     # Where clocks go forward at midnight, a day begins an hour later, or SQLite says the hour before.
