@@ -82,8 +82,7 @@ static void tm_group_of(struct tm_group *g, const struct tm_row *d, const __u8 *
 		double when = d[i].first + (role == 2 || (served && !role) ? TM_TIE_S : 0);
 		double known = tm_begins(&d[i], r->before);
 
-		/* Evidence comes before order, and a SYN before everything else: a record that continues may have begun
-		 * with the earlier connection. */
+		/* Evidence before order, a SYN first: a continued record may have begun with the earlier connection. */
 		when -= (role ? TM_SURE_LEAD_S : 0) + (tm_opening(&d[i]) ? TM_SURE_LEAD_S : 0);
 		if (!i || when < least) {
 			least = when;

@@ -94,8 +94,7 @@ static double tm_first_time(const struct tm_capture *c, const __u8 *block, __u64
 	return -1;
 }
 
-/* A packet block of `size` bytes (its body; `left` bytes of the file are at hand). Returns 0 if rows must be taken
- * first. */
+/* A packet block of `size` bytes (its body; `left` bytes are at hand). Returns 0 if rows must be taken first. */
 static int tm_packet_block(struct tm_capture *c, __u32 type, const __u8 *body, __u32 size, __u64 left)
 {
 	__u32 number = 0, captured, length, head, snap;

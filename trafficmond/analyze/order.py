@@ -123,9 +123,8 @@ def _together(parts: list[Interval]) -> Interval:
 def _cut(
     rows: Batch, order: Column, times: Column, interval: float, given: float, late: Callable[[int], None]
 ) -> Iterator[Interval]:
-    """Splits the rows, which have this order and these times, by interval. Rows of earlier intervals than the last
-    one yielded, which ended at `given`, get its time. Each part is a copy, so keeping one does not keep the whole
-    window."""
+    """Splits the rows, which have this order and these times, by interval. Rows of earlier intervals than the last one
+    yielded, which ended at `given`, get its time. Each part is a copy, so that the window can be freed."""
     ends = (np.floor(times / interval) + 1) * interval
     if overdue := int(np.searchsorted(ends, given)):
         late(overdue)

@@ -134,7 +134,7 @@ def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: 
     except DatapathError as error:
         if libbpf.xdp_id(done.ifindex) and not pins.has_link("xdp", done.ifindex):
             raise
-        pins.drop_shared(done.ifindex)
+        drop_shared(pins.directory, done.ifindex)
         done.notes.append(f"{done.name} is not shared with other XDP programs: {error}")
         return
     finally:
@@ -152,7 +152,7 @@ def _leave(ifindex: int, pins: Pins, program: int | None = None) -> None:
         if link is not None:
             pins.keep_link("xdp", ifindex, link)
             os.close(link)
-        pins.drop_shared(ifindex)
+        drop_shared(pins.directory, ifindex)
 
 
 @contextmanager

@@ -198,12 +198,9 @@ class Pins:
 
     def keep_shared(self, ifindex: int, map_fd: int) -> None:
         """Pins a map that identifies our program in this interface's dispatcher."""
-        self.drop_shared(ifindex)
+        drop_shared(self.directory, ifindex)
         with contextlib.suppress(OSError):  # as with links
             libbpf.pin(map_fd, str(self._shared / str(ifindex)))
-
-    def drop_shared(self, ifindex: int) -> None:
-        drop_shared(self.directory, ifindex)
 
     def attached(self) -> set[int]:
         """The ifindex of every interface with a pin of ours."""

@@ -117,8 +117,7 @@ def kinds(flows: Columns) -> Column:
 
 
 def opens(flows: Columns) -> Column:
-    """A mask of TCP flows that were seen from their opening: from its SYN, or, if that was lost, from the SYN-ACK that
-    the client acknowledged."""
+    """A mask of TCP flows seen from their opening: from its SYN or, if that was lost, the acknowledged SYN-ACK."""
     first, answer = flows["first_flags"] & _FLAGS, flows["reply_first_flags"] & (SYN | ACK)
     found: Column = (first & (SYN | ACK | RST | FIN) == SYN) | (first & (ACK | RST) == ACK) & (answer == SYN | ACK)
     return found

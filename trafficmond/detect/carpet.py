@@ -60,9 +60,8 @@ class FloodDetector(GroupedDetector[S]):
     @abstractmethod
     def add_amounts(self, rows: Columns) -> float:
         """Adds columns about what each row adds to a flood of a network: `amount`, and `other`, traffic that counts
-        against a flood. If they are not the row's ends, also `at_hi` and `at_lo`, the victim, and `by`, a hash of the
-        source; and `kind`, if kinds of traffic are summed up separately. Returns the threshold of one host in
-        `spread_window_s`."""
+        against one; `at_hi`, `at_lo` (the victim) and `by` (a hash of the source), if they are not the row's ends;
+        `kind`, if kinds are summed up separately. Returns the threshold of one host in `spread_window_s`."""
 
     def feed(self, seen: DetectorInput) -> list[Detection]:
         rows = self.choose(seen)

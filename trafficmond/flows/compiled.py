@@ -1,6 +1,5 @@
 """The library of inner loops in C, and those of flow table and detectors by ctypes (bpf/host_state.h, host_flows.h,
-host_detect.h, host_texts.h). Other parts have their own callers: `policy/compiled.py`, `store/image.py`,
-`analyze/native.py`."""
+host_detect.h, host_texts.h). Other callers: `policy/compiled.py`, `store/image.py`, `analyze/native.py`."""
 
 import ctypes
 from collections.abc import Mapping, Sequence

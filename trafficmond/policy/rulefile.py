@@ -38,8 +38,7 @@ class RuleTables:
 
 
 def read_rule_tables(text: str) -> RuleTables:
-    """Parses text. Raises tomllib.TOMLDecodeError, RecursionError, TypeError with the line of `rule` if it is
-    not an array of tables."""
+    """Parses text. Raises tomllib.TOMLDecodeError, RecursionError, TypeError (line of a `rule` that is no array)."""
     lines = text.replace("\r\n", "\n").split("\n")
     by_line = _by_line(lines)
     if by_line is not None:

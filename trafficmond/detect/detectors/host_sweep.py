@@ -130,8 +130,7 @@ class HostSweep(GroupedDetector[Settings]):
         mark(self._unasked.rows["hosts"], slot, host)
 
     def _note_named(self, seen: DetectorInput) -> None:
-        """Counts the questions for names of each source, and the web servers that it reached; not of a stranger at
-        servers of ours."""
+        """Counts each source's questions for names, and its web servers; not of a stranger at our servers."""
         asked = seen.flows.take(_DNS[seen.flows["dport"]] & (seen.flows["d_packets"] > 0))
         dials = seen.attempts.take((seen.attempts["kind"] == Kind.SYN) & _WEB_PORTS[seen.attempts["dport"]])
         dials = dials.take(dials["outcome"] == Outcome.ANSWERED)

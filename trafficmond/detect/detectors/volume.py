@@ -50,8 +50,7 @@ _LOCAL_GROUPS = np.uint64(0xE00000)  # 224.0.0.0/24: link-local control (RFC 577
 _ONE_SOURCE = 0.9
 # Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
 _FEW_SERVERS, _LOUD = 4, 10
-# The replies of a busy DNS or time server may take another route. A host under a flood sends something, at least that
-# the port is closed.
+# Replies of a busy DNS or time server may take another route. A host under a flood says at least: port closed.
 _ASKED = members(53, 123)
 _SCATTERED_SHARE, _PORTS = 0.5, 64512  # of the datagrams go to a port of their own; the ports from 1024 on
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
