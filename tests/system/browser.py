@@ -37,6 +37,7 @@ class Browser:
     def __init__(self, pictures: Path) -> None:
         """`pictures`: where they go."""
         self._pictures = pictures
+        self._unread: list[str] = []
         pictures.mkdir(parents=True, exist_ok=True)
         options = webdriver.ChromeOptions()
         for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
@@ -86,6 +87,11 @@ class Browser:
             return bool(self._driver.find_elements(By.CSS_SELECTOR, "#tabs"))
 
         def begun() -> bool:
+            said = self.complaints()
+            if any("ERR_NETWORK_CHANGED" in each for each in said):
+                self._driver.refresh()  # an address of the machine changed, so Chromium gave up what it was loading
+            else:
+                self._unread = said
             return inside() and bool(self._driver.find_elements(By.CSS_SELECTOR, "#tabs a"))
 
         self._soon(inside, "a frame for trafficmon's page in Cockpit")
@@ -195,7 +201,8 @@ class Browser:
     def complaints(self) -> list[str]:
         """Errors and warnings in the console since the last time that are of the page: Cockpit has some of its own."""
         entries = [entry for entry in self._driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
-        return [str(entry["message"]) for entry in entries if "/trafficmon/" in entry["message"].split(" ")[0]]
+        said, self._unread = self._unread, []
+        return said + [str(entry["message"]) for entry in entries if "/trafficmon/" in entry["message"].split(" ")[0]]
 
     def _soon(self, holds: Callable[[], object], expected: str, within: float = PATIENCE_S) -> None:
         deadline = time.monotonic() + within
