@@ -114,7 +114,7 @@ print(json.dumps({
 def test_a_detector(tree: TreeCopy) -> None:
     tree.add("trafficmond/detect/detectors/discard.py", DETECTOR)
     tree.add("tests/detect/test_detect_discard.py", DETECTOR_TEST)
-    tree.edit("docs/detectors.md", (" shows what they find and miss.\n", DETECTOR_PAGE))
+    tree.edit("docs/detectors.md", (" show what the detectors find and miss.\n", DETECTOR_PAGE))
     tree.make_docs()
 
     found = tree.json(DETECTOR_AT_WORK)

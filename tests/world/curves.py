@@ -78,7 +78,8 @@ def curves(seeds: Iterable[int]) -> list[str]:
     """A line for each attack: its rates from loud to slow, and the share of seeds in which it is found at each."""
     seeds = list(seeds)
     lines = [
-        f"Recall, of {len(seeds)} seeds each, in batches of 10 s (floods 1 s, uploads 60 s):",
+        f"Share of attacks that were found, of {len(seeds)} random ones each. The detectors got the flows in batches",
+        "of 10 s (floods 1 s, uploads 60 s).",
         "",
         "| detector | attack | " + " | ".join(["loud", "", "", "", "slow"]) + " |",
         "|---|---|" + "---|" * 5,
@@ -103,16 +104,21 @@ def ordinary(weeks: int) -> list[str]:
     notes: Counter[str] = Counter()
     hosts = 0
     for seed in range(weeks):
-        rows = house(seed).rows()
-        ends = np.unique(np.concatenate([rows["src_lo"], rows["dst_lo"]]))
+        flows = house(seed).rows()
+        ends = np.unique(np.concatenate([flows["src_lo"], flows["dst_lo"]]))
         hosts += int(np.count_nonzero(ends >> 16 & 0xFFFF == 0xC0A8))
-        for threat in judge(rows, 300.0):
+        for threat in judge(flows, 300.0):
             (medium if threat.severity >= Severity.MEDIUM else notes)[threat.detector] += 1
-    said = [f"`{name}` {medium[name] / hosts:.2f} and {notes[name] / hosts:.2f}" for name in sorted(medium | notes)]
+    rows = [f"| `{name}` | {medium[name] / hosts:.2f} | {notes[name] / hosts:.2f} |" for name in sorted(medium | notes)]
     return [
         "",
-        f"False alarms, and notes, a host and week, of {weeks} ordinary weeks of a house with {hosts // weeks} hosts",
-        f"(seeds from 0): {'; '.join(said)}; of the other detectors none.",
+        f"The next table counts what the detectors reported in {weeks} ordinary weeks of a house with {hosts // weeks}",
+        "hosts, without any attack.",
+        "",
+        "| detector | false alarms (medium severity or above) a host and week | notes (low severity) a host and week |",
+        "|---|---|---|",
+        *rows,
+        "| all others | 0.00 | 0.00 |",
     ]
 
 
