@@ -20,11 +20,12 @@ def page(text: str) -> str:
             f"[{detector.technique}](https://attack.mitre.org/techniques/{detector.technique.replace('.', '/')}/)"
         )
         suppressors = " or ".join(f"`{name}`" for name in detector.suppressed_by)
-        parts = [f"ATT&CK {technique}. Closed after {detector.idle_timeout_s / 60:.0f} minutes without new evidence."]
+        idle = f"{detector.idle_timeout_s / 60:.0f} minutes"
+        parts = [f"ATT&CK {technique}. A threat is closed after {idle} without new evidence."]
         if detector.bannable:
-            parts[0] += " Its source may be banned."
+            parts[0] += " `[response]` may ban its source."
         if suppressors:
-            parts[0] += f" Not reported while an open threat of {suppressors} explains it."
+            parts[0] += f" It is not reported while an open threat of {suppressors} explains it."
         parts.append(reference(detector.settings_class, f"detect.{match['name']}").strip())
         return match["begin"] + "\n" + "\n\n".join(parts) + "\n\n" + match["end"]
 

@@ -53,7 +53,7 @@ class Settings:
         400,
         min=0,
         max=65535,
-        help="The same for answers from port 53: a resolver seen from one side gets many small ones.",
+        help="`mean_bytes` for answers from port 53: a resolver seen from one side gets many small ones.",
     )
     window: float = duration("30s", min="1s", max="10m", help="How long answers count: less and less with their age.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")

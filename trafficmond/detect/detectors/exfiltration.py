@@ -24,8 +24,8 @@ class Settings:
     enabled: bool = setting(True, help="Look for unusual uploads.")
     bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, minus what it received.")
     window: float = duration("10m", min="1m", max="1d", help="How long bytes count: less and less with their age.")
-    factor: float = setting(8.0, min=1.0, max=1000.0, help="... and this many times the host's own average.")
-    memory: float = duration("1d", min="1h", max="30d", help="The time over which that average is taken.")
+    factor: float = setting(8.0, min=1.0, max=1000.0, help="The bytes must also be this many times the average.")
+    memory: float = duration("1d", min="1h", max="30d", help="The time over which the host's own average is taken.")
     upload_share: float = setting(
         0.8, min=0.5, max=1.0, help="A flow counts only while its initiator sends at least this share of its bytes."
     )

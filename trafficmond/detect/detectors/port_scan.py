@@ -39,8 +39,8 @@ _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than fail
 class Settings:
     enabled: bool = setting(True, help="Look for port scans.")
     ports: int = setting(15, min=3, max=1000, help="Distinct ports of one host that failed to answer one source.")
-    window: float = duration("30m", min="10s", max="1d", help="A scan that takes longer has low severity.")
-    memory: float = duration("1d", min="10s", max="7d", help="How long a pair's probes are added up.")
+    window: float = duration("30m", min="10s", max="1d", help="If `ports` ports take longer, the severity is low.")
+    memory: float = duration("1d", min="10s", max="7d", help="How long a source's probes of one host are added up.")
     failed_share: float = setting(
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."
     )

@@ -60,7 +60,7 @@ _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of abo
 class Settings:
     enabled: bool = setting(True, help="Look for floods of unanswered packets.")
     packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
-    factor: float = setting(4.0, min=1.0, max=1000.0, help="... and this many times the host's usual rate.")
+    factor: float = setting(4.0, min=1.0, max=1000.0, help="The rate must also be this many times the usual one.")
     memory: float = duration("5m", min="10s", max="1d", help="The time over which the host's usual rate is learned.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
