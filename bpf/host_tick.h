@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A tick in one call: what FlowTable.update and FlowTable.due do with it (trafficmond/flows/table.py) if no reports
- * are needed. Unusual cases are left to them: tm_tick() says so before it has changed anything.
+ * A tick in one call: it does what FlowTable.update and FlowTable.due do (trafficmond/flows/table.py), without reports.
+ * In an unusual case, tm_tick() returns before it changes anything, and these two methods process the tick.
  * trafficmond/flows/ticks.py is the only caller; tests/flows/test_flows_compiled.py compares the two.
  */
 #pragma once

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * The ledger: each CPU's 2-way set-associative flow cache. A collision moves the smaller record to the CPU's ring. If
- * the ring is full, the record's packets and bytes are added to `unattributed`, so the sums are always complete.
+ * The ledger: each CPU's 2-way set-associative flow cache. If a set is full, its idle or smaller record is moved to the
+ * CPU's ring. If the ring is full, its packets and bytes are added to `unattributed`, so the sums are always complete.
  *
  * Each CPU's part has one writer: both programs run with bottom halves off. The reader only reads (and moves the ring's
  * tail). From a slot's sequence number it learns that the slot changed owner meanwhile, and a record's packet count is

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * Records which process a flow belongs to (flows.processes): hooks of the root cgroup, which allow everything, see who
- * binds, connects or first sends; the socket's first packet out of a watched interface shows which end that is. The
- * programs are separate from the data path, and loaded and attached only if the setting is on; nothing waits for them,
- * and they decide nothing.
+ * Records which process a flow belongs to (flows.processes). Hooks of the root cgroup, which allow everything, see who
+ * binds, connects or first sends. The socket's first packet out of a watched interface shows which end of the flow that
+ * is. The programs are separate from the data path. They are loaded and attached only if the setting is on; nothing
+ * waits for them, and they drop nothing.
  */
 #ifndef TM_BCC
 #include <linux/bpf.h>

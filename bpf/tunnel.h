@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
-/* What tunnels carry, read by the same parser. Only the outer packet counts: an unreadable inner one is none. */
+/* What tunnels carry, read by the same parser. Only the outer packet counts. An unreadable inner packet is ignored. */
 #pragma once
 
 #include "parse.h"

@@ -1,5 +1,5 @@
-"""Rule files: the administrator's, which are never written, and the daemon's own, which has the rules that
-`trafficctl add-cidr --save` keeps and is written atomically."""
+"""Rule files: the administrator's, which are only read, and the daemon's own. The latter has the rules that
+`trafficctl add-cidr --save` keeps, and is written atomically."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
 """Reads a Varlink interface description and checks values against it (varlink.org/Interface-Definition).
 
-The server checks every call with it, so what introspection answers is also what is enforced.
+The server checks every call against the description that a client gets by introspection.
 """
 
 from __future__ import annotations

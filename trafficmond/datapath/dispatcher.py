@@ -1,9 +1,9 @@
 """Replacement of one component of a libxdp dispatcher, and of a direct attachment by a dispatcher.
 
-libxdp adds a program and removes one in two steps: with both of ours in the chain packets would count twice, with none
-they would pass. So a new dispatcher is made from the present one's configuration, with the same components linked to it
-again except ours, and replaces it at once, with the lock and the names of libxdp's protocol (protocol.org of
-xdp-tools). In the place of a direct attachment a dispatcher is made complete before that attachment ends.
+libxdp adds a program and removes one in two steps. Between them, packets would count twice (both of our programs in the
+chain) or pass (neither). So a new dispatcher with the present one's configuration, to which the same components are
+linked again except ours, replaces it at once, with the lock and the names of libxdp's protocol (protocol.org of
+xdp-tools). A dispatcher that replaces a direct attachment is complete before that attachment ends.
 """
 
 import ctypes as ct

@@ -1,9 +1,9 @@
 """Reads the kernel's ledger: the exact gain of each flow record since the last reading.
 
-The kernel alone writes slots and the rings' heads; this reader alone writes the rings' tails and `tm_taken`, its note
-of how much of each slot it has read. The order makes it exact without a lock: slots first, rings second, so an owner
-that is missing from its slot is always in the ring by the time the ring is read, unless the ring was full, in which
-case the kernel has added the whole record to `unattributed`.
+Only the kernel writes slots and the rings' heads. Only this reader writes the rings' tails and `tm_taken`, its note of
+how much of each slot it has read. The order of reading makes it exact without a lock: first slots, then rings. An owner
+that has left its slot is in the ring when the ring is read. If the ring was full, the kernel has added the whole record
+to `unattributed`.
 
 A slot's sequence number is even while it has an owner. When the end of a slot's owner was read from the ring, the note
 of the slot is that owner's number plus one, until the next owner is noted. A record that is seen again is thus known to

@@ -1,8 +1,8 @@
 """Connection attempts and their outcomes, which most detectors count instead of packets or flows.
 
-An attempt is a flow whose first packet asks for something. Retransmissions belong to the flow they began. It is judged
-at the age of `GRACE_S` by the state of its flow. If a capture has one direction only, the initiator's own progress (an
-ACK after its SYN) shows that it was answered.
+An attempt is a flow whose first packet asks for something. If that packet is sent again, it is the same attempt. An
+attempt is judged at the age of `GRACE_S`, by the state of its flow. If a capture has one direction only, the
+initiator's own progress (an ACK after its SYN) shows that the attempt was answered.
 """
 
 import enum

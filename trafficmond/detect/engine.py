@@ -1,8 +1,8 @@
 """The engine turns flow batches into threats that are opened, updated and closed.
 
-A detector reports with every batch what it has evidence for. The engine makes one threat per situation: opened once,
-updated when its count has doubled, its severity rises or its source is proven, closed when it has been quiet. Threats
-that a broader one explains are dropped, and a flood of new threats becomes one that counts the rest.
+With every batch, a detector reports each situation that it has evidence for. The engine makes it one threat: opened
+once, updated when its count doubles, its severity rises or its source is proven, and closed after a quiet time. It
+drops a threat that a broader one explains. In a flood of new threats, one threat counts those beyond the limit.
 """
 
 from collections import Counter, OrderedDict, deque

@@ -1,7 +1,7 @@
 """The state of trafficmon-notify: which threats were reported, and the news that wait for targets.
 
-It is an SQLite file, so a kill or a power failure neither loses nor doubles its contents. News are kept until every
-target has them. Each target has a position in the news, which moves when the target has accepted a message.
+It is an SQLite file, so a kill or a power failure neither loses nor doubles its contents. A piece of news is kept until
+every target has it. The position of a target in the news moves when the target has accepted a message.
 """
 
 import contextlib

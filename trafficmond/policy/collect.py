@@ -1,4 +1,4 @@
-"""Lists and rules files: each is read once until it changes, with the last good content of broken ones."""
+"""Reads lists and rules files, each only after a change. Of a broken file, the last good content stays in use."""
 
 import os
 import stat

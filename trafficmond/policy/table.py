@@ -1,8 +1,8 @@
 """Compiles a policy into the words of the kernel's verdict table.
 
-Precedence is resolved here: guard over allowlist over rules and lists; within a class the longer prefix, on one prefix
-the rule that names services before the one that does not, else the later rule of the policy. For services that a rule
-does not name, the next rule decides. Bans are the kernel's own, between allowlist and rules.
+Precedence is resolved here: first the guard, then the allowlist, then rules and lists; among these the longest prefix.
+For the same prefix, a rule that names services comes before one that does not, else a later rule of the policy first.
+For services that a rule does not name, the next rule decides. Bans are in a map of their own, before rules and lists.
 """
 
 from __future__ import annotations

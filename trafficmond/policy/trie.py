@@ -1,8 +1,8 @@
 """Compiles boundaries into the words of a multibit trie with range chunks (layout: bpf/abi.h).
 
-A root has 2^16 entries, blocks below it 256; each level is built for all its nodes at once. A slot's subtree with few
-boundaries becomes a chunk, the sorted boundaries, instead of a block; with more, crowded into few slots, it becomes two
-levels of chunks. That bounds the table's size and the walk's length for any prefixes, unlike a pure multibit trie. A
+A root has 2^16 entries, a block below it 256. Each level is built for all its nodes at once. If the subtree of a slot
+has few boundaries, it becomes a chunk (the sorted boundaries) instead of a block. If it has more, in few slots, it
+becomes two levels of chunks. So table and walk are bounded for any prefixes, unlike those of a pure multibit trie. A
 block with nothing below it and all leaves in the palette is written in bytes, a quarter of the size.
 """
 

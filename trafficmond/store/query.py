@@ -1,6 +1,6 @@
 """Queries of `flows`: the usual filters, and the SQL that answers them.
 
-The SQL is complete: `--sql` prints what runs, in plain sqlite3 too unless an IPv6 prefix needs `in_prefix` (sql.py).
+`--sql` prints this SQL. Plain sqlite3 can run it too, unless an IPv6 prefix needs `in_prefix` (sql.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

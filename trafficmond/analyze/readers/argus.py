@@ -1,5 +1,5 @@
-"""Argus flows as `ra` writes them: its table, or (`ra -c ,`) its default columns or others that include the needed
-ones.
+"""Argus flows as `ra` writes them: its table, or comma-separated (`ra -c ,`) its default columns, or any columns with the
+needed ones.
 
 A line is one bidirectional flow with the packets of both sides together. The share of each side is known only if its
 packets or bytes are among the columns; otherwise an answered flow is split in half.

@@ -1,7 +1,7 @@
 """One of our hosts calls another at regular intervals, as implants do.
 
-A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Regular is
-a low variation of the gaps between beats, with requests alike in size (as in RITA). A rhythm alone is a note.
+A call is a connection attempt, answered or not; a burst of attempts, or of tries from one port, is one beat. Calls
+are regular if the gaps between beats vary little and requests are alike in size (RITA). A rhythm alone: low severity.
 """
 
 from collections.abc import Mapping

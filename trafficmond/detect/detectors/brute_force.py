@@ -1,8 +1,8 @@
 """One host connects to one service again and again, each time for a short exchange: guessing.
 
-Counted are short connections whose end was seen, to services that ask for a password: known ones by their port, and on
-any port those whose server speaks first (HTTP and TLS wait). Datagrams are guesses where they are refused. Many
-sources at one service give one threat; for many hosts see `detect.spray`, for the web `detect.forms`.
+It counts short connections whose end was seen, to services that ask for a password. Such a service has a known port, or
+its server speaks first (HTTP and TLS wait). A datagram counts as a guess if it was refused. Many sources at one service
+are one threat; `detect.spray` finds guesses at many hosts, `detect.forms` those at web sites.
 """
 
 from collections.abc import Mapping

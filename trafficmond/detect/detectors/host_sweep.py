@@ -1,8 +1,8 @@
 """One host tries the same service (or pings) on many hosts, hardly any of which answer.
 
 It compares the number of distinct hosts whose first attempt from this source at this port failed with the number of
-those that answered (threshold random walk: Jung et al., IEEE S&P 2004). Who returns to the same hosts half a minute
-later has a list, and monitors them or looks for peers.
+those that answered (threshold random walk: Jung et al., IEEE S&P 2004). A source that returns to the same hosts half a
+minute later has a list of them: it monitors these hosts, or looks for peers.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """One host tries many ports (or IP protocols) of another.
 
-Counted are the distinct ports of a pair whose attempt failed, whatever its manner. On a host that accepts everything,
-connections count that were opened and closed without payload. If several sources try many ports of one host at the same
-time, it is one scan, and the threat names the target: they share the work, or all but one are decoys.
+It counts the distinct ports of a pair of hosts at which a connection attempt failed, in any way. If the host accepts
+everything, it counts connections that were opened and closed without payload. Several sources that try many ports of a
+host at the same time are one scan: they share the work, or all but one are decoys. The threat then names the target.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Far more one-way packets to one victim than usual.
 
 Traffic that is answered is wanted, however much it is. Echo requests count even if answered, because nobody pings so
-fast. Large datagrams are assumed to be media, and datagrams at the pace of a call or a game to be one.
+fast. Large datagrams are assumed to be media. Datagrams at the pace of a call or a game are assumed to belong to one.
 """
 
 import math
