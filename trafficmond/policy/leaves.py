@@ -1,4 +1,4 @@
-"""Leaves of the verdict table: a rule's verdict word; a record, if it expires or limits; or a row of leaves, one a class.
+"""Leaves of the verdict table: a verdict word, a record (the rule expires or limits), or a row: a leaf for each class.
 
 A record belongs to a rule and to the leaf below it, its parent, which applies once the rule has ended. In a row,
 services that a rule does not name have the leaf below.
