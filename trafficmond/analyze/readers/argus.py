@@ -1,4 +1,4 @@
-"""Argus flows as `ra` writes them: its table, or comma-separated (`ra -c ,`) its default columns, or any columns with the
+"""Argus flows as `ra` writes them: its table, or with `ra -c ,` its default columns, or any columns that include the
 needed ones.
 
 A line is one bidirectional flow with the packets of both sides together. The share of each side is known only if its
