@@ -17,7 +17,7 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 #define TM_FAMILY_IPV4 2  /* AF_INET */
 #define TM_TCP_SYN_SENT 2 /* BPF_TCP_SYN_SENT */
 
-/* bound: sockets whose process is known (`flows.processes`) | the least recent is evicted and counted */
+/* bound: sockets whose process is known (`flows.processes`) | the least recently used one is evicted and counted */
 #define TM_PROCESS_SOCKETS 32768
 /* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest is evicted and counted */
 #define TM_PROCESS_ENDS 32768

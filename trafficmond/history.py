@@ -22,11 +22,11 @@ from trafficmond.policy.entries import SOURCE, Entry, difference, entries, place
 from trafficmond.policy.load import Policy
 from trafficmond.store.records import AuditEntry
 
-# bound: numbered changes of the rules, in `state_dir` | the older ones are deleted when there are twice as many
+# bound: numbered changes of the rules, in `state_dir` | when twice as many are stored, the older half is deleted
 MOST_CHANGES = 1000
 # bound: bytes of the rules' history in `state_dir` | the oldest changes are deleted
 MOST_BYTES = 64 << 20
-# bound: changes that wait for a full disk | the later ones are stored as one
+# bound: changes of rules that wait until a full disk has room | the latest ones are stored as one change
 MOST_WAITING = 32
 _ONE_COMMAND_S = 10.0  # calls of one process within this time are one change
 _OF_SEVERAL = ("add-cidr", "remove-cidr")  # changes that may consist of several calls

@@ -34,7 +34,7 @@ class Flows:
     active_timeout: float = duration(
         "5m", min="1s", max="1d", help="A flow that continues is written to the store this often."
     )
-    # bound: ledger entries, for each CPU | the smaller entry moves to the eviction ring
+    # bound: flow records of the ledger, for each CPU | the smaller of two records moves to the eviction ring
     capacity: int = setting(
         65536,
         min=1024,

@@ -18,7 +18,7 @@ from trafficmond.errors import DatapathError
 
 # bound: records in the eviction ring, for each CPU | the record's packets and bytes are added to `unattributed`
 RING_RECORDS = 32768  # per CPU: evictions between two readings; beyond that, records are only added to a sum
-# bound: conversations inside tunnels (`flows.look_inside`) | the least recent is evicted; its rows lack inner columns
+# bound: conversations in tunnels (`flows.look_inside`) | the one seen longest ago is evicted; its rows lack `inner_...`
 _INNERS = 131072  # 15 MiB: the latest conversations inside tunnels that are stored
 
 

@@ -27,7 +27,7 @@ SCATTERED_HOSTS = 5
 _PROBES = 11  # that a source sends to a host: fewer sources that send more do not scan (nmap's --max-retries is 10)
 _MOST_OF_IT = 0.5
 _IGNORED = 0.01  # of the threshold in a batch: less is not tracked
-# bound: networks whose hosts are watched together, by each flood detector | the least busy, longest ago, is forgotten
+# bound: networks that each flood detector watches as a whole | the one with the least and oldest traffic is forgotten
 _NETWORKS = 256
 
 

@@ -17,7 +17,7 @@ from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
 
 _NETWORK_BITS = {4: 24, 6: 64}
-# bound: sources whose bans the response remembers | the one banned longest ago is forgotten
+# bound: sources whose automatic bans are remembered | the source banned longest ago is forgotten
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
 _REPEAT_FACTOR = 4  # bans are forgotten after so many times the last one's duration without a threat
 

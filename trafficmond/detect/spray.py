@@ -18,7 +18,7 @@ _OWN_HOSTS = 20  # for one of our hosts: its owner knows of a monitor or a scrip
 _MANY_HOSTS = 100  # more than a stranger administers; as in `host_sweep`
 _LET_IN_SHARE = 0.1  # an administrator logs in, and stays
 _DAY_S = 86400.0
-# bound: sources and ports of logins at many hosts | the one with the fewest tries, longest ago, is forgotten
+# bound: pairs of source and port, of logins at many hosts | the pair with the fewest and oldest tries is forgotten
 _CAPACITY = 1024
 
 

@@ -14,7 +14,7 @@ from trafficmond.policy.listfile import PrefixList, parse_list
 from trafficmond.policy.rulefile import read_rule_tables
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
-# bound: lines of a rules file, blank ones too | the file is refused; its last good content stays in force
+# bound: lines of a rules file, including blank ones | the file is refused; its last good content stays in force
 _MOST_LINES = 5_000_000
 _NAMED = 5  # wrong lines of a list that are reported one by one
 _PERMITTED = 'write {"permitted_cidrs": ["192.0.2.0/24", ...]}'

@@ -28,7 +28,7 @@ _RETRY_S = 5.0
 _NEVER = (67, 68, 123, 137, 138, 161, 162, 427, 514, 546, 547, 853, 1900, 3702, 5353, 5355, 5351)
 # A client asks the resolvers it was given, up to three (resolv.conf(5), MAXNS); a host with more is a resolver.
 _DNS, _ASKED_SERVERS = 53, 3
-# bound: hosts of ours that ask foreign servers for names | the one seen longest ago is forgotten
+# bound: own hosts that send DNS questions to servers outside | the host that did so longest ago is forgotten
 _ASKERS = 1024
 _WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered and no gap so much longer than another
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median

@@ -30,7 +30,7 @@ _AT_ONCE, _AT_ONCE_S = 8, 60.0
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
 _MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
 _SCANS_ELSEWHERE = 3  # hosts at which a source is one of many: it is no decoy of one scan
-# bound: targets of scans by several | the one seen longest ago is forgotten
+# bound: targets that several sources scan together | the target scanned longest ago is forgotten
 _TARGETS = 64
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 

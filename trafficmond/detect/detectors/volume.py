@@ -40,7 +40,7 @@ _PACE, _PACED_PACKETS = 150, 20
 _CYCLES = 1100  # audio of studios has a packet each millisecond (AES67), as cyclic data of machines at most
 # Reflected answers may be recognised only after 3,000 packets: at the rate of a flood, after this time.
 _PATIENCE_S = 3.0
-# bound: floods that wait until it is known whether they are reflected answers | the earliest is reported at once
+# bound: floods not yet reported, because they may be reflected answers | the oldest one is reported at once
 _WAITING = 1024
 # A QUIC client begins with a full datagram (RFC 9000, 14.1), and then sends acknowledgements while it downloads.
 _QUIC, _QUIC_FIRST, _QUIC_LATER = 443, 1228, 600
