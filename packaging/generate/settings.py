@@ -15,10 +15,10 @@ REFERENCE = Path("docs/configuration.md")
 NOTIFY_SAMPLE = Path("packaging/samples/notify.toml")
 
 _SAMPLE_HEAD = """\
-# Settings of trafficmond. Every setting is shown, commented out: what stays so keeps its default.
+# Settings of trafficmond. Every setting is shown, commented out. A setting that stays commented out keeps its default.
 #
 # After a change:   trafficctl check     shows mistakes
-#                   trafficctl reload    puts it in force (also done by itself when this file changes)
+#                   trafficctl reload    puts the change in force (the daemon also does that by itself)
 #
 # Durations are written "500ms", "30s", "5m", "1h30m", "30d"; sizes "64KiB", "100MiB", "2GiB".
 # A relative path starts at the folder of this file. Rules live in cidr.d/, see trafficmon-rules(5).
@@ -43,30 +43,28 @@ _REFERENCE_HEAD = f"""\
 
 Use this page to look up a setting: what it does, its default, and its limits.
 
-`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. Without a file,
-the daemon watches the interfaces of the default routes, reports threats to the journal and drops nothing.
-`trafficctl check` shows every mistake in the file with its line, as `trafficmond -t -c FILE` does. Neither needs a
-running daemon.
+`trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. If there is no file, the daemon watches the
+interfaces of the default routes, reports threats to the journal and drops nothing. `trafficctl check` shows every
+mistake in the file with its line, and so does `trafficmond -t -c FILE`. For both commands, the daemon need not run.
 
-- When you save the file, the change takes effect at once. A setting that is marked takes effect at the next start;
-  until then `status` names it.
+- When you save the file, the changes take effect at once. Exceptions are the settings with *Takes effect at the next
+  start*: if you change one of them, `trafficctl status` lists it until you restart the daemon.
 - If the file has mistakes, nothing changes: the last good settings stay in force, also after a reboot. The first line
-  of `trafficctl status` reports it.
+  of `trafficctl status` reports the mistake.
 - Flags of `trafficmond` override the file.
 
 | value | how it is written |
 |---|---|
-| duration | a number and `ms`, `s`, `m`, `h`, `d` or `w`, also several together (`"1h30m"`) |
+| duration | a number and `ms`, `s`, `m`, `h`, `d` or `w` (`"30s"`); several can be combined (`"1h30m"`) |
 | size | a number and `B`, `KiB`, `MiB`, `GiB`, `TiB` (or `kB`, `MB`, `GB`, `TB`) |
-| path | absolute, or relative to the folder of the file |
-| rate | a number, `/` and `s`, `m`, `h` or `d` (`"20/m"`) |
+| path | absolute, or relative to the folder of the settings file |
+| rate | a number, `/` and `s`, `m`, `h` or `d` (`"20/m"` is 20 a minute) |
 
-A file whose name ends in `.json` is read as a configuration of the original traffic monitor. Its `permitted_cidrs`
-become rules that allow, and its `logging` section becomes one `[[log]]`, whose path is relative to the working folder.
-Packets of all other addresses are only logged; with `--drop-packets` they are dropped.
+If the file's name ends in `.json`, the daemon reads it as a configuration of the original traffic monitor. The
+`permitted_cidrs` of that file become rules that allow. Its `logging` section becomes one `[[log]]`, whose path is
+relative to the working folder. Packets of all other addresses are only logged; with `--drop-packets` they are dropped.
 
-This page and the commented sample `etc/trafficmond.toml` are made from the declarations in
-`trafficmond/config/`.
+This page and the commented sample `etc/trafficmond.toml` are generated from the declarations in `trafficmond/config/`.
 
 ## Top level
 
@@ -75,8 +73,8 @@ _REFERENCE_TAIL = """
 
 ## `[detect.NAME]`
 
-Each detector of threats has a table of its own, named after it; [detectors.md](detectors.md) lists their settings.
-A change takes effect at the next start.
+Each detector of threats has a table with its name, such as `[detect.port_scan]`. [detectors.md](detectors.md) lists the
+settings. A change takes effect at the next start.
 """
 
 

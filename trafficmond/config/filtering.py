@@ -22,11 +22,10 @@ class Policy:
     )
     default_shadow: bool = setting(
         False,
-        help="Only log and count what the default would have dropped. Packets that no rule names pass. "
-        "See docs/rules.md, shadow.",
+        help="Count and log the packets that the default would drop, but let them pass. See docs/rules.md, shadow.",
     )
     established: bool = setting(
-        True, help="Let replies to connections that this host opened pass a default of drop (needs egress)."
+        True, help="With default = drop, let replies to this host's own connections pass (needs egress = true)."
     )
     allowlist: tuple[str, ...] = setting(
         (),
@@ -36,23 +35,23 @@ class Policy:
     )
     guard: bool = setting(
         True,
-        help="Never drop what this host needs: its own addresses, gateways, resolvers, answers of DHCP, neighbour "
-        "discovery, and hosts that somebody is logged in from when rules change.",
+        help="Never drop what this host needs: packets of its own addresses, gateways and resolvers, answers of DHCP, "
+        "neighbour discovery, and packets of hosts that somebody is logged in from when rules change.",
     )
     probation: float = duration(
         "0s",
         max="1h",
-        help="A change that cuts off a logged-in user or a listening service is on probation for this long. Unless "
-        "trafficctl confirm keeps it, the kernel then takes it back by itself. 0s: there is no probation.",
+        help="How long a change that cuts off a logged-in user or a listening service is on probation. If nobody runs "
+        "trafficctl confirm in that time, the kernel takes the change back by itself. 0s: no probation.",
     )
     drop_malformed: bool = setting(
-        False, help="Drop packets that come in with headers that cannot be read. They are counted by reason either way."
+        False, help="Drop incoming packets with headers that cannot be read. They are always counted, by reason."
     )
     unparsed: str = setting(
         "drop",
         choices=("pass", "drop"),
-        help="With default = drop: what happens to frames whose headers do not lead to an address, so that no rule can "
-        "decide: drop or pass. Protocols other than IP, such as ARP, always pass.",
+        help="With default = drop: whether frames in which no address can be found, so that no rule can decide, are "
+        "dropped or pass. Protocols other than IP, such as ARP, always pass.",
     )
 
 
@@ -67,35 +66,35 @@ class PrefixList:
         "",
         check=feed_url,
         example='"https://iplists.firehol.org/files/firehol_level2.netset"',
-        help="Instead of path: where trafficmon-fetch gets the list; it needs a label. See rules.md.",
+        help="Instead of path: the URL from which trafficmon-fetch gets the list. Set label too. See rules.md.",
     )
-    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often it is fetched.")
+    refresh: float = duration("1h", min="15m", max="30d", help="With url: how often the list is fetched.")
     url_allow: tuple[str, ...] = setting(
         (),
         choices=("http", "private", "redirect", "empty"),
-        help="With url: allow http without encryption, private and local addresses, redirects, or a list without any "
-        "prefix. By default, none of these is allowed.",
+        help="With url: what is allowed of these: http without encryption, private and local addresses, redirects, a "
+        "list without any prefix.",
     )
     action: str = setting(
-        "drop", choices=("allow", "monitor", "drop"), help="The action for its prefixes: allow, monitor or drop."
+        "drop", choices=("allow", "monitor", "drop"), help="The action for the list's prefixes: allow, monitor or drop."
     )
     direction: str = setting(
         "ingress",
         choices=("ingress", "egress", "both"),
-        help="Which packets: ingress (by source address), egress (by destination) or both.",
+        help="Which packets: incoming, by source address (ingress), outgoing, by destination (egress), or both.",
     )
     ports: tuple[str, ...] = setting(
-        (), check=service, example='["tcp/22", "53"]', help="The services that it is for, as in a [[rule]]; empty: all."
+        (), check=service, example='["tcp/22", "53"]', help="The services of the list, as in a [[rule]]. Empty: all."
     )
     label: str = setting(
-        "", help="The name in logs and in trafficctl; empty: the file's name. With a url, its file has this name too."
+        "", help="The name in logs and trafficctl. Empty: the file's name. With url, the fetched file has it too."
     )
-    shadow: bool = setting(False, help="Only count and log what it would do; the next match decides.")
+    shadow: bool = setting(False, help="Only count and log what the list would do. The next match decides.")
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),
-        help="A line that is not a valid prefix: skip it with a warning, or refuse the new file and keep what the list "
-        "last held. Other files take effect either way.",
+        help="If a line is not a valid prefix: skip the line with a warning, or refuse the new file and keep the last "
+        "content of the list. Other files are not affected.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

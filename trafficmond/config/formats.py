@@ -20,7 +20,7 @@ FORMATS = (
     Format(JOURNAL, "journal:Journal"),
     Format("jsonl", "jsonl:JsonLines", "one JSON object a line", (".jsonl",)),
     Format(
-        "json", "json:JsonArray", "one array, valid at every moment; its current file takes twice its size", (".json",)
+        "json", "json:JsonArray", "one array, always valid; the current file takes twice its size", (".json",)
     ),
     Format("csv", "csv:Csv", "comma-separated values, events only", (".csv",)),
     Format("console", "console:Console", "lines for people", (".log", ".txt"), notes=True),

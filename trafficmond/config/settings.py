@@ -28,11 +28,11 @@ class Flows:
         "30s",
         min="1s",
         max="1h",
-        help="A flow without packets for this long is written to the store. It has ended, unless it is a conversation "
-        "that may continue (an open TCP connection, or datagrams that were answered).",
+        help="A flow without packets for this long is written to the store. It has ended, unless it may continue: an "
+        "open TCP connection, or datagrams that were answered.",
     )
     active_timeout: float = duration(
-        "5m", min="1s", max="1d", help="A flow that continues is written to the store this often."
+        "5m", min="1s", max="1d", help="How often a flow that continues is written to the store."
     )
     # bound: flow records of the ledger, for each CPU | the smaller of two records moves to the eviction ring
     capacity: int = setting(
@@ -40,7 +40,7 @@ class Flows:
         min=1024,
         max=1 << 22,
         check=power_of_two,
-        help="Slots of the kernel's ledger on each CPU, a power of two; a slot takes 160 bytes.",
+        help="How many flow records the kernel's ledger has on each CPU, a power of two. A record takes 160 bytes.",
         restart=True,
     )
     # bound: flows that the daemon follows | unanswered flows and those idle longest end early; they are stored
@@ -48,30 +48,30 @@ class Flows:
         262144,
         min=1024,
         max=1 << 24,
-        help="Flows that the daemon follows at once. If there are more, idle ones end early.",
+        help="How many flows the daemon follows at once. If there are more, idle flows end early.",
     )
     look_inside: bool = setting(
         False,
-        help="Show the connections inside VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels in columns of flows.db. "
-        "Rules still apply to the outer flow.",
+        help="Store the connections inside VXLAN, Geneve, GRE, ERSPAN and IP-in-IP tunnels, in columns of flows.db. "
+        "Rules match the outer header of a tunnel in any case.",
         restart=True,
     )
     units: bool = setting(
         True,
         help="Store which systemd unit (or other cgroup) of this host sent or received each flow. Everyone who can "
-        "read flows.db can read it.",
+        "read flows.db can read the unit.",
         restart=True,
     )
     dns_names: bool = setting(
         False,
-        help="Read the DNS answers that this host gets, so that --names shows the names it asked for. They are kept in "
-        "memory only, for a day. Everyone who can use trafficctl can see them.",
+        help="Read the DNS answers to this host, so that --names shows the names that it asked for. The names are kept "
+        "in memory only, for a day. Everyone who can use trafficctl can see them.",
         restart=True,
     )
     processes: bool = setting(
         False,
-        help="Store which process of this host each flow belongs to: its number and its command's short name (no "
-        "arguments). Everyone who can read flows.db can read it.",
+        help="Store which process of this host each flow belongs to: its number and its command's short name, without "
+        "arguments. Everyone who can read flows.db can read them.",
         restart=True,
     )
 
@@ -101,17 +101,17 @@ class Response:
     ban: str = setting(
         "off",
         choices=("off", "shadow", "on"),
-        help="on (or true) bans sources of threats; shadow only logs what it would ban; off (or false) does neither.",
+        help="on (or true): ban sources of threats. shadow: only log what would be banned. off (or false): neither.",
     )
     min_severity: str = setting(
         "high",
         choices=SEVERITIES,
-        help="Act on threats of this severity and above. Low ones are notes: ordinary programs cause them too.",
+        help="Ban only for threats of this severity and above. Ordinary programs cause threats of low severity too.",
     )
-    ban_time: float = duration("10m", min="1s", help="Length of a first ban; doubles with each return.")
-    max_ban_time: float = duration("7d", min="1s", help="The longest ban.")
+    ban_time: float = duration("10m", min="1s", help="How long a first ban lasts. Each return of a source doubles it.")
+    max_ban_time: float = duration("7d", min="1s", help="How long a ban lasts at most.")
     neighbours: int = setting(
-        8, min=0, max=256, help="This many bans in one IPv4 /24 or IPv6 /64 become a ban of all of it; 0: never."
+        8, min=0, max=256, help="How many bans in an IPv4 /24 or IPv6 /64 become a ban of the whole prefix. 0: never."
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -127,8 +127,8 @@ class Geo:
         (),
         kind=PATHS,
         example='["/var/lib/GeoIP/GeoLite2-Country.mmdb"]',
-        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules. "
-        "If several have countries, or systems, the first one is used.",
+        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules. If "
+        "several files have countries, the first of them is used; the same for systems.",
     )
 
 
@@ -136,15 +136,15 @@ class Geo:
 class Quota:
     """[[quota]]: how many bytes may go up and down; a threat of low severity reports when most of them are used."""
 
-    volume: int = size("1TiB", min="1MiB", help="How many bytes a period has.")
-    period: str = setting("month", choices=("day", "month"), help="The period: each day or each month, in local time.")
+    volume: int = size("1TiB", min="1MiB", help="How many bytes may be used in a period.")
+    period: str = setting("month", choices=("day", "month"), help="The period: a day or a month, in local time.")
     counts: str = setting(
-        "both", choices=("both", "up", "down"), help="Which bytes count: those out (up), in (down), or both."
+        "both", choices=("both", "up", "down"), help="Which bytes count: sent (up), received (down), or both."
     )
-    interface: str = setting("", help="Only this interface; empty: all that are watched.")
-    unit: str = setting("", help="Only this systemd unit; empty: all.")
-    share: float = setting(0.8, min=0.01, max=1.0, help="Report when this share of it is used, and when all is used.")
-    label: str = setting("", help="Its name in threats; empty: the interface or unit.")
+    interface: str = setting("", help="Count only this interface. Empty: all watched interfaces.")
+    unit: str = setting("", help="Count only this systemd unit. Empty: all.")
+    share: float = setting(0.8, min=0.01, max=1.0, help="Report at this share of volume, and when all is used.")
+    label: str = setting("", help="The quota's name in threats. Empty: the interface or unit.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if self.interface and self.unit:
@@ -160,14 +160,14 @@ class PerInterface:
         check=interface_pattern,
         required=True,
         example='"eth0"',
-        help="Which: a name, a glob, a /regex/.",
+        help="The interfaces that the settings are for: a name, a glob, a /regex/.",
         restart=True,
     )
     xdp_share: str = setting(
         "off",
         choices=("off", "libxdp"),
-        help="libxdp: the interface is shared with other XDP programs through its dispatcher (package xdp-tools); off: "
-        "the XDP hook is trafficmon's alone, which costs less.",
+        help="libxdp: trafficmon shares the interface with other XDP programs, through libxdp's dispatcher (package "
+        "xdp-tools). off: no other XDP program can run there, which costs less CPU time.",
         restart=True,
     )
 
@@ -180,22 +180,22 @@ class Settings:
         (DEFAULT_ROUTE,),
         check=interface_pattern,
         example='["eth0", "wl*", "/^en.+$/"]',
-        help="Interfaces to watch: names, globs, /regexes/, or default-route for those that default routes use. "
-        "lo is watched only where it is named.",
+        help="Interfaces to watch: names, globs, /regexes/, or default-route (the interfaces of the default routes). "
+        "Only its full name selects lo.",
     )
     xdp_mode: XdpModeSetting = setting(
         "auto",
         choices=get_args(XdpModeSetting),
-        help="XDP in the driver (native), in the generic path (skb), or native where the driver can (auto).",
+        help="Where XDP runs: in the driver (native), after the driver (skb), or native if possible, else skb (auto).",
         restart=True,
     )
     loader: str = setting(
         "auto",
         choices=("auto", "libbpf", "bcc"),
-        help="What loads the programs: libbpf (compiled ahead), bcc (compiled on start), or the first that works.",
+        help="What loads the programs: libbpf (compiled already), bcc (compiled at start), or the first that works.",
         restart=True,
     )
-    egress: bool = setting(True, help="Watch outgoing packets as well.", restart=True)
+    egress: bool = setting(True, help="Watch outgoing packets too.", restart=True)
     networks: tuple[str, ...] = setting(
         (),
         check=prefix,
@@ -206,29 +206,29 @@ class Settings:
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
     )
     state_dir: Path = setting(
-        Path("/var/lib/trafficmon"), help="Where flows.db and the rules saved by trafficctl are kept.", restart=True
+        Path("/var/lib/trafficmon"), help="The folder of flows.db and of the rules that trafficctl saves.", restart=True
     )
     cidr_dir: Path = setting(
-        Path("/etc/trafficmon/cidr.d"), help="Rules (*.toml, *.json) and lists; changes there take effect at once."
+        Path("/etc/trafficmon/cidr.d"), help="The folder of rules (*.toml, *.json) and lists. Changes act at once."
     )
     feeds_dir: Path = setting(
-        Path("/var/lib/trafficmon-fetch"), help="Where trafficmon-fetch keeps the lists that it has fetched."
+        Path("/var/lib/trafficmon-fetch"), help="The folder of the lists that trafficmon-fetch has fetched."
     )
     pin_dir: Path = setting(
         Path("/sys/fs/bpf/trafficmon"),
-        help="Where the programs stay pinned while the daemon restarts (a bpffs).",
+        help="The folder of a bpffs in which the programs stay pinned while the daemon restarts.",
         restart=True,
     )
     on_stop: str = setting(
-        "detach", choices=("detach", "keep"), help="On stop, detach the programs or keep filtering without the daemon."
+        "detach", choices=("detach", "keep"), help="When the daemon stops: detach the programs, or keep filtering."
     )
     policy: Policy = table(
-        Policy, "policy", help="What happens to traffic that no rule matches, and which addresses no rule may drop."
+        Policy, "policy", help="What happens to traffic that no rule matches, and which addresses no rule can drop."
     )
     lists: tuple[PrefixList, ...] = tables(
         PrefixList,
         "list",
-        help="A file of prefixes (*.netset, *.ipset, *.txt), or a URL, and what happens to its prefixes.",
+        help="A list of prefixes from a file (*.netset, *.ipset, *.txt) or a URL, and what happens to their packets.",
     )
     flows: Flows = table(Flows, "flows", help="How packets become flows.")
     store: Store = table(Store, "store", help="How much history flows.db keeps.")
@@ -236,22 +236,22 @@ class Settings:
         Log,
         "log",
         default=(SHIPPED_LOG,),
-        help="Where events and threats are written; several at once. Without any, the journal gets threats and a "
-        "sample of what is dropped (1/s).",
+        help="A place where events and threats are written; there may be several. If there is none, the journal gets "
+        "threats and a sample of the dropped packets (1/s).",
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
-    geo: Geo = table(Geo, "geo", help="Where addresses are: databases of countries and networks.")
+    geo: Geo = table(Geo, "geo", help="In which country and network an address is: databases.")
     quotas: tuple[Quota, ...] = tables(
-        Quota, "quota", help="How many bytes may go up and down in a month or a day. More is reported, not stopped."
+        Quota, "quota", help="How many bytes may be sent and received in a month or day. More is reported, not stopped."
     )
     per_interface: tuple[PerInterface, ...] = tables(
-        PerInterface, "interface", help="Settings that differ on some of the watched interfaces."
+        PerInterface, "interface", help="Settings for some of the watched interfaces."
     )
     metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
     exports: tuple[Export, ...] = tables(
         Export,
         "export",
-        help="Where flows are sent to besides flows.db: IPFIX collectors, ClickHouse (threats, too). See export.md.",
+        help="A place that flows are sent to: an IPFIX collector, or ClickHouse (threats too). See export.md.",
     )
 
     # Not settings of the file's top level:

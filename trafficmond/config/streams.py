@@ -20,14 +20,14 @@ class Log:
         None,
         kind=PATH,
         example='"/var/log/trafficmon/traffic.jsonl"',
-        help="The file to write to; not set: standard output. The journal needs none.",
+        help="The file to write to. Not set: standard output. The format journal has no path.",
     )
     # bound: events that wait for a log | further events are lost and counted; `status` shows them
     buffer_size: int = setting(
-        8192, min=1, max=1 << 22, help="Events that may wait while the disk is slow. Further ones are lost and counted."
+        8192, min=1, max=1 << 22, help="How many events can wait for a slow disk. Further ones are lost and counted."
     )
-    rotate_size: int = size("100MiB", help="Start a new file at this size. 0: never, so that logrotate can do it.")
-    max_files: int = setting(10, min=0, max=10000, help="Rotated files to keep; 0 keeps none.")
+    rotate_size: int = size("100MiB", help="Start a new file at this size. 0: never, so that logrotate can rotate.")
+    max_files: int = setting(10, min=0, max=10000, help="How many rotated files are kept. 0: none.")
     compress: bool = setting(True, help="Compress rotated files with gzip.")
     actions: tuple[str, ...] = setting(
         ("monitor", "drop"), choices=("monitor", "drop"), help="Write only events with one of these actions."
@@ -36,7 +36,7 @@ class Log:
         (),
         check=prefix,
         example='["203.0.113.0/24"]',
-        help="Write only events and threats with an address in one of these; empty: all.",
+        help="Write only events and threats with an address in one of these prefixes. Empty: all.",
     )
     min_severity: str = setting(
         "low",
@@ -44,7 +44,7 @@ class Log:
         help='Write threats of this severity and above. With "none", no threats are written. csv has events only.',
     )
     max_rate: float = rate(
-        "0/s", help="Events a second to write, on average. If there are more, an even sample is written. 0/s: all."
+        "0/s", help="How many events are written on average; of more, an even sample is written. 0/s: all."
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -64,7 +64,7 @@ class Metrics:
         "",
         check=listen_address,
         example='"127.0.0.1:9177"',
-        help="Address and port to serve GET /metrics at; empty: off.",
+        help="The address and port at which GET /metrics is served. Empty: off.",
     )
 
 
@@ -85,43 +85,43 @@ class Export:
         65536,
         min=1024,
         max=1 << 22,
-        help="Flows that may wait while the target is slow. Further ones are lost and counted.",
+        help="How many flows can wait for a slow target. Further ones are lost and counted.",
     )
-    sensor: str = setting("", help="ClickHouse: what this host is called there; empty: its host name.")
+    sensor: str = setting("", help="ClickHouse: the name of this host there. Empty: its host name.")
     password_file: Path | None = setting(
         None,
         kind=PATH,
         example='"/etc/trafficmon/clickhouse.password"',
-        help="ClickHouse: a file whose first line is the user's password; not set: no password.",
+        help="ClickHouse: a file whose first line is the user's password. Not set: no password.",
     )
     batch_interval: float = duration(
-        "5s", min="100ms", max="1h", help="ClickHouse: flows are collected for this long, or until they fill a batch."
+        "5s", min="100ms", max="1h", help="ClickHouse: how long flows are collected, unless they fill a batch earlier."
     )
     spool_size: int = size(
         "256MiB",
         min="1MiB",
-        help="ClickHouse: how much disk space in state_dir flows may take while they wait for the server. When it is "
-        "full, they wait in memory (buffer_rows).",
+        help="ClickHouse: how much disk space in state_dir flows can take while they wait for the server. Further ones "
+        "wait in memory (buffer_rows).",
     )
     biflow: bool = setting(
         False,
-        help="IPFIX: both directions of a flow in one record (RFC 5103). nfdump reads such records; a collector that "
-        "does not would miss the replies.",
+        help="IPFIX: send both directions of a flow in one record (RFC 5103). nfdump reads such records. A collector "
+        "that cannot read them misses the replies.",
     )
     mtu: int = setting(
-        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes; messages are made to fit."
+        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes. No message is larger."
     )
     template_interval: float = duration(
-        "1m", min="1s", max="1h", help="IPFIX over UDP: templates are sent again this often (RFC 7011 section 8.4)."
+        "1m", min="1s", max="1h", help="IPFIX over UDP: how often the templates are sent again (RFC 7011 section 8.4)."
     )
     max_rate: float = rate(
         "2000/s",
         min="1/s",
-        help="IPFIX over UDP: messages a second; a faster burst overflows a collector's socket unnoticed.",
+        help="IPFIX over UDP: the highest rate of messages. A faster burst overflows a collector's socket unnoticed.",
     )
     observation_domain: int = setting(
         1,
         min=0,
         max=(1 << 32) - 1,
-        help="IPFIX: the observation domain id; exporters at one address need different ones.",
+        help="IPFIX: the observation domain id. Exporters at one address must have different ones.",
     )
