@@ -56,7 +56,7 @@ def test_a_wrong_flag_exits_with_2(argv: list[str], said: str, capsys: pytest.Ca
 
 
 def test_help_teaches_and_version_tells(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv, said in ((["--help"], "XDP in the driver (native)"), (["--version"], __version__)):
+    for argv, said in ((["--help"], "where XDP runs: in the driver (native)"), (["--version"], __version__)):
         with pytest.raises(SystemExit) as caught:
             parse_flags(argv)
         assert caught.value.code == 0
