@@ -19,9 +19,7 @@ class Format:
 FORMATS = (
     Format(JOURNAL, "journal:Journal"),
     Format("jsonl", "jsonl:JsonLines", "one JSON object a line", (".jsonl",)),
-    Format(
-        "json", "json:JsonArray", "one array, always valid; the current file takes twice its size", (".json",)
-    ),
+    Format("json", "json:JsonArray", "one array, always valid; the current file takes twice its size", (".json",)),
     Format("csv", "csv:Csv", "comma-separated values, events only", (".csv",)),
     Format("console", "console:Console", "lines for people", (".log", ".txt"), notes=True),
 )

@@ -108,9 +108,7 @@ class Export:
         help="IPFIX: send both directions of a flow in one record (RFC 5103). nfdump reads such records. A collector "
         "that cannot read them misses the replies.",
     )
-    mtu: int = setting(
-        1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes. No message is larger."
-    )
+    mtu: int = setting(1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes. No message is larger.")
     template_interval: float = duration(
         "1m", min="1s", max="1h", help="IPFIX over UDP: how often the templates are sent again (RFC 7011 section 8.4)."
     )
