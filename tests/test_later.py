@@ -12,7 +12,10 @@ import sys
 from trafficmond.later import numpy_alone
 with numpy_alone():
     from trafficmond.detect import engine
-assert not {"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"} & sys.modules.keys()
+parts = {"numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "numpy.core._add_newdocs", "pickle"}
+assert not parts & sys.modules.keys()
+import os
+assert "NUMPY_EXPERIMENTAL_ARRAY_FUNCTION" not in os.environ
 import numpy
 """
 
@@ -25,6 +28,9 @@ import numpy
         "import numpy.ma; assert numpy.ma.masked is not None and numpy.ma.core",
         "from numpy.fft import fft; assert len(fft([1, 2])) == 2",
         "from numpy import polynomial; assert polynomial.Polynomial([1, 2])(2) == 5",
+        "import pickle; assert pickle.loads(pickle.dumps(numpy.arange(3))).tolist() == [0, 1, 2]",
+        "import copy; assert copy.deepcopy(numpy.dtype([('a', '<u4')])).names == ('a',)",
+        "assert numpy.ma.masked_equal([1, 2], 2).sum() == 1 and numpy.sum(numpy.ma.masked_equal([1, 2], 2)) == 1",
         "assert numpy.unique([2, 1, 2]).tolist() == [1, 2] and numpy.linalg.det(numpy.eye(2)) == 1",
     ],
 )

@@ -40,6 +40,29 @@ def test_the_load_waits_for_little() -> None:
     assert not found & set(LATE)
 
 
+RUN = """
+sys.modules["ssl"] = None
+import asyncio, gc, io
+del sys.modules["ssl"]
+from contextlib import nullcontext
+from trafficmond import __main__
+from trafficmond.__main__ import start
+assert gc.isenabled()
+asyncio.run = lambda coroutine: coroutine.close()
+start.begun, start.open_socket = nullcontext, lambda path: io.BytesIO()
+assert __main__.main([]) == 0 and gc.isenabled()
+print(*(each for each in sys.modules if sys.modules[each] is None))
+import hashlib
+assert hashlib.sha256(b"").hexdigest()[:4] == "e3b0" and hashlib.blake2b(b"").hexdigest()
+"""
+
+
+def test_packets_do_not_wait_for_openssl() -> None:
+    found = imported(RUN)
+    assert {"hashlib", "trafficmond.run"} <= found
+    assert not found & {"ssl", "_ssl", "_hashlib"}
+
+
 def test_packets_do_not_wait_for_what_serves_clients() -> None:
     found = imported("from trafficmond.later import numpy_alone\nwith numpy_alone():\n    import trafficmond.run")
     assert "trafficmond.parts" in found

@@ -194,8 +194,6 @@ class BanList:
             self._gone.update(keys)
         self._changed((), keys)
 
-    # ---- one prefix ----
-
     def _enter(self, network: Network, ban: Ban) -> None:
         owners = self._bans.get(network)
         if owners is None:
@@ -261,8 +259,6 @@ class BanList:
         order, first, last = self._order[network.version], int(network[0]), int(network[-1])
         start, end = bisect_left(order, (first,)), bisect_right(order, (last + 1,))
         return [each for _, length, each in order[start:end] if length >= network.prefixlen]
-
-    # ---- all of them ----
 
     def _pop_ended(self, now: float) -> list[Ban]:
         ended: list[Ban] = []

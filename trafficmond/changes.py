@@ -144,8 +144,6 @@ class Changes:
         now = self._inputs
         return inputs.files.same_rules(now.files) and own_of(inputs.settings) == own_of(now.settings)
 
-    # ---- files on probation ----
-
     @property
     def saved_path(self) -> Path:
         """The file in which `add-cidr --save` keeps rules."""

@@ -19,6 +19,7 @@ from trafficmond.control.clients import Clients
 from trafficmond.dataclass import InitVar, dataclass, field
 from trafficmond.datapath.cgroups import Cgroups
 from trafficmond.datapath.datapath import Datapath
+from trafficmond.datapath.loading import Options
 from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import MOST_OPEN, REMEMBERED_S
 from trafficmond.detect.registry import settings_classes
@@ -203,9 +204,12 @@ async def assemble(
         protected = Protected(warnings)
         # Looked up while the kernel verifies the programs.
         looked = asyncio.get_running_loop().run_in_executor(None, protected.guard, settings)
+        units = _units(part_options.options(settings), warnings)
+        stack.callback(units.close)
         datapath = await loading
-        units = _units(datapath, warnings)
-        unstarted.callback(units.close)
+        if not datapath.loaded.owners:
+            units.close()
+            units = Units()
         parts = Parts(settings, flags, store, sinks, exports, datapath, protected, warnings, units, now)
         unstarted.callback(parts.manager.stopping)
         parts.dns.source, units.processes.source = datapath.names_seen, datapath.processes_seen
@@ -218,7 +222,6 @@ async def assemble(
         await _restore_bans(parts)
         await parts.follow_rules()
         unstarted.pop_all()
-        stack.callback(units.close)
         stack.push_async_callback(_stop_watching, parts)
         stack.callback(parts.questions.close)
         parts.tasks.spawn(parts.learned.recall())
@@ -233,9 +236,9 @@ async def _let_go(loading: asyncio.Future[Datapath]) -> None:
         loading.result().abandon()
 
 
-def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
+def _units(options: Options, warnings: dict[str, str]) -> Units:
     """The units of this host, if the data path knows the owners of packets and there is a cgroup2 hierarchy."""
-    if not datapath.loaded.owners:
+    if not options.owners:
         return Units()
     cgroups = Cgroups()
     try:
@@ -245,7 +248,7 @@ def _units(datapath: Datapath, warnings: dict[str, str]) -> Units:
         warnings["units"] = f"flows have no units: {error}"
         return Units()
     units = Units(cgroups)
-    units.answers = datapath.options.egress
+    units.answers = options.egress
     return units
 
 
@@ -262,9 +265,6 @@ def _bans_changed(datapath: Datapath, store: Store, put: Sequence[Ban], gone: Se
     datapath.configure(datapath.options)
     if put or gone:
         store.change_bans(put, gone)
-
-
-# ---- the beginning ----
 
 
 async def _load_rules(parts: Parts, on_disk: Settings, wrong: ConfigError | None) -> None:
@@ -350,9 +350,6 @@ async def _resume_threats(parts: Parts) -> None:
     stored = asyncio.wrap_future(parts.store.last_threats(time.time() - REMEMBERED_S, MOST_OPEN))
     stored.add_done_callback(then)
     await asyncio.wait([stored], timeout=_RESUME_S)
-
-
-# ---- the end ----
 
 
 async def _stop_watching(parts: Parts) -> None:

@@ -73,8 +73,6 @@ class Worker(ABC):
         """Whether the thread has ended, and its losses are counted."""
         return not self._thread.is_alive()
 
-    # ---- the thread ----
-
     @abstractmethod
     def _work(self) -> None:
         """Works off the queue until it is time to end."""

@@ -86,8 +86,6 @@ class Cgroups:
                 os.close(fd)
         self._stop = self._inotify = -1
 
-    # ---- the thread ----
-
     def _run(self) -> None:
         waiting = select.poll()
         for fd in (self._stop, self._inotify):
