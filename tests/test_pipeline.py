@@ -25,6 +25,7 @@ from trafficmond.flows.batch import DELTA, Batch, Column, empty
 from trafficmond.flows.names import Names
 from trafficmond.model import Action, Reason, Severity, Threat
 from trafficmond.pipeline import EVENTS_PER_S, Pipeline
+from trafficmond.protocols import SYN, TCP
 from trafficmond.sinks.fanout import SinkSet
 from trafficmond.store.reader import Reader
 from trafficmond.store.writer import Limits
@@ -208,6 +209,15 @@ def test_a_threat_is_stored_told_and_responded_to(room: Room, monkeypatch: pytes
     assert room.rows("SELECT id, state, severity FROM threats") == [("t-1", "opened", "high")]
     topic, told, _ = asyncio.run(first(watching))
     assert [(topic, json.loads(record)["state"]) for record in told] == [("threats", "opened")]
+
+
+def test_who_goes_on_is_responded_to_though_that_is_no_news(room: Room) -> None:
+    for at, ports in ((NOW, range(1, 21)), (NOW + 4, range(21, 26))):
+        probes = {"src_lo": 5, "dport": list(ports), "first_flags": SYN, "tcp_flags": SYN, "first": at, "last": at}
+        room.tick(deltas(len(ports), proto=TCP, verdict=PASS, **probes), at)
+        room.tick(deltas(0), at + 2)
+    assert [each.state for each in room.responded] == ["opened", "continued", "continued"]
+    assert room.rows("SELECT state FROM threats") == [("opened",)]
 
 
 def test_the_exports_get_what_the_store_gets(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ class Pipeline:
         else:
             for update in updates:
                 self._report_threat(update)
+            for update in self.engine.continued(now):  # its source may be banned only now, or again
+                self._respond(update)
         yield
         self.store_due(now)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trafficmond.config.settings import Response as Settings
-from trafficmond.detect.engine import CLOSED, OPENED, UPDATED, ThreatUpdate
+from trafficmond.detect.engine import CLOSED, CONTINUED, OPENED, UPDATED, ThreatUpdate
 from trafficmond.detect.response import Response
 from trafficmond.model import Severity, Threat
 
@@ -125,6 +125,45 @@ def test_an_unban_is_forgiveness() -> None:
     decider.lifted("203.0.113.0/24")
     (ban,) = decider.decide(update(), NOW + 5)
     assert (ban.ttl_s, ban.count) == (600, 1)
+
+
+def test_who_goes_on_when_a_ban_ends_is_banned_at_once() -> None:
+    decider = response()
+    decider.decide(update(), NOW)
+    assert decider.decide(update(state=CONTINUED), NOW + 599) == []
+    (ban,) = decider.decide(update(state=CONTINUED), NOW + 601)
+    assert (ban.ttl_s, ban.count) == (1200, 2)
+
+
+def test_who_goes_on_when_the_response_is_turned_on_or_no_longer_guarded_is_banned() -> None:
+    guarded = ["203.0.113.5/32"]
+    decider = Response(Settings(ban="off"), lambda prefix: prefix in guarded)
+    assert decider.decide(update(), NOW) == []
+    decider.configure(Settings(ban="on"))
+    assert decider.decide(update(state=CONTINUED), NOW + 1) == []
+    guarded.clear()
+    assert decider.decide(update(state=CONTINUED), NOW + 2)
+
+
+def test_an_unban_lasts_until_the_threat_gets_worse() -> None:
+    decider, threat = response(), update().threat
+    for lifted in ("203.0.113.5/32", "203.0.113.0/24"):
+        decider.decide(update(), NOW)
+        assert decider.why_not(threat) == ""
+        decider.lifted(lifted)
+        assert decider.why_not(threat).startswith("its ban was lifted")
+        assert decider.decide(update(state=CONTINUED), NOW + 5) == []
+        (ban,) = decider.decide(update(state=UPDATED), NOW + 6)
+        assert (ban.ttl_s, ban.count) == (600, 1)
+        decider.lifted("203.0.113.5/32")
+
+
+def test_only_changes_count_as_spared() -> None:
+    decider = response(("198.51.100.1/32",))
+    for given in ({"src": "198.51.100.1"}, {"evidence": {}}):
+        for state in (OPENED, CONTINUED, CONTINUED):
+            assert decider.decide(update(state=state, **given), NOW) == []
+    assert (decider.protected_spared, decider.forgeable_spared) == (1, 1)
 
 
 def test_memory_is_bounded() -> None:

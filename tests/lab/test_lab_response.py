@@ -87,6 +87,19 @@ def test_a_scanner_is_banned_for_a_while_and_the_ban_can_be_lifted() -> None:
         assert bans(daemon) == []
 
 
+def test_a_scanner_who_goes_on_when_the_ban_ends_is_banned_again_at_once() -> None:
+    with Lab() as lab, Daemon(lab, SETTINGS.format(ban="true")) as daemon:
+        link = lab.links[0]
+        with served(lab, link.host_ip):
+            scanner = scan(lab, link.host_ip)
+            daemon.wait(lambda: bans(daemon), "a ban", 30)
+            scanner.join()
+            daemon.wait(lambda: not bans(daemon), "its end", 10)
+            lab.outside.run("/usr/bin/python3", "-c", SCAN.replace("2000, 2100", "2300, 2303").replace("2200", "2103")
+                            .format(address=link.host_ip), timeout=60)  # fmt: skip
+            daemon.wait(lambda: bans(daemon), "another ban", 10)
+
+
 def test_a_shadow_only_says_what_it_would_have_done() -> None:
     with Lab() as lab, Daemon(lab, SETTINGS.format(ban='"shadow"')) as daemon:
         with served(lab, lab.links[0].host_ip):

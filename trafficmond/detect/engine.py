@@ -24,7 +24,7 @@ from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, take
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import FIN, RST
 
-OPENED, UPDATED, CLOSED = "opened", "updated", "closed"
+OPENED, UPDATED, CLOSED, CONTINUED = "opened", "updated", "closed", "continued"
 
 PART_ROWS = 20480
 """Rows processed together, which limits the memory of working copies in a flood."""
@@ -45,9 +45,9 @@ _REPORT_FACTOR = 2  # growth of a count that gives an update
 
 @dataclass(frozen=True, slots=True)
 class ThreatUpdate:
-    """A change of a threat. `threat` is a copy that does not change any more."""
+    """A change of a threat. `threat` is a copy that does not change any more, unless it is CONTINUED."""
 
-    state: str  # OPENED, UPDATED or CLOSED
+    state: str  # OPENED, UPDATED, CLOSED or CONTINUED
     threat: Threat
 
 
@@ -200,6 +200,10 @@ class Engine:
     def threats(self) -> list[Threat]:
         """Copies of the open threats, the latest first."""
         return sorted((_copy(entry.threat) for entry in self._open.values()), key=lambda threat: -threat.last_seen)
+
+    def continued(self, now: float) -> list[ThreatUpdate]:
+        """The open threats with evidence in the tick until `now`, even too little for an update; not copies."""
+        return [ThreatUpdate(CONTINUED, one.threat) for one in self._open.values() if one.last_evidence == now]
 
     def status(self) -> dict[str, Any]:
         """Counts of open, merged and dropped threats, and the fill of every table."""

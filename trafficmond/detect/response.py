@@ -11,12 +11,12 @@ from collections.abc import Callable
 from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.engine import CLOSED, ThreatUpdate
+from trafficmond.detect.carpet import network_of
+from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
 
-_NETWORK_BITS = {4: 24, 6: 64}
 # bound: sources whose automatic bans are remembered | the source banned longest ago is forgotten
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
 _REPEAT_FACTOR = 4  # bans are forgotten after so many times the last one's duration without a threat
@@ -51,7 +51,6 @@ class Response:
         self._settings = settings
         self._protected = protected
         self._records: OrderedDict[Network, _Record] = OrderedDict()
-        self._members: dict[Network, set[Network]] = {}  # recorded sources by their network
         self.protected_spared = 0
         self.forgeable_spared = 0
 
@@ -59,26 +58,25 @@ class Response:
         """Replaces the settings. Earlier bans are still counted, unless they were in shadow only."""
         if "shadow" in {settings.ban, self._settings.ban} and settings.ban != self._settings.ban:
             self._records.clear()
-            self._members.clear()
         self._settings = settings
 
     def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
         """The bans that a change of a threat leads to at `now` (epoch s): none, one, or one of a network."""
-        threat, settings = update.threat, self._settings
+        threat, settings, again = update.threat, self._settings, update.state == CONTINUED
         if update.state == CLOSED or self._unfit(threat) or threat.src_ip is None:
             return []
         if not threat.evidence.get("proven"):
-            self.forgeable_spared += 1
+            self.forgeable_spared += not again
             return []
-        source = networks.parse(threat.src_ip)
-        network = _network_of(source)
-        if any(now < record.until for prefix in (source, network) if (record := self._records.get(prefix))):
+        if any(now < record.until or (again and not record.count) for record in self._of(threat.src_ip)):
             return []
+        source, network = networks.known(threat.src_ip), networks.known(network_of(threat.src_ip))
         if self._protected(str(source)):
-            self.protected_spared += 1
+            self.protected_spared += not again
             return []
         decision = self._ban(source, f"{threat.detector}: {threat.summary}", threat.id, now)
-        neighbours = sum(now < self._records[one].until for one in self._members[network])
+        banned = (known for known, record in self._records.items() if now < record.until)
+        neighbours = sum(networks.within(known, network) for known in banned)
         if 0 < settings.neighbours <= neighbours and not self._protected(str(network)):
             return [self._ban(network, f"{neighbours} banned neighbours; the latest: {threat.summary}", threat.id, now)]
         return [decision]
@@ -92,6 +90,8 @@ class Response:
             return "source not proven yet: its address may be forged"
         if self._protected(str(networks.parse(threat.src_ip))):
             return "guarded: the guard or the allowlist protects its source"
+        if any(not record.count for record in self._of(threat.src_ip)):
+            return "its ban was lifted: it is banned again if the threat gets worse"
         return "response in shadow: it would be banned" if self._settings.ban == "shadow" else ""
 
     def _unfit(self, threat: Threat) -> str:
@@ -107,10 +107,17 @@ class Response:
         return ""
 
     def lifted(self, prefix: str) -> None:
-        """Ends the bans within `prefix` that someone lifted; they no longer count."""
+        """Ends the bans within `prefix` that someone lifted; they no longer count, and its threat must get worse before
+        it is banned again."""
         outer = networks.parse(prefix)
-        for known in [known for known in self._records if networks.within(known, outer)]:
-            self._forget(known)
+        whole = outer.prefixlen < outer.max_prefixlen
+        for known in {outer, *(known for known in self._records if whole and networks.within(known, outer))}:
+            self._record(known, _Record(0, 0.0, 0.0))
+
+    def _of(self, source: str) -> list[_Record]:
+        """The records of a source and of its network."""
+        prefixes = networks.known(source), networks.known(network_of(source))
+        return [record for prefix in prefixes if (record := self._records.get(prefix))]
 
     def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
         settings, record = self._settings, self._records.pop(prefix, None)
@@ -118,23 +125,10 @@ class Response:
             record = None
         count = record.count + 1 if record else 1
         ttl_s = min(settings.ban_time * 2.0 ** min(count - 1, 32), settings.max_ban_time)
-        self._records[prefix] = _Record(count, now + ttl_s, ttl_s)
-        if prefix.prefixlen == prefix.max_prefixlen:
-            self._members.setdefault(_network_of(prefix), set()).add(prefix)
-        if len(self._records) > _REMEMBERED:
-            self._forget(next(iter(self._records)))
+        self._record(prefix, _Record(count, now + ttl_s, ttl_s))
         return BanDecision(str(prefix), ttl_s, reason, threat_id, count, settings.ban == "shadow")
 
-    def _forget(self, prefix: Network) -> None:
-        del self._records[prefix]
-        network = _network_of(prefix)
-        members = self._members.get(network, set())
-        members.discard(prefix)
-        if not members:
-            self._members.pop(network, None)
-
-
-def _network_of(prefix: Network) -> Network:
-    """The network whose members are neighbours; a network itself is its own."""
-    bits = _NETWORK_BITS[prefix.version]
-    return prefix if prefix.prefixlen <= bits else prefix.supernet(new_prefix=bits)
+    def _record(self, prefix: Network, record: _Record) -> None:
+        self._records[prefix] = record
+        if len(self._records) > _REMEMBERED:
+            self._records.popitem(last=False)
