@@ -92,6 +92,26 @@ def many_guessers(
     return Situation("brute_force", "", text(victim))
 
 
+def spray(book: Book, at: float, victims: int, hosts: int = 40, every: float = 5.0) -> Situation:
+    """One password tried once at each of the hosts from `victims` on, by somebody outside."""
+    when = at + np.arange(hosts) * every * book.rng.uniform(0.8, 1.2, hosts)
+    _guess(book, when, STRANGER, victims + np.arange(hosts), 22)
+    return _found("brute_force", STRANGER)
+
+
+def unusual_protocol(book: Book, at: float, source: int, proto: int = 200) -> Situation:
+    """Packets of a protocol that IANA has not assigned, for a minute."""
+    book.bare(at, source, int(book.public(1)[0]), proto, 40, 200, 60.0)
+    return _found("unusual_protocol", source)
+
+
+def failing(book: Book, at: float, source: int, dials: int = 80) -> Situation:
+    """A program that dials a server that is down, without a rhythm."""
+    peer = int(book.public(1)[0])
+    book.refused(at + np.cumsum(book.rng.uniform(1, 8, dials)), source, peer, 8443)
+    return _found("repeated_flow", source, peer)
+
+
 def beacon(book: Book, at: float, source: int, every: float = 60.0, jitter: float = 0.1, calls: int = 60,
            *, dport: int = 8443, alive: bool = True) -> Situation:  # fmt: skip
     """An implant calls home; `jitter` is the share of the pause by which a call may come early or late."""

@@ -217,6 +217,14 @@ class Book:
             rows[prefix + "bytes"] = rows[prefix + "payload_bytes"] + _DATAGRAM_BYTES * rows[prefix + "packets"]
         self._batches.append(rows)
 
+    def bare(self, at: Value, src: Value, dst: Value, proto: int, packets: int, size: int, lasts: Value) -> None:
+        """Packets of a protocol without ports, `size` bytes of payload each, and no answer."""
+        rows = self._blank(at, src, dst, 0, 0, proto)
+        rows["end"] = rows["start"] + lasts
+        rows["packets"], rows["payload_bytes"] = packets, packets * size
+        rows["bytes"] = rows["payload_bytes"] + _DATAGRAM_BYTES * rows["packets"]
+        self._batches.append(rows)
+
     def _opening(self, at: Value, src: Value, dst: Value, dport: Value, sport: Value, tries: Value) -> Batch:
         rows = self._blank(at, src, dst, dport, sport, TCP)
         rows["packets"] = tries

@@ -96,6 +96,25 @@ def eve(row: Any) -> str:
     return json.dumps(event)
 
 
+def argus(row: Any) -> str:
+    """A line of `ra -c ,` with the counts of each side."""
+    src, dst = ends(row)
+    flags, reply = int(row["tcp_flags"]), int(row["reply_tcp_flags"])
+    state = "CON" if row["reply_packets"] else "INT"
+    if row["proto"] == ICMP:
+        state = "ECO"
+    elif row["proto"] == TCP:
+        state = "FIN" if flags & FIN else "CON" if flags & ACK else "RST" if reply & RST else "ACC" if reply else "REQ"
+    start = datetime.fromtimestamp(float(row["start"]), UTC).strftime("%Y/%m/%d %H:%M:%S.%f")
+    ports = ("0x0008", "0x0000") if row["proto"] == ICMP else (row["sport"], row["dport"])
+    words = [
+        start, f"{row['end'] - row['start']:.6f}", _PROTOCOLS.get(int(row["proto"]), int(row["proto"])), src, ports[0],
+        "<->" if row["reply_packets"] and row["proto"] != TCP else "->", dst, ports[1],
+        *(row[name] for name in ("packets", "reply_packets", "bytes", "reply_bytes")), state,
+    ]  # fmt: skip
+    return ",".join(str(word) for word in words)
+
+
 def conn_log(rows: Batch, path: Path) -> None:
     """Zeek: both directions in a line, when the connection ended."""
     path.write_text(ZEEK + "\n".join(zeek(row) for row in _by_end(rows)) + "\n")
@@ -104,6 +123,12 @@ def conn_log(rows: Batch, path: Path) -> None:
 def eve_log(rows: Batch, path: Path) -> None:
     """Suricata, likewise."""
     path.write_text("\n".join(eve(row) for row in _by_end(rows)) + "\n")
+
+
+def ra(rows: Batch, path: Path) -> None:
+    """Argus, likewise."""
+    names = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,SrcPkts,DstPkts,SrcBytes,DstBytes,State\n"
+    path.write_text(names + "\n".join(argus(row) for row in _by_end(rows)) + "\n")
 
 
 def capture(rows: Batch, path: Path) -> None:
@@ -139,7 +164,7 @@ def exporter(rows: Batch, path: Path, active_s: float = 60.0) -> None:
     """Records as NetFlow and IPFIX have them: a direction each, ended after a minute (`active_s`) or 15 quiet seconds,
     times in milliseconds, all flags together; written as OCSF, which is read."""
     with path.open("w") as file:
-        for row in world_packets.one_way(world_packets.packets(rows), active_s, 15.0):
+        for row in _exported(rows, active_s):
             src, dst = ends(row)
             event = {
                 "class_uid": 4001,
@@ -151,6 +176,20 @@ def exporter(rows: Batch, path: Path, active_s: float = 60.0) -> None:
                 "end_time": round(row["end"] * 1000),
             }
             file.write(json.dumps(event) + "\n")
+
+
+def exporter_csv(rows: Batch, path: Path) -> None:
+    """The same as a table in the columns of AWS, as a format string of nfdump writes it."""
+    with path.open("w") as file:
+        file.write("srcaddr,dstaddr,srcport,dstport,protocol,packets,bytes,start,end,tcp-flags\n")
+        for row in _exported(rows, 60.0):
+            counts = (row[name] for name in ("sport", "dport", "proto", "packets", "ip_bytes"))
+            words = [*ends(row), *counts, *(f"{row[name]:.3f}" for name in ("start", "end")), row["flags"]]
+            file.write(",".join(map(str, words)) + "\n")
+
+
+def _exported(rows: Batch, active_s: float) -> Batch:
+    return world_packets.one_way(world_packets.packets(rows), active_s, 15.0)
 
 
 def _vpc(rows: Batch, path: Path, window_s: float, *, flags: bool) -> None:
