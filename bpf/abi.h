@@ -38,8 +38,8 @@ enum tm_reason {
  * tm_action, 30-31 zero. In a flow key, bit 30 (TM_SHADOWED) means that a rule in shadow would have decided;
  * such a rule only reports what it would have done. Bits 0-23 are then the number of a pair: the rule in shadow
  * and the rule that decided (trafficmond/policy/ids.py). A pair has a block of TM_PAIR_BLOCK numbers, two for
- * each place in the chain of records: with an odd number, the rule in shadow would have let the packet pass
- * after all.
+ * each place in the chain of records. An odd number: the packet would have passed even if the rule were not in
+ * shadow.
  */
 #define TM_SHADOWED 0x40000000u
 #define TM_PAIR_BLOCK 64u
@@ -92,8 +92,8 @@ enum tm_table_header {
 #define TM_PALETTE_MAX 256u
 
 /*
- * Every service has a place in the classes: a TCP port, a UDP port, an ICMP type, an ICMPv6 type, any other protocol,
- * and for each protocol its later fragments, which have no ports. The byte at that place is the class. Services that
+ * Every service has a place in the classes: a TCP or UDP port, an ICMP or ICMPv6 type, another protocol, and for each
+ * protocol the later fragments of its packets, which have no ports. The byte at that place is the class. Services that
  * the same rules name share a class; class 0 has those that no rule names. The port is the packet's destination: for
  * incoming packets a port of this host, for outgoing ones a port of the other host.
  */

@@ -15,8 +15,8 @@
 
 #ifdef TM_BCC
 /*
- * No BTF for bcc's maps: Linux 5.15 to 6.1 take an inner map without it, as the daemon makes them, for another kind
- * than a template with it (bpf_map_meta_equal() compares where a timer would be: -ENOENT by BTF, else -EINVAL).
+ * bcc's maps have no BTF. The daemon makes inner maps without BTF, and Linux 5.15 to 6.1 refuse these beside a template
+ * with BTF (bpf_map_meta_equal() compares where a timer would be: -ENOENT with BTF, -EINVAL without).
  */
 #undef BPF_ANNOTATE_KV_PAIR
 #define BPF_ANNOTATE_KV_PAIR(...)

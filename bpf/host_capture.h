@@ -277,8 +277,8 @@ static __u32 tm_pcap_chain(const struct tm_capture *c, const __u8 *p, __u64 size
 }
 
 /*
- * Patched tcpdumps had more in the header of a record and the magic number of others: Nokia's 4 bytes, Red Hat 6.1's
- * 8, SuSE 6.3's 12 (libwiretap distinguishes them in the same way).
+ * Patched versions of tcpdump wrote longer headers of records under the usual magic number: Nokia's has 4 bytes more,
+ * Red Hat 6.1's 8, SuSE 6.3's 12 (libwiretap distinguishes them in the same way).
  */
 static void tm_pcap_patched(struct tm_capture *c, const __u8 *p, __u64 size)
 {
@@ -342,9 +342,9 @@ static int tm_pcap_convincing(const struct tm_capture *c, const __u8 *p)
 }
 
 /*
- * The time of a pcap record. libpcap does not check the fraction, so writers use any value: up to one second too much
- * is added to the seconds; if it is more, in a file of microseconds, all fractions are nanoseconds; otherwise it is
- * ignored.
+ * The time of a pcap record. libpcap does not check the fraction of a second, so writers use any value. If it is less
+ * than two seconds, it is added to the seconds. If it is more, but below 10^9, a file of
+ * microseconds is taken as one of nanoseconds. Otherwise the fraction is ignored.
  */
 static double tm_pcap_time(struct tm_capture *c, const __u8 *p)
 {

@@ -224,9 +224,9 @@ static __u32 tm_scattered(__u64 key)
 }
 
 /*
- * Finds the place of each key among the `known` keys: there are `count`, and room for `n` more. New keys get the next
- * places, and their rows are stored in `fresh`. `places` has the place number plus 1 by hash; its size is a power of
- * two, at least twice the largest number of keys. Returns the number of new keys.
+ * Finds the place of each key among the `count` keys in `known`, which has room for `n` more. New keys get the next
+ * places, and their rows are stored in `fresh`. `places` has the number of a place plus 1, by hash. Its size is a power
+ * of two, at least twice the largest number of keys. Returns the number of new keys.
  */
 TM_EXPORT __u32 tm_places(__u64 *known, __u32 count, __u32 *places, __u32 size, const __u64 *key, __u32 n, __s64 *place,
 			  __s64 *fresh)
@@ -263,8 +263,8 @@ TM_EXPORT void tm_sums(const __s64 *of, __u32 n, const __u64 *value, __u32 rows,
 }
 
 /*
- * Puts each row's mark (1 where there are none) at its thing in the byte map of its slot; `before` is what was there,
- * of equal things in one call the mark of the row before. Rows of no slot are passed over.
+ * Each slot has a byte map, in which a thing has a place. Stores the mark of each row (1 if `mark` is NULL) there, and
+ * in `before` the mark that the row found, perhaps of a row before it. Rows without a slot are ignored.
  */
 TM_EXPORT void tm_mark(__u8 *map, __u64 slots, __u64 stride, __u32 width, const __s64 *slot, const __u64 *thing,
 		       const __u8 *mark, __u32 n, __u8 *before)
@@ -281,8 +281,8 @@ TM_EXPORT void tm_mark(__u8 *map, __u64 slots, __u64 stride, __u32 width, const 
 }
 
 /*
- * Adds each row's amount to a field of its slot, a float of `size` bytes, all of a slot at once. Rows of no slot are
- * passed over. 0 if memory is short, and nothing was done.
+ * Adds the amounts of all rows of a slot, in one sum, to a field of the slot: a float of `size` bytes. Rows without a
+ * slot are ignored. Returns 0 if memory is short; then nothing was done.
  */
 TM_EXPORT int tm_add(__u8 *field, __u64 slots, __u64 stride, __u32 size, const __s64 *slot, const double *amount,
 		     __u32 n)

@@ -147,9 +147,9 @@ static double tm_slack(const struct tm_row *d, const struct tm_flow_row *f)
 }
 
 /*
- * Whether the group opens another connection than the one in its row. It does if it has a SYN after an end of either
- * side, or a SYN within other packets, after a pause or answered by a new SYN-ACK, possibly in the next batch. (If
- * packets are spread over CPUs, an end may be reported with an earlier connection.)
+ * Whether the group opens another connection than the one in its row. It does if it has a SYN after a FIN or RST of
+ * either side. A SYN among other packets does too, after a pause or if a new SYN-ACK answers it, perhaps in the next
+ * batch. (If packets are spread over CPUs, a FIN or RST may be reported with an earlier connection.)
  */
 static int tm_reopens(const struct tm_state *s, const struct tm_group *g, const struct tm_flow_rules *r)
 {
@@ -221,9 +221,9 @@ static int tm_owner_says_more(__u64 had, __u64 current)
 }
 
 /*
- * Stores verdicts and owner of the group in the row; returns whether pending packets must first be reported under the
- * old ones. A unit comes before the kernel, which ends a unit's connections and answers for nobody's; of two units, the
- * one that sent last; a known process before an unknown one.
+ * Stores verdicts and owner of the group in the row. Returns whether pending packets must first be reported under the
+ * old ones. Of two owners, a unit comes before the kernel (the kernel ends a unit's connections, and answers packets
+ * that no unit waits for), the unit that sent last before another, a known process before an unknown one.
  */
 static int tm_verdicts(struct tm_state *s, const struct tm_row *mine, const struct tm_row *theirs, __u64 owner,
 		       struct tm_state *reported)

@@ -167,10 +167,10 @@ static void tm_parse_more_ports(const struct tm_cursor *c, struct tm_packet *p)
 }
 
 /*
- * Reads one frame of link type `link`; p->wire_len is set, the rest of *p zero. What the kernel would see is read by
- * its own parser. Only if that finds nothing, and not if `strict`, the code for captures is used. Returns enum tm_kind
- * or TM_LINK_UNREAD; in `end` where other packets begin that were sent together with this one; in p->wire_len the
- * length without what the capturing program had put before the frame.
+ * Reads one frame of link type `link`; p->wire_len is set, the rest of *p zero. The kernel's parser reads what the
+ * kernel would see. If it finds nothing, and `strict` is 0, the code for captures reads the frame. Returns enum tm_kind
+ * or TM_LINK_UNREAD. Stores in `end` where other packets begin that were sent together with this one, and in
+ * p->wire_len the length without what the capturing program had put before the frame.
  */
 static int tm_parse_frame(const __u8 *data, const __u8 **end, struct tm_packet *p, __u32 link, int strict)
 {

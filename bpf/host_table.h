@@ -163,9 +163,9 @@ static __s64 tm_close(struct tm_bounds *bounds, __s64 open, const __u64 *past, _
 }
 
 /*
- * Prefixes by address and length, each from `first` up to `past` (0: beyond the last address), and single addresses
- * `group` in order: stores the boundaries between them, beginning with 0, and the boundaries at which each prefix
- * begins and ends. `at` has room for all: twice the number of both, plus one. Returns the number of boundaries.
+ * Finds the boundaries between prefixes and single addresses. A prefix goes from `first` up to `past` (0: beyond the
+ * last address); prefixes are sorted by address and length, the addresses `group` by value. Stores the boundaries in
+ * `at` (room: twice the number of both, plus 1), and where each prefix begins and ends. Returns their number.
  */
 TM_EXPORT __u64 tm_bounds_of(const __u64 *first, const __u64 *past, __u64 count, const __u64 *group, __u64 groups,
 			     __u64 *at, __s64 *begin, __s64 *end)

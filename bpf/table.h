@@ -23,8 +23,8 @@
 #define TM_STEPS 16
 
 /*
- * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. To continue
- * with nothing left changes nothing: `early` stops for speed; without it there is only one path to verify.
+ * Boundary search in a chunk: u32 n, pad; u64 key[n]; u32 entry[n + 1]. `g` is its word offset in the page. With
+ * `early` it stops when nothing is left, which is faster. Without, the result is the same, with one path to verify.
  */
 static __always_inline __u32 tm_chunk(const struct tm_page *page, __u32 g, __u64 k, int early)
 {
@@ -62,8 +62,8 @@ static __always_inline __u32 tm_serve(void *table, const struct tm_page *head, _
 
 /*
  * The leaf for an address and a service (TM_WHAT_*), in at most `steps` after the root; 0 (allow by default) if the
- * table is damaged. `early`: fast in the usual case; TM_LEAF_RECORD if more steps were needed, or the lower half of the
- * address, which is left to tm_decide().
+ * table is damaged. `early` is faster in the usual case. If it would need more steps, or the lower half of the address,
+ * it returns TM_LEAF_RECORD, and tm_decide() finds the leaf.
  */
 static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 lo, int steps, int early, __u32 what)
 {
@@ -121,8 +121,8 @@ static __always_inline __u32 tm_walk(void *table, __u32 which, __u64 hi, __u64 l
 #define TM_PARENTS_MAX 16
 
 /*
- * The leaf's verdict word; expired records lead to those that enclose them. With TM_SHADOWED if the strongest rule that
- * has not ended is in shadow, which is then stored in tm_shadow with its pair number.
+ * The leaf's verdict word. An expired record leads to the record that encloses it. If the strongest rule that has not
+ * expired is in shadow, the word has TM_SHADOWED, and the rule is stored in tm_shadow with its pair number.
  */
 static __always_inline __u32 tm_settle(void *table, __u32 leaf, __u64 now)
 {
@@ -203,7 +203,7 @@ TM_SUBFN __u32 tm_decide(__u32 which, __u64 hi, __u64 lo, __u64 now, __u32 what)
 
 /*
  * The common case, a small table, inline: where returns are guarded against speculation, a call costs more than the
- * walk. A verdict word, or TM_LEAF_RECORD if tm_decide() must decide, by the table at that moment.
+ * walk. Returns a verdict word, or TM_LEAF_RECORD: then tm_decide() must decide, by the table at that moment.
  */
 static __always_inline __u32 tm_decide_small(__u32 which, __u64 hi, __u32 place, __u32 what)
 {

@@ -52,8 +52,8 @@ static __always_inline void tm_count(struct tm_count *to, const struct tm_weight
 }
 
 /*
- * Everything else that judging and counting need. If there is a quick path, it is looked up before the packet is read,
- * because otherwise the fields would not stay in registers; with bcc after it, or everything that the inlined parser
+ * Looks up everything else that judging and counting need. With the short parser, this is done before the packet is
+ * read; otherwise the fields would not stay in registers. With bcc it is done afterwards: all that the inlined parser
  * leaves would be verified twice. Returns whether all of it was found.
  */
 static __always_inline int tm_begin(struct tm_context *x, __u8 ifslot, __u32 ifindex, __u32 egress,
@@ -251,8 +251,8 @@ int tm_xdp(struct xdp_md *ctx)
 }
 
 /*
- * Bytes of a super-packet's headers, which each of its segments repeats; with those of the inner packet if that is the
- * one that is segmented. It is if it reaches to the end; if the segments are whole tunnel packets, it ends before.
+ * Bytes of a super-packet's headers, which each of its segments repeats. They include the inner packet's if the inner
+ * packet is the one that is segmented: it then reaches to the end. If whole tunnel packets follow, it ends before.
  */
 static __always_inline __u32 tm_repeated(const struct tm_packet *p, int inside)
 {

@@ -47,8 +47,8 @@ static __always_inline __u64 tm_since(__u64 then, __u64 now)
 }
 
 /*
- * Whether the packet is for one of a set of services. The bounded number must be the one that is used: LLVM would bound
- * one copy and use another from the stack, which the verifiers of Linux 5.10 to 6.12 treat as unbounded.
+ * Whether the packet is for one of a set of services. The number that is bounded must be the one that is used. LLVM
+ * would bound a copy and use another from the stack, which the verifiers of Linux 5.10 to 6.12 treat as unbounded.
  */
 static __always_inline int tm_asks_for(const struct tm_packet *p, __u32 services)
 {
@@ -83,8 +83,8 @@ static __always_inline int tm_is_from_link(const struct tm_packet *p)
 }
 
 /*
- * Packets that must not be dropped (RFC 4890 section 4.4.1), besides errors and echoes, if they cannot have crossed a
- * router: neighbour discovery has a hop limit of 255, messages about multicast one of 1.
+ * Packets that must not be dropped (RFC 4890 section 4.4.1), besides errors and echoes. They cannot have crossed a
+ * router: neighbour discovery has a hop limit of 255, messages about multicast groups have one of 1.
  */
 static __always_inline int tm_is_lifeline6(const struct tm_packet *p)
 {
@@ -183,8 +183,8 @@ static __always_inline void tm_key_of_asked(const struct tm_packet *p, int egres
 }
 
 /*
- * Whether this host sends the packet to answer a SYN. Such a connection is not remembered before another packet of it:
- * anybody can open it with a forged source, and so push out the connections of this host.
+ * Whether this host sends the packet to answer a SYN. Such a connection is remembered only after another packet of it.
+ * Otherwise anybody could open connections from forged sources, and so evict those that this host opened.
  */
 static __always_inline int tm_answers_opening(const struct tm_packet *p)
 {
@@ -269,9 +269,9 @@ static __always_inline int tm_is_reply(const struct tm_packet *p, const struct t
 }
 
 /*
- * Takes a token from the source's bucket; 0 if it is empty. CPUs that serve one source at the same moment may both take
- * the last token; then the next one is taken for both, since spent tokens are only added up, never overwritten. A CPU
- * whose tick comes late finds slightly fewer. `hi`, `lo`: the halves of the source, as they are in the packet.
+ * Takes a token from the source's bucket; 0 if it is empty. Two CPUs that serve one source at the same moment may both
+ * take the last token. The bucket then owes one, because spent tokens are added up, never overwritten. A CPU whose
+ * timer tick comes late finds slightly fewer tokens. `hi`, `lo`: the halves of the source, as they are in the packet.
  */
 TM_SUBFN int tm_take_token(__u64 hi, __u64 lo, __u32 rule, __u32 rate_per_s, __u32 burst_packets)
 {
