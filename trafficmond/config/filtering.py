@@ -45,7 +45,7 @@ class Policy:
         "trafficctl confirm in that time, the kernel takes the change back by itself. 0s: no probation.",
     )
     drop_malformed: bool = setting(
-        False, help="Drop incoming packets with headers that cannot be read. They are always counted, by reason."
+        False, help="Drop incoming packets with headers that cannot be read. In any case they are counted, by reason."
     )
     unparsed: str = setting(
         "drop",

@@ -200,7 +200,7 @@ class Settings:
         (),
         check=prefix,
         example='["198.51.100.0/24"]',
-        help="Your own networks, besides private addresses and this host's. Some detectors watch only your own hosts.",
+        help="Your networks, besides private addresses and those of this host. Some detectors watch only your hosts.",
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
