@@ -14,6 +14,7 @@ from trafficmond.config.flags import Flags, parse_flags
 from trafficmond.config.settings import Settings
 from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
 
+gc.freeze()
 gc.enable()
 _LACKS = {errno.ENOMEM: "memory ran out", **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open")}
 
