@@ -130,6 +130,7 @@ UNPARSED_LINK = 10
 MALFORMED_MAX = 11
 CONFIRMED, TRIAL = range(2)
 CONN_PORTS, CONN_FRAGMENTS, CONN_ASKED = range(3)
+LAYOUT = "e2adae87"  # of all structs
 
 _struct(
     "RECORD",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def render(clang: Sequence[str], header: Path) -> str:
         else:
             lines += [f"{name} = {value}\n" for name, value in values.items()]
     structs = _layouts(clang, header, names)
-    lines.append("\n")
+    all_of_them = repr(sorted((name, str(dtype)) for name, dtype in structs.items()))
+    lines += [f'LAYOUT = "{zlib.crc32(all_of_them.encode()):08x}"  # of all structs\n', "\n"]
     for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
         placed = (f"{field}~{at}~{_format(dtype, structs)}" for field, (dtype, at, *_) in fields.items())

@@ -12,7 +12,6 @@ import fcntl
 import functools
 import os
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,14 +33,9 @@ NOTES = "processes"  # the map of processes by socket, of flows.processes
 _LOCK_S = 2.0
 
 
-def _structs() -> str:
-    text = repr(sorted((name, str(dtype)) for name, dtype in abi.STRUCTS.items()))
-    return f"{zlib.crc32(text.encode()):08x}"
-
-
 def layout_name(sizes: Sizes) -> str:
     """Name of the maps' folder for this ABI and these sizes."""
-    return f"maps-{_structs()}-{sizes.cpus}-{sizes.capacity}-{sizes.ring}-{sizes.inners}"
+    return f"maps-{abi.LAYOUT}-{sizes.cpus}-{sizes.capacity}-{sizes.ring}-{sizes.inners}"
 
 
 def _sizes_of(name: str) -> Sizes | None:
@@ -49,7 +43,7 @@ def _sizes_of(name: str) -> Sizes | None:
     words = name.split("-")
     if words[0] != "maps" or len(words) != 6 or not all(map(str.isdecimal, words[2:])):
         return None
-    return Sizes(*map(int, words[2:])) if words[1] in (_structs(), *_EARLIER) else None
+    return Sizes(*map(int, words[2:])) if words[1] in (abi.LAYOUT, *_EARLIER) else None
 
 
 class Pins:
@@ -118,15 +112,13 @@ class Pins:
     def maps(self) -> dict[str, int]:
         """Descriptors of the maps to reuse: all of this layout; only those that fit any size, if there is a ledger of
         other sizes or of an earlier version; or none."""
-        if not any(self.directory.glob("maps-*")):  # a first start does not wait for numpy, which names of layouts need
-            return {}
         if kept := _open(self._maps, MAPS):
             return kept
         for folder in self._others():
             sizes = _sizes_of(folder.name)
             if sizes is None:
                 continue
-            fitting = _ANY_SIZE if folder.name.split("-")[1] == _structs() else _OF_EARLIER
+            fitting = _ANY_SIZE if folder.name.split("-")[1] == abi.LAYOUT else _OF_EARLIER
             inners = ("tm_inners",) if sizes.inners == self._sizes.inners else ()
             if kept := _open(folder, (*fitting, *inners)):
                 return kept
