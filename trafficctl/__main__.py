@@ -16,17 +16,19 @@ def run(argv: list[str]) -> int:
     try:
         return int(args.run(args) or exits.DONE)
     except TrafficmonError as error:
-        _report_error(error)
+        _report_error(error, args.option_of)
         return exits.code_of(error)
 
 
-def _report_error(error: TrafficmonError) -> None:
+def _report_error(error: TrafficmonError, option_of: dict[str, str]) -> None:
     from trafficmond.figures import plain
 
     reason = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, ConfigError) and len(error.mistakes) > 1:
         reason = "\n".join(str(mistake) for mistake in error.mistakes)
-    print("trafficctl:", "\n".join(map(plain, reason.split("\n"))), file=sys.stderr)
+    parts = (line.partition(": ") for line in reason.split("\n"))
+    lines = (plain(option_of.get(name, name) + colon + what) for name, colon, what in parts)
+    print("trafficctl:", "\n".join(lines), file=sys.stderr)
     if error.hint:
         print(f"  {plain(error.hint)}", file=sys.stderr)
 

@@ -24,7 +24,7 @@ from trafficctl.exits import UsageError
 from trafficctl.values import FOREVER, is_a, prefix, ttl
 from trafficmond import networks
 from trafficmond.dataclass import dataclass
-from trafficmond.errors import Mistake
+from trafficmond.errors import ControlError, Mistake
 
 _WITH_TIME = re.compile(r"(\S+)\s+\S+ \S+ \+ (-?\d+) = (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _GO_DURATION = re.compile(r"-?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -43,12 +43,15 @@ class Line:
 
 
 def of_input(done: str) -> list[Line]:
-    """Reads bans from standard input. Raises ControlError with all wrong lines; `done` says what was then not done."""
+    """Reads bans from standard input. Raises ControlError if a line is wrong or there is none: nothing was `done`."""
     if sys.stdin.isatty():
         session.print_waiting("type one address on each line; Ctrl-D ends")
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    found, mistakes = read(sys.stdin)
+    lines = sys.stdin.readlines()
+    if not any(map(str.strip, lines)):
+        raise ControlError("standard input is empty", hint=f"nothing was {done}")
+    found, mistakes = read(lines)
     if mistakes:
         named = [str(mistake) for mistake in mistakes[:_NAMED]]
         named += [f"and {len(mistakes) - _NAMED:,} more"] if len(mistakes) > _NAMED else []
@@ -130,7 +133,7 @@ def _decision(columns: list[str], line: str) -> Iterator[Line]:
         return
     lasts = _GO_DURATION.fullmatch(expiration)
     if lasts is None or not lasts[0].strip("-"):
-        raise ValueError(f"{networks.quoted(expiration)} is not an expiration, for example 3h59m57s")
+        raise ValueError(f"{networks.quoted(expiration)} is not a valid expiration, for example 3h59m57s")
     hours, minutes, seconds = (float(part or 0) for part in lasts.groups())
     total = 3600 * hours + 60 * minutes + seconds
     if total > 0 and not expiration.startswith("-"):

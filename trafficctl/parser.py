@@ -83,7 +83,6 @@ class _Command(argparse.ArgumentParser):
     module = ""
 
     def fill(self) -> None:
-        """Read the arguments from the command's module, once."""
         if self.module:
             name, self.module = self.module, ""
             command: Any = importlib.import_module(f"trafficctl.commands.{name}")
@@ -92,7 +91,8 @@ class _Command(argparse.ArgumentParser):
             self.description, _, self.epilog = command.__doc__.partition("\n\n")
             if hasattr(command, "arguments"):
                 command.arguments(self)
-            self.set_defaults(run=command.run)
+            option_of = {each.dest: (str(each.metavar), *each.option_strings)[-1] for each in self._actions}
+            self.set_defaults(run=command.run, option_of=option_of)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         command = self.module and self.prog.rpartition(" ")[2]

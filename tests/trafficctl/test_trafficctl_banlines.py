@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from ctl_runs import Ctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,3 +117,14 @@ def test_what_is_wrong_is_named_by_its_line(line: str) -> None:
 @given(st.lists(st.one_of(st.text(), st.sampled_from([*CROWDSEC.splitlines(), *IPSET.splitlines()])), max_size=5))
 def test_no_text_ends_the_reading(lines: list[str]) -> None:
     read(lines)
+
+
+@pytest.mark.parametrize(("text", "code"), [("", 1), ("\n  \n", 1), ("# none today\n", 0), (CROWDSEC.splitlines()[0], 0)])
+@pytest.mark.parametrize(("name", "done"), [("ban", "banned"), ("unban", "lifted")])
+def test_an_empty_input_is_refused_and_a_list_without_entries_is_not(
+    ctl: Ctl, name: str, done: str, text: str, code: int
+) -> None:
+    ended = ctl(name, "-", stdin=text)
+    refused = f"trafficctl: standard input is empty\n  nothing was {done}\n"
+    assert (ended.returncode, ended.stderr) == (code, refused if code else "")
+    assert ended.stdout.startswith(f"0 {done}") is not bool(code)

@@ -34,7 +34,7 @@ from trafficmond.errors import ConfigError, Mistake, StoreError
         (["ban", "127.0.0.1"], 1, "is guarded"),
         (["unban", "9.9.9.9"], 1, "no ban within"),
         (["threat", "zzz"], 1, "no threat zzz"),
-        (["flows", "--sort", "nonsense"], 2, "'nonsense' is not a column\n  see docs/flows-db.md"),
+        (["flows", "--sort", "nonsense"], 2, "trafficctl: --sort: 'nonsense' is not a column\n  see docs/flows-db.md"),
         (["add-cidr", "nonsense"], 2, "is not an address or prefix; write one such as"),
         (["add-cidr", "1.2.3.4", "--ttl", "soon"], 2, "is not a valid duration"),
         (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "'explode' is not one of allow"),
@@ -250,6 +250,6 @@ def test_what_others_put_into_an_error_does_not_reach_the_terminal(
     def fail(_: object) -> None:
         raise StoreError("Code: 60 \x1b]0;title\x07\n  and \x9b31m", hint="\x1b[2J")
 
-    monkeypatch.setattr("trafficctl.parser.parse", lambda _: SimpleNamespace(run=fail))
+    monkeypatch.setattr("trafficctl.parser.parse", lambda _: SimpleNamespace(run=fail, option_of={}))
     assert run([]) == 1
     assert capsys.readouterr().err == "trafficctl: Code: 60 \\x1b]0;title\\x07\n  and \\x9b31m\n  \\x1b[2J\n"

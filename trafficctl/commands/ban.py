@@ -8,7 +8,7 @@ its owner's old ban of that address.
 
 With - instead of an address, bans are read from standard input, one on each line: address, time, reason. The output of
 fail2ban-client get JAIL banip, cscli decisions list -o raw and ipset save is accepted too. They are one change, with
-one entry in the audit (a very long list makes several); if a line is wrong, nothing is banned.
+one entry in the audit (a very long list makes several). If a line is wrong, or the input is empty, nothing is banned.
 
 Examples:
   trafficctl ban 203.0.113.5

@@ -1,7 +1,7 @@
 """Lift your bans within a prefix, or everyone's.
 
-Bans of other owners stay, and are listed. Anybody may lift bans of older versions, which had no owners. With - instead
-of an address, addresses are read from standard input, as by trafficctl ban -.
+Bans of other owners stay, and are listed. Bans that older versions made have no owner: anybody may lift them. With -
+instead of an address, addresses are read from standard input, as by trafficctl ban -.
 
 Examples:
   trafficctl unban 203.0.113.5
@@ -70,4 +70,4 @@ def _unban_many(args: Namespace, whose: dict[str, object]) -> int:
     session.output(args).report(counts, lambda *_: [text])
     _print_held(stay[:_SHOWN])
     session.print_notes({"notes": notes})
-    return exits.DONE if lifted else exits.NO
+    return exits.DONE if lifted or not cidrs else exits.NO
