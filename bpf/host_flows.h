@@ -61,8 +61,8 @@ static double tm_began(const struct tm_row *d, const struct tm_flow_rules *r)
 	return (d->new_record ? d->first : tm_begins(d, r->before)) - (tm_role(d, r) ? TM_TIE_S : 0);
 }
 
-/* Whether a delta without a handshake is sent by a TCP service of this host: of a connection that was there before us.
- * Only what goes out counts, since strangers choose the ports of what comes in. */
+/* Whether a TCP service of this host sent a delta without a handshake, so its connection began before the daemon. Only
+ * outgoing packets count, since other hosts choose the ports of incoming ones. */
 static int tm_serves(const struct tm_row *d, const struct tm_flow_rules *r)
 {
 	return d->proto == TM_PROTO_TCP && d->direction && r->service[d->sport] & TM_LISTENS &&
@@ -206,7 +206,7 @@ static int tm_stale(const struct tm_row *d, const struct tm_flow_row *f)
 	return !d->new_record && d->first < f->first - tm_slack(d, f);
 }
 
-#define TM_SERIALS_MOST 0x7ffffffe /* of processes; larger ones are words */
+#define TM_SERIALS_MOST 0x7ffffffe /* of processes; larger ones are constants */
 
 /* The rank of an owner: a unit 3, the kernel 2, forwarded 1, unknown 0. */
 static int tm_owner_rank(__u64 owner)

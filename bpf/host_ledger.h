@@ -28,7 +28,7 @@
 #define TM_FIELD(type, name) type name;
 
 /* A row as numpy reads it; its layout is compared with the dtype when the library is loaded. `inner` and `owner` are 0:
- * captures are not looked into, and do not tell. */
+ * tunnels in captures are not decoded, and captures have no owners. */
 /* clang-format off */
 #define TM_ROW(F) \
 	F(__u64, src_hi) F(__u64, src_lo) F(__u64, dst_hi) F(__u64, dst_lo) F(__u16, sport) F(__u16, dport) \

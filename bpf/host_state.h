@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR MIT) */
 /*
- * A flow in the flow table: to which flow a delta belongs, and how long a flow is kept. trafficmond/flows (identity.py,
+ * A flow in the flow table: to which flow a delta belongs, and how long a flow is kept. trafficmond/flows (table.py,
  * canonical.py, state.py) explains this.
  */
 #pragma once

@@ -71,8 +71,8 @@ static __u64 tm_run(struct tm_sorted *rows, __u64 from, __u64 count, const __u64
 	return end;
 }
 
-/* In order, equal ones as they came; lists are in order already for the most part. `spare` has the same size, `ends`
- * room for the end of each run. Where they lie then. */
+/* Sorts rows, equal ones in their order, by merging runs that are in order already: most of a list is. `spare` has the
+ * same size, `ends` room for the end of each run. Returns where the sorted rows are: `rows` or `spare`. */
 static struct tm_sorted *tm_in_order(struct tm_sorted *rows, struct tm_sorted *spare, __u64 *ends, __u64 count,
 				     const __u64 *lo)
 {
@@ -149,8 +149,8 @@ static __s64 tm_bound(struct tm_bounds *bounds, __u64 at)
 	return (__s64)bounds->count - 1;
 }
 
-/* Ends the prefixes that are open from `open` on and end by `until`; which one is open then. Those below are linked by
- * `end`, as long as it is not known. */
+/* Ends the open prefixes that end by `until`, from the innermost one, `open`, on. Returns the one that is innermost
+ * then. While the end of a prefix is not known, `end` has the prefix around it. */
 static __s64 tm_close(struct tm_bounds *bounds, __s64 open, const __u64 *past, __s64 *end, __u64 until)
 {
 	while (open != TM_NOTHING && past[open] && past[open] <= until) {

@@ -86,8 +86,8 @@ static void tm_tick_unreported(struct tm_flows *t, __u32 slot, int quiet, const 
 	t->quiet[slot] = quiet;
 }
 
-/* Removes the `n` rows whose deadline is this mark; the last rows fill the holes. Tells which went idle while closing:
- * the others say nothing to detectors. */
+/* Removes the `n` rows whose deadline is this mark; the last rows fill the holes. Gives detectors only
+ * those that went idle while closing: the others are no evidence. */
 static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, __u32 n)
 {
 	__u32 left = t->count - n, hole = 0, to = 0;
@@ -121,7 +121,7 @@ static void tm_tick_remove(struct tm_flows *t, struct tm_tick *w, double mark, _
 	t->count = left;
 }
 
-static void tm_tick_let_go(struct tm_flows *t, struct tm_tick *w, const struct tm_flow_rules *r, double now)
+static void tm_tick_expire(struct tm_flows *t, struct tm_tick *w, const struct tm_flow_rules *r, double now)
 {
 	__u32 closed = 0, idle = 0;
 
@@ -275,7 +275,7 @@ static void tm_tick_next(struct tm_flows *t)
 		tm_tick_waits(t, i);
 }
 
-/* Before this nothing is due after a tick at `now`, which is then in the table and in w->out; NAN: an unusual case. */
+/* Merges a tick at `now` into the table and w->out. Returns the time before which nothing is due; NAN: unusual case. */
 static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct tm_row *d, __u32 n,
 			   const struct tm_flow_rules *r, double now)
 {
@@ -286,14 +286,14 @@ static double tm_tick_take(struct tm_flows *t, struct tm_tick *w, const struct t
 		return NAN;
 	if (n) {
 		if (w->due)
-			tm_tick_let_go(t, w, r, earliest);
+			tm_tick_expire(t, w, r, earliest);
 		tm_tick_absorb(t, w, n, r);
 	}
 	if (t->next <= now)
 		tm_tick_next(t);
 	if (t->next > now)
 		return t->next;
-	tm_tick_let_go(t, w, r, now);
+	tm_tick_expire(t, w, r, now);
 	for (__u32 i = 0; i < t->count; i++)
 		if (t->deadline[i] <= now)
 			tm_tick_unreported(t, i, 0, r);

@@ -74,10 +74,10 @@ def test_what_some_reach_is_not_shut() -> None:
 
 def test_from_where_alone() -> None:
     assert reach.only_from(from_("10.0.0.0/8", "192.0.2.7/32"), [SSH, *WEB, SIX]) == [
-        "sshd on tcp/22, nginx on tcp/80 and tcp/443: new connections get in only from 10.0.0.0/8, 192.0.2.7"
+        "sshd on tcp/22, nginx on tcp/80 and tcp/443: new connections are allowed only from 10.0.0.0/8, 192.0.2.7"
     ]
     assert reach.only_from(Same({6: []}), [SSH, *WEB]) == [
-        "sshd on tcp/22: new connections get in only from anywhere over IPv4"
+        "sshd on tcp/22: new connections are allowed only from anywhere over IPv4"
     ]
     assert reach.only_from(NOBODY, EVERYTHING) == []
     many = from_(*(f"10.{each}.0.0/17" for each in range(9)), more=5)

@@ -40,7 +40,7 @@ _OPTIONS = {
     "--format": ("--output",),
 }
 _SEVERAL = ("--group-by", "--port", "--proto", "--src", "--dst", "--host")  # options that take several, with commas
-# What a word means, in this order: how it is read, and the options that take it.
+# Functions that accept a word without an option, and the options that it may be for; the first match counts.
 _MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
     (values.duration, ("--ttl", "--since", "--confirm-within", "--unused")),
     (values.prefix, ("--host", "--match", "--src")),
@@ -50,7 +50,7 @@ _MEANINGS: tuple[tuple[Callable[[str], object], tuple[str, ...]], ...] = (
 )
 _SHOWS = ("list", "ls", "show", "print", "all")  # what a command without that word does
 _UNIT = re.compile("(s|m|h|d|w)(|ec|econd|in|inute|r|our|ay|eek)s?")
-# What else asks for a word, or for several where a command takes one; {} is the word.
+# By command, where the user may have meant to put a word that it does not take; {} is the word.
 _COMMANDS = {
     "threats": "one threat: trafficctl threat {}",
     "history": "one change: trafficctl rules --diff {}",
@@ -129,5 +129,5 @@ def _option(flag: str, options: dict[str, Action]) -> str | None:
     from difflib import get_close_matches
 
     meant = next((name for name in _OPTIONS.get(flag, ()) if name in options), None)
-    plain = {name.strip("-"): name for name in options}  # dashes make all of them alike
+    plain = {name.strip("-"): name for name in options}  # names are compared without dashes, which all have
     return meant or next((plain[near] for near in get_close_matches(flag.strip("-"), plain, 1)), None)

@@ -1,4 +1,4 @@
-"""A probation, as it is shown, and the settings file that may be left of it."""
+"""The line that shows a probation, and the removal of the settings copy that `apply --default` made for it."""
 
 import contextlib
 import time

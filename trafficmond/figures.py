@@ -6,8 +6,8 @@ from typing import Any
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P")
-_CONTAINER = re.compile(r"(?<=[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")  # what its short number leaves out
-_SERVICE = re.compile(r"(?<!\bkernel)(?<!\bforwarded)(?<!\bnobody)\.service$")  # those would be words of our own
+_CONTAINER = re.compile(r"(?<=[0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")  # left out of a container's short id
+_SERVICE = re.compile(r"(?<!\bkernel)(?<!\bforwarded)(?<!\bnobody)\.service$")  # without it, our own words
 
 
 def size(value: float | None) -> str:

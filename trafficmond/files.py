@@ -80,7 +80,7 @@ def append(path: Path, text: str) -> int:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something has this path, even a link to nowhere, or what cannot be seen."""
+    """Whether anything is at `path`: also a broken link, or what this user may not look up."""
     try:
         path.lstat()
     except OSError as error:
@@ -89,7 +89,7 @@ def is_there(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a regular file that can be seen. Path.is_file() raises for closed folders, long names."""
+    """Whether `path` is a regular file that can be seen. Path.is_file() raises PermissionError, or for long names."""
     return stat.S_ISREG(mode(path))
 
 

@@ -31,14 +31,14 @@ def keep_batches() -> None:
 
 
 class Flood:
-    """While batches are large, what one took stays for the next (see `keep_batches`): a quarter of the daemon's time in
-    a flood is the kernel's, with pages that come and go."""
+    """Keeps the memory of a batch for the next one while batches are large (see `keep_batches`). Without this, the
+    daemon spends a quarter of its time in a flood in the kernel, which takes pages back and clears new ones."""
 
     def __init__(self) -> None:
         self._calm = _CALM_BATCHES
 
     def passed(self, rows: int) -> bool:
-        """A batch of so many rows comes. Whether a flood is over with it: `give_back` what it left."""
+        """Notes a batch of `rows` rows. Returns whether it ends a flood: then call `give_back`."""
         if rows >= _FLOOD_ROWS:
             if self._calm >= _CALM_BATCHES:
                 _call("mallopt", _M_MMAP_THRESHOLD, _FLOOD_BYTES)

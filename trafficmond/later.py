@@ -13,7 +13,7 @@ _PARTS = (*_DOCS, "numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random", "
 
 
 class _Later(ModuleType):
-    """Is imported when something is taken from it: other modules, such as pandas, may do so."""
+    """A module that is imported at the first use of an attribute, for example by pandas."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:

@@ -122,8 +122,8 @@ class Parts:
         self.started_at += seconds
 
     async def follow_clock(self) -> None:
-        """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and lets
-        go of bans that have ended, as the kernel has.
+        """Adjusts the ends of rules and bans to a stepped wall clock, so that they last as long as intended, and
+        removes bans that have ended, as the kernel does.
 
         To be called before such an end is set, shown or checked.
         """
@@ -194,7 +194,7 @@ async def assemble(
     now = time.time()
     settings, kept, warning = begun
     async with AsyncExitStack() as stack, AsyncExitStack() as unstarted:
-        unstarted.push_async_callback(_let_go, loading)
+        unstarted.push_async_callback(_abandon, loading)
         store = Store.open(part_options.database(settings), part_options.limits(settings))
         sinks = SinkSet(settings.logs, verbose=settings.verbose)
         sinks.start()
@@ -229,7 +229,7 @@ async def assemble(
         yield parts
 
 
-async def _let_go(loading: asyncio.Future[Datapath]) -> None:
+async def _abandon(loading: asyncio.Future[Datapath]) -> None:
     """Releases the data path of a start that failed."""
     await asyncio.wait([loading])
     if not loading.exception():
@@ -252,7 +252,7 @@ def _units(options: Options, warnings: dict[str, str]) -> Units:
     return units
 
 
-def say_sources(parts: Parts, before: InForce | None) -> None:
+def log_sources(parts: Parts, before: InForce | None) -> None:
     """Logs which lists and files have become unusable since `before`."""
     in_force = parts.rulebook.in_force
     known = before.policy.notes if before else ()
@@ -284,7 +284,7 @@ async def _load_rules(parts: Parts, on_disk: Settings, wrong: ConfigError | None
         parts.rulebook.error = error
     if known:
         await parts.probation.take_up(on_disk)
-    say_sources(parts, None)
+    log_sources(parts, None)
     parts.store.use(parts.rulebook.geoip)
     parts.host.refresh_names()
 

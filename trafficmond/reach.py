@@ -10,7 +10,7 @@ from trafficmond.protocols import protocol_name
 
 _NAMED = 6  # services in one sentence
 _SOURCES = 4  # prefixes in one sentence
-ALL_OPEN = "nothing that listens on this host becomes unreachable"
+ALL_OPEN = "every service that listens on this host can still be reached"
 LET_IN = "let somebody in: trafficctl allow {} from PREFIX --save"
 
 
@@ -50,7 +50,7 @@ def only_from(admitted: Admissions, listeners: Iterable[Listener]) -> list[str]:
         if sources and any(family in there.let_in for family in each.families):
             by_source.setdefault((sources, there.more), []).append(each)
     return [
-        f"{services(some)}: new connections get in only from {listed(sources, _SOURCES, more)}"
+        f"{services(some)}: new connections are allowed only from {listed(sources, _SOURCES, more)}"
         for (sources, more), some in by_source.items()
     ]
 

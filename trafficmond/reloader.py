@@ -15,7 +15,7 @@ from trafficmond.control.peers import Caller
 from trafficmond.dataclass import replace
 from trafficmond.errors import ConfigError, Mistake, TrafficmonError
 from trafficmond.files import is_folder
-from trafficmond.parts import Parts, say_sources
+from trafficmond.parts import Parts, log_sources
 from trafficmond.policy.collect import is_rules_file
 from trafficmond.policy.entries import counted
 from trafficmond.policy.load import RuleCounts
@@ -161,7 +161,7 @@ class Reloader:
         differences = list(part_options.differences(old, settings))
         details = f"before: {then}; {different}" if different else f"before: {then}"
         parts.sinks.note(messages.RELOADED, f"{now} in force ({details}); {why}", {"generation": in_force.generation})
-        say_sources(parts, before)
+        log_sources(parts, before)
         parts.manager.ready(parts.status_line())
         if not different and not differences and before and before.policy.prefixes.same(in_force.policy.prefixes):
             return changed  # the same rules, on other lines

@@ -56,7 +56,6 @@ class Rulebook(Changes):
 
     @property
     def geoip(self) -> GeoIp:
-        """The databases of countries and autonomous systems."""
         return self._sources.databases.geoip
 
     def pairs(self) -> Mapping[int, Pair]:

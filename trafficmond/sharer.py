@@ -2,7 +2,7 @@
 
 It answers one request on the socket at its standard input and ends. The permissions of the socket decide who may send
 requests. A request adds our program, with the maps of the client, to the chain of an interface, removes the program
-with these maps, or looks whether it is there. Only the installed data path is loaded, and nothing else is changed.
+with these maps, or reports whether it is there. Only the installed data path is loaded, and nothing else is changed.
 """
 
 import contextlib

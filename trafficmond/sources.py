@@ -124,9 +124,9 @@ class Sources:
             raise
 
     def tried(self, inputs: Inputs, settings: Settings, folder: str) -> Inputs:
-        """`inputs` with the files that `settings` name. `folder` replaces `cidr_dir`, or, if it is a rules file, the
-        one of its name, unless it is the file of these settings itself. The last good contents stay as they are. Raises
-        ConfigError with every mistake outside of them."""
+        """`inputs` with the files that `settings` name, for a probation. `folder` replaces `cidr_dir`; if it is a rules
+        file, the one of its name there; if it is the file of `settings`, nothing. The stored last good contents do not
+        change. Raises ConfigError with every mistake that no last good content replaces."""
         last_good = None if folder else self._last_good.aside()
         if folder and settings.source == Path(folder):
             folder = ""

@@ -37,7 +37,7 @@ def run(file: SettingsFile, flags: Flags) -> None:
 
 
 def given(flags: Flags) -> SettingsFile:
-    """The settings file of the flags, or the usual one: also if it is gone, but was in force last."""
+    """The settings file that the flags name, else the usual one, even if it is gone but was in force last."""
     file = SettingsFile(None, flags)
     if file.path is None:
         from trafficmond.policy.lastgood import LAST_GOOD_NAME, LastGood

@@ -80,7 +80,7 @@ def _config(parts: Parts) -> Row:
 
 
 def _not_kept(settings: Settings) -> str | None:
-    """Why a start would not find what is in force; None: it would."""
+    """Why the next start would not find the rules in force; None if it would."""
     path, folder = settings.source, settings.state_dir
     if path is None or SettingsFile(path, Flags()).state_dir() == folder:
         return None

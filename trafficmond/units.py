@@ -60,8 +60,8 @@ class Units:
         self._here = Prefixes((*addresses, *_GROUPS))
 
     def settle(self, rows: Batch) -> None:
-        """Sets `owner`, in place, of incoming rows without a reply: the owner of the socket that waits. It is unknown
-        where the sockets would have to be looked up again for it and are too many: later packets may tell."""
+        """Sets `owner` of incoming rows without a reply, in place, to the owner of the socket that waits for them. It
+        stays 0 if that needs another look at too many sockets; a later call for the flow may set it."""
         if not self.on:
             return
         if "reply_tcp_flags" in (rows.dtype.names or ()):

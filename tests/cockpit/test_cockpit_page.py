@@ -52,7 +52,7 @@ def test_it_asks_what_the_daemon_answers(path: Path) -> None:
 def test_notes_do_not_tell_to_type_what_has_a_button() -> None:
     typed = re.findall(r"^const TYPED = /(.+)/;", (PAGE / "changes.js").read_text(), re.MULTILINE)[0]
     daemon = "".join(path.read_text() for path in (ROOT / "trafficmond").rglob("*.py"))
-    for note in ("until the next restart (--save keeps it)", "s: keep it with trafficctl confirm"):
+    for note in ("it ends at the next restart (--save keeps it)", "s: keep it with trafficctl confirm"):
         assert f'{note}"' in daemon
         assert not re.search("--|trafficctl", re.sub(typed, "", note))
 

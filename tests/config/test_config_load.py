@@ -132,9 +132,9 @@ def test_every_mistake_comes_with_its_line(tmp_path: Path) -> None:
     ("text", "where", "what"),
     [
         ("a = [1,", ":1:", "is not TOML"),
-        ("a = 1\na = 2\n", ":2:", "a is here already, in line 1; write it once"),
-        ("[a]\nb = 1\n[c]\nb = 2\nb=3 # again\n", ":5:", "b is here already, in line 4; write it once"),
-        ("[geo] # shipped\n[flows]\n[geo]\nx = 1\n", ":3:", "[geo] is here already, in line 1; write it once"),
+        ("a = 1\na = 2\n", ":2:", "a is set already, in line 1; write it once"),
+        ("[a]\nb = 1\n[c]\nb = 2\nb=3 # again\n", ":5:", "b is set already, in line 4; write it once"),
+        ("[geo] # shipped\n[flows]\n[geo]\nx = 1\n", ":3:", "[geo] is set already, in line 1; write it once"),
         ("a = [\n1]\na = [\n2\n]\n", ":5:", "is not TOML: Cannot overwrite a value (column"),
         ("\n\nb ? 1\n", ":3:", "is not TOML"),
         ("loader = bcc\n", ":1:", "Invalid value (column 10); a text is in quotes, and a switch is true or false"),

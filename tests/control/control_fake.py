@@ -91,7 +91,7 @@ class Canned:
             row["expires"] = T0 + rule["ttl_s"]
         self.runtime[row["cidr"]] = row
         lasting = rule.get("save") or "ttl_s" in rule
-        return {"rule": row, "notes": [] if lasting else ["until the next restart (--save keeps it)"]}
+        return {"rule": row, "notes": [] if lasting else ["it ends at the next restart (--save keeps it)"]}
 
     async def RemoveCidr(self, _: Call, cidr: str, **__: Any) -> Reply:
         if cidr not in self.runtime:

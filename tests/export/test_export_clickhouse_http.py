@@ -142,7 +142,7 @@ def test_an_answer_to_another_question_is_said(
 ) -> None:
     server, handler = served
     handler.reply = 200, json.dumps({"data": rows}).encode()
-    with pytest.raises(StoreError, match="is not what it was asked for"):
+    with pytest.raises(StoreError, match="does not have the columns that were asked for"):
         list(Fleet(target(server)).rows(Question("SELECT a, b, c", ("a", "b", "c"))))
 
 

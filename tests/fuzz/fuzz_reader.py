@@ -66,7 +66,7 @@ def check(batch: Any) -> None:
     for what, good in {
         "times": (batch["first"] >= 0) & (batch["first"] <= batch["last"]) & (batch["last"] < values.TIME_MAX + DAY_S),
         "packets": batch["packets"] < 1 << 50,
-        "bytes without a packet": (batch["packets"] > 0) | (batch["bytes"] == 0),  # an initiator that sent nothing
+        "bytes but no packet": (batch["packets"] > 0) | (batch["bytes"] == 0),  # an initiator that sent nothing
         "bytes": (batch["bytes"] < 1 << 60) & (batch["payload_bytes"] < 1 << 60),
         "families": (batch["family"] == 4) | (batch["family"] == 6),
     }.items():

@@ -68,7 +68,7 @@ def test_an_answer_says_what_was_not_asked_for(tmp_path: Path) -> None:
             notes = (await ask("AddCidr", cidr="192.0.2.77/24"))["notes"]
             assert notes == [
                 "192.0.2.77/24 had host bits set; it is read as its network, 192.0.2.0/24",
-                "until the next restart (--save keeps it)",
+                "it ends at the next restart (--save keeps it)",
             ]
             assert (await ask("AddCidr", cidr="192.0.2.0/24", save=True))["notes"] == []
             assert (await ask("AddCidr", cidr="192.0.3.1", ttl_s=60))["notes"] == []
@@ -312,7 +312,7 @@ def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatc
             with (tmp_path / "trafficmond.toml").open("a") as file:
                 file.write('[policy]\ndefault = "drop"\n')
             assert not any("not reachable" in text for text in (await ask("Reload"))["warnings"])
-            assert (await ask("Status"))["only_from"] == ["sshd on tcp/22: new connections get in only from 192.0.2.7"]
+            assert (await ask("Status"))["only_from"] == ["sshd on tcp/22: new connections are allowed only from 192.0.2.7"]
             (text,) = (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
             assert text.startswith("not reachable over eth0: sshd on tcp/22")
             assert text in (await ask("Reload"))["warnings"]

@@ -112,7 +112,7 @@ def test_removing_within_a_wider_rule_names_that_rule_and_the_way(tmp_path: Path
             ):
                 name, said = await ask.refused("RemoveCidr", cidr=cidr)
                 assert name == "NotFound"
-                assert "no rule was added on " + cidr in said
+                assert "add-cidr made no rule on " + cidr in said
                 assert [word for word in words if word not in said] == [], said
 
     asyncio.run(run())
@@ -127,19 +127,19 @@ def test_removing_for_a_service_names_only_rules_for_that_service(tmp_path: Path
             await ask("AddCidr", cidr="0.0.0.0/0", ports=["tcp/22"], action="allow")
             await ask("AddCidr", cidr="198.51.100.0/24", ports=["tcp/1-100"], save=True)
             for cidr, port, said in (
-                ("0.0.0.0/0", "tcp/53", "no rule was added on 0.0.0.0/0 for tcp/53"),
-                ("203.0.113.0/24", "tcp/80", "no rule was added on 203.0.113.0/24 for tcp/80"),
-                ("198.51.100.0/24", "udp/53", "no rule was added on 198.51.100.0/24 for udp/53"),
+                ("0.0.0.0/0", "tcp/53", "add-cidr made no rule on 0.0.0.0/0 for tcp/53"),
+                ("203.0.113.0/24", "tcp/80", "add-cidr made no rule on 203.0.113.0/24 for tcp/80"),
+                ("198.51.100.0/24", "udp/53", "add-cidr made no rule on 198.51.100.0/24 for udp/53"),
                 (
                     "203.0.113.9",
                     "tcp/22",
-                    "no rule was added on 203.0.113.9 for tcp/22; the allow rule on 0.0.0.0/0 for tcp/22 covers it, "
+                    "add-cidr made no rule on 203.0.113.9 for tcp/22; the allow rule on 0.0.0.0/0 for tcp/22 covers it, "
                     "which add-cidr made",
                 ),
                 (
                     "198.51.100.0/24",
                     "tcp/80",
-                    "no rule was added on 198.51.100.0/24 for tcp/80; the drop rule on 198.51.100.0/24 for tcp/1-100 "
+                    "add-cidr made no rule on 198.51.100.0/24 for tcp/80; the drop rule on 198.51.100.0/24 for tcp/1-100 "
                     f"covers it; that rule is in {tmp_path}/rules.toml:4",
                 ),
             ):

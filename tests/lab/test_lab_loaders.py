@@ -170,7 +170,7 @@ def test_bans_are_for_a_family_and_for_services(rig: Rig) -> None:
     for number in range(1, abi.BAN_SETS):
         datapath.bans.put(KernelBan(ipaddress.ip_network(f"198.51.100.{number}"), None, ((number, number),)))
     datapath.bans.put(KernelBan(ipaddress.ip_network("198.51.100.99"), None, ((7, 7),)))
-    with pytest.raises(DatapathError, match="31 sets of services already"):
+    with pytest.raises(DatapathError, match="bans already name 31 sets of services"):
         datapath.bans.put(KernelBan(source, None, (both,)))
     for ban in list(datapath.bans):
         assert datapath.bans.remove(ban.network)

@@ -53,7 +53,7 @@ def test_what_nobody_can_reach_is_named_for_as_long_as_it_holds(lab: Lab) -> Non
 
         daemon.control("add-cidr", f"{link.outside_ip}/32", "--action", "allow")
         assert warned(daemon) == []
-        only = f"{OWN_NAME} on tcp/80 and tcp/443: new connections get in only from {link.outside_ip}"
+        only = f"{OWN_NAME} on tcp/80 and tcp/443: new connections are allowed only from {link.outside_ip}"
         assert daemon.status()["only_from"] == [only]
         removed = daemon.control("remove-cidr", f"{link.outside_ip}/32")
         assert named in removed.stdout + removed.stderr
@@ -70,7 +70,7 @@ def test_check_says_it_before(lab: Lab) -> None:
             assert note["what"].startswith(f"not reachable: {OWN_NAME} on tcp/80; no rule lets a new connection in")
             daemon.write_rules("1.toml", '[[rule]]\ncidr = "192.0.2.0/24"\naction = "allow"\n')
             (note,) = noted(lab, daemon)
-            assert note["what"] == f"{OWN_NAME} on tcp/80: new connections get in only from 192.0.2.0/24"
+            assert note["what"] == f"{OWN_NAME} on tcp/80: new connections are allowed only from 192.0.2.0/24"
     finally:
         daemon.remove()
 
@@ -84,6 +84,6 @@ def test_apply_says_each_time_what_becomes_unreachable_or_that_nothing_does(lab:
         daemon.control("allow", "tcp/80", "from", "192.0.2.0/24")
         told = daemon.control("apply", "--default", "drop").stdout.splitlines()[2:]
         assert told == [
-            "  nothing that listens on this host becomes unreachable",
-            f"  {OWN_NAME} on tcp/80: new connections get in only from 192.0.2.0/24",
+            "  every service that listens on this host can still be reached",
+            f"  {OWN_NAME} on tcp/80: new connections are allowed only from 192.0.2.0/24",
         ]

@@ -140,7 +140,7 @@ expires = true
         (b'[[rule]]\ncidr = "::/0\n', "x.toml:2", "is not TOML"),
         (b'[[rule]]\ncidr = "::/0"\naction = "drop"\n[[rule', "x.toml:4", "at end of document"),
         (b'[[rule]]\ncidr = [\n"::/0",\n', "x.toml:3", "is not TOML"),
-        (b'[[rule]]\ncidr = "::/0"\ncidr = "::1"\n', "x.toml:3", "cidr is here already, in line 2"),
+        (b'[[rule]]\ncidr = "::/0"\ncidr = "::1"\n', "x.toml:3", "cidr is set already, in line 2"),
         (b"[[rule]]\n# \xff\n", "x.toml:2", "is not UTF-8"),
         (b"rule = 3\n", "x.toml:1: rule", "[[rule]]"),
         (b"# one rule\n[rule]\ncidr = '::/0'\n", "x.toml:2: rule", "[[rule]]"),

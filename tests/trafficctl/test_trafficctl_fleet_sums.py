@@ -212,7 +212,7 @@ def test_top_is_sorted(fleet: Fleet, sort: str) -> None:
     ("arguments", "said"),
     [
         (["top", "--average", "2"], "averages over 300 s"),
-        (["top", "--sort", "total"], "from their beginning"),
+        (["top", "--sort", "total"], "since a flow began"),
         (["usage", "--by", "country"], "have no country"),
         (["usage", "--asn", "64500"], "have no asn"),
         (["usage", "--by", "port", "--interface", "eth0"], "works only with --by hour"),

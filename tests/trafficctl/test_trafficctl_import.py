@@ -91,7 +91,7 @@ def test_the_command_prints_a_file_that_is_right_and_names_what_is_left_out(ctl:
     for where, what in (
         ("user.rules:30", "cannot count new connections"),
         ("before.rules:28", "own address"),
-        ("user.rules:27", "replies to this host's connections"),
+        ("user.rules:27", "drops replies to connections that this host opens"),
     ):
         assert any(where in line and what in line for line in done.stderr.splitlines()), done.stderr
     done = ctl("import", "--from", "nft", "-", stdin=(IMPORTED / "server.nft").read_text())

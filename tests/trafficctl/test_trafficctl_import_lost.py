@@ -100,7 +100,7 @@ def test_a_line_of_iptables_is_named(lines: str, said: str) -> None:
         (
             "ip saddr @guests accept",
             "set guests { type ipv4_addr; flags timeout; elements = { 192.0.2.1 timeout 1h expires 9m } }",
-            "do not expire in rules",
+            "members of this set do not expire",
         ),
         ("ip saddr . tcp dport { 192.0.2.1 . 22 } accept", "", "not a valid address"),
         ("tcp dport vmap { 22 : accept, 80 : drop }", "", "vmap is not supported"),

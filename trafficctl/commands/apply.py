@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
 
             named = client.call("Status")["config"].get("path")
             if named and not Path(named).exists():  # a copy of nothing would be all of the settings
-                raise ControlError(f"there is no {named}", hint="put it back first; an empty file means the defaults")
+                raise ControlError(f"there is no {named}", hint="put that file back first; it may be empty")
             path = write_copy(Path(named) if named else CONFIG_FILE, args.default)
         folder = str(path.absolute()) if path else None
         try:

@@ -50,13 +50,13 @@ _LIMIT = 100  # rows that are shown unless --limit says more
 
 def arguments(parser: ArgumentParser) -> None:
     options.add(parser, "--since", "--until")
-    text = "the initiator: an address or prefix A, several A,B, all but '!A'"
+    text = "the initiator: an address or prefix A, several A,B, or all but '!A'"
     parser.add_argument("--src", metavar="CIDRS", type=values.prefixes, help=text)
     parser.add_argument("--dst", metavar="CIDRS", type=values.prefixes, help="the responder, in the same form")
     parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="initiator or responder")
     text = "the port of either side: 443, 22,80, 8000-8100, '!22'"
     parser.add_argument("--port", metavar="PORTS", type=values.ports, help=text)
-    parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="tcp, tcp,udp, 47, '!icmp'")
+    parser.add_argument("--proto", metavar="PROTOCOLS", type=values.named, help="47, several tcp,udp, all but '!icmp'")
     parser.add_argument("--action", choices=("allow", "monitor", "drop"), help="what was done with its packets")
     parser.add_argument("--rule", metavar="LABEL", type=values.named, help="the rule that decided")
     options.add(parser, "--interface", "--unit")

@@ -34,7 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
     which.add_argument("--diff", metavar="N..M", nargs="?", const=(), type=values.changes, help=text)
 
 
-def _print_beside(args: Namespace, client: Client) -> None:
+def _print_footer(args: Namespace, client: Client) -> None:
     """Prints below the table since when packets are counted, and how many bans precede the rules."""
     output, status = session.output(args), client.call("Status")
     since = figures.clock(status["started_at"])
@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
         rows = (row for reply in map(_noted, stream) for row in reply["rules"])
         found = session.show_rows(args, rows, RULES, "Rule", "no rules")
         if args.output == "human":
-            _print_beside(args, client)
+            _print_footer(args, client)
     return exits.DONE if found or not args.within else exits.NO
 
 

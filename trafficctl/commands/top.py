@@ -71,7 +71,7 @@ def _of_fleet(args: Namespace, fleet: Fleet) -> None:
         hint = "omit --average: while a flow continues, sensors report it once every flows.active_timeout"
         raise UsageError(what, hint)
     if args.sort not in SORTS:
-        what = f"--sort {args.sort} counts flows from their beginning, which the fleet's server does not store"
+        what = f"--sort {args.sort} needs the traffic since a flow began, which the fleet's server does not store"
         raise UsageError(what, f"sort by {', '.join(SORTS)}; or use trafficctl flows --from URL --group-by")
     output, labels = session.output(args), Labels.of(args)
     for number in range(args.count or 1):

@@ -32,8 +32,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--threats", action="store_true", help="threats only")
     parser.add_argument("--events", action="store_true", help="events only")
     parser.add_argument("--action", choices=("monitor", "drop"), help="only events with this action")
-    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help="only events from or to: A, A,B, '!A'")
-    text = "only events of: 22,80, 8000-8100, '!53'"
+    text = "only events from or to an address or prefix A, several A,B, or all but '!A'"
+    parser.add_argument("--host", metavar="CIDRS", type=values.prefixes, help=text)
+    text = "only events with this port on either side: 443, 22,80, 8000-8100, '!53'"
     parser.add_argument("--port", metavar="PORTS", type=values.ports, dest="ports", help=text)
     options.add(parser, "--interface")
     parser.add_argument("--count", metavar="N", type=values.count, help="exit after this many")

@@ -21,7 +21,7 @@ def examine(host: Host) -> Iterator[Finding]:
     yield Finding("daemon", OK, runs)
     if status["config"].get("error"):
         what = f"the files on disk are not in force: {status['config']['error']}"
-        advice = "run trafficctl check and correct the files: until then the rules from before stay in force"
+        advice = "run trafficctl check and correct the files: until then the earlier rules stay in force"
         yield Finding("daemon", FAIL, what, advice)
     for warning in status.get("warnings") or ():
         yield Finding("daemon", WARN, warning, "see trafficctl status")

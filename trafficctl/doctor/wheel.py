@@ -26,7 +26,7 @@ def examine(host: Host) -> Iterator[Finding]:
         yield Finding("service", OK, f"there is a {SERVICE}")
         return
     units, programs = Path(sys.prefix) / "share/trafficmon/systemd", Path(sys.prefix) / "bin"
-    what = f"there is no {SERVICE}: run by hand, the daemon ends with its terminal and has all of root's powers"
+    what = f"there is no {SERVICE}: a daemon started by hand ends with its terminal and has all rights of root"
     advice = (
         f"copy sysusers.d, tmpfiles.d and the units from {units} below /etc, and in the units write {programs} for "
         "/usr/sbin and /usr/bin; then: systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload"

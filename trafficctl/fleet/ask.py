@@ -53,5 +53,5 @@ class Fleet:
             try:
                 named = dict(zip(asked.columns, row, strict=True))
             except (TypeError, ValueError):
-                raise StoreError("what the server answered is not what it was asked for") from None
+                raise StoreError("the server's answer does not have the columns that were asked for") from None
             yield named

@@ -21,7 +21,7 @@ _DEEPEST = 256  # nested calls of chains
 _MOST_STEPS = 50_000_000  # about a minute
 _OWN_PORTS = services.parse(["32768-60999"])  # the ephemeral ports of Linux
 _SOME_ANSWERS = (
-    "some replies to this host's connections pass there; here all pass, or none with established = false under [policy]"
+    "in that firewall some replies to this host's connections pass; here all pass, or none with established = false"
 )
 _ROOTS: dict[int, Network] = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 
@@ -132,7 +132,7 @@ def _note_replies(ruleset: Ruleset, rules: Sequence[Decided]) -> None:
         among = any(low <= last and first <= high for first, last in rule.places for low, high in _OWN_PORTS)
         if ruleset.established and rule.action == DROP and not rule.egress and (among or not rule.places):
             where = rule.line.where if rule.line else ruleset.established
-            what = "replies to this host's connections there are dropped too, because a rule drops them"
+            what = "this also drops replies to connections that this host opens"
             ruleset.notes.append(Note(where, what))
 
 

@@ -63,7 +63,7 @@ def read(files: Sequence[File]) -> Ruleset:
         ruleset.families = tuple(sorted({*ruleset.families, family}))
     if len(ruleset.families) == 1:
         other, tool = ("IPv6", "ip6tables-save") if ruleset.families == (4,) else ("IPv4", "iptables-save")
-        ruleset.note(files[0][0], f"it has no rules for {other}, so the default decides there; give {tool} as well")
+        ruleset.note(files[0][0], f"it has no rules for {other}, so the default decides about {other}; give {tool} too")
     return ruleset
 
 

@@ -78,7 +78,7 @@ def _tables(ruleset: Ruleset, name: str, statements: Sequence[Statement]) -> Ite
                 ruleset.omit(where, statement.text, f"a table of the family {kind} is not supported")
                 continue
             if any(each.words[:1] == ["flags"] and "dormant" in each.words for each in statement.block):
-                ruleset.omit(where, statement.text, "a dormant table has no effect there")
+                ruleset.omit(where, statement.text, "a dormant table has no effect in nft")
                 continue
             table = tables.setdefault((kind, title), _Table(title, _FAMILIES[kind], Names(defined, {})))
             for inner in statement.block:
@@ -101,7 +101,7 @@ def _member(ruleset: Ruleset, name: str, table: _Table, statement: Statement) ->
         if not dynamic:
             table.names.sets[words[1]] = nft_rule.elements(elements.words[2:] if elements else [])
         if not dynamic and elements and any(word in ("timeout", "expires") for word in elements.words):
-            ruleset.omit(f"{name}:{statement.line}", statement.text, "its members that expire do not expire in rules")
+            ruleset.omit(f"{name}:{statement.line}", statement.text, "in rules, members of this set do not expire")
     elif words[:1] == ["define"] and len(words) > 3:
         table.names.defined[words[1]] = nft_rule.expanded(words[3:], table.names)
     elif words[:1] in (["map"], ["flowtable"], ["ct"], ["counter"], ["quota"], ["limit"], ["synproxy"]):

@@ -77,7 +77,7 @@ class _Rule(Conditions):
     context: Context = field(kw_only=True)
     protocols: list[str] = field(default_factory=list)
     limited: bool = False
-    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it goes
+    verdicts: list[tuple[str, bool]] = field(default_factory=list)  # target, and whether it is a goto
     by_state: list[tuple[str, str]] = field(default_factory=list)  # of a vmap
 
     def lines(self, chains: str) -> list[Line]:

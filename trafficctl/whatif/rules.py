@@ -52,7 +52,7 @@ class RuleSnapshot:
 
 
 def in_force(client: Client) -> RuleSnapshot:
-    """The rulings of the daemon. Raises ControlError."""
+    """The rules, default and bans in force in the daemon. Raises ControlError."""
     head: Mapping[str, Any] = {}
     rows: dict[int, tuple[Mapping[str, Any], list[str]]] = {}
     for head in client.stream("Policy"):
@@ -60,12 +60,12 @@ def in_force(client: Client) -> RuleSnapshot:
             rows.setdefault(row["index"], (row, []))[1].extend(row["prefixes"])
     parts = tuple(_joined(rows.values()))
     bans = tuple(_bans(row for page in client.stream("Bans") for row in page["bans"]))
-    default = Action.parse(head["default"])  # rules in shadow do not judge, and do not here
+    default = Action.parse(head["default"])  # rules in shadow are ignored, as in the kernel
     return RuleSnapshot(parts, default, bool(head["established"]), bans, Path(head["cidr_dir"]))
 
 
 def with_path(now: RuleSnapshot, path: Path) -> RuleSnapshot:
-    """The rulings in force, with what `path` has: a folder replaces `cidr_dir`; a rules file replaces the one of its
+    """The snapshot with the rules of `path`: a folder replaces `cidr_dir`; a rules file replaces the one of its
     name there, or is added; a settings file replaces all that it names. Raises ConfigError with all mistakes."""
     if path.is_dir():
         return _with_files(now, read_files(path, geography=_geoip()), lambda rule: _within(rule, now.cidr_dir))
@@ -86,7 +86,7 @@ def with_path(now: RuleSnapshot, path: Path) -> RuleSnapshot:
 
 
 def with_rule(now: RuleSnapshot, table: Mapping[str, Any]) -> RuleSnapshot:
-    """The rulings with one more rule made by hand. Raises ConfigError."""
+    """The snapshot with one more rule made by hand. Raises ConfigError."""
     rules = read_tables([table], _BY_HAND)
     if rules.mistakes:
         raise ConfigError(list(rules.mistakes))

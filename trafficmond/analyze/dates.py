@@ -20,11 +20,11 @@ _EITHER = re.compile(rb"(?<![\w/.-])(\d{1,2})(?:\\?/|-)(\d{1,2})(?:\\?/|-)(?:\d{
 
 
 class Order:
-    """Which of two numbers is the month in the dates of a source, by those in its first bytes; the second one, if these
-    show it. `unknown`: they do not."""
+    """Whether the dates of a source have the day or the month first, by the dates in its first bytes. `unknown`: none
+    of these shows it."""
 
     day_first: bool | None = None
-    """Of the source that is being read; None: what each date shows."""
+    """For the source that is being read; None: each date shows it, or has the month first."""
 
     def __init__(self, head: bytes) -> None:
         pairs = [(int(first), int(second)) for first, second in _EITHER.findall(head)]
@@ -40,8 +40,8 @@ class Order:
 
 
 def in_order(text: str) -> str:
-    """The time with its date in the order of ISO 8601; what has no whole date stays as it is, but for names of months
-    and halves of the day. Before points, and in a source where `Order` says so, the day is first, else the month."""
+    """The time with its date in the order of ISO 8601, months as numbers, and 24 hours in place of AM and PM. A text
+    without a whole date keeps its order. The day is first before a point or if `Order` says so, else the month."""
     named, text = any(month in text for month in _MONTHS), _numbered(text)
     if found := _HALF_DAY.fullmatch(text):
         text = f"{found[1]}{int(found[2]) % 12 + 12 * (found[4] in 'Pp'):02}{found[3]}"

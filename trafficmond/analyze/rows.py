@@ -100,7 +100,7 @@ def estimated(proto: int, family: int, payload: int, others: int, packets: int |
 def counted_packets(packets: Any, octets: int, source: Source) -> int:
     """The number of packets of so many bytes; if it is `unset`, it is estimated, with a note."""
     if octets and unset(packets):
-        source.note("packets that were not counted were estimated from bytes")
+        source.note("missing counts of packets were estimated from bytes")
         return -(-octets // _FULL)
     return count(packets)
 
@@ -166,7 +166,7 @@ class Records:
         if not (0 <= start < TIME_MAX and end < TIME_MAX):
             raise ValueError(f"the times {start} and {end} are not valid; write seconds since 1970")
         if (sent[1] and not sent[0]) or (replied[1] and not replied[0]):
-            raise ValueError("bytes without a packet")
+            raise ValueError("it has bytes but no packet")
         src_hi, src_lo, family = src
         dst_hi, dst_lo, _ = dst
         self._rows.append(

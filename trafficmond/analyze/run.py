@@ -108,7 +108,7 @@ def _observe(
         if not stats.sort and stats.late_rows > _LATE_MOST:
             if all(source.size for source, _ in inputs):
                 raise _OutOfOrderError
-            inputs[0][0].note("records far from the order of time count too late; a file, not a pipe, is sorted", 0)
+            inputs[0][0].note("records far out of order were counted at a later time; only a file can be sorted", 0)
 
     hold = max(HOLD // len(inputs), _LEAST_HOLD)
     rows_of = [known.deltas(source, stats) for source, known in inputs]

@@ -60,7 +60,7 @@ class PrefixList:
     """[[list]]: a file of prefixes, one a line, or a URL to fetch them from, and the action for its prefixes."""
 
     path: Path | None = setting(
-        None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one a line."
+        None, kind=PATH, example='"cidr.d/firehol_level1.netset"', help="A file of prefixes, one on each line."
     )
     url: str = setting(
         "",

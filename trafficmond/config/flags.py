@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="always",
         choices=("always", "configured"),
-        help="emergency exit: detach every program of trafficmon, and exit; configured: not if on_stop is keep",
+        help="in an emergency: detach all programs of trafficmon, and exit; configured: only if on_stop is not keep",
     )
     add("--version", action="version", version=f"trafficmond {__version__}")
     return parser

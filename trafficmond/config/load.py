@@ -143,7 +143,7 @@ class _Found:
 
 
 def _ignore(key: str, what: str) -> None:
-    """For settings without a file, which have no mistakes."""
+    """Reports nothing: settings without a file have no mistakes."""
 
 
 def _read_text(path: Path) -> str:
@@ -161,7 +161,7 @@ def _read_text(path: Path) -> str:
 
 
 def not_toml(path: Path | str, text: str, error: ValueError) -> Mistake:
-    """What is wrong about a file whose content is `text`; what ends too early, in its last line."""
+    """What is wrong with a file whose content is `text`; of a file that ends too early, in its last line."""
     if not isinstance(error, tomllib.TOMLDecodeError):  # beyond sys.get_int_max_str_digits()
         return Mistake(str(path), "has a number of thousands of digits")
     what, line, column = _SYNTAX.fullmatch(str(error)).groups()  # type: ignore[union-attr]
@@ -169,7 +169,7 @@ def not_toml(path: Path | str, text: str, error: ValueError) -> Mistake:
     at = int(line or len(lines))
     if what.startswith(("Cannot declare", "Cannot overwrite")) and (key := lines[at - 1]) not in ("]", "}"):
         before = next((f", in line {n}" for n in range(at - 1, 0, -1) if lines[n - 1] == key), "")
-        return Mistake(f"{path}:{at}", f"{key} is here already{before}; write it once")
+        return Mistake(f"{path}:{at}", f"{key} is set already{before}; write it once")
     what += f" (column {column})" if column else ""
     unquoted = "; a text is in quotes, and a switch is true or false" if what.startswith("Invalid value") else ""
     return Mistake(f"{path}:{at}", f"is not TOML: {what}{unquoted}")

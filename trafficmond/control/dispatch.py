@@ -86,7 +86,7 @@ async def answer(request: Request, service: Service, call: Call, may_change: boo
 
 
 async def _changed(work: Coroutine[Any, Any, Reply], method: str) -> Message:
-    """The reply to a change, which goes on when its client has gone; nobody would get an exception then."""
+    """The reply to a change, which continues after its client has gone: an exception would then be lost."""
     try:
         return {"parameters": await work}
     except Exception as failure:  # noqa: BLE001  (reported)

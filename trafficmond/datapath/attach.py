@@ -123,7 +123,7 @@ def detach_all(pin_dir: Path) -> None:
 
 
 def _join(loaded: Loaded, sizes: Sizes, pins: Pins, mode: XdpModeSetting, done: Attachment) -> None:
-    """Shares the hook; if that fails and no other program has it, attaches alone. The mark is there before a crash."""
+    """Shares the hook; if that fails and no other program has it, attaches alone. Pins the mark before it begins."""
     config = loaded.maps["tm_config"]
     direct = pins.link("xdp", done.ifindex)  # an earlier daemon had the hook alone: that is kept until sharing works
     try:

@@ -209,8 +209,8 @@ class Attachments:
             slots, index = self._slots, ifindex % abi.IFINDEX_SLOTS
             others = {each % abi.IFINDEX_SLOTS for each in (*self.attached, *self.steps)}
             if index in others:  # one place in the kernel's map for two
-                what = f"cannot attach to {interface.name}: the kernel's number {ifindex} is too like that of another"
-                raise DatapathError(what, hint="remove the interface and make it again: it then gets another number")
+                what = f"cannot attach to {interface.name}: its index {ifindex} shares a place with another's"
+                raise DatapathError(what, hint="remove the interface and make it again: it then gets another index")
             used = {int(slots[each]) & abi.IFSLOT_MASK for each in others}
             slot = int(slots[index]) & abi.IFSLOT_MASK
             if not slot or slot in used:
@@ -247,7 +247,7 @@ class Attachments:
         self._choices.forget(ifindex)
         why = "it was removed" if ended else "the setting `interfaces` no longer selects it"
         if ended and present and done.shared:
-            why = "another program took trafficmon out of the dispatcher"
+            why = "another program removed trafficmon from the dispatcher"
         return AttachmentChange(DETACHED, done.name, f"no longer watching {done.name}: {why}")
 
     def _end(self, done: attach.Attachment) -> None:

@@ -85,7 +85,7 @@ class BanTable:
                 return place
         free = [place for place in range(1, abi.BAN_SETS) if place not in self._sets]
         if not free:
-            what = f"cannot ban {ban.network}: bans name {abi.BAN_SETS - 1} sets of services already, the maximum"
+            what = f"cannot ban {ban.network}: bans already name {abi.BAN_SETS - 1} sets of services, the maximum"
             raise DatapathError(what, hint="ban it for all services, or for those of another ban")
         libbpf.update(self._services_fd, free[0].to_bytes(4, "little"), wanted)
         self._sets[free[0]] = wanted

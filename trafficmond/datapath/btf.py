@@ -40,8 +40,6 @@ class _Type:
 
 
 class Btf:
-    """The types of one BPF object."""
-
     def __init__(self, object_file: Path) -> None:
         raw = _section(object_file, ".BTF")
         magic, _version, _flags, header, types, types_len, names, names_len = struct.unpack_from("<HBBIIIII", raw)

@@ -58,7 +58,7 @@ class Datapath:
             self.names_seen, no_names = _names_seen(options, self.loaded.loader)
             self.processes_seen, no_processes = _processes_seen(options, self.loaded)
             self.unseen = {"dns_names": no_names, "processes": no_processes}  # why these settings have no effect, or ""
-            self._beside = [enter(closing(each)) for each in (self.names_seen, self.processes_seen) if each]
+            self._observers = [enter(closing(each)) for each in (self.names_seen, self.processes_seen) if each]
             self.tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
@@ -129,7 +129,7 @@ class Datapath:
     def attach(self, present: Iterable[Interface], selection: Selection) -> list[AttachmentChange]:
         """Attaches to the present interfaces that are chosen (Attachments.update)."""
         changes = self.attachments.update(present, selection)
-        for each in self._beside:
+        for each in self._observers:
             each.follow(self.attached)
         return changes
 

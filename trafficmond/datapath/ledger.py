@@ -110,7 +110,7 @@ class Ledger:
         """Records, and which of them had the same owner from beginning to end.
 
         The kernel updates the packet count last and it is read first, so it is never ahead of the other counters: an
-        excess of these is settled when the packet count changes.
+        excess of these counts in the next reading, when the packet count has changed as well.
         """
         slots = self._slots.array
         sequence, packets = slots["sequence"][where], slots["packets"][where]
@@ -138,14 +138,14 @@ class Ledger:
             self._rings.array["tail"][cpu] = head
             yield _only(unread, records, bases)
 
-    def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], met: npt.NDArray[np.uint32]) -> None:
-        """Notes that these slots were read up to an owner's end; `met`: their noted owner was in the ring."""
+    def _mark(self, where: Where, sequence: npt.NDArray[np.uint32], ended: npt.NDArray[np.uint32]) -> None:
+        """Notes that these slots were read up to an owner's end; `ended`: those whose noted owner was in the ring."""
         taken = self._taken.array
         before = take(taken, where)
         later = _follows(sequence, before["sequence"])
         noted = taken["sequence"]
         noted[where[later]] = sequence[later]
-        self._recover(where, before, later & ~np.isin(where, met))
+        self._recover(where, before, later & ~np.isin(where, ended))
 
     def _note_slots(self, where: Where, records: Batch) -> Piece:
         """Notes copies of slots as read, except for owners whose end the ring has shown meanwhile."""

@@ -154,7 +154,6 @@ def program_map_ids(fd: int) -> set[int]:
 
 
 def pin(fd: int, path: str) -> None:
-    """Pins a map, program or link under bpffs."""
     call("bpf_obj_pin", fd, path.encode())
 
 

@@ -27,7 +27,7 @@ from trafficmond.sdnotify import ServiceManager
 
 SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
-# Seconds for an answer, which takes a few. systemd ends the step earlier (RuntimeMaxSec=): none goes on once given up.
+# Seconds for a reply; a few are usual. systemd ends the step before (RuntimeMaxSec=), so none outlives this wait.
 _WAIT_S = 240.0
 _SIGN_S = 10.0  # between signs of life to systemd meanwhile
 STEPS = ThreadPoolExecutor(1, "share")  # requests that the event loop does not wait for

@@ -51,7 +51,7 @@ class Entities:
 
     @property
     def heard(self) -> Column:
-        """The time of each watched entity."""
+        """When the tick of each watched entity's rows ended (epoch s)."""
         return self.now[self.watched]
 
     def add(self, **amounts: Column) -> None:

@@ -111,7 +111,7 @@ def _body(response: http.client.HTTPResponse, deadline: float, tls: bool) -> byt
             raise FetchError(f"it is larger than {MOST_BYTES >> 20} MiB")
     if time.monotonic() > deadline:
         raise FetchError(_TOO_SLOW)
-    if response.length:  # less came than was announced, which read1 does not mind
+    if response.length:  # less came than was announced, which read1 does not report
         raise FetchError("the connection ended before the whole list was received")
     return bytes(body)
 
@@ -145,7 +145,7 @@ def _connection(url: str, allow: Collection[str], deadline: float) -> http.clien
     sock = _connected(host, port or (443 if parts.scheme == "https" else 80), allow, deadline)
     connection = http.client.HTTPConnection(host, port)
     if parts.scheme == "https":
-        # An end without TLS's own could be made by anybody on the way; a list without a length would be cut short.
+        # Without TLS's own end of data, anybody on the way could cut a list short that has no length.
         context = ssl.create_default_context()
         context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
         try:

@@ -290,7 +290,7 @@ class Loops:
         self._rules.idle, self._rules.active = idle_s, active_s
 
     def listening(self, ports: Column) -> None:
-        """This host accepts TCP connections on these ports."""
+        """Sets the ports on which this host accepts TCP connections."""
         self._ports[ports] |= _LISTENS
 
     def rules(self, before: float) -> int:
@@ -307,7 +307,7 @@ class Loops:
         return ids, swapped, later, earliest.value
 
     def takes_turns(self, deltas: Batch, ids: Column, side: Column, before: float) -> bool:
-        """Whether some flow of the sorted batch has several connections in it, or verdict words of a side."""
+        """Whether a flow of the sorted batch has several connections in it, or several verdict words of one side."""
         return bool(
             self._library.tm_flows_turns(at_address(deltas), at_address(ids), at_address(side), len(ids), before)
         )

@@ -1,6 +1,6 @@
 """Owners of traffic: the meaning of a batch's `owner`. Pure.
 
-An owner is the number of a cgroup, which the kernel records for the creator of a socket, or one of these words.
+An owner is the number of a cgroup, which the kernel records for the creator of a socket, or one of these constants.
 """
 
 import fnmatch
@@ -24,7 +24,7 @@ _USER_SLICE = re.compile(r"user-(\d{1,10})\.slice")
 _UNITS = (".service", ".scope", ".socket")
 _LETTERS_OF_PATTERNS = frozenset("*?[")
 _MOST_LETTERS = 512  # of a path: users choose the names of folders below their own
-_LONGEST_NAME = 255  # of a unit; what is longer when it is shown is none
+_LONGEST_NAME = 255  # of a unit; a longer text is not shown as one
 
 
 class Owner(NamedTuple):
@@ -43,7 +43,7 @@ UNKNOWN = Owner()
 
 
 def owner_of_word(number: int) -> Owner | None:
-    """The owner for a word that is not a cgroup; None for a cgroup."""
+    """The owner for 0 (unknown) or a constant that is not a cgroup; None for a cgroup."""
     if not number:
         return UNKNOWN
     word = _WORDS.get(number)
@@ -113,7 +113,7 @@ def of_unit(text: str) -> Callable[[str | None], bool]:
 
 
 def correct(rows: Batch) -> None:
-    """Sets the kernel as the owner of packets that only it sends, or sends without a socket, in place."""
+    """Sets the kernel as the owner of rows `of_kernel` without a socket, in place: no router forwards these packets."""
     alone = rows["owner"] == np.uint64(FORWARDED)
     if alone.any():
         rows["owner"][np.flatnonzero(alone & of_kernel(rows))] = KERNEL

@@ -23,12 +23,12 @@ END = np.dtype(
 NOTE = np.dtype([("at_ns", "u8"), ("pid", "u4"), ("told", "u4"), ("name", "S16")])
 
 _NAMED, _SERIAL_BITS = 1 << 63, 32
-MOST_SERIALS = (1 << 31) - 2  # larger ones are words (flows.owners)
+MOST_SERIALS = (1 << 31) - 2  # larger ones are constants of flows.owners
 _CGROUP = (1 << _SERIAL_BITS) - 1
 
 
 def word(cgroup: int, serial: int) -> int:
-    """The owner that names a process."""
+    """The owner that stands for a process in a cgroup, by the process's serial number."""
     return _NAMED | serial << _SERIAL_BITS | cgroup
 
 

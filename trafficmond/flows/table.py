@@ -74,7 +74,7 @@ class FlowTable:
         self._slots = np.empty(len(self._rows), np.uint32)  # the row of each id
 
     def listening(self, ports: Column) -> None:
-        """This host accepts TCP connections on these ports: so others began those that were there before it watched."""
+        """Sets the ports on which this host accepts TCP connections: of older ones the other host is the initiator."""
         self._loops.listening(ports)
 
     def __len__(self) -> int:

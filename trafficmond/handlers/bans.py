@@ -153,7 +153,7 @@ class Bans(Handler):
             names = ", ".join(sorted({ban.owner for ban in held}))
             raise NotFound(
                 f"no ban of {_owner(owner, caller)} lies within {shown(network)}; it is banned by {names}",
-                hint="--owner NAME lifts that one's, --all everyone's",
+                hint="add --owner NAME for the bans of that owner, or --all for everyone's",
             )
         if not lifted:
             wider = next(iter(self._parts.bans.covering(str(network))), None)

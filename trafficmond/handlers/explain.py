@@ -101,7 +101,7 @@ def _decision(decision: Decision, geoip: GeoIp) -> Row:
 
 def _why_not(decision: Decision) -> str | None:
     if decision.shadow and decision.applies is not False:
-        return "it is in shadow, and only says what it would have done"
+        return "it is in shadow: it only reports what it would have done"
     if decision.applies or decision.rule is None:
         return None
     return _for_these(services.text(decision.rule.services), decision.applies)

@@ -166,7 +166,7 @@ class History(Handler):
         mine = (ban for ban in self._parts.bans.all() if ban.owner == user and ban.since > change.at)
         latest = next(mine, None)
         if latest is not None:
-            address, last = shown(latest.cidr), f"trafficctl undo {change.number} takes the last change of rules back"
+            address, last = shown(latest.cidr), f"trafficctl undo {change.number} undoes the last change of the rules"
             what = f"your latest change is the ban of {address}, and bans are not among the numbered changes"
             hint = f"trafficctl unban {address} lifts it; {last}"
             raise Refused(what, hint=hint)

@@ -162,7 +162,7 @@ class Rules(Handler):
             notes.append(f"{cidr.strip()} had host bits set; it is read as its network, {prefix}")
         if done.already:
             row = self._added(table, str(parts.rulebook.saved_path) if save else "")
-            lasts = "" if row["source"] != "runtime" else ", until the next restart (--save keeps it)"
+            lasts = "" if row["source"] != "runtime" else "; it ends at the next restart (--save keeps it)"
             return {"rule": row, "notes": [*notes, f"the rule on {networks.shown(prefix)} is in force already{lasts}"]}
         parts.host.refresh_names()
         row = self._added(table, str(parts.rulebook.saved_path) if save else "runtime")
@@ -170,7 +170,7 @@ class Rules(Handler):
         if before and before != _in_words(row):
             notes.append(f"the rule on {networks.shown(prefix)} replaces the one that was there: {before}")
         if ttl_s is None and not save:
-            notes.append("until the next restart (--save keeps it)")
+            notes.append("it ends at the next restart (--save keeps it)")
         if self._in_force().table.crowded:
             notes.append(CROWDED)
         if action in ("drop", "limit") and (ports or shadow) and not force:
@@ -226,7 +226,7 @@ class Rules(Handler):
                 raise NotFound(f"the rule on {name} is of direction {rule.direction}", hint="see trafficctl rules")
             if rule.path != "runtime":
                 raise Refused(f"{name} is a rule of {rule.source}", hint=_EDIT)
-        none = f"no rule was added on {name}{_for(ports)}"
+        none = f"add-cidr made no rule on {name}{_for(ports)}"
         around = _around(policy, cidr, services.parse(ports or ()))
         banned = next(iter(self._parts.bans.covering(cidr)), None)
         if banned is not None:

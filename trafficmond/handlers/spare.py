@@ -49,7 +49,7 @@ class Spared:
         for outer, rule in self._protected:
             if networks.within(network, outer):
                 over = f"{rule.kind} {shown(outer)} ({rule.name}) comes before it"
-                return [f"this rule has no effect: {over}; with add-cidr --force it has"]
+                return [f"this rule has no effect: {over}; add it with --force to give it one"]
         return []
 
 

@@ -1,4 +1,4 @@
-"""Composes a message of news: a title and a text for people, and the same as data for programs. Pure."""
+"""Composes a message about threats: a title and a text for people, and the same as data for programs. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from trafficmond.dataclass import dataclass
 from trafficmond.model import Severity
 from trafficmond.notifier.news import AGAIN, ENDED, OPENED, WORSE, News, Record, severity_of
 
-MOST_LINES = 30  # threats that a text names; of more, the gravest
+MOST_LINES = 30  # threats that a text names; of more, the most severe
 MOST_BYTES = 2400  # of these lines: with the counts less than the 4,096 bytes that a server of ntfy accepts by default
 MOST_ITEMS = 1000  # threats that the data holds
 
@@ -38,12 +38,12 @@ class _Situation:
         return self.kinds[-1]
 
     def rank(self) -> tuple[bool, int, float]:
-        """The sort key: the gravest first."""
+        """The sort key: open threats first, then the most severe, then the latest."""
         return self.last == ENDED, -severity_of(self.threat), -self.threat["last_seen"]
 
 
 def compose(host: str, news: Sequence[News], lost: int = 0) -> Message:
-    """The message of at least one news; several news of a threat become one. `lost`: how many news were not kept."""
+    """The message for `news`, at least one item; those about one threat are joined. `lost`: items not kept."""
     by_id: dict[str, _Situation] = {}
     for each in news:
         before = by_id.get(each.threat["id"])

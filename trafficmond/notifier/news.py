@@ -22,7 +22,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One news. `threat` has the fields of a ThreatEntry that a message needs."""
+    """An item of news. `threat` has the fields of a ThreatEntry that a message needs."""
 
     seq: int  # in the order of arrival
     at: float  # when it became known
@@ -31,7 +31,7 @@ class News:
 
 
 def news_of(record: Record, reported: Reported | None, least: Severity) -> str | None:
-    """The kind of news that a threat's record is after `reported`, or None."""
+    """The kind of news in a threat's record, compared with what was `reported`; None: it has none."""
     severity, closed = severity_of(record), record.get("state") == "closed"
     if reported is None:
         return None if severity < least else ENDED if closed else OPENED

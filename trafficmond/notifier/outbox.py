@@ -121,7 +121,7 @@ class Outbox:
             return [at for (at,) in rows]
 
     def lost(self, target: str) -> int:
-        """How many news were not kept for it since its last message."""
+        """How many items of news were not kept for it since its last message."""
         with self._turn() as db:
             return int(db.execute("SELECT untold_lost FROM target WHERE name = ?", (target,)).fetchone()[0])
 

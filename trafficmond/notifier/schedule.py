@@ -10,7 +10,7 @@ _RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 
 
 def due(waiting: Sequence[News], sent: Sequence[float], now: float, group_wait: float, max_per_hour: int) -> float:
-    """The time of the next message of at least one waiting news, to a target that got messages at the times `sent`."""
+    """When the next message is due for `waiting`, which is not empty; the target got messages at the times `sent`."""
     at = min(each.at + (FIRST_WAIT_S if each.kind in AT_ONCE else group_wait) for each in waiting)
     at = min(at, now + group_wait)  # also after the clock was set back
     latest = sorted(each for each in sent if now - HOUR_S < each <= now)[-max_per_hour:]

@@ -98,7 +98,7 @@ def transports(settings: Settings, where: str) -> dict[str, Transport]:
         except ValueError as error:
             mistakes.append(Mistake(where, f"target[{index}].url: {error}"))
     if mistakes:
-        raise ConfigError(mistakes, hint="the services and how they are written: man apprise, or apprise's wiki")
+        raise ConfigError(mistakes, hint="see man apprise, or apprise's wiki, for the services and their URLs")
     return found
 
 

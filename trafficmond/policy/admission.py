@@ -75,7 +75,7 @@ def _admission(policy: Policy, table: U32, now: float, place: int, named: Bool, 
     chosen = policy.prefixes.take(found[:MOST])
     there = [networks.parse(chosen.text(row)) for row in range(len(chosen))]
     let_in = {family: _passing([each for each in there if each.version == family], table, place) for family in shut}
-    # What drops all parts of a family may be weaker than what lets them in again.
+    # The rules that drop all parts of a family may be weaker than one that allows all of it.
     let_in = {family: some for family, some in let_in.items() if not some or some[0].prefixlen}
     return Admission(let_in, len(found) - len(there))
 

@@ -21,7 +21,7 @@ def top_bits(rows: Prefixes) -> npt.NDArray[np.uint16]:
 
 
 def alike(one: Prefixes, other: Prefixes) -> Bool:
-    """A mask of equal prefixes of two sets of one length."""
+    """A mask of the rows that are equal in two sets with the same number of rows."""
     same: Bool = one.hi == other.hi
     for mine, others in (one.lo, other.lo), (one.plen, other.plen), (one.family, other.family):
         np.logical_and(same, mine == others, out=same)
@@ -29,7 +29,7 @@ def alike(one: Prefixes, other: Prefixes) -> Bool:
 
 
 def ends_alike(one: Prefixes, other: Prefixes) -> tuple[int, int]:
-    """The lengths of the common beginning, and of the common end of the rest."""
+    """How many rows are equal at the beginning of both, and of the other rows how many at the end."""
     most = min(len(one), len(other))
     head = _leading(alike(one.take(slice(most)), other.take(slice(most))))
     rest = most - head

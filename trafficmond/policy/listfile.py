@@ -98,14 +98,14 @@ def _mistakes(where: str, first_line: int, lines: list[str], parsed: Parsed) -> 
 
 def _ipv4_columns(block: bytes) -> Prefixes | None:
     """Prefixes of a block of lines that are all blank, `a.b.c.d` or `a.b.c.d/n`, as strict as inet_pton; else None."""
-    text = np.frombuffer(b"\n\n" + block, np.uint8)  # so that two digits before any field can be asked for
+    text = np.frombuffer(b"\n\n" + block, np.uint8)  # so that there are two characters before each digit
     end = np.flatnonzero(text < _ZERO).astype(np.int32)  # of each field: at a dot, a slash or a newline
     ending = text[end]
     if (text > _NINE).any() or not np.isin(ending, (_NEWLINE, _DOT, _SLASH)).all():
         return None
     width = np.diff(end, prepend=-1) - 1
     digit = text.astype(np.int16) - _ZERO
-    # A field shorter than the digit asked for reads a neighbour's, which its width then cancels.
+    # For a field of fewer than three digits, end - 2 or end - 3 is another field: its width sets that part to 0.
     value = digit[end - 1] + 10 * digit[end - 2] * (width > 1) + 100 * digit[end - 3] * (width > 2)
 
     last = np.flatnonzero(ending == _NEWLINE).astype(np.int32)  # field of each line

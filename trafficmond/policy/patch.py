@@ -146,7 +146,7 @@ def _copied(table: VerdictTable, pieces: Sequence[tuple[int, U32]], last: Sequen
 
 
 def _changed(before: Source, after: Source) -> tuple[Prefixes, I64] | None:
-    """The prefixes that only one has, and their rules' directions; None: too many differences, or others."""
+    """The prefixes that only one has, and their rules' directions; None: too many, or rules differ in more."""
     old, new = before.policy, after.policy
     head = common_beginning(old.rules, new.rules, new.begins_as(old))
     tail = common_beginning(old.rules[head:][::-1], new.rules[head:][::-1])

@@ -3,7 +3,7 @@
 Overwriting the closing bracket with one write does not give that: SIGKILL ends a write between two pages, and of 150
 writers killed in mid-write two left a torn array. So the named file is never written to. A second file beside it gets
 the records added since, then the two swap names. Both hold the same bytes, and each addition is written twice. A file
-that a reader has open is written to at the next addition but one.
+that a reader has open is written to at the second addition after it was opened.
 
 Others may write to either file (an editor, logrotate's copytruncate): the size and time of both are kept, and a file
 that was changed is examined again.
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _BEGIN, _END = b"[", b"\n]\n"
 _CHUNK = 1 << 20
 _TAIL = 1 << 20  # a record is shorter
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was copied so far is not copied again
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # after these errors, the copy made so far is continued later
 
 
 class ArrayFile:

@@ -48,7 +48,6 @@ def lacking() -> str:
 
 
 def available() -> bool:
-    """Whether there is one."""
     return not lacking()
 
 

@@ -22,7 +22,6 @@ class _ArrayStream:
         self._begin = b",\n"
 
     def reopen(self) -> None:
-        """Continue the array."""
 
     def close(self) -> None:
         self._stream.append(b"[]\n" if self._begin == b"[\n" else b"\n]\n")

@@ -44,7 +44,6 @@ class UsageQuery:
         return unit_name(self.key) if self.kind == "unit" and self.key else self.key
 
     def mistakes(self) -> list[Mistake]:
-        """The invalid parts of the query."""
         found = []
         if self.period and self.period not in PERIODS:
             found.append(Mistake("period", f"{self.period!r} is not a valid period; use {', '.join(PERIODS)}"))
@@ -56,7 +55,7 @@ class UsageQuery:
 
 
 def usage_sql(wanted: UsageQuery) -> str:
-    """The SQL that answers, with COLUMNS: the latest periods, within them the largest first. Raises ConfigError."""
+    """The SQL of a query, with COLUMNS: the latest period first, in it (or in all) the largest. Raises ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
     # Where clocks go forward at midnight, a day begins an hour later, or SQLite says the hour before.
