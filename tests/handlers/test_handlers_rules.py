@@ -312,7 +312,9 @@ def test_a_change_says_what_nobody_can_reach_any_more(tmp_path: Path, monkeypatc
             with (tmp_path / "trafficmond.toml").open("a") as file:
                 file.write('[policy]\ndefault = "drop"\n')
             assert not any("not reachable" in text for text in (await ask("Reload"))["warnings"])
-            assert (await ask("Status"))["only_from"] == ["sshd on tcp/22: new connections are allowed only from 192.0.2.7"]
+            assert (await ask("Status"))["only_from"] == [
+                "sshd on tcp/22: new connections are allowed only from 192.0.2.7"
+            ]
             (text,) = (await ask("RemoveCidr", cidr="192.0.2.7"))["notes"]
             assert text.startswith("not reachable over eth0: sshd on tcp/22")
             assert text in (await ask("Reload"))["warnings"]

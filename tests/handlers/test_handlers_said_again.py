@@ -133,14 +133,14 @@ def test_removing_for_a_service_names_only_rules_for_that_service(tmp_path: Path
                 (
                     "203.0.113.9",
                     "tcp/22",
-                    "add-cidr made no rule on 203.0.113.9 for tcp/22; the allow rule on 0.0.0.0/0 for tcp/22 covers it, "
-                    "which add-cidr made",
+                    "add-cidr made no rule on 203.0.113.9 for tcp/22; the allow rule on 0.0.0.0/0 for tcp/22 "
+                    "covers it, which add-cidr made",
                 ),
                 (
                     "198.51.100.0/24",
                     "tcp/80",
-                    "add-cidr made no rule on 198.51.100.0/24 for tcp/80; the drop rule on 198.51.100.0/24 for tcp/1-100 "
-                    f"covers it; that rule is in {tmp_path}/rules.toml:4",
+                    "add-cidr made no rule on 198.51.100.0/24 for tcp/80; the drop rule on 198.51.100.0/24 "
+                    f"for tcp/1-100 covers it; that rule is in {tmp_path}/rules.toml:4",
                 ),
             ):
                 name, told = await ask.refused("RemoveCidr", cidr=cidr, ports=[port])

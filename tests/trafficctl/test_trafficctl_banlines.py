@@ -119,7 +119,9 @@ def test_no_text_ends_the_reading(lines: list[str]) -> None:
     read(lines)
 
 
-@pytest.mark.parametrize(("text", "code"), [("", 1), ("\n  \n", 1), ("# none today\n", 0), (CROWDSEC.splitlines()[0], 0)])
+@pytest.mark.parametrize(
+    ("text", "code"), [("", 1), ("\n  \n", 1), ("# none today\n", 0), (CROWDSEC.splitlines()[0], 0)]
+)
 @pytest.mark.parametrize(("name", "done"), [("ban", "banned"), ("unban", "lifted")])
 def test_an_empty_input_is_refused_and_a_list_without_entries_is_not(
     ctl: Ctl, name: str, done: str, text: str, code: int

@@ -22,6 +22,7 @@ class _ArrayStream:
         self._begin = b",\n"
 
     def reopen(self) -> None:
+        """Does nothing: a stream continues its array."""
 
     def close(self) -> None:
         self._stream.append(b"[]\n" if self._begin == b"[\n" else b"\n]\n")
