@@ -55,6 +55,7 @@ ELSEWHERE = (
     Elsewhere(r"xdp-(filter|loader)", "is on an interface of the reader's", "tests/lab/test_lab_share.py"),
     Elsewhere(r"sudoedit", "is for a person", ""),
     Elsewhere(r"fail2ban-client", "needs fail2ban", ""),
+    Elsewhere(r"cscli decisions", "needs CrowdSec", "tests/trafficctl/test_trafficctl_banlines.py"),
     Elsewhere(r"analyze.md: ", "shows the usage", "tests/analyze/test_analyze_cli.py"),
 )
 
