@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from trafficmond.config.formats import BY_NAME
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.config.streams import Log
 from trafficmond.dataclass import dataclass
+
+_WIDTH = 78  # of --help; to ask the terminal, argparse imports compressors: 2 ms of a start
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Watches and filters network traffic with XDP. A flag overrides the configuration file.",
         epilog="Talk to the running daemon with trafficctl. Settings are explained in trafficmond.toml(5).",
         allow_abbrev=False,
+        formatter_class=partial(argparse.HelpFormatter, width=_WIDTH),
     )
     add = parser.add_argument
     add(

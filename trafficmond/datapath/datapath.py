@@ -1,5 +1,6 @@
 """The data path as the daemon uses it: one load, its maps and attachments."""
 
+import functools
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -41,9 +42,9 @@ class Datapath:
             self.inherited = bool(self.pins.attached())  # an earlier daemon's programs filter
             self.pins.keep_maps(self.loaded)
             self.clock = enter(closing(Clock(self.loaded)))
-            self.ledger = enter(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
             if self.loaded.reused and not self.loaded.owners:
-                self.ledger.clear_owners()
+                with closing(ledger.mapped(self.loaded, self.sizes, self.clock)) as kept:
+                    kept.clear_owners()
             self.bans = BanTable(maps["tm_bans"], maps["tm_ban_services"], self.clock)
             self._config = enter(closing(Mapped(maps["tm_config"], abi.CONFIG, 1)))
             self._config.array["seed"] = self.loaded.seed
@@ -62,6 +63,11 @@ class Datapath:
             self.tables = Tables(maps, enter(ThreadPoolExecutor(1, "grace")))
             self.configure(options)
             self._opened = stack.pop_all()
+
+    @functools.cached_property
+    def ledger(self) -> ledger.Ledger:
+        """Mapped when it is first used: packets do not wait for it."""
+        return self._opened.enter_context(closing(ledger.mapped(self.loaded, self.sizes, self.clock)))
 
     def configure(self, options: Options) -> None:
         """Sets the programs' switches from the options and from whether there are bans."""
