@@ -45,31 +45,31 @@ def flood(book: Book, rate: int, seconds: int) -> Situation:
 
 
 CURVES: tuple[tuple[str, str, Attack, tuple[Any, ...]], ...] = (
-    ("port_scan", "40 ports, one each ... s", lambda book, every: attacks.port_scan(book, HOUR, WEB, 40, every),
+    ("port_scan", "40 ports, one every ... s", lambda book, every: attacks.port_scan(book, HOUR, WEB, 40, every),
      (1, 15, 120, 600, 3600)),
-    ("host_sweep", "60 hosts, one each ... s", lambda book, every: attacks.host_sweep(book, HOUR, LAPTOP, 60, every),
+    ("host_sweep", "60 hosts, one every ... s", lambda book, every: attacks.host_sweep(book, HOUR, LAPTOP, 60, every),
      (0.1, 6, 60, 300, 900)),
-    ("syn_flood", "... openings/s for 30 s", lambda book, rate: attacks.syn_flood(book, HOUR, WEB, rate, 30.0),
+    ("syn_flood", "... SYNs a second for 30 s", lambda book, rate: attacks.syn_flood(book, HOUR, WEB, rate, 30.0),
      (1000, 100, 40, 20, 10)),
     ("amplification", "... reflectors in 5 s", lambda book, count: attacks.reflection(book, HOUR, WEB, count),
      (10000, 3000, 2000, 1000, 300)),
-    ("volume", "... datagrams/s for 20 s", lambda book, rate: flood(book, rate, 20),
+    ("volume", "... datagrams a second for 20 s", lambda book, rate: flood(book, rate, 20),
      (20000, 5000, 1500, 900, 300)),
-    ("brute_force", "... guesses an hour, 100 in all",
+    ("brute_force", "100 guesses, ... an hour",
      lambda book, rate: attacks.guessing(book, HOUR, WEB, 100, HOUR / rate), (1000, 60, 20, 10, 5)),
-    ("brute_force", "... guessers, 4 tries each in 6 h",
+    ("brute_force", "... guessers with 4 tries each in 6 h",
      lambda book, count: attacks.many_guessers(book, HOUR, WEB, count), (200, 60, 20, 10, 5)),
-    ("beacon", "each 60 s, early or late by ... %",
+    ("beacon", "a connection every 60 s, early or late by up to ... %",
      lambda book, jitter: attacks.beacon(book, HOUR, LAPTOP, 60.0, jitter / 100, 60), (0, 20, 40, 60, 90)),
-    ("beacon", "a call each ... s, ±20 %, 40 in all",
+    ("beacon", "40 connections, one every ... s, early or late by up to 20 %",
      lambda book, every: attacks.beacon(book, HOUR, LAPTOP, every, 0.2, 40), (5, 60, 600, 3600, 10800)),
-    ("exfiltration", "... MB in ten minutes, of a host known for a day", lambda book, size: upload(book, size * 1e6),
+    ("exfiltration", "... MB in ten minutes, by a host seen for a day", lambda book, size: upload(book, size * 1e6),
      (5000, 2000, 1000, 600, 300)),
-    ("slow_http", "... connections held", lambda book, count: attacks.slow_http(book, HOUR, WEB, count),
+    ("slow_http", "... connections held open", lambda book, count: attacks.slow_http(book, HOUR, WEB, count),
      (600, 200, 120, 80, 40)),
-    ("tunnel", "DNS, ... bytes/s for 10 min",
+    ("tunnel", "DNS, ... bytes a second for 10 min",
      lambda book, rate: attacks.dns_tunnel(book, HOUR, LAPTOP, RESOLVER, rate), (4096, 1024, 128, 64, 32)),
-    ("tunnel", "ping, ... bytes/s for 10 min", lambda book, rate: attacks.ping_tunnel(book, HOUR, LAPTOP, rate),
+    ("tunnel", "ping, ... bytes a second for 10 min", lambda book, rate: attacks.ping_tunnel(book, HOUR, LAPTOP, rate),
      (8192, 1024, 256, 128, 32)),
 )  # fmt: skip
 
@@ -78,10 +78,10 @@ def curves(seeds: Iterable[int]) -> list[str]:
     """A line for each attack: its rates from loud to slow, and the share of seeds in which it is found at each."""
     seeds = list(seeds)
     lines = [
-        f"Share of attacks that were found, of {len(seeds)} random ones each. The detectors got the flows in batches",
-        "of 10 s (floods 1 s, uploads 60 s).",
+        f"The share in each cell is that of {len(seeds)} random attacks. The detectors got the flows in batches of",
+        "10 seconds (`volume`: 1 second, `exfiltration`: 60 seconds).",
         "",
-        "| detector | attack | " + " | ".join(["loud", "", "", "", "slow"]) + " |",
+        "| detector | attack | " + " | ".join(["fast or large", "", "", "", "slow or small"]) + " |",
         "|---|---|" + "---|" * 5,
     ]
     for detector, what, attack, rates in CURVES:
@@ -112,13 +112,13 @@ def ordinary(weeks: int) -> list[str]:
     rows = [f"| `{name}` | {medium[name] / hosts:.2f} | {notes[name] / hosts:.2f} |" for name in sorted(medium | notes)]
     return [
         "",
-        f"The next table counts what the detectors reported in {weeks} ordinary weeks of a house with {hosts // weeks}",
-        "hosts, without any attack.",
+        f"The next table shows what the detectors reported in a simulation of {weeks} ordinary weeks, without any",
+        f"attack, in a house with {hosts // weeks} hosts. Its figures are threats per host and week.",
         "",
-        "| detector | false alarms (medium severity or above) a host and week | notes (low severity) a host and week |",
+        "| detector | false alarms (medium severity or above) | notes (low severity) |",
         "|---|---|---|",
         *rows,
-        "| all others | 0.00 | 0.00 |",
+        "| each other detector | 0.00 | 0.00 |",
     ]
 
 

@@ -41,7 +41,7 @@ class Target:
         help="Instead of url: a program and its arguments. It gets the message as JSON on standard input; status 0 "
         "means that it was delivered.",
     )
-    name: str = setting("", help="What it is called in messages of the service; empty: its number and kind.")
+    name: str = setting("", help="Its name in `trafficctl notify` and the journal; if empty: its number and kind.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
         if not self.url and not self.command:
