@@ -33,9 +33,9 @@ const volatile struct tm_constants tm_constants SEC(".rodata.tm") = {}; /* apart
 
 /* bound: bans | a new ban is refused with an error */
 #define TM_BANS_MAX 65536
-/* bound: entries for `established`, two a connection | the least recently used is evicted: its replies need a rule */
+/* bound: entries of `established`, two a connection | the one used longest ago is evicted; its replies need a rule */
 #define TM_CONNS_MAX 65536
-/* bound: token buckets of rules with `limit` | the source seen longest ago loses its bucket; its next one is full */
+/* bound: token buckets of rules with `limit` | the source seen longest ago loses its bucket; its next bucket is full */
 #define TM_BUCKETS_MAX 65536
 
 enum tm_place { TM_OUTER = 0, TM_INSIDE = 1 }; /* in tm_scratch: of a CPU's packet, and of what is inside it */

@@ -19,9 +19,9 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 
 /* bound: sockets whose process is known (`flows.processes`) | the least recently used one is evicted and counted */
 #define TM_PROCESS_SOCKETS 32768
-/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest is evicted and counted */
+/* bound: endpoints of flows whose process is known (`flows.processes`) | the oldest one is evicted and counted */
 #define TM_PROCESS_ENDS 32768
-/* bound: listening ports whose process is known (`flows.processes`) | the oldest is evicted and counted */
+/* bound: listening ports whose process is known (`flows.processes`) | the oldest one is evicted and counted */
 #define TM_PROCESS_WAITING 8192
 
 /*

@@ -13,9 +13,9 @@ from trafficmond.datapath.names_seen import NameCounts, NamesSeen
 
 # bound: addresses whose names were learned from DNS (`flows.dns_names`) | the one with the oldest answer is evicted
 MOST_NAMED = 16384
-# bound: names of one address (`flows.dns_names`) | the oldest is evicted
+# bound: names of one address (`flows.dns_names`) | the oldest name is evicted
 MOST_NAMES = 4
-# bound: characters of all these names (`flows.dns_names`) | the address with the oldest answer is evicted and counted
+# bound: characters of all names from DNS (`flows.dns_names`) | the address answered longest ago is evicted and counted
 MOST_CHARACTERS = 4_194_304
 KEPT_S = 86_400.0  # an address is forgotten this long after its last answer
 

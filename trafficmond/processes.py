@@ -20,7 +20,7 @@ from trafficmond.protocols import SYN, UDP
 
 # bound: process names for flows (`flows.processes`) | the one used longest ago is evicted and counted
 MOST = 16384
-# bound: flow records looked up in one tick (`flows.processes`) | the others have no process, and are counted
+# bound: flow records looked up in one tick (`flows.processes`) | further records get no process, and are counted
 MOST_ASKED = 32768
 _SOON_S = 0.1  # allowed difference between the clocks of ledger and notes
 

@@ -57,7 +57,7 @@ def once(batches: Iterable[Batch], stats: RunStats, note: Callable[[str, int], N
         yield counted(held)
 
 
-# bound: TCP connections that were open in their last record of Argus | the oldest one is forgotten
+# bound: open TCP connections in an Argus file (`trafficctl analyze`) | the oldest one is forgotten
 OPEN_MAX = 16384
 
 

@@ -34,7 +34,7 @@ class Flows:
     active_timeout: float = duration(
         "5m", min="1s", max="1d", help="How often a flow that continues is written to the store."
     )
-    # bound: flow records of the ledger, for each CPU | the smaller of two records moves to the eviction ring
+    # bound: flow records of the ledger, for each CPU | a record moves to the eviction ring (below)
     capacity: int = setting(
         65536,
         min=1024,
@@ -88,7 +88,7 @@ class Flows:
 class Store:
     """[store]: how much history flows.db keeps."""
 
-    # bound: age of `flows.db` | the oldest partition is deleted
+    # bound: age of the history in `flows.db` | the oldest partition is deleted
     max_age: float = duration("30d", min="1h", help="Flows older than this are removed.")
     # bound: size of `flows.db` | the oldest partition is deleted
     max_size: int = size("2GiB", min="16MiB", help="The oldest flows are removed when flows.db is larger than this.")

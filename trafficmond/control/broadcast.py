@@ -18,11 +18,11 @@ from trafficmond.choice import EventFilter
 from trafficmond.flows.batch import spread
 
 TOPICS = ("events", "threats")
-# bound: records that wait for a watcher | further records are lost; the watcher's next reply has their number
+# bound: events and threats for a client of `Watch` | further ones are lost; the client's next reply has their number
 QUEUE_RECORDS = 4096  # of one watcher's backlog; what does not fit is counted as lost
 REPLY_RECORDS = 256
 MOST_AT_ONCE = 4096  # records of one publication that become text, for any number of watchers
-# bound: records that wait for all watchers | the oldest are lost and counted
+# bound: events and threats that wait for all clients of `Watch` | the oldest are lost and counted
 BACKLOG_RECORDS = 1 << 16  # of all backlogs together; beyond it the oldest are lost
 
 Record = dict[str, Any]

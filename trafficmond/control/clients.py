@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 # bound: clients of the control socket | the one idle longest is disconnected; if none is idle, the new one gets `Busy`
 MAX_CLIENTS = 64
-# bound: clients of one user, except root | the same, but only among the clients of that user
+# bound: clients of one user who is not root | the user's client idle longest is disconnected; if none is idle: `Busy`
 MAX_CLIENTS_OF_A_USER = 48  # root apart
 
 

@@ -31,7 +31,7 @@ tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of the 
 # UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, and reports of attacks since): MS SQL, L2TP,
 # SSDP, ARMS, WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, memcached, Quake, Steam, Lantronix, DVRs.
 HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
-# bound: connection attempts that wait for their outcome | further ones are judged without waiting, and counted
+# bound: connection attempts that wait for their outcome | detectors judge further attempts at once; these are counted
 _PENDING = 16384
 
 

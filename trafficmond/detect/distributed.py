@@ -10,7 +10,7 @@ from trafficmond.dataclass import dataclass, field
 from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.flows.batch import Column
 
-# bound: strangers that are remembered, for each of the latest 64 services | the one seen longest ago is forgotten
+# bound: strangers remembered for a service, for the 64 services used last | the one seen longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
 _TEXT = "S45"  # the longest address as text

@@ -30,7 +30,7 @@ PART_ROWS = 20480
 """Rows processed together, which limits the memory of working copies in a flood."""
 # bound: open threats | one further threat counts the rest
 MOST_OPEN = 512
-# bound: new threats of a detector in a minute | one further threat counts the rest
+# bound: new threats of a detector within a minute | one further threat counts the rest
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence

@@ -21,7 +21,7 @@ _SAME_BYTES, _SAME_SHARE = 16, 0.9  # answers: a signature's or a number's lengt
 # Two names or words of a list have the same length one time in four; Base64 and its padding make that one in two.
 _VARIED_BYTES, _VARIED_SHARE = 64, 0.3
 _FADING = ("tries", "same", "varied", *clockwork.FADING)
-# bound: clients of web services whose requests are compared | the client with the fewest and oldest is forgotten
+# bound: clients of web services whose bytes are compared | the one with the fewest and oldest is forgotten
 _CAPACITY = 1024
 
 

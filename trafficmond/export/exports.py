@@ -21,7 +21,7 @@ FLOWS, THREATS = "flows", "threats"
 _FOLDER = "export"
 # bound: threats that wait for an export | further threats are lost and counted; `status` shows them
 _MOST_THREATS = 4096
-# bound: bytes of threats that wait in the spool of an export | further threats wait in the queue
+# bound: bytes of threats that wait on disk for an export | further threats wait in memory (the row above)
 _THREATS_SPOOL = 32 << 20
 
 _Key = tuple[Export, str]  # with FLOWS or THREATS

@@ -28,7 +28,7 @@ MAX_ID = abi.RULE_MASK  # 0 is the default
 _KEEP_S = 3600.0  # longer than every flow timeout
 _KEEP_MOST = 65536
 _BLOCK = abi.PAIR_BLOCK
-# bound: pairs of a rule in shadow and the rule that decides | further prefixes of the rule in shadow are not counted
+# bound: pairs of a rule in shadow and the rule that decides instead | in further pairs, the former counts no packets
 MOST_PAIRS = 65536
 
 _Identity = tuple[str, str, int]  # path, name, how many of that name came before

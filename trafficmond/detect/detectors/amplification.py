@@ -35,7 +35,7 @@ _GROUP_SOLICITS = 100
 # thousands of answers a second: only resolvers ask so many hosts.
 _SENDS_S = 3600.0
 _RESOLVER_BYTES_S = 1_500_000
-# bound: hosts that are known to send, by a hash of the address | two hosts with one hash count as one
+# bound: hosts that have sent packets (`amplification`), by a hash of the address | two hosts with one hash count as one
 _SENDERS = 1 << 16
 _LATEST = 2**32 - 1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)

@@ -47,7 +47,7 @@ _MANY = 100  # hosts: high severity; more than most monitors watch
 # In a sequential test (Jung et al.) in which 0.05 of the hosts answer a scanner, and 0.3 answer a client with a list of
 # peers, most of them gone, 15 failures are enough, and each answer outweighs six of them.
 _ANSWER_FAILURES = 6
-# bound: own hosts that have received an answer, by a hash of the address | two hosts with one hash count as one
+# bound: own hosts that received an answer, by a hash of the address | two hosts with one hash count as one
 _HEARD = 1 << 14
 _WAITS = np.dtype([("key", "u8"), ("when", "f8"), ("dial", ATTEMPT)])
 
