@@ -25,6 +25,22 @@ def refusals(book: Book, at: Times, source: int, hosts: np.ndarray, port: int = 
              book.rng.uniform(1, 4, count), greets=greets)  # fmt: skip
 
 
+# ---- one source that also logs in ----
+
+
+@pytest.mark.parametrize(("logins", "severity"), [(0, Severity.HIGH), (40, Severity.HIGH), (200, Severity.LOW)])
+def test_logins_from_the_same_address_hide_a_guesser_only_if_they_are_more(logins: int, severity: Severity) -> None:
+    book = Book(1)
+    guesses, at = np.arange(80) * 12.0 + book.rng.uniform(0, 4, 80), np.sort(book.rng.uniform(0, 960, logins))
+    refusals(book, guesses, STRANGER, np.full(80, WEB))
+    sizes = np.minimum(book.heavy(logins, 5000), 60_000)
+    book.tcp(at, STRANGER, WEB, 22, book.rng.integers(2500, 6000, logins), sizes, 1.0, greets=True)
+    for prefix in ("packets", "reply_packets"):  # many small messages
+        book._batches[-1][prefix] += 24
+    (threat,) = told(book)
+    assert (threat.src_ip, threat.severity) == (text(STRANGER), severity)
+
+
 # ---- one source, many hosts ----
 
 

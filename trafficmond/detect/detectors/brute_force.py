@@ -176,11 +176,12 @@ class BruteForce(DistributedDetector[Settings]):
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         # Kerberos first refuses each login, also one that then succeeds: only after that does the client send a proof.
         paid = flows["ticket"] * ((flows["dport"] == _KERBEROS) & (sent <= _LOGIN_BYTES))
-        found.add(quick=tries - paid, steady=tries, slow=tries, total=tries, greeted=tries * _greeted(flows))
+        refused = tries * ~sessions.let_in(flows)  # logins from the same address hide no guesser
+        found.add(quick=tries - paid, steady=refused, slow=refused, total=refused, greeted=refused * _greeted(flows))
         rows["quick"][known] = np.maximum(rows["quick"][known], 0)
-        found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries * sessions.let_in(flows))
-        found.add(sent=tries * sent, sent2=tries * sent * sent, got=tries * got, got2=tries * got * got)
-        found.add(lasted=tries * (flows["last"] - flows["first"]))
+        found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries - refused)
+        found.add(sent=refused * sent, sent2=refused * sent * sent, got=refused * got, got2=refused * got * got)
+        found.add(lasted=refused * (flows["last"] - flows["first"]))
         clockwork.note(self.table, found.slot, flows["first"])
         over = np.zeros(len(found.slots), bool)
         first = found.by.first[found.watched]
@@ -214,7 +215,7 @@ class BruteForce(DistributedDetector[Settings]):
 
         full_speed = states["quick"] >= _FULL_SPEED_S * settings.window
         # Sessions of automation, not the same refusal again.
-        let_in = states["let_in"] > 0.5 * total
+        let_in = states["let_in"] > total
         severity[(inside & ~tries | ~alike & ~refusals | let_in) & ~datagrams] = Severity.LOW
         # A gateway of ours asks RADIUS for its users, one of whom may guess; an acceptance may be that short too.
         severity[inside & datagrams & (ports == _RADIUS)] = Severity.LOW
@@ -310,7 +311,7 @@ class BruteForce(DistributedDetector[Settings]):
     def threat(self, found: Entities, entity: int) -> Threat:
         one, state = found.first(entity), found.state(entity)
         src, dst = address(one, "src"), address(one, "dst")
-        count, total = int(np.ceil(state["total"])), max(1.0, state["total"])
+        count, total = int(np.ceil(state["total"] + state["let_in"])), max(1.0, state["total"])
         datagrams = one["proto"] == UDP
         what = "small requests" if datagrams else "short connections"
         its = found.rows.take(found.by.first[[entity]])
