@@ -28,11 +28,11 @@ def kept_bans(store: Store) -> list[Ban]:
 def flushed(store: Store, timeout_s: float) -> bool:
     """Wait until all that was put and asked so far is written and answered; False if that takes longer."""
     end = time.monotonic() + timeout_s
-    asked = store.settled()
+    asked = store.records_written()
     while not asked.done() or asked.exception() or store.status().queue:
         if time.monotonic() > end:
             return False
         time.sleep(0.002)
         if asked.done() and asked.exception():  # too much waits
-            asked = store.settled()
+            asked = store.records_written()
     return True

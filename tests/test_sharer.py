@@ -228,7 +228,7 @@ def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch
     some = Attachments(nothing, nothing, nothing, nothing, slots, "auto", True, nothing)
     chain = share.Shared(2, 7, XdpMode.NATIVE, ["50 tm_xdp"])
     some._end(Attachment(2, "eth0", XdpMode.NATIVE, EgressHook.TCX, shared=chain))
-    assert (ended, some.unsettled()) == ([], True)
+    assert (ended, some.update_due()) == ([], True)
     may_end.set()
     assert some.steps[2].result(10) is None
     assert ended == ["eth0"]

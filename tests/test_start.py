@@ -115,14 +115,14 @@ def test_the_usual_settings_file_that_was_in_force_and_is_gone(
     monkeypatch.setattr(load, "CONFIG_FILE", usual)
     monkeypatch.setattr(start, "CONFIG_FILE", usual)
     monkeypatch.setattr(SettingsFile, "state_dir", lambda _: tmp_path)
-    assert start.valid(start.given(Flags()), Flags())[0].policy.default == "monitor", "there never was one"
+    assert start.valid(start.settings_file(Flags()), Flags())[0].policy.default == "monitor", "there never was one"
     copy = kept.add(b'[policy]\ndefault = "drop"\n')
     kept.commit(KeptSet({"policy": {}}, {str(usual): copy}))
     if now == "a pipe":
         os.mkfifo(usual)
     elif now != "nothing":
         usual.symlink_to(tmp_path / "nowhere")
-    settings, wrong = start.valid(start.given(Flags()), Flags())
+    settings, wrong = start.valid(start.settings_file(Flags()), Flags())
     assert settings.policy.default == "drop"
     assert wrong
     told = (
@@ -131,5 +131,5 @@ def test_the_usual_settings_file_that_was_in_force_and_is_gone(
     assert told in str(wrong)
     usual.unlink(missing_ok=True)
     usual.touch()
-    settings, wrong = start.valid(start.given(Flags()), Flags())
+    settings, wrong = start.valid(start.settings_file(Flags()), Flags())
     assert (settings.policy.default, wrong) == ("monitor", None)

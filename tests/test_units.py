@@ -78,7 +78,7 @@ def row(dst: str = "192.0.2.1", port: int = 80, proto: int = 6, **columns: int) 
     ],
 )
 def test_what_came_in_and_got_no_answer(units: Units, rows: Batch, owner: int) -> None:
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [owner]
 
 
@@ -95,7 +95,7 @@ def test_what_came_in_and_got_no_answer(units: Units, rows: Batch, owner: int) -
     ],
 )
 def test_the_kernel_refuses_without_a_socket(units: Units, rows: Batch, owner: int) -> None:
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [owner]
 
 
@@ -106,21 +106,21 @@ def test_neighbour_discovery_of_nobody_known_is_the_kernels(units: Units, top: P
     sent = [(of, 99), (of, 0), (of, cron), (of, KERNEL), ({**of, "sport": 128}, 99), ({**of, "direction": 0}, 99)]
     rows = np.concatenate([row("fe80::9", 0, **{**columns, "owner": owner}) for columns, owner in sent])
     rows["proto"][4] = 17
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [KERNEL, KERNEL, cron, KERNEL, 99, KERNEL]
 
 
 def test_where_answers_are_not_seen_nobody_is_said_to_be_there(units: Units) -> None:
     units.answers = False
     rows = np.concatenate([row(), row(port=81)])
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [4711, 0]
 
 
 def test_while_its_addresses_are_unknown_nothing_is_forwarded(top: Path, asked: Asked) -> None:
     units = Units(Cgroups(top), asked, asked.clock, asked.clock)
     rows = row("198.51.100.9")
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [4711]
     units.close()
 
@@ -128,13 +128,13 @@ def test_while_its_addresses_are_unknown_nothing_is_forwarded(top: Path, asked: 
 def test_the_kernel_is_asked_the_more_seldom_the_more_it_has_to_tell(units: Units, asked: Asked) -> None:
     asked.cost_s = 0.03
     for _ in range(600):  # a minute of ticks
-        units.settle(row(port=81))
+        units.set_owners(row(port=81))
         asked.now += 0.1
     assert 0.2 <= asked.times * asked.cost_s <= 0.3
     asked.fails = True
     asked.now += 60
     rows = row()
-    units.settle(rows)
+    units.set_owners(rows)
     assert rows["owner"].tolist() == [0], "that nobody waits is not known"
 
 
@@ -144,7 +144,7 @@ def test_between_two_lookups_a_new_server_is_not_nobody(units: Units, asked: Ask
     seen = set()
     for _ in range(60):
         times, rows = asked.times, np.concatenate([row(port=81), row()])
-        units.settle(rows)
+        units.set_owners(rows)
         seen.add((asked.times > times, *rows["owner"].tolist()))
         asked.now += 0.1
     assert seen == {(True, NOBODY, 4711), (False, 0, 4711)}
@@ -153,12 +153,12 @@ def test_between_two_lookups_a_new_server_is_not_nobody(units: Units, asked: Ask
 def test_a_host_that_has_little_to_tell_is_asked_each_time(units: Units, asked: Asked) -> None:
     asked.cost_s = 0.0005
     for _ in range(50):
-        units.settle(row(port=81))
+        units.set_owners(row(port=81))
     assert asked.times == 50
-    units.settle(row())
+    units.set_owners(row())
     assert asked.times == 50
     asked.now += 2
-    units.settle(row())
+    units.set_owners(row())
     assert asked.times == 51
 
 
@@ -183,7 +183,7 @@ def test_who_waits_for_a_service(units: Units) -> None:
 
 def test_off_changes_and_names_nothing() -> None:
     units, rows = Units(), row()
-    units.settle(rows)
+    units.set_owners(rows)
     units.count_unnamed(rows, {})
     assert (rows["owner"].tolist(), units.owners(rows), units.on, units.unnamed) == ([0], {}, False, 0)
     units.close()

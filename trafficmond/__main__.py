@@ -53,7 +53,7 @@ def _lack_of_room(error: BaseException | None) -> str:
 
 
 def _run(flags: Flags) -> int:
-    file = start.given(flags)
+    file = start.settings_file(flags)
     if flags.test:
         from trafficmond.detect.registry import settings_classes
 

@@ -74,7 +74,7 @@ class BanList:
     def add(self, ban: Ban) -> Ban:
         """Puts a ban in force, or replaces its owner's ban on that prefix. An equal ban changes nothing. Raises
         DatapathError if the kernel's table is full, or the prefix has too many owners."""
-        known = self.so_already(ban)
+        known = self.equal_in_force(ban)
         if known:
             return known
         done = self._add(ban)
@@ -86,7 +86,7 @@ class BanList:
         done, failed = [], []
         for ban in bans:
             try:
-                if not self.so_already(ban):
+                if not self.equal_in_force(ban):
                     done.append(self._add(ban))
             except DatapathError as error:
                 failed.append((ban, error))
@@ -164,7 +164,7 @@ class BanList:
         """The owner's ban on exactly this prefix."""
         return self._bans.get(network, {}).get(owner)
 
-    def so_already(self, ban: Ban) -> Ban | None:
+    def equal_in_force(self, ban: Ban) -> Ban | None:
         """The ban in force, if it is equal to this one and has no end."""
         network = networks.parse(ban.cidr)
         known = self.of(network, ban.owner)

@@ -138,7 +138,7 @@ class Changes:
         in_force = self.in_force
         if not settings.policy.probation or in_force is None or not in_force.generation:
             return 0.0
-        return settings.policy.probation if self.cuts_off(in_force, await self.standing.would(alter, draft)) else 0.0
+        return settings.policy.probation if self.cuts_off(in_force, await self.standing.preview(alter, draft)) else 0.0
 
     def _same(self, inputs: Inputs) -> bool:
         now = self._inputs
@@ -158,7 +158,7 @@ class Changes:
 
         return alter
 
-    async def holds(self, settings: Settings) -> tuple[str, bool]:
+    async def refusal(self, settings: Settings) -> tuple[str, bool]:
         """Why the present files of `settings` are refused, in words ("": they are not), and whether that is new."""
         on_trial, refused = self.standing.trial, self.standing.kept.refused
         if not on_trial and not refused:
@@ -214,7 +214,7 @@ class Changes:
                         where = last.folder or str(settings.cidr_dir)
                         raise ConfigError([Mistake(where, "no longer has what is on probation")])
                 inputs = replace(inputs, runtime=last.runtime, saved=last.saved)
-                return inputs if last.saved is None else self._sources.holding(inputs, list(last.saved))
+                return inputs if last.saved is None else self._sources.with_saved(inputs, list(last.saved))
 
             await self.standing.resume(alter)
 
@@ -253,5 +253,5 @@ class Changes:
         """Whether a probation has ended by itself since the last call."""
         async with self._lock:
             lapsed = self.standing.expire_probation()
-            await self.standing.settle()
+            await self.standing.store_end()
             return lapsed

@@ -113,7 +113,7 @@ class Daemon:
             parts.store.save_bans(parts.bans.all())  # for after a reboot: in the kernel they are
         parts.pipeline.report_export_health()
         # The obstacle may disappear without an event, such as the MTU of a veth's peer; a privileged step has ended.
-        if parts.datapath.refused or parts.datapath.attachments.unsettled():
+        if parts.datapath.refused or parts.datapath.attachments.update_due():
             parts.host.attach()
         parts.host.check_pins()
         parts.exposure.check()

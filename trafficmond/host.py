@@ -9,7 +9,7 @@ from trafficmond.config.settings import Settings
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import attachments, interfaces
 from trafficmond.datapath.datapath import Datapath
-from trafficmond.datapath.lifelines import here, own_addresses
+from trafficmond.datapath.lifelines import local_destinations, own_addresses
 from trafficmond.datapath.waiting import waiting
 from trafficmond.errors import DatapathError
 from trafficmond.exposure import Exposure
@@ -60,10 +60,10 @@ class Host:
         with contextlib.suppress(DatapathError):  # the addresses stay as they were
             ours = (*own_addresses(), *self._settings.networks)
             self._pipeline.engine.ours.set(networks.known(text) for text in ours)
-            self._pipeline.units.live_at(networks.known(text) for text in here())
+            self._pipeline.units.live_at(networks.known(text) for text in local_destinations())
         with contextlib.suppress(OSError):  # the kernel cannot list them
             listening = waiting()
-            self._pipeline.table.listening(listening["port"][listening["proto"] == TCP])
+            self._pipeline.table.set_listening(listening["port"][listening["proto"] == TCP])
         self._exposure.check()
         return gone
 

@@ -128,7 +128,7 @@ class Parts:
         To be called before such an end is set, shown or checked.
         """
         self.datapath.clock.calibrate()
-        await self.rulebook.settle()
+        await self.rulebook.apply_clock_step()
         for ban in self.bans.expire(time.time()):
             self.sinks.note(messages.UNBANNED, f"the ban of {shown(ban.cidr)} has ended", {"prefix": ban.cidr})
 

@@ -167,7 +167,7 @@ class Pipeline:
 
     def owned_by(self, rows: Batch) -> Names:
         """Names for these rows, owners included. Sets the owner of rows without one to the one whose socket waits."""
-        self.units.settle(rows)
+        self.units.set_owners(rows)
         return replace(self.names, owners=self.units.owners(rows)) if self.units.on else self.names
 
     def pending(self) -> Named:

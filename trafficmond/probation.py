@@ -78,7 +78,7 @@ class Probation:
     async def take_up(self, on_disk: Settings) -> None:
         """Continues, at the start, the probation of an earlier daemon."""
         standing = self._rulebook.standing
-        await standing.settle()
+        await standing.store_end()
         if standing.trial is None:
             return
         try:

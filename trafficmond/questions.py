@@ -26,7 +26,7 @@ class Questions:
         self._running: set[_Asking[Any]] = set()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
         """Counts a query for the time of the block. Raises Busy if too many wait."""
         if self._asked >= THREADS + MOST_WAITING:
             self.refused += 1

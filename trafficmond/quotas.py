@@ -30,7 +30,7 @@ class Quotas:
         if not quotas or time.monotonic() - self._looked < _EVERY_S:
             return
         self._looked = time.monotonic()
-        with contextlib.suppress(Busy, StoreError), self._questions.turn():
+        with contextlib.suppress(Busy, StoreError), self._questions.counted():
             used = await self._questions.ask(
                 lambda: Reader(self._path), lambda reader: [used_of(each, now, reader) for each in quotas]
             )

@@ -174,7 +174,7 @@ class Reloader:
     async def _held(self, settings: Settings) -> str:
         """Why the files are not read now, which is logged once; "" if they are."""
         parts = self._parts
-        held, news = await parts.rulebook.holds(settings)
+        held, news = await parts.rulebook.refusal(settings)
         if held and news and parts.warnings.get("files") != held:
             parts.sinks.note(messages.FILES_WAIT, held)
         parts.warnings.pop("files", None)

@@ -144,7 +144,7 @@ class Rulebook(Changes):
         """Moves the ends of rules made by hand after the wall clock was stepped; in force with the next change."""
         self.standing.jump += seconds
 
-    async def settle(self) -> None:
+    async def apply_clock_step(self) -> None:
         """Recompiles the rules if the wall clock was stepped, so that they agree with the kernel. Never raises."""
         if self.standing.jump:
             async with self._lock:
@@ -263,7 +263,7 @@ class Rulebook(Changes):
             inputs = replace(inputs, runtime=runtime(list(inputs.runtime)))
             if saved is None:
                 return inputs
-            return self._sources.holding(inputs, saved(list(on_disk if inputs.saved is None else inputs.saved)))
+            return self._sources.with_saved(inputs, saved(list(on_disk if inputs.saved is None else inputs.saved)))
 
         within = begin and (begin.within_s or await self._caution(alter, self._inputs.settings))
         if begin and within:

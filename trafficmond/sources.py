@@ -144,7 +144,7 @@ class Sources:
         files = _right(read_files(of.cidr_dir, lists_of(of), self.own, *known, instead))
         return replace(inputs, settings=of, files=files, instead=instead)
 
-    def holding(self, inputs: Inputs, saved: list[Table]) -> Inputs:
+    def with_saved(self, inputs: Inputs, saved: list[Table]) -> Inputs:
         """`inputs` with other rules for the daemon's own file, which is not written. Raises ConfigError."""
         there = as_saved(self.own, saved)
         files = _right(replace(inputs.files, saved=(there,), mistakes=there.mistakes, copies=None))

@@ -121,7 +121,7 @@ class Standing:
     def _next_generation(self) -> int:
         return self.now.in_force.generation + 1 if self.now.in_force else 1
 
-    async def would(self, alter: Alter, draft: Made | None) -> InForce:
+    async def preview(self, alter: Alter, draft: Made | None) -> InForce:
         """Compiles altered rules without changing those in force. Raises ConfigError."""
         in_force = self.now.in_force
         return (await self.made(Side(self.now.inputs, in_force and in_force.apart()), alter, draft)).in_force
@@ -302,7 +302,7 @@ class Standing:
         if self.kept.refused:
             await self.keep(Kept(self.kept.trial))
 
-    async def settle(self) -> None:
+    async def store_end(self) -> None:
         """Stores the end of a probation, in the background."""
         if self._written != self.kept:
             await self.keep(self.kept)

@@ -9,7 +9,7 @@ from trafficmond.config.flags import Flags
 from trafficmond.config.load import SettingsFile
 from trafficmond.config.settings import CONFIG_FILE, Settings
 from trafficmond.control.listen import open_socket
-from trafficmond.datapath.loading import begun
+from trafficmond.datapath.loading import load_in_thread
 from trafficmond.errors import ConfigError
 from trafficmond.later import numpy_alone
 
@@ -22,11 +22,11 @@ def run(file: SettingsFile, flags: Flags) -> None:
     own = file.own() or valid(file, flags)[0]
     with closing(open_socket(own.control_socket)) as listener, ExitStack() as stack:
         with numpy_alone(), heap.uncollected():
-            loading = stack.enter_context(begun(part_options.options(own)))
+            loading = stack.enter_context(load_in_thread(part_options.options(own)))
             settings, wrong = valid(file, flags)
             if wrong and part_options.options(settings) != part_options.options(own):
                 stack.close()
-                loading = stack.enter_context(begun(part_options.options(settings)))
+                loading = stack.enter_context(load_in_thread(part_options.options(settings)))
             sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]  # OpenSSL: unused, 5 ms
             import asyncio
 
@@ -36,7 +36,7 @@ def run(file: SettingsFile, flags: Flags) -> None:
         asyncio.run(live(settings, flags, listener, loading, wrong))
 
 
-def given(flags: Flags) -> SettingsFile:
+def settings_file(flags: Flags) -> SettingsFile:
     """The settings file that the flags name, else the usual one, even if it is gone but was in force last."""
     file = SettingsFile(None, flags)
     if file.path is None:

@@ -12,7 +12,7 @@ from trafficmond.datapath.origins import service_of
 from trafficmond.datapath.waiting import WAITING, waiting
 from trafficmond.detect.ours import Prefixes
 from trafficmond.flows.batch import Batch, Column, take
-from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, of_kernel, owner_of_path, owner_of_word
+from trafficmond.flows.owners import FORWARDED, KERNEL, NOBODY, Owner, of_kernel, owner_of_path, special_owner
 from trafficmond.flows.processes import cgroup_of
 from trafficmond.flows.waiting import Waiting
 from trafficmond.model import Direction
@@ -59,7 +59,7 @@ class Units:
         """Sets this host's own addresses, broadcast addresses included."""
         self._here = Prefixes((*addresses, *_GROUPS))
 
-    def settle(self, rows: Batch) -> None:
+    def set_owners(self, rows: Batch) -> None:
         """Sets `owner` of incoming rows without a reply, in place, to the owner of the socket that waits for them. It
         stays 0 if that needs another look at too many sockets; a later call for the flow may set it."""
         if not self.on:
@@ -124,7 +124,7 @@ class Units:
             of_unit = self.owner(cgroup_of(number)) or Owner(f"cgroup {cgroup_of(number)}")
             return of_unit._replace(process=process.name, pid=process.pid)
         number = cgroup_of(number)
-        found = owner_of_word(number) or self._known.get(number)
+        found = special_owner(number) or self._known.get(number)
         if found is None and self.cgroups and (path := self.cgroups.path(number)):
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()

@@ -17,7 +17,7 @@ from trafficmond.flows.owners import (
     is_pattern,
     of_unit,
     owner_of_path,
-    owner_of_word,
+    special_owner,
     unit_name,
 )
 from trafficmond.flows.table import FlowTable
@@ -83,7 +83,7 @@ def test_a_name_that_is_too_long_when_it_is_shown_is_no_units() -> None:
 
 
 def test_words_and_names_that_people_type() -> None:
-    assert [owner_of_word(number) for number in (0, KERNEL, FORWARDED, NOBODY, UNIT)] == [
+    assert [special_owner(number) for number in (0, KERNEL, FORWARDED, NOBODY, UNIT)] == [
         *(Owner(), Owner("kernel"), Owner("forwarded"), Owner("nobody"), None)
     ]
     typed = ("nginx", "nginx.service", "kernel", "forwarded", "nobody", "/lxc/one", "cgroup 7", "user-1000.slice", "")

@@ -158,7 +158,7 @@ def test_a_later_syn_turns_a_guess_round_and_keeps_the_counts(table: FlowTable, 
 def test_who_is_served_here_began_what_was_there_before_us(
     table: FlowTable, deltas: Deltas, sport: int, dport: int, direction: int, turned: bool
 ) -> None:
-    table.listening(np.array([22, 2222], np.uint16))
+    table.set_listening(np.array([22, 2222], np.uint16))
     mine = {"sport": sport, "dport": dport, "direction": direction, "tcp_flags": 0x18, "first_flags": 0x18}
     theirs = {
         **{"src": "198.51.100.2", "dst": "192.0.2.1", "sport": dport, "dport": sport},

@@ -191,7 +191,7 @@ def test_a_disk_that_takes_nothing_hides_nothing(tmp_path: Path) -> None:
 
 
 async def read(ask: Asked, work: Callable[[Reader], Any]) -> Any:
-    with ask.parts.questions.turn():
+    with ask.parts.questions.counted():
         return await ask.parts.questions.ask(lambda: Reader(ask.parts.store.path), work)
 
 

@@ -376,7 +376,7 @@ def test_a_clock_that_is_set_ends_no_rule_in_the_history(tmp_path: Path) -> None
             await ask.parts.follow_rules()
             await ask("AddCidr", cidr="::/0", action="drop", ttl_s=3600.0, ports=["23"])
             ask.parts.rulebook.shift(18_000.0)
-            await ask.parts.rulebook.settle()
+            await ask.parts.rulebook.apply_clock_step()
             await ask.parts.follow_rules()
             assert await ask.changes() == [(2, "clock", 1, 1), (1, "add-cidr", 0, 1)]
             name, said = await ask.refused("Undo")

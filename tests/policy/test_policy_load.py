@@ -207,7 +207,7 @@ def test_nothing_is_waited_for(tmp_path: Path) -> None:
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
     try:
         with pytest.raises(OSError, match="not a regular file"):
-            collect._read_settled(tmp_path / "pipe")
+            collect._read_stable(tmp_path / "pipe")
     finally:
         os.close(writer)
 

@@ -13,7 +13,7 @@ from policy_loading import ROOT
 
 from trafficmond import services
 from trafficmond.model import Action, Direction, Reason
-from trafficmond.policy.readers import lasting, read_json, read_list, read_toml
+from trafficmond.policy.readers import always_allowed, read_json, read_list, read_toml
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 ORIGINAL = ROOT.parent / "shared" / "data" / "original"
@@ -219,7 +219,7 @@ def test_list() -> None:
 
 
 def test_lasting() -> None:
-    found = lasting(Reason.GUARD, ["192.0.2.1"], "gateway", "guard")
+    found = always_allowed(Reason.GUARD, ["192.0.2.1"], "gateway", "guard")
     [rule] = found.rules
     assert (rule.action, rule.reason, rule.direction, rule.name) == (
         Action.ALLOW,
@@ -227,7 +227,7 @@ def test_lasting() -> None:
         Direction.BOTH,
         "gateway",
     )
-    [mistake] = lasting(Reason.ALLOWLIST, ["::/0", "x"], "allowlist", "policy.allowlist").mistakes
+    [mistake] = always_allowed(Reason.ALLOWLIST, ["::/0", "x"], "allowlist", "policy.allowlist").mistakes
     assert mistake.where == "policy.allowlist[1]"
 
 

@@ -58,7 +58,7 @@ def test_a_stepped_clock_ends_no_rule_by_hand_and_prolongs_none(
         assert rule.expires == pytest.approx(began + 60 + jump, abs=0.01)
     dated = numbers["203.0.115.0/24"]
     assert after[dated] == pytest.approx(before[dated] - jump, abs=0.01)
-    book.run(book.rules.settle())
+    book.run(book.rules.apply_clock_step())
     book.rules = book.restarted()
     kept = [rule.expires for rule in book.load().policy.rules if rule.expires]
     assert kept[1:] == pytest.approx([began + 60 + jump] * 2, abs=0.01), "both files say so too"
@@ -68,8 +68,8 @@ def test_asking_after_a_step_settles_it(book: Book) -> None:
     book.run(book.rules.add({**DROP, "expires": time.time() + 60}, keep=False))
     generation, book.ahead = book.rules.in_force.generation, 1000.0
     book.calibrate()
-    book.run(book.rules.settle())
-    book.run(book.rules.settle())
+    book.run(book.rules.apply_clock_step())
+    book.run(book.rules.apply_clock_step())
     in_force = book.rules.in_force
     assert in_force.generation == generation + 1
     assert [rule.expires - time.time() for rule in in_force.policy.rules if rule.expires] == [
@@ -84,10 +84,10 @@ def test_a_step_that_cannot_be_followed_is_followed_later(book: Book) -> None:
     before, book.refuses = book.rules.in_force, DatapathError("no memory")
     book.ahead = 1000.0
     book.calibrate()
-    book.run(book.rules.settle())
+    book.run(book.rules.apply_clock_step())
     assert book.rules.in_force is before
     book.refuses = None
-    book.run(book.rules.settle())
+    book.run(book.rules.apply_clock_step())
     assert book.rules.in_force.policy.rules[-1].expires == pytest.approx(time.time() + 1060, abs=5)
 
 

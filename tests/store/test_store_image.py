@@ -93,7 +93,7 @@ def test_every_column_is_the_same(connection: sqlite3.Connection, inners: bool, 
     )
     for count in (1, 2, 3000):
         batch = anything(pick, count)
-        image.give(connection, [(batch, names)])
+        image.set_rows(connection, [(batch, names)])
         assert connection.execute("PRAGMA image.integrity_check").fetchall() == [("ok",)]
         connection.execute(COPY)
         insert_tuples(connection, "other", batch, names)
@@ -104,12 +104,12 @@ def test_batches_and_parts_of_them_share_an_image(connection: sqlite3.Connection
     pick, names = np.random.default_rng(4), all_names(inners=True, owners=False)
     whole = anything(pick, 30000)
     parts = [(whole[10:20], names), (whole[:0], names), (whole[::7], all_names(inners=False, owners=True))]
-    image.give(connection, parts)
+    image.set_rows(connection, parts)
     connection.execute(COPY)
     for batch, known in parts:
         insert_tuples(connection, "other", batch, known)
     same(connection, 4296)
-    image.give(connection, [])
+    image.set_rows(connection, [])
     assert connection.execute(f"SELECT count(*) FROM {image.TABLE}").fetchone() == (0,)
 
 
@@ -118,12 +118,12 @@ def test_names_of_any_length_are_stored_as_long_as_a_page_holds_them(connection:
     batch["verdict"] = verdict_word(Action.ALLOW, rule=7)
     for length in (57, 58, 8000, 60000):
         names = Names(rules={7: "é" * (length // 2) + "x" * (length % 2)})
-        image.give(connection, [(batch, names)])
+        image.set_rows(connection, [(batch, names)])
         connection.execute(COPY)
         insert_tuples(connection, "other", batch, names)
     same(connection, 20)
     with pytest.raises(ValueError, match="too long"):
-        image.give(connection, [(batch, Names(rules={7: "x" * 70000}))])
+        image.set_rows(connection, [(batch, Names(rules={7: "x" * 70000}))])
 
 
 EDGES = [sign * (1 << bits) + more for bits in (7, 15, 23, 31, 47, 62) for more in (-1, 0) for sign in (1, -1)]
@@ -134,7 +134,7 @@ def test_a_number_takes_the_fewest_bytes_that_hold_it(connection: sqlite3.Connec
     batch = anything(np.random.default_rng(8), 1)
     batch["owner"] = 4711
     names = Names(owners={4711: NGINX._replace(uid=number)})
-    image.give(connection, [(batch, names)])
+    image.set_rows(connection, [(batch, names)])
     connection.execute(COPY)
     insert_tuples(connection, "other", batch, names)
     same(connection, 1)
@@ -143,16 +143,16 @@ def test_a_number_takes_the_fewest_bytes_that_hold_it(connection: sqlite3.Connec
 def test_a_number_that_sqlite_cannot_store_is_an_error(connection: sqlite3.Connection) -> None:
     batch = anything(np.random.default_rng(5), 9)
     names = all_names(inners=False, owners=False)
-    image.give(connection, [(batch, names)])
+    image.set_rows(connection, [(batch, names)])
     for field, value in (("bytes", 1 << 63), ("first", np.nan)):
         wrong = batch.copy()
         wrong[field][4] = value
         with pytest.raises(ValueError, match="63 bits"):
-            image.give(connection, [(wrong, names)])
+            image.set_rows(connection, [(wrong, names)])
 
 
 def test_sqlite_copies_whole_records(connection: sqlite3.Connection) -> None:
-    image.give(connection, [])
+    image.set_rows(connection, [])
     steps = [step for _, step, *_ in connection.execute(f"EXPLAIN {COPY}")]
     assert "RowCell" in steps or "RowData" in steps
     assert "Column" not in steps

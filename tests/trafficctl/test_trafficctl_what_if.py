@@ -255,7 +255,7 @@ def test_peers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         hi = np.arange(first, first + 50, dtype=np.uint64)
         sums = np.stack([np.ones(50, np.int64), np.ones(50, np.int64), hi.astype(np.int64), np.zeros(50, np.int64)], 1)
         peers.add(hi, hi, np.zeros(50, np.bool_), sums)
-    peers.settle()
+    peers.combine()
     assert len(peers.hi) <= 100
     assert int(peers.sums[:, 0].sum()) + peers.others == 1000, "none is lost"
     assert 999 in peers.hi, "the largest stay"

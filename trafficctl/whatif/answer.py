@@ -30,7 +30,7 @@ def answer(
 
 
 def _change(before: Before, change: Change, reader: Reader, live: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    change.peers.settle()
+    change.peers.combine()
     ways = {pair: _decided(before, *pair) for pair in change.rules}
     peers = change.peers
     order = np.argsort(-peers.sums[:, 2], kind="stable")[:_MOST_ROWS].tolist()

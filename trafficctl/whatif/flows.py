@@ -56,7 +56,7 @@ class Flows:
     """Columns of flows; packets and bytes count both sides."""
 
     of: Conversations
-    heard: Bool  # the other side answered, and not only with a reset
+    answered: Bool  # the other side answered, and not only with a reset
     packets: I64
     bytes: I64
     last: I64  # epoch s
@@ -164,9 +164,9 @@ def _flows(texts: Sequence[str | None], path: Path) -> Flows:
     near, far, protocol = small & 0xFFFF, small >> 16 & 0xFFFF, small >> 32 & 0xFF
     flags, back = small >> 40 & 0xFF, small >> 48 & 0xFF
     egress, asked, answered = (small >> bit & 1 == 1 for bit in (56, 57, 58))
-    heard = answered & ~((protocol == TCP) & (back & RST != 0) & (back & SYN == 0))
+    answered = answered & ~((protocol == TCP) & (back & RST != 0) & (back & SYN == 0))
     of = Conversations(hi, lo, six, protocol, near, far, egress, asked, answered, flags)
-    return Flows(of, heard, packets, octets, last, row)
+    return Flows(of, answered, packets, octets, last, row)
 
 
 def _numbers(text: str | None) -> I64:

@@ -43,9 +43,9 @@ class Peers:
         self._new.append((hi, lo, six, sums))
         self._waiting += len(hi)
         if self._waiting > _MOST_PEERS:
-            self.settle()
+            self.combine()
 
-    def settle(self) -> None:
+    def combine(self) -> None:
         """Merges the rows of each address into one."""
         parts = [(self.hi, self.lo, self.six, self.sums), *self._new]
         self._new, self._waiting = [], 0
@@ -65,7 +65,7 @@ class Peers:
             self.hi, self.lo, self.six, self.sums = self.hi[kept], self.lo[kept], self.six[kept], self.sums[kept]
 
     def merge(self, other: Self) -> None:
-        other.settle()
+        other.combine()
         self.others += other.others
         self.add(other.hi, other.lo, other.six, other.sums)
 
@@ -81,7 +81,7 @@ class Change:
 
     def add(self, table: str, rows: Flows, what: U32, before: U32, then: U32, at: I64) -> None:
         """Adds the rows `at` of a piece."""
-        sums = np.stack([np.ones(len(at), np.int64), rows.packets[at], rows.bytes[at], rows.heard[at]], 1)
+        sums = np.stack([np.ones(len(at), np.int64), rows.packets[at], rows.bytes[at], rows.answered[at]], 1)
         self.sums += sums.sum(0)
         pairs = before[at].astype(np.uint64) << np.uint64(32) | then[at]
         for pair, total in _grouped(pairs, sums):
@@ -113,7 +113,7 @@ class Tally:
 
     def add(self, table: str, rows: Flows, before: U32, then: U32) -> None:
         """Adds a piece with the verdict words of both policies."""
-        self.judged += (len(rows), int(rows.packets.sum()), int(rows.bytes.sum()), int(rows.heard.sum()))
+        self.judged += (len(rows), int(rows.packets.sum()), int(rows.bytes.sum()), int(rows.answered.sum()))
         was, becomes = judge.kinds(before), judge.kinds(then)
         differs = np.flatnonzero(was != becomes)
         if not len(differs):

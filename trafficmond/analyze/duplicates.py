@@ -123,7 +123,7 @@ def _keys(rows: Batch) -> Column:
 
 
 def _put_together(best: Batch, rows: Batch, of: Column) -> int:
-    """Combines two halves. The first one is that of the client, as Suricata writes them, unless `_turn` finds
+    """Combines two halves. The first one is that of the client, as Suricata writes them, unless `_swap` finds
     otherwise. Returns how many had a second half."""
     lead = best[of]
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
@@ -137,11 +137,11 @@ def _put_together(best: Batch, rows: Batch, of: Column) -> int:
     for name in _SUMS:
         best["reply_" + name][groups] = other[name]
     best["reply_first_flags"][groups] = _answer(other["tcp_flags"])
-    _turn(best, groups)
+    _swap(best, groups)
     return len(groups)
 
 
-def _turn(best: Batch, groups: Column) -> None:
+def _swap(best: Batch, groups: Column) -> None:
     """Swaps the two directions if the first half is the answer: by its flags or, if both sides or neither sent a SYN,
     by the port of a known service."""
     rows = best[groups]

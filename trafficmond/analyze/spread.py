@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond import abi
 from trafficmond.analyze.rows import RECORD
 from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty, join, take
-from trafficmond.flows.canonical import turned_ports
+from trafficmond.flows.canonical import reply_ports
 from trafficmond.flows.state import ESTABLISHED_S
 from trafficmond.model import Direction
 from trafficmond.protocols import ACK, PSH, SYN, TCP
@@ -118,7 +118,7 @@ def _deltas(rows: Batch, number: Column | int = 0) -> Batch:
         delta["first"] = rows["start"]
         delta["last"] = seen
         if prefix:
-            _turn(delta)
+            _swap(delta)
             delta["bits"] = rows["reply_bits"]
         delta["packets"], delta["bytes"], delta["payload_bytes"] = packets, octets, payload
         delta["payload_packets"] = np.minimum(packets, (payload + _SEGMENT - 1) // _SEGMENT)
@@ -140,11 +140,11 @@ def _part(column: Column, packets: Column, total: Column) -> Column:
     return np.asarray(whole * packets + rest * packets // np.maximum(total, 1))
 
 
-def _turn(delta: Batch) -> None:
+def _swap(delta: Batch) -> None:
     """Turns rows into those of the responder, whose first packet came a little after the initiator's."""
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         delta[one], delta[other] = delta[other].copy(), delta[one].copy()
-    delta["sport"], delta["dport"] = turned_ports(delta)
+    delta["sport"], delta["dport"] = reply_ports(delta)
     delta["direction"] = np.where(delta["direction"] == Direction.INGRESS, Direction.EGRESS, Direction.INGRESS)
     delta["first"] += _ANSWER_S
     delta["last"] = np.maximum(delta["last"], delta["first"])

@@ -117,7 +117,7 @@ def load_declared(cls: type[T], path: Path, text: str) -> T:
     return settings
 
 
-def handed_in(file: Path) -> Path:
+def credential_of(file: Path) -> Path:
     """The copy of a file that systemd passes as a credential, since only root may read the file; else the file."""
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     return Path(credentials, file.name) if credentials else file

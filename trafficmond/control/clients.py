@@ -61,7 +61,7 @@ class Clients:
         self._clients.add(client)
         return ""
 
-    async def turn(self) -> None:
+    async def next_round(self) -> None:
         """Waits for a round of the event loop that no other client has: one reply a round, so that readings of the
         ledger wait for one reply at most, not for one of each client."""
         async with self._turn:

@@ -116,13 +116,13 @@ class Connection(asyncio.Protocol):
         call = Call(caller, more=request.more and not request.oneway)
         replies = dispatch.answer(request, self._service, call, self._clients.may_change(self.peer))
         try:
-            await self._clients.turn()
+            await self._clients.next_round()
             async for reply in replies:
                 if not request.oneway:
                     self._send(reply)
                     if not self._writable.is_set():
                         await asyncio.wait_for(self._writable.wait(), WRITE_TIMEOUT_S)
-                await self._clients.turn()
+                await self._clients.next_round()
                 if self.transport.is_closing():
                     return
         except TimeoutError:

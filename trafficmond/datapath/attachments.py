@@ -259,7 +259,7 @@ class Attachments:
         else:
             attach.detach(done, self._pins)
 
-    def unsettled(self) -> bool:
+    def update_due(self) -> bool:
         """Whether `update` is due: a privileged step continues, or an attachment has ended."""
         return bool(self.steps) or not all(done.alive() for done in self.attached.values())
 

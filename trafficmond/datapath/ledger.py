@@ -174,7 +174,7 @@ class Ledger:
         compiled.gained(flows, bases, out)
         for name in ("first", "last"):
             out[name] = self._clock.to_epoch(out[name])
-        owners.correct(out)
+        owners.set_kernel_owner(out)
 
 
 def _only(mask: npt.NDArray[np.bool_], *batches: npt.NDArray[Any]) -> tuple[Any, ...]:

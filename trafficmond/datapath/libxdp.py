@@ -151,7 +151,7 @@ def join(
     Raises DatapathError, ForeignProgramError; then a chain is unchanged.
     """
     if direct is not None:
-        look_at_kernel(opened)
+        check_kernel(opened)
         if begin(ifindex, direct, PRIORITY, opened(), _dispatcher(), modes):
             return
         libbpf.link_detach(direct)
@@ -159,7 +159,7 @@ def join(
         with chain(ifindex) as now:
             ours = now.of(maps) if now else []
             if now is None or not ours:
-                look_at_kernel(opened)
+                check_kernel(opened)
                 _attach(ifindex, [now.mode] if now else modes, opened)
                 return
             if replace(now.ifindex, now.main_fd, now.components, ours[0], opened(), _dispatcher(), now.mode):
@@ -167,7 +167,7 @@ def join(
     raise DatapathError("other programs keep changing the same chain", hint="restart trafficmond when they stop")
 
 
-def look_at_kernel(opened: Callable[[], libbpf.Object]) -> None:
+def check_kernel(opened: Callable[[], libbpf.Object]) -> None:
     """Raises DatapathError if this kernel accepts no tm_xdp in a dispatcher: libxdp would attach it alone, or fail."""
     target = _dispatcher()
     try:

@@ -37,7 +37,7 @@ def own_addresses() -> Iterator[str]:
             yield _host(str(ip_address(own)))
 
 
-def here() -> Iterator[str]:
+def local_destinations() -> Iterator[str]:
     """The destinations that this host accepts, apart from groups: own and broadcast addresses. Raises DatapathError."""
     yield from own_addresses()
     for of in _interface_addresses():

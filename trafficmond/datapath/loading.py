@@ -60,7 +60,7 @@ class Load:
 
 
 @contextmanager
-def begun(options: Options) -> Iterator[Future[Load]]:
+def load_in_thread(options: Options) -> Iterator[Future[Load]]:
     """A load in a separate thread. After the block nothing stays open, whatever the result."""
     with ThreadPoolExecutor(1, "load") as thread:
         loading = thread.submit(Load, options)

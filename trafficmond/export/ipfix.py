@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond.dataclass import dataclass, field
 from trafficmond.export.templates import TEMPLATES, Template, template_sets
 from trafficmond.flows.batch import Batch, Column, octets, take
-from trafficmond.flows.canonical import turned_ports
+from trafficmond.flows.canonical import reply_ports
 from trafficmond.flows.report import End
 from trafficmond.model import Direction
 from trafficmond.protocols import ICMP, ICMPV6
@@ -107,7 +107,7 @@ def _reversed(rows: Batch) -> Batch:
     turned = rows.copy()
     for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo")):
         turned[one], turned[other] = rows[other], rows[one]
-    turned["sport"], turned["dport"] = turned_ports(rows)
+    turned["sport"], turned["dport"] = reply_ports(rows)
     turned["direction"] = np.where(rows["direction"] == Direction.INGRESS, Direction.EGRESS, Direction.INGRESS)
     turned["tcp_flags"] = rows["reply_tcp_flags"]
     turned["packets"], turned["bytes"] = rows["reply_packets"], rows["reply_bytes"]

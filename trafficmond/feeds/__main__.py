@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trafficmond import __version__
-from trafficmond.config.load import handed_in, load_settings
+from trafficmond.config.load import credential_of, load_settings
 from trafficmond.config.settings import CONFIG_FILE
 from trafficmond.detect.registry import settings_classes
 from trafficmond.errors import ConfigError, TrafficmonError
@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     found.add_argument(
-        "-c", "--config", type=Path, metavar="FILE", default=handed_in(CONFIG_FILE), help="settings of trafficmond"
+        "-c", "--config", type=Path, metavar="FILE", default=credential_of(CONFIG_FILE), help="settings of trafficmond"
     )
     found.add_argument("-a", "--all", action="store_true", help="fetch all of them, due or not")
     found.add_argument("--version", action="version", version=f"trafficmon-fetch {__version__}")

@@ -76,7 +76,7 @@ def canonical(rows: Batch) -> Canonical:
     )
 
 
-def turned_ports(rows: Batch) -> tuple[Column, Column]:
+def reply_ports(rows: Batch) -> tuple[Column, Column]:
     """(sport, dport) of the answers to rows: swapped, or of ICMP the type that answers, if there is one."""
     icmp = (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)
     mate = MATE[rows["proto"], np.minimum(rows["sport"], TYPE_UNKNOWN)]

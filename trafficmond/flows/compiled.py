@@ -289,7 +289,7 @@ class Loops:
     def configure(self, idle_s: float, active_s: float) -> None:
         self._rules.idle, self._rules.active = idle_s, active_s
 
-    def listening(self, ports: Column) -> None:
+    def set_listening(self, ports: Column) -> None:
         """Sets the ports on which this host accepts TCP connections."""
         self._ports[ports] |= _LISTENS
 

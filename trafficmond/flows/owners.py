@@ -42,7 +42,7 @@ OF_UNITS = Owner._fields[:3]  # fields that do not need processes
 UNKNOWN = Owner()
 
 
-def owner_of_word(number: int) -> Owner | None:
+def special_owner(number: int) -> Owner | None:
     """The owner for 0 (unknown) or a constant that is not a cgroup; None for a cgroup."""
     if not number:
         return UNKNOWN
@@ -112,7 +112,7 @@ def of_unit(text: str) -> Callable[[str | None], bool]:
     return lambda unit: unit is not None and fnmatch.fnmatchcase(unit, wanted)
 
 
-def correct(rows: Batch) -> None:
+def set_kernel_owner(rows: Batch) -> None:
     """Sets the kernel as the owner of rows `of_kernel` without a socket, in place: no router forwards these packets."""
     alone = rows["owner"] == np.uint64(FORWARDED)
     if alone.any():

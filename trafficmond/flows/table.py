@@ -73,9 +73,9 @@ class FlowTable:
         self._ids = np.empty(len(self._rows), np.uint64)  # sorted
         self._slots = np.empty(len(self._rows), np.uint32)  # the row of each id
 
-    def listening(self, ports: Column) -> None:
+    def set_listening(self, ports: Column) -> None:
         """Sets the ports on which this host accepts TCP connections: of older ones the other host is the initiator."""
-        self._loops.listening(ports)
+        self._loops.set_listening(ports)
 
     def __len__(self) -> int:
         return self._count

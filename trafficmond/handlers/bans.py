@@ -104,7 +104,7 @@ class Bans(Handler):
             for ban, network in wanted[at : at + _AT_ONCE]:
                 try:
                     spared.refuse(network, "ban")
-                    if parts.bans.so_already(ban):
+                    if parts.bans.equal_in_force(ban):
                         so_already += 1
                     else:
                         part.append(ban)

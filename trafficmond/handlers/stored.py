@@ -32,13 +32,13 @@ class Stored:
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         """Calls `work` with a reader of flows.db, in a thread for queries. Raises Busy."""
-        with self._parts.questions.turn():
+        with self._parts.questions.counted():
             return await self._parts.questions.ask(lambda: Reader(self._parts.store.path), work)
 
     async def read_all(self, wanted: FlowQuery, work: Callable[[Reader], T]) -> T:
         """The same, with the flows that match `wanted` in kernel, table and queue, which stay there. Raises Busy."""
         pipeline, store = self._parts.pipeline, self._parts.store
-        with self._parts.questions.turn():
+        with self._parts.questions.counted():
             await pipeline.read_ledger()
             for _ in range(_LOOKS):
                 pending, given = pipeline.pending(), store.given
@@ -58,7 +58,7 @@ class Stored:
         """The latest threats that match the conditions (SQL) and `wanted`; open ones in their current state."""
         store = self._parts.store
         if store.status().state == "ok":  # what was given to a store that works is written first
-            settled = asyncio.wrap_future(store.settled())
+            settled = asyncio.wrap_future(store.records_written())
             settled.add_done_callback(asyncio.Future.exception)  # the store logs and counts what it cannot do
             await asyncio.wait([settled], timeout=_SETTLE_S)
         why_not = self._parts.responder.why_not

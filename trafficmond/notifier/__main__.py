@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trafficmond import __version__
-from trafficmond.config.load import handed_in
+from trafficmond.config.load import credential_of
 from trafficmond.errors import ConfigError, TrafficmonError
 from trafficmond.notifier.service import serve
 from trafficmond.notifier.settings import NOTIFY_FILE, STATE_DIR, load
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="It is the program of trafficmon-notify.service. Try the targets with: trafficctl notify --test",
         allow_abbrev=False,
     )
-    found.add_argument("-c", "--config", type=Path, metavar="FILE", default=handed_in(NOTIFY_FILE), help="settings")
+    found.add_argument("-c", "--config", type=Path, metavar="FILE", default=credential_of(NOTIFY_FILE), help="settings")
     found.add_argument(
         "-d",
         "--state-dir",

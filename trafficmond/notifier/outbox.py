@@ -74,7 +74,7 @@ class Outbox:
     def begin(self, targets: Sequence[str]) -> None:
         """Sets the targets. A new one gets the news from now on; the news of a removed one are deleted."""
         marks = ",".join("?" * len(targets))
-        with self._turn() as db:
+        with self._transaction() as db:
             db.execute(f"DELETE FROM target WHERE name NOT IN ({marks})", targets)
             db.execute(f"DELETE FROM sent WHERE target NOT IN ({marks})", targets)
             last = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'news')"
@@ -84,7 +84,7 @@ class Outbox:
 
     def asked_since(self) -> float | None:
         """The `last_seen` from which on the daemon's threats may be news; None before the first query."""
-        with self._turn() as db:
+        with self._transaction() as db:
             (followed,) = db.execute("SELECT max(at) FROM followed").fetchone()
             (oldest,) = db.execute("SELECT min(last_seen) FROM told WHERE open").fetchone()
         if followed is None:
@@ -94,14 +94,14 @@ class Outbox:
     def note(self, records: Iterable[Record], least: Severity, now: float) -> int:
         """Stores the daemon's records of threats at `now`, and returns how many of them are news."""
         found = 0
-        with self._turn() as db:
+        with self._transaction() as db:
             for record in records:
                 found += _note(db, record, least, now)
             db.execute("DELETE FROM followed")
             db.execute("INSERT INTO followed VALUES (?)", (now,))
             _bound(db)
         since = self.asked_since() or 0.0
-        with self._turn() as db:
+        with self._transaction() as db:
             db.execute("DELETE FROM told WHERE NOT open AND last_seen < ?", (since,))
             db.execute("DELETE FROM told WHERE last_seen < ?", (now - _FORGOTTEN_S,))
         return found
@@ -111,24 +111,24 @@ class Outbox:
         asked = (
             "SELECT seq, at, kind, threat FROM news WHERE seq > (SELECT seq FROM target WHERE name = ?) ORDER BY seq"
         )
-        with self._turn() as db:
+        with self._transaction() as db:
             return [News(seq, at, kind, json.loads(threat)) for seq, at, kind, threat in db.execute(asked, (target,))]
 
     def sent(self, target: str, now: float) -> list[float]:
         """The times of its messages in the last hour."""
-        with self._turn() as db:
+        with self._transaction() as db:
             rows = db.execute("SELECT at FROM sent WHERE target = ? AND at > ?", (target, now - HOUR_S))
             return [at for (at,) in rows]
 
     def lost(self, target: str) -> int:
         """How many items of news were not kept for it since its last message."""
-        with self._turn() as db:
+        with self._transaction() as db:
             return int(db.execute("SELECT untold_lost FROM target WHERE name = ?", (target,)).fetchone()[0])
 
     def delivered(self, target: str, last: News, lost: int, now: float) -> None:
         """Notes that the target has accepted a message of all news up to `last`."""
         change = "UPDATE target SET seq = ?, messages = messages + 1, untold_lost = untold_lost - ?, last_sent = ?, "
-        with self._turn() as db:
+        with self._transaction() as db:
             db.execute(change + "failing_since = NULL, error = '' WHERE name = ?", (last.seq, lost, now, target))
             db.execute("DELETE FROM sent WHERE at <= ? OR at > ?", (now - HOUR_S, now))
             db.execute("INSERT INTO sent VALUES (?, ?)", (target, now))
@@ -136,11 +136,11 @@ class Outbox:
 
     def failed(self, target: str, error: str, now: float) -> None:
         change = "UPDATE target SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?"
-        with self._turn() as db:
+        with self._transaction() as db:
             db.execute(change, (error, now, target))
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock, self._db:
                 yield self._db

@@ -135,7 +135,7 @@ class Collector:
             raise OSError("it is not a regular file")
         known = self._cache.files.get(path)
         if known is None or known[0] != (*_stamp(status), meaning):
-            stamp, data = _read_settled(path)
+            stamp, data = _read_stable(path)
             rules = parse(data, str(path))
             if isinstance(meaning, ListSource) and self._is_cut_off(path, parse, meaning, data, rules):
                 rules = Rules.nothing(str(path), [Mistake(str(path), _CUT_OFF)])
@@ -212,7 +212,7 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 
-def _read_settled(path: Path) -> tuple[tuple[int, ...], bytes]:
+def _read_stable(path: Path) -> tuple[tuple[int, ...], bytes]:
     """The file's stamp and content, with no change in between. Raises OSError."""
     for _ in range(_READS):
         with open(opened(path), "rb") as file:

@@ -19,7 +19,7 @@ from trafficmond.policy.collect import Cache, Collector
 from trafficmond.policy.geography import Geography
 from trafficmond.policy.lastgood import LastGood
 from trafficmond.policy.prefixes import Prefixes
-from trafficmond.policy.readers import lasting, permitted, read_list, read_own
+from trafficmond.policy.readers import always_allowed, permitted, read_list, read_own
 from trafficmond.policy.rules import ListSource, Rule, Rules, read_tables
 
 # bound: prefixes of all files | the files are refused; the rules in force stay
@@ -193,9 +193,9 @@ def make_policy(
     collector.parts += files.saved
     collector.add(runtime if isinstance(runtime, Rules) else read_tables(runtime, "runtime", own=True))
     if allowlist:
-        collector.add(lasting(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
+        collector.add(always_allowed(Reason.ALLOWLIST, allowlist, "allowlist", "policy.allowlist"))
     for cidr, label in guard:
-        collector.add(lasting(Reason.GUARD, [cidr], label, "guard"))
+        collector.add(always_allowed(Reason.GUARD, [cidr], label, "guard"))
     if default_shadow:
         return _assembled(collector, Action.MONITOR, default)
     return _assembled(collector, default)

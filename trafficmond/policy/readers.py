@@ -101,7 +101,7 @@ def _skipped(path: str, found: PrefixList) -> tuple[Advice, ...]:
     return (*named, Advice(path, f"{figures.many(rest, 'more wrong line')} skipped")) if rest else named
 
 
-def lasting(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:
+def always_allowed(reason: Reason, cidrs: Sequence[str], label: str, path: str) -> Rules:
     """A rule for the allowlist or an entry of the guard: allow in both directions, without an end."""
     return Rules.one(Rule(Action.ALLOW, reason, label, Direction.BOTH, path=path, label=label), cidrs, path)
 

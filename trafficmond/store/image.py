@@ -69,7 +69,7 @@ def attach(connection: sqlite3.Connection) -> None:
     connection.execute("ATTACH ':memory:' AS image")
 
 
-def give(connection: sqlite3.Connection, batches: Sequence[Named]) -> None:
+def set_rows(connection: sqlite3.Connection, batches: Sequence[Named]) -> None:
     """Make these the rows of TABLE, before a transaction. Raises ValueError if SQLite cannot store one of them."""
     loaded, mates = compiled.library(), np.ascontiguousarray(MATE)
     given = [(np.ascontiguousarray(batch), tuple(_columns(batch, names))) for batch, names in batches]

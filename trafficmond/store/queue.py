@@ -44,7 +44,7 @@ class Queue:
         self.rows = 0
         self.lost_rows = 0
         # Held while a transaction becomes visible and its rows leave the queue: its holder sees each row once.
-        self.settling = threading.Lock()
+        self.commit_lock = threading.Lock()
         self._taken = 0  # batches removed from the queue, written or lost
         self._path = path
         self._wake = threading.Condition()
@@ -94,7 +94,7 @@ class Queue:
             return self._taken + len(self._batches)
 
     def unwritten(self, given: int) -> list[Named] | None:
-        """The waiting ones of the first `given` batches; None: later ones are written already. Hold `settling`."""
+        """The waiting ones of the first `given` batches; None: later ones are written already. Hold `commit_lock`."""
         with self._wake:
             if self._taken > given:
                 return None

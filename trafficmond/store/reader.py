@@ -112,7 +112,7 @@ class Reader:
         (view,) = ask("SELECT sql FROM main.sqlite_master WHERE type = 'view' AND name = 'flows'").fetchone()
         ask("PRAGMA query_only = OFF")  # the file stays read-only in any case
         image.attach(self._connection)
-        image.give(self._connection, [*batches])
+        image.set_rows(self._connection, [*batches])
         # A temporary view hides the file's. It is one view of all tables: a view on `flows` would not use its indexes.
         arms = view.partition(" AS ")[2]
         ask(f"CREATE TEMP VIEW flows AS {arms} UNION ALL SELECT {', '.join(STORED_COLUMNS)} FROM {image.TABLE}")

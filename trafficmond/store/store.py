@@ -183,7 +183,7 @@ class Store:
 
         return self._writer.queue.submit(work, writes=what, durable=durable)
 
-    def settled(self) -> Future[None]:
+    def records_written(self) -> Future[None]:
         """A future that is done once earlier threats, bans and audit entries can be read."""
         return self._writer.queue.submit(lambda _: None)
 
@@ -199,7 +199,7 @@ class Store:
         """
         queue, reader = self._writer.queue, Reader(self.path)
         try:
-            with queue.settling:
+            with queue.commit_lock:
                 reader.hold()
                 waiting = queue.unwritten(given)
             if waiting is None:

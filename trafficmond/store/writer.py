@@ -176,7 +176,7 @@ class Writer(threading.Thread):
         # In the order of time: its index takes half as long to make, and who reads by it reads neighbours.
         part = take(part, np.argsort(part["last"], kind="stable"))
         try:
-            image.give(self.file.connection, [(part, names)])
+            image.set_rows(self.file.connection, [(part, names)])
             with self._transaction(lambda: self.queue.took(1, left, len(part), 0)) as connection:
                 self._partitions.insert(part)
                 rollups.add(connection, part, names, self.geoip)
@@ -220,7 +220,7 @@ class Writer(threading.Thread):
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
-            with self.queue.settling:
+            with self.queue.commit_lock:
                 connection.execute("COMMIT")
                 committed()
         except BaseException:
