@@ -62,7 +62,7 @@ class Settings:
         0.25, min=0.0, max=1.0, help="Largest variation of the gaps (standard deviation divided by mean)."
     )
     shortest: float = duration(
-        "1500ms", min="1s", max="1h", help="If the mean gap is shorter, it is a conversation, not a beacon."
+        "1500ms", min="1s", max="1h", help="If the mean gap is shorter, this is a conversation, not a beacon."
     )
     longest: float = duration("2h", min="1m", max="1d", help="Silence after which the count starts again.")
     ignore: tuple[str, ...] = setting(

@@ -17,7 +17,7 @@ from trafficmond.verdict import is_drop, reason_of
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Report conversations with listed addresses.")
-    packets: int = setting(1, min=1, max=1 << 30, help="Packets from the side that opened it before it is reported.")
+    packets: int = setting(1, min=1, max=1 << 30, help="A flow is reported after so many packets from its initiator.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs watched at once; 40 bytes each.")
 
 

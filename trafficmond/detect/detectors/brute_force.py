@@ -94,7 +94,7 @@ class Settings:
         15,
         min=3,
         max=10000,
-        help="Such connections in `slow_window`, if they are alike in size. Own hosts need ten times as many.",
+        help="Such connections in `slow_window`, if alike in size. Own hosts need ten times as many as others.",
     )
     slow_window: float = duration("2h", min="1m", max="1d", help="How long connections of a slow guesser are added up.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.2 kB each.")

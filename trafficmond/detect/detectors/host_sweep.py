@@ -61,7 +61,7 @@ class Settings:
         0.75, min=0.0, max=1.0, help="At least this share of the hosts tried must have failed to answer."
     )
     ping_failed_share: float = setting(
-        0.3, min=0.0, max=1.0, help="`failed_share` for pings. It is lower, because a host that is up answers them."
+        0.3, min=0.0, max=1.0, help="`failed_share` for pings. It is lower, because a host that is up answers pings."
     )
     slow_hosts: int = setting(
         8, min=3, max=1000, help="This many failures without any answer make a threat of low severity."

@@ -40,7 +40,7 @@ class Settings:
         "10s", min="1s", max="5m", help="How long connections count: less and less with their age."
     )
     completed_share: float = setting(
-        0.25, min=0.0, max=1.0, help="If a larger share of a port's connections is finished, it is not overloaded."
+        0.25, min=0.0, max=1.0, help="A port is not overloaded if a larger share of its connections is finished."
     )
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 

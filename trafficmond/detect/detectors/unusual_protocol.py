@@ -25,7 +25,7 @@ _EXPERIMENTS = 253
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Report unusual IP protocols.")
-    packets: int = setting(10, min=1, max=1 << 30, help="Packets of one source and protocol before it is reported.")
+    packets: int = setting(10, min=1, max=1 << 30, help="A source is reported after so many packets of one protocol.")
     capacity: int = setting(1024, min=64, max=1 << 20, help="Sources and protocols watched at once; 40 bytes each.")
 
 
