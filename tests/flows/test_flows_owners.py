@@ -13,10 +13,10 @@ from trafficmond.flows.owners import (
     KERNEL,
     NOBODY,
     Owner,
-    correct,
     is_pattern,
     of_unit,
     owner_of_path,
+    set_kernel_owner,
     special_owner,
     unit_name,
 )
@@ -169,7 +169,7 @@ def test_what_goes_over_to_another_unit_is_reported_for_each() -> None:
 def test_what_only_the_kernel_sends_is_its_own() -> None:
     sent = ((ICMPV6, 135), (ICMPV6, 143), (IGMP, 0), (ICMPV6, 128), (TCP, 135))
     rows = make(DELTA, [{"proto": proto, "sport": sport, "owner": FORWARDED} for proto, sport in sent])
-    correct(rows)
+    set_kernel_owner(rows)
     assert rows["owner"].tolist() == [KERNEL] * 3 + [FORWARDED] * 2
 
 
