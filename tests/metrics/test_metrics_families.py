@@ -53,13 +53,14 @@ def test_states() -> None:
     assert (told["trafficmon_store_ok"], told["trafficmon_config_refused"]) == (0, 1)
 
 
-def test_every_metric_is_documented_and_none_else() -> None:
+def test_every_metric_is_documented_in_the_same_words_and_none_else() -> None:
     import re
     from pathlib import Path
 
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
-    told = dict(re.findall(r"^\| `(trafficmon_\w+)` \| (counter|gauge)", text, re.MULTILINE))
-    assert told == {_sample_name(family): family.kind for family in FAMILIES.values()}
+    rows = re.findall(r"^\| `(trafficmon_\w+)` \| (counter|gauge) \|[^|]*\| (.*) \|$", text, re.MULTILINE)
+    told = {name: (kind, meaning) for name, kind, meaning in rows}
+    assert told == {_sample_name(family): (family.kind, family.help) for family in FAMILIES.values()}
 
 
 def _sample_name(family: Family) -> str:

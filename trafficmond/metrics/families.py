@@ -10,7 +10,7 @@ from trafficmond.verdict import action_of, reason_of, reason_text
 
 # Counters of evictions, losses and refusals: each is in `counters` of a `Status` reply, and a metric.
 COUNTED: Mapping[str, str] = {
-    "evicted_flows": "Flows evicted early because the flow table was full; they are stored as they were then.",
+    "evicted_flows": "Flows evicted early because the flow table was full; what was counted is stored.",
     "unnamed_rows": "Rows of flows.db that show a cgroup by number, because it was removed before its name was read.",
     "forgotten_cgroups": "Names of cgroups that were evicted, or did not fit into the table.",
     "rows_without_inner": "Rows of flows.db for tunnels, stored without the flow inside the tunnel.",
@@ -19,15 +19,15 @@ COUNTED: Mapping[str, str] = {
     "dns_lost": "DNS answers lost because more came than could be read.",
     "dns_unreadable": "DNS answers ignored because they are malformed, or do not match the question.",
     "dns_evicted_names": "Addresses whose names were evicted by later ones.",
-    "process_unseen": "Records of flows without a process: the socket is older than the daemon, or in unseen cgroups.",
+    "process_unseen": "Records of flows without a process: socket older than the daemon, or in a cgroup it cannot see.",
     "process_given_way": "Records of flows without a process: the entry of the socket was evicted by later ones.",
     "process_reused": "Records of flows without a process: another process has used the port since.",
     "process_protocols": "Records of flows without a process: they are neither TCP nor UDP.",
     "process_forgotten": "Processes evicted by later ones: later rows of their flows show only the unit.",
     "process_lost": "Sockets of processes that did not fit into the kernel's table.",
-    "merged_threats": "Findings merged into a threat that was open.",
-    "redundant_threats": "Findings not reported because another detector's threat explains them.",
-    "overflowed_threats": "Findings reported together because a detector had too many.",
+    "merged_threats": "Findings of a detector that were merged into an open threat.",
+    "redundant_threats": "Findings of a detector not reported because another detector's threat explains them.",
+    "overflowed_threats": "Findings put into one common threat of the detector, as too many threats were new or open.",
     "early_dials": "Connection attempts that were judged early because too many waited.",
     "spared_protected_bans": "Bans not made because the guard, the allowlist or a login protects the source.",
     "spared_forgeable_bans": "Bans not made because anybody could have forged the source.",
@@ -111,7 +111,7 @@ def _traffic(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
         yield _counter(f"would_drop_{unit}", text, counters.would_drop[place])
     accounting = status["accounting"]
     for unit in _UNITS:
-        text = f"{unit.capitalize()} by how they are accounted for; the classes add up to everything seen."
+        text = f"{unit.capitalize()} by class; the classes add up to all {unit} seen."
         # Gauges, since packets can move from unattributed to in_flows.
         yield _gauge(f"accounted_{unit}", text, [({"class": name}, accounting[name][unit]) for name in _CLASSES])
     for unit in _UNITS:
@@ -135,7 +135,7 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
     yield _gauge("rules", "Rules in force.", rules["count"])
     yield _gauge("prefixes", "Prefixes in force, those of lists included.", rules["prefixes"])
     yield _gauge("bans", "Bans in force.", rules["bans"])
-    yield _gauge("config_generation", "Grows with each set of files put in force.", config["generation"])
+    yield _gauge("config_generation", "A number that grows when files are put in force.", config["generation"])
     yield _gauge("config_loaded_time_seconds", "When the files in force were read.", config["loaded_at"])
     refused = 1 if config["error"] else 0
     yield _gauge("config_refused", "1 while files on disk have mistakes and the last good ones stay in force.", refused)
@@ -149,9 +149,9 @@ def _rules(status: Mapping[str, Any]) -> Iterator[Family]:
 
 def _records(status: Mapping[str, Any], counters: Counters) -> Iterator[Family]:
     ledger, store = status["ledger"], status["store"]
-    yield _gauge("flows", "Flows followed now.", status["flows"])
-    yield _gauge("ledger_slots", "Slots of the kernel's ledger.", ledger["slots"])
-    yield _gauge("ledger_used_slots", "Slots that hold a record.", ledger["used"])
+    yield _gauge("flows", "Flows that are in the flow table now.", status["flows"])
+    yield _gauge("ledger_slots", "Slots of the kernel's ledger; each has room for one flow record.", ledger["slots"])
+    yield _gauge("ledger_used_slots", "Slots of the ledger that hold a flow record.", ledger["used"])
     text = "Records evicted from the ledger before they were read; their packets are counted in flows nevertheless."
     yield _counter("ledger_evicted_records", text, ledger["evicted"])
     yield _gauge("store_rows", "Rows of flows in flows.db.", store["rows"])
