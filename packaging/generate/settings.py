@@ -45,13 +45,13 @@ Use this page to look up a setting: what it does, its default, and its limits.
 
 `trafficmond` reads `{CONFIG_FILE}` (TOML), or the file given with `-c`. If there is no file, the daemon watches the
 interfaces of the default routes, reports threats to the journal and drops nothing. `trafficctl check` shows every
-mistake in the file with its line, and so does `trafficmond -t -c FILE`. For both commands, the daemon need not run.
+mistake in the file with its line, and so does `trafficmond -t -c FILE`. Both commands work without the daemon.
 
 - When you save the file, the changes take effect at once. Exceptions are the settings with *Takes effect at the next
   start*: if you change one of them, `trafficctl status` lists it until you restart the daemon.
 - If the file has mistakes, nothing changes: the last good settings stay in force, also after a reboot. The first line
   of `trafficctl status` reports the mistake.
-- Flags of `trafficmond` override the file.
+- Flags of `trafficmond` override the settings in the file.
 
 | value | how it is written |
 |---|---|
@@ -60,9 +60,10 @@ mistake in the file with its line, and so does `trafficmond -t -c FILE`. For bot
 | path | absolute, or relative to the folder of the settings file |
 | rate | a number, `/` and `s`, `m`, `h` or `d` (`"20/m"` is 20 a minute) |
 
-If the file's name ends in `.json`, the daemon reads it as a configuration of the original traffic monitor. The
-`permitted_cidrs` of that file become rules that allow. Its `logging` section becomes one `[[log]]`, whose path is
-relative to the working folder. Packets of all other addresses are only logged; with `--drop-packets` they are dropped.
+If the file's name ends in `.json`, the daemon reads it as a configuration of the original traffic monitor
+([migrating.md](migrating.md)). The `permitted_cidrs` of that file become a rule that allows them. The file's `logging`
+section becomes one `[[log]]`, whose path is relative to the working folder. Packets of addresses outside
+`permitted_cidrs` are only logged; with the flag `--drop-packets` they are dropped.
 
 This page and the commented sample `etc/trafficmond.toml` are generated from the declarations in `trafficmond/config/`.
 

@@ -18,11 +18,11 @@ class Policy:
     default: str = setting(
         "monitor",
         choices=("allow", "monitor", "drop"),
-        help="For packets that no rule or list names: allow (pass), monitor (pass, logged) or drop (logged).",
+        help="For packets that no rule or list matches: allow (pass), monitor (pass, logged) or drop (logged).",
     )
     default_shadow: bool = setting(
         False,
-        help="Count and log the packets that the default would drop, but let them pass. See docs/rules.md, shadow.",
+        help="Count and log the packets that the default would drop, but let them pass. See rules.md, Shadow.",
     )
     established: bool = setting(
         True, help="With default = drop, let replies to this host's own connections pass (needs egress = true)."
@@ -35,8 +35,8 @@ class Policy:
     )
     guard: bool = setting(
         True,
-        help="Never drop what this host needs: packets of its own addresses, gateways and resolvers, answers of DHCP, "
-        "neighbour discovery, and packets of hosts that somebody is logged in from when rules change.",
+        help="Never drop packets of this host's own addresses, its gateways and resolvers, or of addresses from which "
+        "somebody was logged in at the last change of the rules, until the logout. See rules.md, The guard.",
     )
     probation: float = duration(
         "0s",
@@ -45,13 +45,13 @@ class Policy:
         "trafficctl confirm in that time, the kernel takes the change back by itself. 0s: no probation.",
     )
     drop_malformed: bool = setting(
-        False, help="Drop incoming packets with headers that cannot be read. In any case they are counted, by reason."
+        False, help="Drop incoming packets whose headers cannot be read. Such packets are always counted, by reason."
     )
     unparsed: str = setting(
         "drop",
         choices=("pass", "drop"),
-        help="With default = drop: whether frames in which no address can be found, so that no rule can decide, are "
-        "dropped or pass. Protocols other than IP, such as ARP, always pass.",
+        help="With default = drop: what happens to frames in which no address can be found, so that no rule applies: "
+        "pass or drop. Protocols other than IP, such as ARP, always pass.",
     )
 
 
@@ -72,29 +72,29 @@ class PrefixList:
     url_allow: tuple[str, ...] = setting(
         (),
         choices=("http", "private", "redirect", "empty"),
-        help="With url: what is allowed of these: http without encryption, private and local addresses, redirects, a "
-        "list without any prefix.",
+        help="With url, allow also: http (without encryption), private (private and local addresses), redirect (to "
+        "another URL), empty (a list without any prefix).",
     )
     action: str = setting(
-        "drop", choices=("allow", "monitor", "drop"), help="The action for the list's prefixes: allow, monitor or drop."
+        "drop", choices=("allow", "monitor", "drop"), help="What happens to the list's packets: allow, monitor or drop."
     )
     direction: str = setting(
         "ingress",
         choices=("ingress", "egress", "both"),
-        help="Which packets: incoming, by source address (ingress), outgoing, by destination (egress), or both.",
+        help="Packets that the list is for: incoming, by source (ingress), outgoing, by destination (egress), or both.",
     )
     ports: tuple[str, ...] = setting(
         (), check=service, example='["tcp/22", "53"]', help="The services of the list, as in a [[rule]]. Empty: all."
     )
     label: str = setting(
-        "", help="The name in logs and trafficctl. Empty: the file's name. With url, the fetched file has it too."
+        "", help="The list's name in logs and trafficctl. Empty: the file's name. A fetched file has this name too."
     )
     shadow: bool = setting(False, help="Only count and log what the list would do. The next match decides.")
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),
-        help="If a line is not a valid prefix: skip the line with a warning, or refuse the new file and keep the last "
-        "content of the list. Other files are not affected.",
+        help="If lines are not valid prefixes: skip these lines with a warning (if they are at most half of all), or "
+        "refuse the new file and keep the last content of the list. Other files are not affected.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

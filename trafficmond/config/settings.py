@@ -23,16 +23,16 @@ are at `datapath.interfaces.XdpMode`."""
 class Flows:
     """[flows]: how packets become flows."""
 
-    interval: float = duration("1s", min="50ms", max="1m", help="How often the kernel's ledger is read.")
+    interval: float = duration("1s", min="50ms", max="1m", help="How often the daemon reads the kernel's flow records.")
     idle_timeout: float = duration(
         "30s",
         min="1s",
         max="1h",
-        help="A flow without packets for this long is written to the store. It has ended, unless it may continue: an "
-        "open TCP connection, or datagrams that were answered.",
+        help="A flow without packets for this long is written to flows.db. Then the flow ends, unless it is an open "
+        "TCP connection or has datagrams that were answered.",
     )
     active_timeout: float = duration(
-        "5m", min="1s", max="1d", help="How often a flow that continues is written to the store."
+        "5m", min="1s", max="1d", help="How often a flow that continues is written to flows.db."
     )
     # bound: flow records of the ledger, for each CPU | a record moves to the eviction ring (below)
     capacity: int = setting(
@@ -40,7 +40,7 @@ class Flows:
         min=1024,
         max=1 << 22,
         check=power_of_two,
-        help="How many flow records the kernel's ledger has on each CPU, a power of two. A record takes 160 bytes.",
+        help="How many flow records the ledger has for each CPU: a power of two. A record takes 160 bytes.",
         restart=True,
     )
     # bound: flows that the daemon follows | unanswered flows and those idle longest end early; they are stored
@@ -64,14 +64,14 @@ class Flows:
     )
     dns_names: bool = setting(
         False,
-        help="Read the DNS answers to this host, so that --names shows the names that it asked for. The names are kept "
-        "in memory only, for a day. Everyone who can use trafficctl can see them.",
+        help="Read the DNS answers to this host, so that --names shows the names that this host asked for. The names "
+        "are kept in memory only, for a day. Everyone who can use trafficctl can see them.",
         restart=True,
     )
     processes: bool = setting(
         False,
         help="Store which process of this host each flow belongs to: its number and its command's short name, without "
-        "arguments. Everyone who can read flows.db can read them.",
+        "arguments. Everyone who can read flows.db can read both.",
         restart=True,
     )
 
@@ -101,14 +101,14 @@ class Response:
     ban: str = setting(
         "off",
         choices=("off", "shadow", "on"),
-        help="on (or true): ban sources of threats. shadow: only log what would be banned. off (or false): neither.",
+        help="on (or true): ban sources of threats. shadow: only log what would be banned. off (or false): no bans.",
     )
     min_severity: str = setting(
         "high",
         choices=SEVERITIES,
         help="Ban only for threats of this severity and above. Ordinary programs cause threats of low severity too.",
     )
-    ban_time: float = duration("10m", min="1s", help="How long a first ban lasts. Each return of a source doubles it.")
+    ban_time: float = duration("10m", min="1s", help="How long a source's first ban lasts. Further bans double it.")
     max_ban_time: float = duration("7d", min="1s", help="How long a ban lasts at most.")
     neighbours: int = setting(
         8, min=0, max=256, help="How many bans in an IPv4 /24 or IPv6 /64 become a ban of the whole prefix. 0: never."
@@ -127,8 +127,8 @@ class Geo:
         (),
         kind=PATHS,
         example='["/var/lib/GeoIP/GeoLite2-Country.mmdb"]',
-        help="Files in MaxMind's format (.mmdb) of countries and autonomous systems, for columns, groups and rules. If "
-        "several files have countries, the first of them is used; the same for systems.",
+        help="Files in MaxMind's format (.mmdb), for columns, --group-by and rules by country or autonomous system. If "
+        "several files have countries, the first of them is used; likewise for autonomous systems.",
     )
 
 
@@ -143,7 +143,7 @@ class Quota:
     )
     interface: str = setting("", help="Count only this interface. Empty: all watched interfaces.")
     unit: str = setting("", help="Count only this systemd unit. Empty: all.")
-    share: float = setting(0.8, min=0.01, max=1.0, help="Report at this share of volume, and when all is used.")
+    share: float = setting(0.8, min=0.01, max=1.0, help="A threat reports when this share is used, and when all is.")
     label: str = setting("", help="The quota's name in threats. Empty: the interface or unit.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -160,14 +160,14 @@ class PerInterface:
         check=interface_pattern,
         required=True,
         example='"eth0"',
-        help="The interfaces that the settings are for: a name, a glob, a /regex/.",
+        help="The interfaces that these settings are for: a name, a glob or a /regex/.",
         restart=True,
     )
     xdp_share: str = setting(
         "off",
         choices=("off", "libxdp"),
         help="libxdp: trafficmon shares the interface with other XDP programs, through libxdp's dispatcher (package "
-        "xdp-tools). off: no other XDP program can run there, which costs less CPU time.",
+        "xdp-tools). off: no other XDP program can run on it, which costs less CPU time.",
         restart=True,
     )
 
@@ -181,18 +181,18 @@ class Settings:
         check=interface_pattern,
         example='["eth0", "wl*", "/^en.+$/"]',
         help="Interfaces to watch: names, globs, /regexes/, or default-route (the interfaces of the default routes). "
-        "Only its full name selects lo.",
+        "The interface lo is watched only if its full name is given.",
     )
     xdp_mode: XdpModeSetting = setting(
         "auto",
         choices=get_args(XdpModeSetting),
-        help="Where XDP runs: in the driver (native), after the driver (skb), or native if possible, else skb (auto).",
+        help="Where XDP runs: in the driver (native), after the driver (skb), or auto: native if possible, else skb.",
         restart=True,
     )
     loader: str = setting(
         "auto",
         choices=("auto", "libbpf", "bcc"),
-        help="What loads the programs: libbpf (compiled already), bcc (compiled at start), or the first that works.",
+        help="What loads the programs: libbpf (precompiled), bcc (compiles at start), or auto: the first that works.",
         restart=True,
     )
     egress: bool = setting(True, help="Watch outgoing packets too.", restart=True)
@@ -200,7 +200,7 @@ class Settings:
         (),
         check=prefix,
         example='["198.51.100.0/24"]',
-        help="Your networks, besides private addresses and those of this host. Some detectors watch only your hosts.",
+        help="Your networks, besides private ones and this host's. Some detectors watch only hosts in your networks.",
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The Unix socket that trafficctl talks to.", restart=True
@@ -209,18 +209,18 @@ class Settings:
         Path("/var/lib/trafficmon"), help="The folder of flows.db and of the rules that trafficctl saves.", restart=True
     )
     cidr_dir: Path = setting(
-        Path("/etc/trafficmon/cidr.d"), help="The folder of rules (*.toml, *.json) and lists. Changes act at once."
+        Path("/etc/trafficmon/cidr.d"), help="The folder of rules (*.toml, *.json) and lists. Changes apply at once."
     )
     feeds_dir: Path = setting(
         Path("/var/lib/trafficmon-fetch"), help="The folder of the lists that trafficmon-fetch has fetched."
     )
     pin_dir: Path = setting(
         Path("/sys/fs/bpf/trafficmon"),
-        help="The folder of a bpffs in which the programs stay pinned while the daemon restarts.",
+        help="The folder of a bpffs in which the kernel programs stay pinned while the daemon restarts.",
         restart=True,
     )
     on_stop: str = setting(
-        "detach", choices=("detach", "keep"), help="When the daemon stops: detach the programs, or keep filtering."
+        "detach", choices=("detach", "keep"), help="When the daemon stops: detach its programs, or leave them attached."
     )
     policy: Policy = table(
         Policy, "policy", help="What happens to traffic that no rule matches, and which addresses no rule can drop."
@@ -236,22 +236,22 @@ class Settings:
         Log,
         "log",
         default=(SHIPPED_LOG,),
-        help="A place where events and threats are written; there may be several. If there is none, the journal gets "
-        "threats and a sample of the dropped packets (1/s).",
+        help="A place where events and threats are written; there may be several. If there is no [[log]], the journal "
+        "gets threats and a sample of the dropped packets (one a second).",
     )
     response: Response = table(Response, "response", help="What the daemon does about a threat.")
-    geo: Geo = table(Geo, "geo", help="In which country and network an address is: databases.")
+    geo: Geo = table(Geo, "geo", help="Databases of countries and autonomous systems.")
     quotas: tuple[Quota, ...] = tables(
-        Quota, "quota", help="How many bytes may be sent and received in a month or day. More is reported, not stopped."
+        Quota, "quota", help="How many bytes may be sent and received in a month or day. More is reported, not blocked."
     )
     per_interface: tuple[PerInterface, ...] = tables(
         PerInterface, "interface", help="Settings for some of the watched interfaces."
     )
-    metrics: Metrics = table(Metrics, "metrics", help="OpenMetrics for Prometheus.")
+    metrics: Metrics = table(Metrics, "metrics", help="Metrics over HTTP, for Prometheus.")
     exports: tuple[Export, ...] = tables(
         Export,
         "export",
-        help="A place that flows are sent to: an IPFIX collector, or ClickHouse (threats too). See export.md.",
+        help="A place that flows are sent to: an IPFIX collector, or ClickHouse (also gets threats). See export.md.",
     )
 
     # Not settings of the file's top level:

@@ -24,7 +24,7 @@ class Log:
     )
     # bound: events that wait for a log | further events are lost and counted; `status` shows them
     buffer_size: int = setting(
-        8192, min=1, max=1 << 22, help="How many events can wait for a slow disk. Further ones are lost and counted."
+        8192, min=1, max=1 << 22, help="How many events can wait for a slow disk. Further events are lost and counted."
     )
     rotate_size: int = size("100MiB", help="Start a new file at this size. 0: never, so that logrotate can rotate.")
     max_files: int = setting(10, min=0, max=10000, help="How many rotated files are kept. 0: none.")
@@ -41,10 +41,10 @@ class Log:
     min_severity: str = setting(
         "low",
         choices=(*SEVERITIES, "none"),
-        help='Write threats of this severity and above. With "none", no threats are written. csv has events only.',
+        help='Write threats of this severity and above. With "none", no threats are written. A csv log has no threats.',
     )
     max_rate: float = rate(
-        "0/s", help="How many events are written on average; of more, an even sample is written. 0/s: all."
+        "0/s", help="How many events are written on average. Of more events, an even sample is written. 0/s: all."
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -85,7 +85,7 @@ class Export:
         65536,
         min=1024,
         max=1 << 22,
-        help="How many flows can wait for a slow target. Further ones are lost and counted.",
+        help="How many flows can wait for a slow target. Further flows are lost and counted.",
     )
     sensor: str = setting("", help="ClickHouse: the name of this host there. Empty: its host name.")
     password_file: Path | None = setting(
@@ -95,18 +95,18 @@ class Export:
         help="ClickHouse: a file whose first line is the user's password. Not set: no password.",
     )
     batch_interval: float = duration(
-        "5s", min="100ms", max="1h", help="ClickHouse: how long flows are collected, unless they fill a batch earlier."
+        "5s", min="100ms", max="1h", help="ClickHouse: how long a batch collects flows. A full batch is sent earlier."
     )
     spool_size: int = size(
         "256MiB",
         min="1MiB",
-        help="ClickHouse: how much disk space in state_dir flows can take while they wait for the server. Further ones "
-        "wait in memory (buffer_rows).",
+        help="ClickHouse: how much disk space in state_dir flows can take while they wait for the server. Further "
+        "flows wait in memory (buffer_rows).",
     )
     biflow: bool = setting(
         False,
         help="IPFIX: send both directions of a flow in one record (RFC 5103). nfdump reads such records. A collector "
-        "that cannot read them misses the replies.",
+        "that cannot read such records misses the replies.",
     )
     mtu: int = setting(1500, min=576, max=65535, help="IPFIX over UDP: the path's MTU in bytes. No message is larger.")
     template_interval: float = duration(
@@ -115,11 +115,11 @@ class Export:
     max_rate: float = rate(
         "2000/s",
         min="1/s",
-        help="IPFIX over UDP: the highest rate of messages. A faster burst overflows a collector's socket unnoticed.",
+        help="IPFIX over UDP: the highest rate of messages. A faster burst silently overflows a collector's socket.",
     )
     observation_domain: int = setting(
         1,
         min=0,
         max=(1 << 32) - 1,
-        help="IPFIX: the observation domain id. Exporters at one address must have different ones.",
+        help="IPFIX: the observation domain id. Exporters at one address must have different ids.",
     )
