@@ -95,7 +95,7 @@ def _program(each: Nic, name: str, shared: bool) -> Iterator[Finding]:
 
 def _native(each: Nic, name: str, fallback: str) -> Iterator[Finding]:
     if each.native_xdp is False:
-        what = f"its driver ({each.driver or 'virtual'}) has no native XDP; generic mode costs several times as much"
+        what = f"its driver ({each.driver or 'virtual'}) has no native XDP; generic mode takes several times more CPU"
         yield Finding(name, fallback, what, 'use another card, or set xdp_mode = "skb" to silence this')
         return
     if each.native_xdp:

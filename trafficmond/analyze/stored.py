@@ -126,14 +126,14 @@ def _add(row: tuple[object, ...], records: Records, stats: RunStats) -> None:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:_SHOWN]} is no text")
+        raise TypeError(f"{str(value)[:_SHOWN]} is not text")
     return value
 
 
 def _below(end: int, value: object) -> int:
     number = count(value)
     if number >= end:
-        raise ValueError(f"{number} is not below {end}")
+        raise ValueError(f"{number} is too large; the maximum is {end - 1}")
     return number
 
 
