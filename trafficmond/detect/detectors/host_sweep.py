@@ -64,7 +64,7 @@ class Settings:
         0.3, min=0.0, max=1.0, help="`failed_share` for pings. It is lower, because a host that is up answers pings."
     )
     slow_hosts: int = setting(
-        8, min=3, max=1000, help="This many failures without any answer make a threat of low severity."
+        8, min=3, max=1000, help="This many failed hosts make a threat of low severity, if no host answers."
     )
     window: float = duration("2h", min="10s", max="7d", help="How long a source's attempts at a port are added up.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")

@@ -41,7 +41,7 @@ class Settings:
         "1w", min="1h", max="30d", help="How long a unit's destinations are learned, and counted."
     )
     few: int = setting(
-        4, min=1, max=32, help="A unit with so many new destinations in `learning` often has new ones: not reported."
+        4, min=1, max=32, help="If a unit had so many new destinations within `learning`, no new one is reported."
     )
     capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.6 kB each.")
 
