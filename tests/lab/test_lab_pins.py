@@ -168,7 +168,7 @@ def test_a_second_daemon_on_the_same_pins_is_refused(lab: Lab) -> None:
         third = Daemon(lab, SETTINGS)
         try:
             assert third.launch().wait(20) == 1
-            assert "another trafficmond uses it" in third.said()
+            assert "another trafficmond has attached it" in third.said()
         finally:
             third.remove()
         assert program(lab, "tmlab0") == "tm_xdp"

@@ -6,9 +6,10 @@ an owner, and several owners can ban one address: it is free when their last ban
 some services only. If several owners ban different services of an address, all of these are banned. A new ban replaces
 its owner's old ban of that address.
 
-With - instead of an address, bans are read from standard input, one on each line: address, time, reason. The output of
-fail2ban-client get JAIL banip, cscli decisions list -o raw and ipset save is accepted too. They are one change, with
-one entry in the audit (a very long list makes several). If a line is wrong, or the input is empty, nothing is banned.
+With - instead of an address, bans are read from standard input, one on each line, such as "203.0.113.5, 1h, scans" or
+the address alone. The output of fail2ban-client get JAIL banip, cscli decisions list -o raw and ipset save is accepted
+too. The list is one change, with one entry in the audit (several, if it is very long). If a line is wrong, or the input
+is empty, nothing is banned.
 
 Examples:
   trafficctl ban 203.0.113.5

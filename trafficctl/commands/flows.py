@@ -1,9 +1,9 @@
 """Show the stored flows.
 
-A flow is one conversation in both directions, within one reporting interval. A time is how long ago ("1h", "1 hour
-ago"), a time of the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow must match all filters. Those of
-addresses, ports and protocols take several values ("22,80"); with "!" before them they select all others. A unit may be
-a pattern ("nginx*").
+A flow is one conversation, in both directions; one that lasts is shown again for each flows.active_timeout. A time is
+how long ago ("1h"), a time of the day ("02:55"), today, yesterday, a date, or @EPOCH. A flow must match all filters.
+Those of addresses, ports and protocols take several values ("22,80"); with "!" before them they select all others. A
+unit may be a pattern ("nginx*").
 
 SENT is what FROM, the initiator, sent; RECEIVED is what came back; TOTAL is both, and sums are sorted by it. Sums
 have UP, the bytes out of the interface, and DOWN, the bytes into it; sums of hosts have what each sent and received.

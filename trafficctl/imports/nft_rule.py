@@ -193,7 +193,7 @@ class _Rule(Conditions):
             raise Unsupported(f"{what} of ICMP is not supported in rules")
         values, but = self._values(rest)
         if but:
-            raise Unsupported("rules cannot match all ICMP types except some")
+            raise Unsupported("a rule can name the ICMP types that it matches, but not those that it does not match")
         self.family = self.family or family
         self.services.append((words.types(family, values), False))
 

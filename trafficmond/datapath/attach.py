@@ -214,7 +214,7 @@ def _foreign(interface: Interface) -> ForeignProgramError:
     name = libbpf.program_name(interface.xdp_prog_id) if interface.xdp_prog_id else ""
     what = f'"{name}" (id {interface.xdp_prog_id})' if name else f"(id {interface.xdp_prog_id or 'unknown'})"
     if name == XDP_PROGRAM:
-        hint = "another trafficmond uses it; stop that one, or detach what it left behind: trafficmond --detach"
+        hint = "another trafficmond has attached it: stop that one, or if it has ended: trafficmond --detach"
     else:
         hint = (
             f"detach it (ip link set dev {interface.name} xdp off), leave {interface.name} out of `interfaces`, or run "

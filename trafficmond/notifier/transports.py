@@ -107,7 +107,7 @@ def _load_apprise(where: str) -> Any:
         import apprise
     except ImportError:
         what = "a target has a url, which needs the package apprise"
-        raise ConfigError([Mistake(where, what)], hint="install it: apt install apprise; or use command") from None
+        raise ConfigError([Mistake(where, what)], hint="apt install apprise, or set command, not url") from None
     quiet = logging.getLogger("apprise")  # it may name a target's address: nothing of it goes to the journal
     quiet.propagate = False
     quiet.addHandler(logging.NullHandler())
