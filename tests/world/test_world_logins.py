@@ -115,6 +115,34 @@ def test_mailboxes_that_people_read_are_not(lasts: float, got: int) -> None:
     assert told(book) == []
 
 
+@pytest.mark.parametrize(("strangers", "severities"), [(4, []), (6, [Severity.LOW]), (12, [Severity.MEDIUM])])
+def test_some_who_guess_at_a_service_are_a_note_and_many_are_a_threat(
+    strangers: int, severities: list[Severity]
+) -> None:
+    book = Book(1)
+    who = np.repeat(book.public(strangers), 7)
+    refusals(book, np.sort(book.rng.uniform(0, 3 * HOUR, len(who))), book.rng.permutation(who), WEB)
+    assert [threat.severity for threat in told(book)] == severities
+
+
+# ---- RPC, MQTT ----
+
+
+def test_who_asks_the_endpoint_mapper_sixty_times_is_noted_and_a_monitor_is_not() -> None:
+    for often, found in ((0.3, [Severity.LOW]), (2.4, [])):  # 25 sensors each minute
+        book = Book(1)
+        at = np.cumsum(book.rng.uniform(0.5, 1.5, 62) * often)
+        book.tcp(at, LAPTOP, SERVERS[0], 135, 272, 236, 0.02)
+        assert [threat.severity for threat in told(book, 1.0)] == found
+
+
+@pytest.mark.parametrize("pause", [0.1, 2.0])
+def test_devices_that_a_broker_refuses_are_a_note(pause: float) -> None:
+    book = Book(1)
+    book.tcp(np.cumsum(book.rng.exponential(pause, 600)), STRANGER, WEB, 1883, 44, 4, 0.3)
+    assert [threat.severity for threat in told(book, 1.0)] == [Severity.LOW]
+
+
 # ---- web ----
 
 

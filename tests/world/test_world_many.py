@@ -71,7 +71,14 @@ def test_a_sweep_of_a_network_in_which_half_of_the_hosts_are_there_is_noted_and_
     book.refused(np.arange(254)[~there] * 0.05, LAPTOP, hosts[~there], 445)
     (threat,) = told(book, "host_sweep")
     assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)
+    book = Book(1)  # nbtscan
+    book.udp(np.arange(254)[there] * 0.05, LAPTOP, hosts[there], 137, 50, 190)
+    book.udp(np.arange(254)[~there] * 0.05, LAPTOP, hosts[~there], 137, 50)
+    (threat,) = told(book, "host_sweep")
+    assert (threat.src_ip, threat.severity) == (text(LAPTOP), Severity.LOW)
     book = Book(1)
+    book.udp(np.arange(200) * 0.05, LAPTOP, hosts[:200], 161, 50, 190)
+    book.udp(10 + np.arange(50) * 0.05, LAPTOP, hosts[200:250], 161, 50)  # devices that are switched off
     book.tcp(np.arange(200) * 0.05, LAPTOP, hosts[:200], 445, 600, 900, 0.5)
     book.silent(10 + np.arange(50) * 0.05, LAPTOP, hosts[200:250], 445, 3)  # those that are switched off
     assert told(book, "host_sweep") == []

@@ -67,7 +67,16 @@ def test_who_is_refused_each_time_guesses(what: str, pause: float) -> None:
 def test_fifteen_connections_of_six_refusals_each_are_enough_although_they_took_some_minutes() -> None:
     at = np.cumsum(np.random.default_rng(1).uniform(15, 35, 15))
     assert guesses(ssh(at, STRANGER, REFUSALS["hydra, six passwords"])) == [Severity.HIGH]
-    assert guesses(ssh(at[:14], STRANGER, REFUSALS["hydra, six passwords"])) == []
+    assert guesses(ssh(at[:14], STRANGER, REFUSALS["hydra, six passwords"])) == [Severity.LOW]
+
+
+@pytest.mark.parametrize("pause", [1.0, 200.0])
+def test_eight_refusals_of_a_stranger_are_a_note_and_two_people_who_mistype_are_not(pause: float) -> None:
+    at = np.cumsum(np.random.default_rng(1).uniform(0.5, 1.5, 9) * pause)
+    assert guesses(ssh(at, STRANGER, REFUSALS["hydra, a password"])) == [Severity.LOW]
+    assert guesses(ssh(at[:6], STRANGER, REFUSALS["hydra, a password"])) == []
+    assert guesses(ssh(at, LAPTOP, REFUSALS["hydra, a password"])) == []
+    assert guesses(ssh(at, STRANGER, SESSIONS["rsync of a small file"])) == []
 
 
 def test_many_who_are_let_in_are_no_crowd_of_guessers_and_do_not_hide_one() -> None:

@@ -117,12 +117,7 @@ def address(row: Any, side: str) -> str:
 
 def addresses(rows: Batch, side: str) -> list[str]:
     """The distinct `side` addresses of the rows, at most SAMPLES, in order of appearance."""
-    found: dict[str, None] = {}
-    for row in rows[: 8 * SAMPLES]:
-        found[address(row, side)] = None
-        if len(found) == SAMPLES:
-            break
-    return list(found)
+    return list(dict.fromkeys(address(row, side) for row in rows[: 8 * SAMPLES]))[:SAMPLES]
 
 
 def approx(count: int) -> str:

@@ -264,17 +264,10 @@ class Engine:
 
     @staticmethod
     def _overflow_threat(detector: Detector, threat: Threat) -> Threat:
-        return replace(
-            threat,
-            src_ip=None,
-            dst_ip=None,
-            count=1,
-            summary=f"more {detector.name} threats at once than are reported one by one; the latest: {threat.summary}",
-            evidence={
-                "unit": _OVERFLOW_UNIT,
-                "sample": [address for address in (threat.src_ip, threat.dst_ip) if address],
-            },
-        )
+        summary = f"more {detector.name} threats at once than are reported one by one; the latest: {threat.summary}"
+        sample = [address for address in (threat.src_ip, threat.dst_ip) if address]
+        evidence = {"unit": _OVERFLOW_UNIT, "sample": sample}
+        return replace(threat, src_ip=None, dst_ip=None, count=1, summary=summary, evidence=evidence)
 
     def _explained(self, detector: Detector, threat: Threat) -> bool:
         return any(
@@ -388,8 +381,5 @@ def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
     known.summary = latest.summary
     targets = known.evidence.get("targets", [])
     if known.dst_ip is None and latest.dst_ip is not None and len(targets) > 1:
-        known.summary += (
-            f", and {figures.many(len(targets) - 1, 'more host')}"
-            if len(targets) < _MOST_LISTED
-            else ", and many more hosts"
-        )
+        more = len(targets) - 1
+        known.summary += f", and {figures.many(more, 'more host') if more + 1 < _MOST_LISTED else 'many more hosts'}"

@@ -1,4 +1,4 @@
-"""Logins by SSH, FTP and SMB, distinguished from refusals by the number of messages and the time they took."""
+"""Logins by SSH, FTP, SMB and MQTT, distinguished from refusals by the number of messages and the time they took."""
 
 import numpy as np
 
@@ -16,6 +16,8 @@ _FTP, _FTP_REFUSED_MESSAGES, _FTP_LET_IN_MESSAGES, _FTP_GUESS_MESSAGES = 21, 3, 
 # By SMB a refusal takes two negotiations, two messages of NTLM and a logoff. After a login, the client connects to a
 # share and opens something in it (MS-SMB2, 4.4).
 _SMB, _SMB_REFUSED_MESSAGES, _SMB_LET_IN_MESSAGES = members(139, 445), 5, 7
+# By MQTT, a refusal takes one message; who publishes also sends this, and the end (MQTT 3.1.1).
+_MQTT, _MQTT_REFUSED_MESSAGES, _MQTT_LET_IN_MESSAGES = 1883, 1, 3
 _HELD_BACK_S = 1.5  # PAM delays each refusal by 2 s, plus or minus a quarter (pam_fail_delay)
 _SEGMENT = 1448  # payload of a full segment; exactly as many packets as this needs are an estimate, not a count
 
@@ -26,11 +28,11 @@ def let_in(rows: Columns) -> Column:
     counted = packets > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     # If only packets were counted, half of them are taken to have payload: the others acknowledge the server's.
     packets[~counted] = rows["packets"][~counted] / 2
-    ftp, smb = rows["dport"] == _FTP, _SMB[rows["dport"]]
-    more = packets - np.where(smb, _SMB_REFUSED_MESSAGES, _REFUSED_MESSAGES)
+    ftp, smb, mqtt = rows["dport"] == _FTP, _SMB[rows["dport"]], counted & (rows["dport"] == _MQTT)
+    more = packets - np.select([smb, mqtt], [_SMB_REFUSED_MESSAGES, _MQTT_REFUSED_MESSAGES], _REFUSED_MESSAGES)
     more = np.where(ftp, (packets - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, more)
-    least = np.where(smb, _SMB_LET_IN_MESSAGES, _LET_IN_MESSAGES)
-    enough = packets >= np.where(ftp, _FTP_LET_IN_MESSAGES, least)
+    few = [_FTP_LET_IN_MESSAGES, _SMB_LET_IN_MESSAGES, _MQTT_LET_IN_MESSAGES]
+    enough = packets >= np.select([ftp, smb, mqtt], few, _LET_IN_MESSAGES)
     quick = rows["last"] - rows["first"] < _HELD_BACK_S * more
-    found: Column = (PORTS[rows["dport"]] | ftp | smb) & (rows["reply_packets"] > 0) & enough & quick
+    found: Column = (PORTS[rows["dport"]] | ftp | smb | mqtt) & (rows["reply_packets"] > 0) & enough & quick
     return found

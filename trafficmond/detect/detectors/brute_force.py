@@ -32,8 +32,11 @@ _LOGIN_PORTS = members(
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 3306, 5432, 6379, 9042, 9200, 11211, 27017)
-_BUSY_FACTOR = 3  # ... and so many times more of them
+_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 1883, 3306, 5432, 6379, 9042, 9200, 11211, 27017)
+# ... and so many times more of them; of RPC fewer at once, because a client asks the endpoint mapper for each interface
+# once, and remembers the port (MS-RPCE).
+_BUSY_FACTOR, _RPC, _RPC_FACTOR = 3, 135, 2
+_MQTT = 1883  # devices behind one address connect again together, and are refused
 # There, one of our own hosts is taken for a program, and its connections are a note unless there are 30 a second: a
 # database refuses within milliseconds, so four guessers at once (hydra's limit for MySQL) make more than a hundred.
 _FULL_SPEED_S = 30
@@ -54,13 +57,14 @@ _REFUSED_ALIKE = 0.15  # of a database, which refuses each name in the same word
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in this time; four guessers at once, which sshd allows, make as many
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
+_NOTED = 8  # refusals of a stranger: two people who mistyped a password are asked three times each (ssh_config(5))
 # Services that strangers have no reason to log in to, unlike mailboxes and anonymous FTP.
 _PRIVATE_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
 _OPEN_TO_MANY = _MAILBOXES | members(21)  # there, only delayed refusals count, with low severity
 # Programs, mirrors and telephones connect there all day.
 _VISITED = members(21, 25, 990, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
-_MANY, _MANY_TRIES = 10, 40  # strangers, and tries of all of them together
+_MANY, _MANY_TRIES, _SOME = 10, 40, 5  # strangers, tries of all of them together, and strangers that are a note
 # By WinRM, each poll is a connection on which the client is refused first (RFC 4559), without a delay.
 _MANAGED, _SMB = members(5985, 5986), members(139, 445)
 _LET_IN_SHARE = 0.1
@@ -200,7 +204,7 @@ class BruteForce(DistributedDetector[Settings]):
         busy = _BUSY_PORTS[ports] & ~datagrams  # for datagrams only refusals are counted
         login = _LOGIN_PORTS[ports] | greets | datagrams
         factor = np.where(busy, _BUSY_FACTOR, 1)
-        quick = states["quick"] >= factor * self.settings.connections
+        quick = states["quick"] >= np.where(ports == _RPC, _RPC_FACTOR, factor) * self.settings.connections
         quick |= _is_spray(states, rows)
         slow = np.ceil(states["slow"]) >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
         slow |= states["steady"] >= factor * _STEADY
@@ -231,8 +235,8 @@ class BruteForce(DistributedDetector[Settings]):
         watched_s = np.minimum(settings.window, states["at"] - states["since"])
         looks |= busy & ~inside & (states["quick"] * lasted < 0.5 * watched_s)
         varied = busy & ~_alike(states, _REFUSED_ALIKE)
-        severity[polls | looks | varied | _MANAGED[ports] & ~quick] = Severity.LOW
-        guessing &= ~(let_in & inside & ~_SMB[ports]) & (~polls | (lasted >= _HELD_BACK_S))
+        severity[polls | looks | varied | _MANAGED[ports] & ~quick | (ports == _MQTT)] = Severity.LOW
+        guessing &= ~(let_in & (inside & ~_SMB[ports] | (ports == _MQTT))) & (~polls | (lasted >= _HELD_BACK_S))
         # A client that a chat server outside greets and turns away sends less than an SSH login.
         guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
         # A check of ours ends at once; at SSH, one that takes longer was refused, or ran a slow command.
@@ -243,15 +247,23 @@ class BruteForce(DistributedDetector[Settings]):
         severity[mute] = Severity.LOW
         guessing &= states["tickets"] <= np.where(ports == _KERBEROS, np.inf, _ANSWERED_SHARE * total)
         guessing &= ~(mute & datagrams) | (states["quick"] >= _UNANSWERED_FACTOR * settings.connections)
-        return np.where(guessing, severity, 0)
+        noted = _PRIVATE_PORTS[ports] & ~inside & tries & ~clock & (states["let_in"] == 0) & ~datagrams
+        noted &= np.ceil(states["slow"]) >= _NOTED
+        return np.where(guessing, severity, np.where(noted, Severity.LOW, 0))
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         by_many = self._distributed(seen)
-        reported = {(tick, threat.dst_ip, *threat.evidence["ports"]) for tick, threat in by_many}
+        # Many at once are one threat; some are a note, which hides only notes.
+        hides = {
+            (tick, many.dst_ip, *many.evidence["ports"]): max(Severity)
+            if many.evidence["hosts"] >= _MANY
+            else Severity.LOW
+            for tick, many in by_many
+        }
         alone = [
-            Detection(tick, threat)
-            for tick, threat in super().examine(rows, seen)
-            if (tick, threat.dst_ip, *threat.evidence["ports"]) not in reported or threat.evidence["quick"]
+            Detection(tick, one)
+            for tick, one in super().examine(rows, seen)
+            if one.evidence["quick"] or one.severity > hides.get((tick, one.dst_ip, *one.evidence["ports"]), 0)
         ]
         return alone + by_many + self._sprayed(seen) + self._at_forms(rows, seen)
 
@@ -300,7 +312,7 @@ class BruteForce(DistributedDetector[Settings]):
 
     def _distributed_threat(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
         return self.found(
-            Severity.MEDIUM if sure else Severity.LOW,
+            Severity.MEDIUM if sure and len(known.sources) >= _MANY else Severity.LOW,
             f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.ever()},
             dst=dst,
@@ -353,7 +365,7 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
 
 
 def _are_many(known: Service) -> bool:
-    many = len(known.sources) >= _MANY and known.tries >= _MANY_TRIES
+    many = len(known.sources) >= _SOME and known.tries >= _MANY_TRIES
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
 
 

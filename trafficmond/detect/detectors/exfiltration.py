@@ -48,8 +48,7 @@ class Exfiltration(GroupedDetector[Settings]):
         flows = seen.flows
         sent, got = flows["d_bytes"].astype(np.float64), flows["d_reply_bytes"].astype(np.float64)
         out = (sent > 0) & (sent >= self.settings.upload_share * (sent + got)) & (flows["reply_packets"] > 0)
-        out &= seen.ours.side(flows, "src")
-        out &= ~seen.ours.side(flows, "dst")
+        out &= seen.ours.side(flows, "src") & ~seen.ours.side(flows, "dst")
         at = np.flatnonzero(out)
         rows = flows.take(at)
         rows.put("net", sent[at] - got[at])
@@ -90,8 +89,7 @@ class Exfiltration(GroupedDetector[Settings]):
     def threat(self, found: Entities, entity: int) -> Threat:
         mine, state = found.all(entity), found.state(entity)
         src = address(mine[0], "src")
-        seen_for = found.now[entity] - state["since"]
-        odd = state["elsewhere"] >= 0.5 * state["recent"] and seen_for >= _HALF_DAY_S
+        odd = state["elsewhere"] >= 0.5 * state["recent"] and found.now[entity] - state["since"] >= _HALF_DAY_S
         return self.found(
             Severity.MEDIUM if odd else Severity.LOW,
             f"{src} sent {state['recent'] / 2**20:,.0f} MiB out, far more than it usually does",

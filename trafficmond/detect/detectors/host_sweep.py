@@ -308,7 +308,7 @@ class HostSweep(GroupedDetector[Settings]):
         sure = searching & (hosts >= needed) & (failed >= share * tried)
         slow = searching & ~web & (kind == Kind.SYN) & (failed >= settings.slow_hosts) & (rows["answered"] == 0)
         # Within our own networks half of a range may exist; a program that knows its hosts does not miss so many.
-        lively = searching & ~web & (kind == Kind.SYN) & (failed >= _LIVELY_FACTOR * settings.hosts)
+        lively = searching & ~web & ~ping & (failed >= _LIVELY_FACTOR * settings.hosts)
         lively &= (failed >= _LIVELY_SHARE * tried) & within
         slow |= lively
         # From a stranger these are a sweep: a firewall is there so that nothing answers.

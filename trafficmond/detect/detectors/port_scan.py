@@ -130,7 +130,9 @@ class PortScan(DistributedDetector[Settings]):
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
         few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
         kind, empty = found.rows["kind"], found.rows["payload_bytes"] == 0
-        few &= by.sum(_PROBES[kind] | (kind == Kind.DATAGRAM) & empty) == by.counts
+        # An acknowledgement of a host of ours may be left over from an old connection, as in `host_sweep`.
+        probe = _PROBES[kind] | (kind == Kind.STRAY) & ~found.seen.ours.side(found.rows, "src")
+        few &= by.sum(probe | (kind == Kind.DATAGRAM) & empty) == by.counts
         found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
         return found_few
 
@@ -141,18 +143,14 @@ class PortScan(DistributedDetector[Settings]):
         for entity in np.flatnonzero(some).tolist():
             mine = found.all(entity)
             mine = mine[mine["outcome"] != Outcome.ANSWERED]
-            self._parts.append(
-                _Part(
-                    int(found.tick[entity]),
-                    float(found.now[entity]),
-                    address(mine[0], "src"),
-                    address(mine[0], "dst"),
-                    found.rows["dst"][found.by.first[[entity]]],
-                    found.state(entity)["map"].copy(),
-                    int(found.state(entity)["dials"]),
-                    float(mine["at"].max()),
-                )
+            tick, now, state = int(found.tick[entity]), float(found.now[entity]), found.state(entity)
+            src, dst, target = (
+                address(mine[0], "src"),
+                address(mine[0], "dst"),
+                found.rows["dst"][found.by.first[[entity]]],
             )
+            last = float(mine["at"].max())
+            self._parts.append(_Part(tick, now, src, dst, target, state["map"].copy(), int(state["dials"]), last))
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         self._parts = []
