@@ -192,7 +192,7 @@ def _add_globals(parser: argparse.ArgumentParser, socket: str, form: str, comman
     forms = FORMATS if {"rules", "import"} & set(commands) else FORMATS[:-1]  # only rules can be written as TOML
     text = "the daemon's control socket ($TRAFFICMON_SOCKET)"
     parser.add_argument("-s", "--socket", metavar="SOCKET", default=socket, help=text)
-    text = f"the format: human (default), json, jsonl, csv{'; of rules also toml' if 'toml' in forms else ''}"
+    text = f"the format: human (default), json, jsonl, csv{'; for rules also toml' if 'toml' in forms else ''}"
     parser.add_argument("-o", "--output", metavar="FORMAT", choices=forms, default=form, help=text)
     text = "the same as -o json"
     parser.add_argument("--json", dest="output", action="store_const", const="json", default=form, help=text)

@@ -119,7 +119,7 @@ def test_a_target_that_is_down_says_so() -> None:
 @pytest.mark.parametrize("status", [301, 302])
 def test_a_redirect_that_leaves_the_message_behind_is_no_delivery(http: HttpTarget, status: int) -> None:
     http.status, http.location = status, "/T0KENT0KEN"
-    with pytest.raises(Undelivered, match=r"its server has moved .*write the new URL") as refused:
+    with pytest.raises(Undelivered, match=r"its server has moved .*set the new url") as refused:
         transport(url=f"json://127.0.0.1:{http.port}/hook").deliver(MESSAGE)
     assert "T0KEN" not in str(refused.value)
 

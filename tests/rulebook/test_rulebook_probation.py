@@ -104,7 +104,7 @@ def test_a_folder_is_judged_and_confirmed_when_it_is_in_place(started: Book) -> 
     assert actions(book) == ["monitor", "monitor", "drop"], "files wait"
     ends(book)
     assert actions(book) == ["monitor", "drop", "monitor"]
-    assert book.run(book.rules.holds(book.settings)) == ("", False), "cidr.d is as it was, and in force"
+    assert book.run(book.rules.refusal(book.settings)) == ("", False), "cidr.d is as it was, and in force"
     book.run(book.rules.try_files(book.settings, str(folder), TRY))
     install(book)
     book.run(book.rules.confirm())
@@ -147,7 +147,7 @@ def test_files_that_nobody_confirmed_are_refused_until_they_change(started: Book
     book.write("a.toml", OTHER)
     book.run(book.rules.try_files(book.settings, "", TRY))
     assert actions(book) == ["monitor", "monitor", "drop"]
-    text, news = book.run(book.rules.holds(book.settings))
+    text, news = book.run(book.rules.refusal(book.settings))
     assert "on probation as they are" in text
     assert not news
     if reset:
@@ -156,12 +156,12 @@ def test_files_that_nobody_confirmed_are_refused_until_they_change(started: Book
         ends(book)
     for _ in range(2):
         assert actions(book) == ["monitor", "drop", "monitor"]
-        assert "nobody confirmed" in book.run(book.rules.holds(book.settings))[0]
+        assert "nobody confirmed" in book.run(book.rules.refusal(book.settings))[0]
         assert restarted(book, until=None) == (True, ""), "nor does a start take them"
     assert book.run(book.rules.try_files(book.settings, "", TRY)) is not None, "apply tries them again"
     book.run(book.rules.roll_back())
     book.write("b.toml", "")
-    assert book.run(book.rules.holds(book.settings)) == ("", False)
+    assert book.run(book.rules.refusal(book.settings)) == ("", False)
     book.run(book.rules.load())
     assert actions(book) == ["monitor", "monitor", "drop"]
     assert restarted(book, until=None) == (False, "")
@@ -170,9 +170,9 @@ def test_files_that_nobody_confirmed_are_refused_until_they_change(started: Book
 def test_files_that_change_meanwhile_wait(started: Book) -> None:
     book = started
     book.run(book.rules.add(DROP, keep=False, begin=TRY))
-    assert book.run(book.rules.holds(book.settings)) == ("", False)
+    assert book.run(book.rules.refusal(book.settings)) == ("", False)
     book.write("b.toml", OTHER)
-    text, news = book.run(book.rules.holds(book.settings))
+    text, news = book.run(book.rules.refusal(book.settings))
     assert "when the probation is over" in text
     assert news
     book.run(book.rules.load())

@@ -108,7 +108,7 @@ def _zone(name: str, text: str) -> _Element:
     except (expat.ExpatError, ValueError) as error:
         raise UsageError(f"{name}: {error}", _GIVE) from None
     if zone.name != "zone":
-        raise UsageError(f"{name}: it is not a zone of firewalld", _GIVE)
+        raise UsageError(f"{name} is not a zone of firewalld", _GIVE)
     return zone
 
 

@@ -95,7 +95,7 @@ class SourceLists:
         """Restore the state from `learned`. Raises ValueError if it does not fit."""
         services, sources = learned["services"], learned["sources"]
         if services.dtype != _SERVICE or sources.dtype != _SOURCE:
-            raise ValueError("its rows have other fields")
+            raise ValueError("its rows do not have the fields of this version")
         for place, (dst, port, began, tries, others) in enumerate(services.tolist()):
             mine = sources[sources["service"] == place].tolist()
             known = OrderedDict((source.decode(), (count, last)) for _, source, count, last in mine)

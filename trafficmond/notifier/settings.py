@@ -71,7 +71,7 @@ class Settings:
         "happened until then, in one message.",
     )
     max_per_hour: int = setting(
-        20, min=1, max=3600, help="Messages to a target in an hour. Further ones wait and become one summary."
+        20, min=1, max=3600, help="At most this many messages to a target in an hour. The others become one summary."
     )
     control_socket: Path = setting(
         Path("/run/trafficmon/io.trafficmon"), help="The daemon's socket: control_socket of its settings."

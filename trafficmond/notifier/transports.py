@@ -125,7 +125,7 @@ def _patch_requests() -> None:
         before = prepared.method
         usual(self, prepared, response)
         if prepared.method != before and response.status_code != HTTPStatus.SEE_OTHER:
-            logging.getLogger("apprise").warning("its server has moved (%d): write the new URL", response.status_code)
+            logging.getLogger("apprise").warning("its server has moved (%d): set the new url", response.status_code)
             raise requests.TooManyRedirects(response=response)
 
     def send_bounded(self: Any, request: Any, **options: Any) -> Any:

@@ -25,7 +25,7 @@ _OF_OTHERS = frozenset(("src_ip", "id.orig_h", "id_orig_h", "class_uid"))
 _DIGITS = 20
 _PREFIX = "TRAFFICMON_"
 _SIZE = f"{_PREFIX}PACKET_SIZE"
-_WHOLE = "the journal holds events (the first packet of a flow, and samples of it), not all packets; flows.db does"
+_WHOLE = "the journal has events only (the first packets of flows, and samples); flows.db counts all packets"
 
 
 def lacks(sample: Sample) -> Lacks:

@@ -244,7 +244,7 @@ def _side(
         return count(packets), count(octets), payload
     guess, size = estimated(proto, family, payload, others)
     if guess:
-        source.note("directions without counts of packets or bytes were estimated from their payload and history")
+        source.note("packets or bytes of a direction were missing; estimated from its payload bytes and `history`")
     known = guess if packets is None else count(packets)
     if octets is not None:
         return max(known, 1 if count(octets) else 0), count(octets), payload

@@ -69,7 +69,7 @@ class Settings:
         (),
         check=_ignored,
         example='["203.0.113.0/24", "8443"]',
-        help="Prefixes and ports that are known and not reported.",
+        help="Prefixes and ports of beacons that you know; they are not reported.",
     )
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 0.5 kB each.")
 
