@@ -28,7 +28,7 @@ COUNTED: Mapping[str, str] = {
     "merged_threats": "Findings of a detector that were merged into an open threat.",
     "redundant_threats": "Findings of a detector not reported because another detector's threat explains them.",
     "overflowed_threats": "Findings put into one common threat of the detector, as too many threats were new or open.",
-    "early_dials": "Connection attempts that were judged early because too many waited.",
+    "early_dials": "Connection attempts that did not get the full time for an answer, because too many waited for one.",
     "spared_protected_bans": "Bans not made because the guard, the allowlist or a login protects the source.",
     "spared_forgeable_bans": "Bans not made because anybody could have forged the source.",
     "refused_questions": "Queries of flows.db that were refused because too many waited.",
