@@ -62,8 +62,8 @@ mistake in the file with its line, and so does `trafficmond -t -c FILE`. Both co
 
 If the file's name ends in `.json`, the daemon reads it as a configuration of the original traffic monitor
 ([migrating.md](migrating.md)). The `permitted_cidrs` of that file become a rule that allows them. The file's `logging`
-section becomes one `[[log]]`, whose path is relative to the working folder. Packets of addresses outside
-`permitted_cidrs` are only logged; with the flag `--drop-packets` they are dropped.
+section becomes one `[[log]]`, whose path is relative to the daemon's working folder (unlike other paths). Packets of
+addresses outside `permitted_cidrs` are only logged; with the flag `--drop-packets` they are dropped.
 
 This page and the commented sample `etc/trafficmond.toml` are generated from the declarations in `trafficmond/config/`.
 

@@ -18,9 +18,9 @@ from trafficmond.datapath import loading
 from trafficmond.flows.batch import V4_MAPPED
 from trafficmond.flows.owners import Owner
 from trafficmond.model import FlowQuery, Severity, Threat
+from trafficmond.store import rollups
 from trafficmond.store.query import question
 from trafficmond.store.records import AuditEntry, Ban
-from trafficmond.store.rollups import KEEP_S, TOP
 from trafficmond.store.schema import VERSION
 from trafficmond.store.writer import Limits
 
@@ -92,10 +92,10 @@ def test_every_column_is_described_and_nothing_else(history: Path, table: str) -
 
 
 def test_what_it_says_of_rollups_holds() -> None:
-    assert "25 a minute, 50 an hour, 100 a day" in PAGE
-    assert TOP == {"minute": 25, "hour": 50, "day": 100}
+    for period, top in rollups.TOP.items():
+        assert f"| {period} | more than {top * rollups._CROWD} | {top} |" in PAGE
     assert "minute for 2 days, each hour for 60 days, each day for 5 years" in PAGE
-    assert KEEP_S == {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
+    assert rollups.KEEP_S == {"minute": 2 * 86400, "hour": 60 * 86400, "day": 5 * 366 * 86400}
 
 
 def test_what_it_says_of_tunnels_holds() -> None:

@@ -36,7 +36,7 @@ class Policy:
     guard: bool = setting(
         True,
         help="Never drop packets of this host's own addresses, its gateways and resolvers, or of addresses from which "
-        "somebody was logged in at the last change of the rules, until the logout. See rules.md, The guard.",
+        "users were logged in when the rules last changed, until these users log out. See rules.md, The guard.",
     )
     probation: float = duration(
         "0s",
@@ -84,17 +84,23 @@ class PrefixList:
         help="Packets that the list is for: incoming, by source (ingress), outgoing, by destination (egress), or both.",
     )
     ports: tuple[str, ...] = setting(
-        (), check=service, example='["tcp/22", "53"]', help="The services of the list, as in a [[rule]]. Empty: all."
+        (),
+        check=service,
+        example='["tcp/22", "53"]',
+        help="The services that the list is for, such as tcp/22. See rules.md, Services. Empty: all.",
     )
     label: str = setting(
         "", help="The list's name in logs and trafficctl. Empty: the file's name. A fetched file has this name too."
     )
-    shadow: bool = setting(False, help="Only count and log what the list would do. The next match decides.")
+    shadow: bool = setting(
+        False, help="Only count and log what the list would do. The next rule or list that matches the packet decides."
+    )
     on_error: str = setting(
         "skip",
         choices=("skip", "refuse"),
-        help="If lines are not valid prefixes: skip these lines with a warning (if they are at most half of all), or "
-        "refuse the new file and keep the last content of the list. Other files are not affected.",
+        help="What happens if lines of the file are not valid prefixes. skip: these lines are skipped with a warning; "
+        "if they are more than half of all lines, the file is refused. refuse: the file is refused. After a refusal, "
+        "the list keeps its last content. Other files are not affected.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -107,10 +113,8 @@ class PrefixList:
         if self.url and not _FEED_LABEL.fullmatch(self.label):
             yield "label", "is the name of the fetched file, too; use letters, digits, dots, dashes and underscores"
         if self.url.startswith("http:") and "http" not in self.url_allow:
-            yield (
-                "url",
-                'is not encrypted: anybody on the way could change the list; use https, or url_allow = ["http"]',
-            )
+            what = 'is not encrypted: anybody on the way could change the list; use https, or url_allow = ["http"]'
+            yield "url", what
 
     def file(self, feeds_dir: Path) -> Path:
         return self.path or feeds_dir / f"{self.label}.netset"

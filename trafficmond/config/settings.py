@@ -45,10 +45,7 @@ class Flows:
     )
     # bound: flows that the daemon follows | unanswered flows and those idle longest end early; they are stored
     table_capacity: int = setting(
-        262144,
-        min=1024,
-        max=1 << 24,
-        help="How many flows the daemon follows at once. If there are more, idle flows end early.",
+        262144, min=1024, max=1 << 24, help="How many flows are followed at once. With more, idle flows end early."
     )
     look_inside: bool = setting(
         False,
@@ -64,8 +61,8 @@ class Flows:
     )
     dns_names: bool = setting(
         False,
-        help="Read the DNS answers to this host, so that --names shows the names that this host asked for. The names "
-        "are kept in memory only, for a day. Everyone who can use trafficctl can see them.",
+        help="Read the DNS answers to this host, so that trafficctl --names shows the names that this host asked for. "
+        "The names are kept in memory only, for a day. Everyone who can use trafficctl can see them.",
         restart=True,
     )
     processes: bool = setting(
@@ -111,7 +108,10 @@ class Response:
     ban_time: float = duration("10m", min="1s", help="How long a source's first ban lasts. Further bans double it.")
     max_ban_time: float = duration("7d", min="1s", help="How long a ban lasts at most.")
     neighbours: int = setting(
-        8, min=0, max=256, help="How many bans in an IPv4 /24 or IPv6 /64 become a ban of the whole prefix. 0: never."
+        8,
+        min=0,
+        max=256,
+        help="If this many addresses of a /24 (IPv6: /64) are banned at the same time, it is banned whole. 0: never.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
@@ -127,8 +127,8 @@ class Geo:
         (),
         kind=PATHS,
         example='["/var/lib/GeoIP/GeoLite2-Country.mmdb"]',
-        help="Files in MaxMind's format (.mmdb), for columns, --group-by and rules by country or autonomous system. If "
-        "several files have countries, the first of them is used; likewise for autonomous systems.",
+        help="Files in MaxMind's format (.mmdb). With them, trafficctl can show and group by country or autonomous "
+        "system, and rules can name these. If several files have countries (or autonomous systems), the first is used.",
     )
 
 
@@ -143,7 +143,9 @@ class Quota:
     )
     interface: str = setting("", help="Count only this interface. Empty: all watched interfaces.")
     unit: str = setting("", help="Count only this systemd unit. Empty: all.")
-    share: float = setting(0.8, min=0.01, max=1.0, help="A threat reports when this share is used, and when all is.")
+    share: float = setting(
+        0.8, min=0.01, max=1.0, help="A threat opens when this share of volume is used, another when all is used."
+    )
     label: str = setting("", help="The quota's name in threats. Empty: the interface or unit.")
 
     def mistakes(self) -> Iterator[tuple[str, str]]:

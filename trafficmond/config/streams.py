@@ -82,10 +82,7 @@ class Export:
     )
     # bound: flows that wait for an export | further flows are lost and counted; `status` shows them
     buffer_rows: int = setting(
-        65536,
-        min=1024,
-        max=1 << 22,
-        help="How many flows can wait for a slow target. Further flows are lost and counted.",
+        65536, min=1024, max=1 << 22, help="How many flows can wait for a slow target. Others are lost and counted."
     )
     sensor: str = setting("", help="ClickHouse: the name of this host there. Empty: its host name.")
     password_file: Path | None = setting(
@@ -115,11 +112,8 @@ class Export:
     max_rate: float = rate(
         "2000/s",
         min="1/s",
-        help="IPFIX over UDP: the highest rate of messages. A faster burst silently overflows a collector's socket.",
+        help="IPFIX over UDP: the highest rate of messages. Others wait, since a collector may lose a faster burst.",
     )
     observation_domain: int = setting(
-        1,
-        min=0,
-        max=(1 << 32) - 1,
-        help="IPFIX: the observation domain id. Exporters at one address must have different ids.",
+        1, min=0, max=2**32 - 1, help="IPFIX: the observation domain id. Exporters at one address need different ids."
     )
