@@ -58,7 +58,7 @@ class Settings:
         max=65535,
         help="`mean_bytes` for answers from port 53: a resolver seen from one side gets many small ones.",
     )
-    window: float = duration("30s", min="1s", max="10m", help="How long answers count: less and less with their age.")
+    window: float = duration("30s", min="1s", max="10m", help="Answers count less with age: a third after this time.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims and ports watched at once; 0.3 kB each.")
 
 

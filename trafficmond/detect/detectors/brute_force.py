@@ -92,7 +92,7 @@ class Settings:
         20, min=3, max=10000, help="Finished short connections of one host to one service in a window."
     )
     window: float = duration(
-        "60s", min="10s", max="1h", help="How long connections count: less and less with their age."
+        "60s", min="10s", max="1h", help="Connections count less with age: a third after this time."
     )
     slow_connections: int = setting(
         15,

@@ -23,7 +23,7 @@ _PLACES = 128
 class Settings:
     enabled: bool = setting(True, help="Look for unusual uploads.")
     bytes: int = size("500MiB", min="1MiB", help="Sent by one host within the window, minus what it received.")
-    window: float = duration("10m", min="1m", max="1d", help="How long bytes count: less and less with their age.")
+    window: float = duration("10m", min="1m", max="1d", help="Bytes count less with age: a third after this time.")
     factor: float = setting(8.0, min=1.0, max=1000.0, help="The bytes must also be this many times the average.")
     memory: float = duration("1d", min="1h", max="30d", help="The time over which the host's own average is taken.")
     upload_share: float = setting(

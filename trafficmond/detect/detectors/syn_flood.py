@@ -37,7 +37,7 @@ class Settings:
         256, min=16, max=1 << 20, help="Unfinished connections to one port of one host in a window."
     )
     window: float = duration(
-        "10s", min="1s", max="5m", help="How long connections count: less and less with their age."
+        "10s", min="1s", max="5m", help="Connections count less with age: a third after this time."
     )
     completed_share: float = setting(
         0.25, min=0.0, max=1.0, help="A port is not overloaded if a larger share of its connections is finished."

@@ -57,7 +57,7 @@ class Settings:
     pings: int = setting(
         100, min=20, max=1 << 20, help="Pings that may carry data, from one host to another in a window."
     )
-    window: float = duration("5m", min="10s", max="1d", help="How long both count: less and less with their age.")
+    window: float = duration("5m", min="10s", max="1d", help="Both count less with age: a third after this time.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.1 kB each.")
 
 
