@@ -150,8 +150,9 @@ def test_few_ports_a_day_from_the_same_three_never_add_up() -> None:
         (lambda port: refused(flow(A, B, port, first_flags=ACK, tcp_flags=ACK)), True),
         (lambda port: refused(flow("192.168.1.9", B, port, first_flags=ACK, tcp_flags=ACK)), False),  # it wakes up
         (lambda port: flow(A, B, 50000 + port, sport=443, first_flags=ACK, tcp_flags=ACK), False),  # of clients
+        (lambda port: flow(A, B, 40000 + port, sport=50000 + port, first_flags=FIN | ACK, tcp_flags=FIN | ACK), False),
     ],
-    ids=["syn", "fin", "empty", "datagram", "acknowledgement", "left over", "of clients"],
+    ids=["syn", "fin", "empty", "datagram", "acknowledgement", "left over", "of clients", "ftp"],
 )
 def test_some_ports_at_once_are_a_note_if_no_client_begins_so(probe: Any, found: bool) -> None:
     severities = {threat.severity for threat in watch(PortScan).see(probe(port) for port in range(20, 31))}

@@ -135,14 +135,13 @@ def test_who_goes_on_when_a_ban_ends_is_banned_at_once() -> None:
     assert (ban.ttl_s, ban.count) == (1200, 2)
 
 
-def test_who_goes_on_when_the_response_is_turned_on_or_no_longer_guarded_is_banned() -> None:
-    guarded = ["203.0.113.5/32"]
-    decider = Response(Settings(ban="off"), lambda prefix: prefix in guarded)
-    assert decider.decide(update(), NOW) == []
-    decider.configure(Settings(ban="on"))
+def test_a_threat_of_before_a_restart_must_get_worse() -> None:
+    """Its ban may run, for longer than a first one, or may have been lifted: nothing here remembers."""
+    decider = response()
+    assert decider.decide(update(state=CONTINUED), NOW) == []
+    decider.lifted("0.0.0.0/0")
     assert decider.decide(update(state=CONTINUED), NOW + 1) == []
-    guarded.clear()
-    assert decider.decide(update(state=CONTINUED), NOW + 2)
+    assert decider.decide(update(state=UPDATED), NOW + 2)
 
 
 def test_an_unban_lasts_until_the_threat_gets_worse() -> None:

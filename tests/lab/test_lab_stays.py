@@ -156,7 +156,7 @@ def test_numbers_that_share_a_place_in_the_kernels_map(lab: Lab) -> None:
         status = daemon.status()
         assert near in watched(status)
         assert far not in watched(status)
-        assert f"{far} is not watched: cannot attach to {far}: the kernel's number {number + apart}" in str(status)
+        assert f"{far} is not watched: cannot attach to {far}: its index {number + apart} shares" in str(status)
         lab.host.ip(f"link del {far}", f"link add name {far} type veth", f"link set {far} up")
         daemon.wait_status(lambda now: far in watched(now) and not now["unwatched"], "another number")
 

@@ -41,6 +41,15 @@ def test_logins_from_the_same_address_hide_a_guesser_only_if_they_are_more(login
     assert (threat.src_ip, threat.severity) == (text(STRANGER), severity)
 
 
+def test_users_of_one_address_who_mistype_are_not_banned() -> None:
+    book = Book(1)
+    refusals(book, np.arange(12) * 2.0, STRANGER, np.full(12, WEB))
+    book.tcp(1 + np.arange(12) * 2.0, STRANGER, WEB, 22, 4000, 5000, 1.0, greets=True)
+    for prefix in ("packets", "reply_packets"):
+        book._batches[-1][prefix] += 24
+    assert all(threat.severity < Severity.HIGH for threat in told(book))
+
+
 # ---- one source, many hosts ----
 
 
@@ -123,6 +132,12 @@ def test_some_who_guess_at_a_service_are_a_note_and_many_are_a_threat(
     who = np.repeat(book.public(strangers), 7)
     refusals(book, np.sort(book.rng.uniform(0, 3 * HOUR, len(who))), book.rng.permutation(who), WEB)
     assert [threat.severity for threat in told(book)] == severities
+
+
+def test_a_few_strangers_a_day_never_add_up() -> None:
+    book = Book(1)
+    refusals(book, np.arange(60) * 4 * HOUR, book.public(60), np.full(60, WEB))
+    assert told(book) == []
 
 
 # ---- RPC, MQTT ----

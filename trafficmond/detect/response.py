@@ -68,8 +68,11 @@ class Response:
         if not threat.evidence.get("proven"):
             self.forgeable_spared += not again
             return []
-        if any(now < record.until or (again and not record.count) for record in self._of(threat.src_ip)):
+        records = self._of(threat.src_ip)
+        if any(now < record.until for record in records):
             return []
+        if again and not (records and all(record.count for record in records)):
+            return []  # not banned yet, or only before a restart, or that ban was lifted: it must get worse
         source, network = networks.known(threat.src_ip), networks.known(network_of(threat.src_ip))
         if self._protected(str(source)):
             self.protected_spared += not again

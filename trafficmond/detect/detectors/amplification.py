@@ -39,9 +39,6 @@ _RESOLVER_BYTES_S = 1_500_000
 _SENDERS = 1 << 16
 _LATEST = 2**32 - 1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
-# With large answers, fewer hosts are a note, if they send more: 8 of 20, twice the servers that a client has of a kind
-# (four for the time: chrony's pool; three for names: resolv.conf(5), MAXNS).
-_FEW_SHARE, _FEW_PACKETS = 0.4, 2
 
 
 @dataclass(frozen=True)
@@ -179,8 +176,7 @@ class Amplification(FloodDetector[Settings]):
         at = np.flatnonzero(over)
         hosts = estimate(self.table.rows["map"][slots[at]])
         many = (hosts >= _MANY_FACTOR * enough[at]) & (packets <= _ANSWERS_EACH * flows)[at]
-        few = large & ~by_tcp & (packets >= _FEW_PACKETS * settings.packets) & (packets <= _LONG * flows)
-        over[at] = (hosts >= np.where(few[at], _FEW_SHARE, 1) * enough[at]) & (by_tcp | large)[at] | loud[at] & many
+        over[at] = (hosts >= enough[at]) & (by_tcp | large)[at] | loud[at] & many
         return over
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
@@ -194,13 +190,11 @@ class Amplification(FloodDetector[Settings]):
         source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
         sender = found.rows["victim"][found.by.first[entity]] % np.uint64(_SENDERS)
         sure = self._since[sender] <= found.now[entity] <= self._sent[sender] + _SENDS_S
-        if not sure and hosts < self.settings.reflectors:
-            return None  # these may have been asked
         much = state["packets"] >= _MANY_PACKETS * self.settings.packets
         sure |= much and (port != _DNS or state["bytes"] >= _RESOLVER_BYTES_S * self.settings.window)
         # In a sample, what is missing may be a question to a group, or questions to each of our own devices.
         hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])
-        sure &= (np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5) & (hosts >= self.settings.reflectors)
+        sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
         return self.found(
             Severity.HIGH if sure else Severity.LOW,
             f"{format_sources(hosts, state['map'], 'hosts')} send {dst} {source} that it did not ask for",

@@ -211,7 +211,9 @@ class BruteForce(DistributedDetector[Settings]):
         slow &= ~datagrams  # telephones register each minute, without an end
         guessing: Column = (quick | slow & tries) & np.where(busy, alike & small, login)
         # The same refusal each time, from outside or very often: there is no doubt.
-        sure = alike & (states["total"] > _SURE) | ~inside & tries
+        # Users who log in from the same address mistype too: beside them, as many refusals as without them are needed.
+        sure = ~inside & tries & ((states["let_in"] < 1) | (total >= settings.connections))
+        sure |= alike & (states["total"] > _SURE)
         clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
         office = (ports == _SIP) & datagrams | _MAILBOXES[ports] & (lasted < _HELD_BACK_S)
         few = (datagrams | office) & (states["quick"] < np.where(office, _OFFICE, 1) * settings.connections)
@@ -365,7 +367,8 @@ def _is_spray(states: Batch, rows: Columns) -> Column:
 
 
 def _are_many(known: Service) -> bool:
-    many = len(known.sources) >= _SOME and known.tries >= _MANY_TRIES
+    lately = sum(count for count, _ in known.sources.values())
+    many = len(known.sources) >= _SOME and lately >= _MANY_TRIES
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
 
 

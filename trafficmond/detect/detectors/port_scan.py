@@ -26,6 +26,7 @@ _TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several that fail, or several empty datagrams
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
+_TEMPORARY = 32768  # Linux takes ports of connections from here on (ip_local_port_range)
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
 _MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
@@ -130,8 +131,9 @@ class PortScan(DistributedDetector[Settings]):
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
         few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
         kind, empty = found.rows["kind"], found.rows["payload_bytes"] == 0
-        # An acknowledgement of a host of ours may be left over from an old connection, as in `host_sweep`.
-        probe = _PROBES[kind] | (kind == Kind.STRAY) & ~found.seen.ours.side(found.rows, "src")
+        # An acknowledgement of a host of ours, or to a port of FTP's data, may be left over from an old connection.
+        stray = (kind == Kind.STRAY) & ~found.seen.ours.side(found.rows, "src") & (found.rows["dport"] < _TEMPORARY)
+        probe = _PROBES[kind] | stray
         few &= by.sum(probe | (kind == Kind.DATAGRAM) & empty) == by.counts
         found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
         return found_few
