@@ -264,7 +264,7 @@ def test_halves_of_a_file_larger_than_the_window_are_sorted(room: Room, monkeypa
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
     piped = analyze(["-"], Settings(), now=AT + 1e6)["summary"]  # which cannot be read again
     assert piped["accounting"]["out_of_order"] > 1024
-    assert "not a pipe" in str(piped["sources"][0]["notes"])
+    assert "only a file can be sorted" in str(piped["sources"][0]["notes"])
 
 
 def test_of_equal_times_the_order_of_the_file_tells_who_began(room: Room) -> None:
