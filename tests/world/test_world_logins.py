@@ -43,11 +43,11 @@ def test_logins_from_the_same_address_hide_a_guesser_only_if_they_are_more(login
 
 def test_users_of_one_address_who_mistype_are_not_banned() -> None:
     book = Book(1)
-    refusals(book, np.arange(12) * 2.0, STRANGER, np.full(12, WEB))
-    book.tcp(1 + np.arange(12) * 2.0, STRANGER, WEB, 22, 4000, 5000, 1.0, greets=True)
+    refusals(book, np.arange(14) * 1.8, STRANGER, np.full(14, WEB))
+    book.tcp(1 + np.arange(10) * 2.0, STRANGER, WEB, 22, 4000, 5000, 1.0, greets=True)
     for prefix in ("packets", "reply_packets"):
         book._batches[-1][prefix] += 24
-    assert all(threat.severity < Severity.HIGH for threat in told(book))
+    assert [threat.severity for threat in told(book)] == [Severity.MEDIUM]
 
 
 # ---- one source, many hosts ----
