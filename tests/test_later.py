@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from trafficmond.later import numpy_alone
 
 BEGIN = """
 import sys
@@ -52,3 +55,11 @@ assert numpy.random.default_rng(1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_failure_in_the_block_leaves_nothing() -> None:
+    before = dict(sys.modules)
+    with pytest.raises(OSError, match="no room"), numpy_alone():
+        raise OSError("no room")
+    assert sys.modules == before
+    assert "NUMPY_EXPERIMENTAL_ARRAY_FUNCTION" not in os.environ

@@ -27,8 +27,10 @@ def numpy_alone() -> Iterator[None]:
     os.environ["NUMPY_EXPERIMENTAL_ARRAY_FUNCTION"] = "0"
     parts = {name: _Later(name) for name in _PARTS if not {"numpy", name} & sys.modules.keys()}
     sys.modules.update(parts)
-    yield
-    del os.environ["NUMPY_EXPERIMENTAL_ARRAY_FUNCTION"]
-    for name, part in parts.items():
-        if sys.modules.get(name) is part:
-            del sys.modules[name]
+    try:
+        yield
+    finally:
+        del os.environ["NUMPY_EXPERIMENTAL_ARRAY_FUNCTION"]
+        for name, part in parts.items():
+            if sys.modules.get(name) is part:
+                del sys.modules[name]

@@ -117,7 +117,7 @@ class Pipeline:
         else:
             for update in updates:
                 self._report_threat(update)
-            for update in self.engine.continued(now):  # its source may be banned only now, or again
+            for update in self.engine.continued(now):  # if its ban has ended, it is banned again
                 self._respond(update)
         yield
         self.store_due(now)

@@ -59,9 +59,9 @@ def served(lab: Lab, address: str) -> Iterator[None]:
         process.wait()
 
 
-def scan(lab: Lab, address: str) -> threading.Thread:
+def scan(lab: Lab, address: str, script: str = SCAN) -> threading.Thread:
     thread = threading.Thread(
-        target=lambda: lab.outside.run("/usr/bin/python3", "-c", SCAN.format(address=address), timeout=60)
+        target=lambda: lab.outside.run("/usr/bin/python3", "-c", script.format(address=address), timeout=60)
     )
     thread.start()
     return thread
@@ -95,8 +95,7 @@ def test_a_scanner_who_goes_on_when_the_ban_ends_is_banned_again_at_once() -> No
             daemon.wait(lambda: bans(daemon), "a ban", 30)
             scanner.join()
             daemon.wait(lambda: not bans(daemon), "its end", 10)
-            lab.outside.run("/usr/bin/python3", "-c", SCAN.replace("2000, 2100", "2300, 2303").replace("2200", "2103")
-                            .format(address=link.host_ip), timeout=60)  # fmt: skip
+            scan(lab, link.host_ip, SCAN.replace("2000, 2100", "2300, 2303").replace("2200", "2103")).join()
             daemon.wait(lambda: bans(daemon), "another ban", 10)
 
 

@@ -146,11 +146,8 @@ class PortScan(DistributedDetector[Settings]):
             mine = found.all(entity)
             mine = mine[mine["outcome"] != Outcome.ANSWERED]
             tick, now, state = int(found.tick[entity]), float(found.now[entity]), found.state(entity)
-            src, dst, target = (
-                address(mine[0], "src"),
-                address(mine[0], "dst"),
-                found.rows["dst"][found.by.first[[entity]]],
-            )
+            src, dst = address(mine[0], "src"), address(mine[0], "dst")
+            target = found.rows["dst"][found.by.first[[entity]]]
             last = float(mine["at"].max())
             self._parts.append(_Part(tick, now, src, dst, target, state["map"].copy(), int(state["dials"]), last))
 
