@@ -104,6 +104,7 @@ struct tm_icmp {
 
 #define TM_TCP_SYN 0x02
 #define TM_TCP_ACK 0x10
+#define TM_TCP_ECN 0xc0 /* ECE and CWR: any SYN or SYN-ACK may carry them (RFC 3168, 6.1.1) */
 
 #define TM_PROTO_HOPOPTS 0
 #define TM_PROTO_ICMP 1

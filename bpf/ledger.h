@@ -159,7 +159,7 @@ static __always_inline void tm_book(struct tm_set *set, __u32 index, const struc
 		tm_enter(f, p, inner, now, skb);
 	} else if (TM_OWNERS && skb &&
 		   (now - f->last > (__u64)c_hz * TM_IDLE_S ||
-		    (f->tcp_flags == TM_TCP_SYN_ACK && f->owner == TM_OWNER_FORWARDED))) {
+		    ((f->tcp_flags & ~TM_TCP_ECN) == TM_TCP_SYN_ACK && f->owner == TM_OWNER_FORWARDED))) {
 		tm_own_again(f, skb);
 	}
 	f->bytes += bytes;

@@ -73,10 +73,13 @@ def test_a_pause_ends_what_one_unit_has_of_a_pair_of_ports(lab: Lab) -> None:
         assert (found["old.service"], found["new.service"]) == ((3 * 142, 3), (2 * 142, 2))
 
 
-def test_what_a_syn_cookie_accepts_is_of_the_service(lab: Lab) -> None:
-    """The kernel sends a SYN-ACK with a cookie without a socket. On one CPU, all that follows is in its record."""
+@pytest.mark.parametrize("ecn", [0, 1])
+def test_what_a_syn_cookie_accepts_is_of_the_service(lab: Lab, ecn: int) -> None:
+    """The kernel sends a SYN-ACK with a cookie without a socket. On one CPU, all that follows is in its record. With ECN,
+    the SYN-ACK carries ECE."""
     link, cpus = lab.links[0], os.sched_getaffinity(0)
-    lab.host.sysctl(ipv4__tcp_syncookies=2)
+    lab.host.sysctl(ipv4__tcp_syncookies=2, ipv4__tcp_ecn=ecn)
+    lab.outside.sysctl(ipv4__tcp_ecn=ecn)
     with Services(lab) as services, Daemon(lab, MONITOR) as daemon, contextlib.ExitStack() as stack:
         stack.callback(os.sched_setaffinity, 0, cpus)
         os.sched_setaffinity(0, {min(cpus)})
