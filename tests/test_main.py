@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,6 +100,11 @@ def test_an_exit_that_is_not_permitted_is_said(
         (OSError(12, "Cannot allocate memory"), "memory ran out"),
         (OSError(24, "Too many open files"), "too many files are open"),
         (RuntimeError("can't start new thread"), "no thread could be started"),
+        (ImportError("libblas.so.3: failed to map segment from shared object"), "memory ran out"),
+        (
+            ImportError("libblas.so.3: cannot open shared object file: Too many open files"),
+            "too many files are open",
+        ),
     ],
 )
 def test_a_lack_of_room_is_a_sentence_wherever_it_was_met(
@@ -113,6 +120,16 @@ def test_a_lack_of_room_is_a_sentence_wherever_it_was_met(
     assert main(["-c", str(folder / "c.toml")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"trafficmond: not enough resources: {told}; raise the limit")
+
+
+def test_files_that_run_out_during_the_first_imports_are_a_sentence() -> None:
+    lines = "import resource, sys, trafficmond.__main__ as daemon; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{lines} sys.exit(daemon.main(['--version']))"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("trafficmond: not enough resources: too many files are open; raise the limit")
 
 
 def test_any_other_failure_is_not_taken_for_a_lack_of_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ import asyncio, gc, io
 del sys.modules["ssl"]
 from contextlib import nullcontext
 from trafficmond import __main__
-from trafficmond.__main__ import start
+from trafficmond import start
 assert gc.isenabled()
 asyncio.run = lambda coroutine: coroutine.close()
 start.begun, start.open_socket = nullcontext, lambda path: io.BytesIO()

@@ -1,37 +1,30 @@
-"""`trafficmond`: reads the command line and the settings, then runs the daemon."""
+"""`trafficmond`: reads the command line and the settings, then runs the daemon.
 
-import gc
-
-gc.disable()  # nothing of the imports below is garbage: 4 ms of a start
+It imports the daemon in functions, so that files or memory that run out meanwhile are reported in a sentence.
+"""
 
 import errno
+import gc
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from trafficmond import start
-from trafficmond.compiled import from_wheel
-from trafficmond.config.flags import Flags, parse_flags
-from trafficmond.config.settings import Settings
-from trafficmond.errors import ConfigError, DatapathError, TrafficmonError
+if TYPE_CHECKING:
+    from trafficmond.config.flags import Flags
+    from trafficmond.config.settings import Settings
 
-gc.freeze()
-gc.enable()
 _LACKS = {errno.ENOMEM: "memory ran out", **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open")}
+_LACKS_IN_TEXT = {  # as CPython and the dynamic linker say it, with no type or number of its own
+    "can't start new thread": "no thread could be started",
+    "failed to map segment from shared object": "memory ran out",
+    "cannot open shared object file: Too many open files": "too many files are open",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 ended as asked, 1 could not start, 2 the configuration or the command line is wrong."""
-    flags = parse_flags(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(flags)
-    except TrafficmonError as error:
-        for line in error.lines():
-            print(f"trafficmond: {line}", file=sys.stderr)
-        if isinstance(error, ConfigError):
-            return 2
-        if from_wheel():
-            print("trafficmond: to see what this system still needs, run: sudo trafficctl doctor", file=sys.stderr)
-        return 1
+        return _run(sys.argv[1:] if argv is None else argv)
     except (ImportError, MemoryError, OSError, RuntimeError) as error:
         if not (lack := _lack_of_room(error)):
             raise
@@ -46,27 +39,47 @@ def _lack_of_room(error: BaseException | None) -> str:
         number = errno.ENOMEM if isinstance(error, MemoryError) else getattr(error, "errno", None)
         if number in _LACKS:
             return _LACKS[number]
-        if "can't start new thread" in str(error):  # as CPython says it, with no type or number of its own
-            return "no thread could be started"
+        for text, lack in _LACKS_IN_TEXT.items():
+            if text in str(error):
+                return lack
         error = error.__context__
     return ""
 
 
-def _run(flags: Flags) -> int:
-    file = start.settings_file(flags)
-    if flags.test:
-        from trafficmond.detect.registry import settings_classes
+def _run(argv: Sequence[str]) -> int:
+    gc.disable()  # nothing of these imports is garbage: 4 ms of a start
+    from trafficmond import start
+    from trafficmond.compiled import from_wheel
+    from trafficmond.config.flags import parse_flags
+    from trafficmond.errors import ConfigError, TrafficmonError
 
-        return _test(file.settings(settings_classes()))
-    if flags.detach:
-        return _detach(file.own() or start.valid(file, flags)[0], flags)
-    start.run(file, flags)
-    return 0
+    gc.freeze()
+    gc.enable()
+    flags = parse_flags(argv)
+    try:
+        file = start.settings_file(flags)
+        if flags.test:
+            from trafficmond.detect.registry import settings_classes
+
+            return _test(file.settings(settings_classes()))
+        if flags.detach:
+            return _detach(file.own() or start.valid(file, flags)[0], flags)
+        start.run(file, flags)
+        return 0
+    except TrafficmonError as error:
+        for line in error.lines():
+            print(f"trafficmond: {line}", file=sys.stderr)
+        if isinstance(error, ConfigError):
+            return 2
+        if from_wheel():
+            print("trafficmond: to see what this system still needs, run: sudo trafficctl doctor", file=sys.stderr)
+        return 1
 
 
-def _detach(settings: Settings, flags: Flags) -> int:
+def _detach(settings: "Settings", flags: "Flags") -> int:
     from trafficmond.datapath.attach import detach_all
     from trafficmond.datapath.interfaces import list_interfaces
+    from trafficmond.errors import DatapathError
 
     if flags.detach == "configured" and settings.on_stop == "keep":
         return 0
@@ -84,7 +97,7 @@ def _detach(settings: Settings, flags: Flags) -> int:
     return 0
 
 
-def _test(settings: Settings) -> int:
+def _test(settings: "Settings") -> int:
     from trafficmond.geo.reading import open_geoip
     from trafficmond.policy.sources import read_policy
 
