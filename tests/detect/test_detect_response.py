@@ -157,6 +157,17 @@ def test_an_unban_lasts_until_the_threat_gets_worse() -> None:
         decider.lifted("203.0.113.5/32")
 
 
+def test_who_is_banned_after_an_unban_of_the_network_is_banned_again() -> None:
+    """The network's record stayed without a count, and spared each source in it when its next ban ended."""
+    decider = response()
+    decider.lifted("203.0.113.0/24")
+    assert decider.decide(update(), NOW)
+    assert decider.why_not(update().threat) == ""
+    (ban,) = decider.decide(update(state=CONTINUED), NOW + 601)
+    assert (ban.ttl_s, ban.count) == (1200, 2)
+    assert decider.decide(update("203.0.113.6", CONTINUED), NOW + 601) == []
+
+
 def test_only_changes_count_as_spared() -> None:
     decider = response(("198.51.100.1/32",))
     for given in ({"src": "198.51.100.1"}, {"evidence": {}}):

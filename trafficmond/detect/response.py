@@ -71,7 +71,7 @@ class Response:
         records = self._of(threat.src_ip)
         if any(now < record.until for record in records):
             return []
-        if again and not (records and all(record.count for record in records)):
+        if again and not (records and records[0].count):
             return []  # not banned yet, or only before a restart, or that ban was lifted: it must get worse
         source, network = networks.known(threat.src_ip), networks.known(network_of(threat.src_ip))
         if self._protected(str(source)):
@@ -93,7 +93,7 @@ class Response:
             return "source not proven yet: its address may be forged"
         if self._protected(str(networks.parse(threat.src_ip))):
             return "guarded: the guard or the allowlist protects its source"
-        if any(not record.count for record in self._of(threat.src_ip)):
+        if (records := self._of(threat.src_ip)) and not records[0].count:
             return "its ban was lifted: it is banned again if the threat gets worse"
         return "response in shadow: it would be banned" if self._settings.ban == "shadow" else ""
 
@@ -118,7 +118,8 @@ class Response:
             self._record(known, _Record(0, 0.0, 0.0))
 
     def _of(self, source: str) -> list[_Record]:
-        """The records of a source and of its network."""
+        """The records of a source and of its network. The first says whether a ban was lifted: those of sources are
+        lifted with that of their network, so one that counts is of a later ban."""
         prefixes = networks.known(source), networks.known(network_of(source))
         return [record for prefix in prefixes if (record := self._records.get(prefix))]
 
