@@ -2,10 +2,14 @@
 
 import io
 import os
+import re
 import sys
 
 from trafficctl import exits
 from trafficmond.errors import ConfigError, TrafficmonError
+
+# What a mistake that the daemon found is about: a parameter of the call, or a key of the rule that it asked for.
+_PARAMETER = re.compile(r"^(?:runtime: rule\[0\]\.)?(\w+)(?=: )")
 
 
 def run(argv: list[str]) -> int:
@@ -26,9 +30,8 @@ def _report_error(error: TrafficmonError, option_of: dict[str, str]) -> None:
     reason = str(error.args[0]) if error.args else type(error).__name__
     if isinstance(error, ConfigError) and len(error.mistakes) > 1:
         reason = "\n".join(str(mistake) for mistake in error.mistakes)
-    parts = (line.partition(": ") for line in reason.split("\n"))
-    lines = (plain(option_of.get(name, name) + colon + what) for name, colon, what in parts)
-    print("trafficctl:", "\n".join(lines), file=sys.stderr)
+    typed = (_PARAMETER.sub(lambda found: option_of.get(found[1], found[0]), line) for line in reason.split("\n"))
+    print("trafficctl:", "\n".join(map(plain, typed)), file=sys.stderr)
     if error.hint:
         print(f"  {plain(error.hint)}", file=sys.stderr)
 

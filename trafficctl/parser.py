@@ -91,7 +91,8 @@ class _Command(argparse.ArgumentParser):
             self.description, _, self.epilog = command.__doc__.partition("\n\n")
             if hasattr(command, "arguments"):
                 command.arguments(self)
-            option_of = {each.dest: (str(each.metavar), *each.option_strings)[-1] for each in self._actions}
+            options = [(each.dest, (str(each.metavar), *each.option_strings)[-1]) for each in self._actions]
+            option_of = dict(options) | {option.strip("-"): option for _, option in options}  # rules files say "burst"
             self.set_defaults(run=command.run, option_of=option_of)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -166,7 +166,7 @@ def ttl(text: str) -> float:
     if text in _PERMANENT:
         return FOREVER
     try:
-        seconds = float(text) if _PLAIN_SECONDS.fullmatch(text) else parse_duration(text)
+        seconds = parse_duration(text + "s" * bool(_PLAIN_SECONDS.fullmatch(text)))
     except ValueError as error:
         raise ValueError(f'{error}; for a ban without an end write "forever"') from error
     if seconds <= 0:

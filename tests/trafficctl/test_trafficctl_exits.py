@@ -21,9 +21,9 @@ from ctl_runs import Ctl, command, environ
 
 from trafficctl.__main__ import run
 from trafficctl.commands import COMMANDS, GROUPS
-from trafficctl.parser import build
+from trafficctl.parser import build, parse
 from trafficmond import __version__
-from trafficmond.errors import ConfigError, Mistake, StoreError
+from trafficmond.errors import ConfigError, ControlError, Mistake, StoreError
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,11 @@ from trafficmond.errors import ConfigError, Mistake, StoreError
         (["flows", "--sort", "nonsense"], 2, "trafficctl: --sort: 'nonsense' is not a column\n  see docs/flows-db.md"),
         (["add-cidr", "nonsense"], 2, "is not an address or prefix; write one such as"),
         (["add-cidr", "1.2.3.4", "--ttl", "soon"], 2, "is not a valid duration"),
+        (
+            ["ban", "1.2.3.4", "--ttl", "9999999999"],
+            2,
+            "--ttl: '9999999999s' is too long; the maximum",
+        ),
         (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "'explode' is not one of allow"),
         (["explain", "1.2.3.4/8"], 2, "one address is wanted"),
         (["flows", "--port", "70000"], 2, "is not a valid port"),
@@ -240,6 +245,30 @@ def test_a_stream_that_is_closed_is_as_good_as_null(running: Running, closed: st
     line = f"{' '.join(command('ban', '203.0.113.9'))} {closed}"
     done = subprocess.run(line, shell=True, env=environ(running.path), capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr, [name for name, _ in running.canned.asked]) == (0, "", ["Ban"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "found", "told"),
+    [
+        ("ban 203.0.113.9 --ttl 1h", "ttl_s: is not valid", "--ttl: is not valid"),
+        ("add-cidr 203.0.113.9 --ttl 1h", "ttl_s: is not valid", "--ttl: is not valid"),
+        ("add-cidr 203.0.113.9", "runtime: rule[0].burst: is not a number", "--burst: is not a number"),
+        ("add-cidr 203.0.113.9", "burst_packets: is not a number", "--burst: is not a number"),
+        ("add-cidr 203.0.113.9", "runtime: rule[0].asn: is not a number", "runtime: rule[0].asn: is not a number"),
+        ("explain 203.0.113.9", "address: is none\nservice: is none", "IP: is none\nSERVICE: is none"),
+    ],
+)
+def test_a_mistake_that_the_daemon_finds_names_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, found: str, told: str
+) -> None:
+    def fail(_: object) -> None:
+        raise ControlError(found)
+
+    args = parse(typed.split())
+    args.run = fail
+    monkeypatch.setattr("trafficctl.parser.parse", lambda _: args)
+    run([])
+    assert capsys.readouterr().err == f"trafficctl: {told}\n"
 
 
 def test_what_others_put_into_an_error_does_not_reach_the_terminal(

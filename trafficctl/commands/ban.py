@@ -41,7 +41,7 @@ _SHOWN = 10  # refused bans shown one by one
 def arguments(parser: ArgumentParser) -> None:
     options.add(parser, "cidr")
     text = "how long: 10m, 2h, forever (default: response.ban_time)"
-    parser.add_argument("--ttl", metavar="TIME", type=values.ttl, help=text)
+    parser.add_argument("--ttl", metavar="TIME", type=values.ttl, dest="ttl_s", help=text)
     options.add(parser, "--port")
     parser.add_argument("--reason", default="", help="the reason, shown by bans and audit")
     options.add(parser, "--owner", "--force", "--dry-run")
@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
     if args.cidr == values.INPUT:
         return _ban_many(args)
     asked = options.given(args, "cidr", "reason", "force", "owner", "ports")
-    reply = session.call(args, "Ban", **asked, **_lasting(args.ttl))
+    reply = session.call(args, "Ban", **asked, **_lasting(args.ttl_s))
     session.show_change(args, "banned", [reply["ban"]], BANS, "BanEntry", reply)
     return exits.DONE
 
@@ -93,7 +93,7 @@ def _ban_many(args: Namespace) -> int:
 
 
 def _request(line: Line, args: Namespace) -> dict[str, Any]:
-    lasts = args.ttl if line.ttl_s is None else line.ttl_s
+    lasts = args.ttl_s if line.ttl_s is None else line.ttl_s
     asked = {"cidr": line.cidr, "ports": args.ports, "reason": line.reason or args.reason or None, **_lasting(lasts)}
     return {name: value for name, value in asked.items() if value is not None}
 
