@@ -214,6 +214,30 @@ def test_a_changed_chain_is_read_while_the_loop_goes_on(monkeypatch: pytest.Monk
     assert asked[0] == 2
 
 
+def test_a_look_that_failed_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each starts a process: with trafficmon-share missing, one began every five seconds."""
+    asked = [0]
+
+    def fails(*_: object) -> dict[str, Any]:
+        asked[0] += 1
+        raise DatapathError("cannot reach trafficmon-share")
+
+    monkeypatch.setattr(share, "_ask", fails)
+    monkeypatch.setattr(libbpf, "xdp_id", lambda _: 8)
+    found = share.Shared(2, 7, XdpMode.NATIVE, ["50 tm_xdp"])
+    assert found.holds(3)
+    looking = found.looking
+    assert looking is not None
+    looking.exception(10)
+    assert all(found.holds(3) for _ in range(5))
+    assert (asked[0], found.looking) == (1, None)
+    found.failed -= share.PAUSE_S
+    assert found.holds(3)
+    assert found.looking is not None
+    found.looking.exception(10)
+    assert asked[0] == 2
+
+
 def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     may_end, ended = threading.Event(), []
 

@@ -21,7 +21,6 @@ from trafficmond.datapath.pins import Pins
 from trafficmond.datapath.predecessor import CARRIED_SLOT
 from trafficmond.errors import DatapathError, ForeignProgramError, TrafficmonError
 
-_PAUSE_S = 60.0  # before another attempt to share an interface after a failure
 MAX_WATCHED = CARRIED_SLOT - 1  # interfaces; a slot of the totals each
 
 ATTACHED, DETACHED, FAILED, FOREIGN = "attached", "detached", "failed", "foreign"
@@ -107,7 +106,7 @@ class Attachments:
             if not self._pins.is_shared(ifindex):
                 attach.detach_pinned(ifindex, self._pins)
             elif ifindex not in wanted and time.monotonic() >= self._again:
-                self._again = time.monotonic() + _PAUSE_S
+                self._again = time.monotonic() + share.PAUSE_S
                 self.steps[ifindex] = share.STEPS.submit(attach.detach_pinned, ifindex, self._pins)
         self._choices.forget_all_but(self.attached.keys() | self.refused.keys())
         self.ever = True
@@ -175,7 +174,7 @@ class Attachments:
             covers = [each.name for each in above if each.xdp_prog_id or each.ifindex in self.attached]
             if kind == FOREIGN and covers and not interface.xdp_prog_id:
                 kind, text = FAILED, _COVERED.format(name=interface.name, upper=covers[0])
-            self._again = time.monotonic() + _PAUSE_S
+            self._again = time.monotonic() + share.PAUSE_S
             self.refused[ifindex] = AttachmentChange(kind, interface.name, text)
             return self.refused[ifindex] if self.refused[ifindex] != before else None
         if done is None:

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ SOCKET = Path("/run/trafficmon/share")
 ANSWER_BYTES = 1 << 16
 # Seconds for a reply; a few are usual. systemd ends the step before (RuntimeMaxSec=), so none outlives this wait.
 _WAIT_S = 240.0
+PAUSE_S = 60.0  # before another request for an interface after one that failed
 _SIGN_S = 10.0  # between signs of life to systemd meanwhile
 STEPS = ThreadPoolExecutor(1, "share")  # requests that the event loop does not wait for
 
@@ -43,17 +45,20 @@ class Shared:
     chain: list[str]
     ours: bool = True  # whether our program is in it
     looking: "Future[dict[str, Any]] | None" = None  # what reads it again
+    failed: float = -PAUSE_S  # when that failed last, monotonic clock
 
     def holds(self, config: int) -> bool:
         """Whether our program, identified by its map `config`, is in the chain, as far as it is known. It is read again
         in the background when other programs were added or removed, since that makes a new dispatcher."""
         now = libbpf.xdp_id(self.ifindex)
-        if self.ours and now not in (0, self.dispatcher):
+        if self.ours and now not in (0, self.dispatcher) and time.monotonic() - self.failed >= PAUSE_S:
             if self.looking is None:
                 self.looking = STEPS.submit(_ask, {"do": "look", "ifindex": self.ifindex}, [config])
             elif self.looking.done():
                 looked, self.looking = self.looking, None
-                if not looked.exception():
+                if looked.exception():
+                    self.failed = time.monotonic()
+                else:
                     reply = looked.result()
                     self.ours, self.dispatcher, self.chain = reply["ours"], reply["dispatcher"], reply["chain"]
         return bool(now) and self.ours
