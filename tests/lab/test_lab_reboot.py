@@ -156,6 +156,19 @@ def test_a_start_that_fails_leaves_the_filter_of_the_last_daemon(lab: Lab, when:
         assert door.Wire(lab).passes(ONE, ALLOWED) == {ONE: False, ALLOWED: True}
 
 
+def test_the_pin_of_an_interface_that_is_gone_is_no_filter(lab: Lab) -> None:
+    """It was taken for one, and an administrator read that the rules of an earlier start filter on."""
+    with Daemon(lab, f'on_stop = "keep"{SETTINGS}', rules={"one.toml": rule(ONE)}) as first:
+        (first.home / "bad.netset").write_text("")
+        first.stop()
+        lab.host.ip(f"link del {lab.links[0].host}")
+        first.configure(f'on_stop = "keep"{SETTINGS}'.replace("[flows]", "[flows]\ncapacity = 1024"))
+        kept(first).unlink()
+        first.write_rules("one.toml", rule(ONE, "dorp"))
+        assert "nothing is filtered, since the rules in force before are unknown" in outcome(first)[1]
+        assert sorted(each.name for each in first.pins.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

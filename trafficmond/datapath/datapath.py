@@ -39,7 +39,7 @@ class Datapath:
             load = enter(closing(load or Load(options)))
             self.sizes, self.pins, self.loaded = load.sizes, load.pins, load.loaded
             maps = self.loaded.maps
-            self.inherited = bool(self.pins.attached())  # an earlier daemon's programs filter
+            self.inherited = self.pins.are_live()  # an earlier daemon's programs filter
             self.pins.keep_maps(self.loaded)
             self.clock = enter(closing(Clock(self.loaded)))
             if self.loaded.reused and not self.loaded.owners:

@@ -199,6 +199,14 @@ class Pins:
         names = [path.name for folder in (self._links, self._shared) if folder.is_dir() for path in folder.iterdir()]
         return {int(name.rpartition("-")[2]) for name in names}
 
+    def are_live(self) -> bool:
+        """Whether an earlier daemon's attachment still filters; the pins of links that ended are removed."""
+        pinned = (path.name.rpartition("-") for path in list(self._links.iterdir()))
+        links = [fd for kind, _, ifindex in pinned if (fd := self.link(kind, int(ifindex))) is not None]
+        for fd in links:
+            os.close(fd)
+        return bool(links) or any(map(libbpf.xdp_id, shared(self.directory)))
+
     def remove_all(self) -> None:
         """Ends every pinned attachment and removes every pinned map, unless a dispatcher has a program of ours."""
         if not shared(self.directory):
