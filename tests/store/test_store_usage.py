@@ -99,6 +99,26 @@ def test_a_day_whose_hours_are_gone_has_its_date_in_every_zone(
     assert used(path, period="", since=since, until=since + DAY / 2) == [(None, "all", 1, 100)]
 
 
+@pytest.mark.parametrize("zone_name", ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide"])
+def test_an_hour_that_midnight_is_in_is_of_one_day_only(
+    store: Store, names: Names, make_reports: Make, path: Path, monkeypatch: pytest.MonkeyPatch, zone_name: str
+) -> None:
+    """In India, usage since the first of a month showed half an hour of the month before as a month of its own."""
+    monkeypatch.setenv("TZ", zone_name)
+    time.tzset()
+    since = time.mktime((2023, 11, 1, 0, 0, 0, 0, 0, -1))
+    assert since % 3600
+    for minutes in (-90, 10, 90):
+        store.put(flow(make_reports, since + 60 * minutes, True, 1, 100), names)
+    flushed(store, 5)
+    assert used(path, period="month", since=since) == [("2023-11", "all", 2, 200)]
+    assert used(path, period="day", since=since) == [("2023-11-01", "all", 2, 200)]
+    hours = [row[0] for row in used(path, period="hour", since=since)]
+    assert hours == [
+        f"{time.strftime('%Y-%m-%d %H:%M', time.localtime((since + 60 * m) // 3600 * 3600))}" for m in (90, 10)
+    ]
+
+
 @pytest.mark.parametrize("zone_name", ["Africa/Cairo", "Asia/Beirut", "America/Santiago", "Pacific/Apia"])
 def test_a_day_without_a_midnight_is_itself(
     store: Store, names: Names, make_reports: Make, path: Path, monkeypatch: pytest.MonkeyPatch, zone_name: str

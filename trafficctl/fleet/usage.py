@@ -59,8 +59,9 @@ def usage_question(wanted: UsageQuery, *, hourly: bool, sensor: str | None = Non
 def by_period(rows: Iterable[dict[str, Any]], period: str, key: str | None, limit: int) -> list[dict[str, Any]]:
     """The totals of hours as rows of Usage: for each hour, day or month of local time, the latest first."""
     found: dict[str, dict[str, Any]] = {}
+    middle = 0 if period == "hour" else _HOUR_S / 2  # an hour counts as the day of its middle, as in usage_sql
     for row in rows:
-        label = datetime.fromtimestamp(row["start"]).strftime(PERIODS[period])
+        label = datetime.fromtimestamp(row["start"] + middle).strftime(PERIODS[period])
         sums = found.setdefault(label, _empty(label, key or "all"))
         for name in COLUMNS[2:6]:
             sums[name] += row[name]

@@ -10,7 +10,7 @@ from trafficmond.store.query import unit_sql
 from trafficmond.store.rollups import DOWN, UP
 from trafficmond.store.sql import literal
 
-PERIODS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}  # local time
+PERIODS = {"hour": "%Y-%m-%d %H:%M", "day": "%Y-%m-%d", "month": "%Y-%m"}  # local time
 KINDS = ("total", "interface", "unit", "country", "asn", "protocol", "port")
 COLUMNS = ("period", "key", "flows", "packets", "up_bytes", "down_bytes", "unsided_bytes")
 _DAY_S = 86400
@@ -58,8 +58,10 @@ def usage_sql(wanted: UsageQuery) -> str:
     """The SQL of a query, with COLUMNS: the latest period first, in it (or in all) the largest. Raises ConfigError."""
     if mistakes := wanted.mistakes():
         raise ConfigError(mistakes)
-    # Where clocks go forward at midnight, a day begins an hour later, or SQLite says the hour before.
-    within = f"{_BEGAN} + 7200 * (period = 'day')"
+    # Where clocks go forward at midnight, a day begins an hour later, or SQLite says the hour before. Where midnight is
+    # within an hour of UTC (India: at its half), the hour counts as the day of its middle.
+    middle = 0 if wanted.period == "hour" else 1800
+    within = f"{_BEGAN} + iif(period = 'day', 7200, {middle})"
     label = f"strftime('{PERIODS[wanted.period]}', {within}, 'unixepoch', 'localtime')" if wanted.period else "NULL"
     key = wanted.whole_key
     together = literal(key) if key and wanted.period and is_pattern(key) else ""  # all units of a pattern, by time
