@@ -9,7 +9,10 @@ from trafficmond.model import Severity
 A, B = "203.0.113.9", "192.0.2.1"
 
 
-@pytest.mark.parametrize(("proto", "severity"), [(99, Severity.LOW), (200, Severity.MEDIUM), (254, Severity.LOW)])
+@pytest.mark.parametrize(
+    ("proto", "severity"),
+    [(99, Severity.LOW), (147, Severity.LOW), (148, Severity.MEDIUM), (252, Severity.MEDIUM), (254, Severity.LOW)],
+)
 def test_odd_protocols_are_reported_once_they_are_more_than_a_stray_packet(proto: int, severity: Severity) -> None:
     detector = watch(UnusualProtocol)
     row = flow(A, B, 0, proto=proto, sport=0, packets=6, first_flags=0, tcp_flags=0)

@@ -18,8 +18,8 @@ _ORDINARY = members(
     *(0, 1, 2, 4, 6, 17, 33, 41, 46, 47, 50, 51, 58, 59, 88, 89, 103, 112, 115, 132, 135, 136, 137, 139, 140, 143),
     size=256,
 )
-_UNASSIGNED = 147  # from here on, up to the two numbers for experiments (RFC 3692)
-_EXPERIMENTS = 253
+_UNASSIGNED = 148  # by IANA's Assigned Internet Protocol Numbers, in which 147 is BIT-EMU
+_EXPERIMENTS = 253  # and 254 (RFC 3692)
 
 
 @dataclass(frozen=True)
