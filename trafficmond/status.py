@@ -16,6 +16,7 @@ from trafficmond.dataclass import asdict
 from trafficmond.datapath.attachments import AWAY
 from trafficmond.model import Direction, Severity
 from trafficmond.parts import Parts
+from trafficmond.pipeline import EVENTS_PER_S
 from trafficmond.policy.load import RuleCounts
 from trafficmond.shadow import shadows, sums_of
 
@@ -146,9 +147,8 @@ def _warnings(parts: Parts, unwatched: list[str]) -> list[str]:
     for done in parts.datapath.attached.values():
         found += done.notes
     if parts.pipeline.suppressed_events:
-        found.append(
-            f"{figures.many(parts.pipeline.suppressed_events, 'log event')} suppressed: more than the logs accept"
-        )
+        suppressed = figures.many(parts.pipeline.suppressed_events, "log event")
+        found.append(f"{suppressed} suppressed: there were more than {EVENTS_PER_S:,} in a second")
     if parts.pipeline.forgotten_inners:
         found.append(
             f"{figures.many(parts.pipeline.forgotten_inners, 'row')} of flows.db without what their tunnel carried: "
