@@ -149,8 +149,8 @@ def test_lifelines_are_spared_unless_forced(tmp_path: Path) -> None:
             for cidr, why in (
                 ("192.0.2.0/24", "192.0.2.0/24 holds 192.0.2.1, which is guarded (default gateway of this host)"),
                 ("192.0.2.1", "192.0.2.1 is guarded (default gateway of this host)"),
-                ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9; somebody is logged in from there"),
-                ("198.51.100.9", "somebody is logged in from 198.51.100.9"),
+                ("198.51.100.0/24", "198.51.100.0/24 holds 198.51.100.9; somebody seems to be logged in from there"),
+                ("198.51.100.9", "somebody seems to be logged in from 198.51.100.9"),
             ):
                 name, said = await ask.refused("Ban", cidr=cidr)
                 assert (name, why in said, "--force" in said) == ("Refused", True, True)

@@ -30,8 +30,8 @@ class Spared:
         """Raises Refused, with a hint, if `network` contains an address that this host or its administrator needs."""
         for address, host in self._hosts:
             if networks.within(host, network):
-                among = f"{shown(network)} holds {address}; somebody is logged in from there"
-                who = f"somebody is logged in from {address}" if host == network else among
+                among = f"{shown(network)} holds {address}; somebody seems to be logged in from there"
+                who = f"somebody seems to be logged in from {address}" if host == network else among
                 raise Refused(who, hint=hint or "use --force to do it anyway")
         for inner, rule in self._protected:
             if rule.reason is Reason.GUARD and networks.within(inner, network):
