@@ -18,9 +18,14 @@ _LAYOUTS: dict[str, tuple[str, int, list[tuple[str, int, str]]]] = {}
 field."""
 
 
-def _struct(name: str, struct: str, size: int, *fields: str) -> None:
-    split = (field.split() for field in ",".join(fields).split(","))
-    _LAYOUTS[name] = struct, size, [(field, int(offset), kind) for field, offset, kind in split]
+def _read(table: str) -> None:
+    """Reads "STRUCT SIZE: FIELD OFFSET FORMAT, ..." of each struct, of which further lines are indented."""
+    for line in table.replace("\n ", " ").strip().splitlines():
+        head, _, fields = line.partition(": ")
+        struct, size = head.split()
+        split = (field.split() for field in fields.split(","))
+        placed = [(field, int(offset), kind) for field, offset, kind in split]
+        _LAYOUTS[struct.removeprefix("tm_").upper()] = struct, int(size), placed
 
 
 def __getattr__(name: str) -> np.dtype[np.void]:
@@ -132,67 +137,32 @@ CONFIRMED, TRIAL = range(2)
 CONN_PORTS, CONN_FRAGMENTS, CONN_ASKED = range(3)
 LAYOUT = "e2adae87"  # of all structs
 
-_struct(
-    "RECORD",
-    "tm_record",
-    32,
-    "expires 0 <u8, verdict 8 <u4, parent 12 <u4, rate_per_s 16 <u4, burst_packets 20 <u4, shadow 24 <u4",
-    "pad 28 <u4",
-)
-_struct("PAGE", "tm_page", 4096, "w 0 <u4:1024, byte 0 |u1:4096, key 0 <u8:512, record 0 tm_record:128")
-_struct(
-    "KEY",
-    "tm_key",
-    48,
-    "src 0 |u1:16, dst 16 |u1:16, sport 32 >u2, dport 34 >u2, proto 36 |u1, scope 37 |u1, vlan 38 <u2",
-    "ifindex 40 <u4, verdict 44 <u4",
-)
-_struct(
-    "FLOW",
-    "tm_flow",
-    128,
-    "key 0 tm_key, packets 48 <u8, bytes 56 <u8, first 64 <u8, last 72 <u8, payload_bytes 80 <u8, sequence 88 <u4",
-    "slot 92 <u4, first_len 96 <u2, last_len 98 <u2, tcp_flags 100 |u1, first_flags 101 |u1, bits 102 |u1",
-    "ttl 103 |u1, payload_packets 104 <u4, first_ack 108 >u4, inner 112 <u8, owner 120 <u8",
-)
-_struct("SET", "tm_set", 256, "way 0 tm_flow:2")
-_struct(
-    "TAKEN", "tm_taken", 32, "packets 0 <u8, bytes 8 <u8, payload_bytes 16 <u8, payload_packets 24 <u4, sequence 28 <u4"
-)
-_struct("COUNT", "tm_count", 16, "packets 0 <u8, bytes 8 <u8")
-_struct("RING", "tm_ring", 128, "head 0 <u8, pad0 8 <u8:7, tail 64 <u8, recovered 72 tm_count, pad1 88 <u8:5")
-_struct(
-    "INNER",
-    "tm_inner",
-    48,
-    "src 0 |u1:16, dst 16 |u1:16, sport 32 >u2, dport 34 >u2, proto 36 |u1, scope 37 |u1, vlan 38 <u2",
-    "number 40 <u4, tunnel 44 <u4",
-)
-_struct(
-    "TOTALS",
-    "tm_totals",
-    256,
-    "seen 0 tm_count, not_ip 16 tm_count, malformed 32 tm_count, unattributed 48 tm_count, dropped 64 tm_count",
-    "evicted 80 tm_count, malformed_by 96 <u8:11, pad 184 <u8:9",
-)
-_struct("IFSLOTS", "tm_ifslots", 4096, "slot 0 |u1:4096")
-_struct("CONSTANTS", "tm_constants", 24, "seed 0 <u8, set_mask 8 <u4, ring_mask 12 <u4, hz 16 <u4, turn 20 <u4")
-_struct(
-    "CONFIG",
-    "tm_config",
-    64,
-    "flags 0 <u4:2, seed 8 <u8, asked 16 <u8, until 24 <u8, quiet 32 <u4, pad 36 <u4, pad1 40 <u8:3",
-)
-_struct("CLOCK", "tm_clock", 16, "jiffies 0 <u8, monotonic_ns 8 <u8")
-_struct("BAN_KEY", "tm_ban_key", 20, "prefixlen 0 <u4, addr 4 |u1:16")
-_struct("BAN", "tm_ban", 16, "expires 0 <u8, verdict 8 <u4, family 12 |u1, services 13 |u1, pad 14 |u1:2")
-_struct("BAN_SET", "tm_ban_set", 16512, "bits 0 |u1:16512")
-_struct(
-    "CONN_KEY",
-    "tm_conn_key",
-    40,
-    "remote 0 |u1:16, local 16 |u1:16, remote_port 32 >u2, local_port 34 >u2, proto 36 |u1, kind 37 |u1",
-    "pad 38 |u1:2",
-)
-_struct("BUCKET_KEY", "tm_bucket_key", 24, "src 0 |u1:16, rule 16 <u4, pad 20 <u4")
-_struct("BUCKET", "tm_bucket", 16, "spent 0 <u8, rate_per_s 8 <u4, pad 12 <u4")
+_read("""
+tm_record 32: expires 0 <u8, verdict 8 <u4, parent 12 <u4, rate_per_s 16 <u4, burst_packets 20 <u4, shadow 24 <u4,
+ pad 28 <u4
+tm_page 4096: w 0 <u4:1024, byte 0 |u1:4096, key 0 <u8:512, record 0 tm_record:128
+tm_key 48: src 0 |u1:16, dst 16 |u1:16, sport 32 >u2, dport 34 >u2, proto 36 |u1, scope 37 |u1, vlan 38 <u2,
+ ifindex 40 <u4, verdict 44 <u4
+tm_flow 128: key 0 tm_key, packets 48 <u8, bytes 56 <u8, first 64 <u8, last 72 <u8, payload_bytes 80 <u8,
+ sequence 88 <u4, slot 92 <u4, first_len 96 <u2, last_len 98 <u2, tcp_flags 100 |u1, first_flags 101 |u1, bits 102 |u1,
+ ttl 103 |u1, payload_packets 104 <u4, first_ack 108 >u4, inner 112 <u8, owner 120 <u8
+tm_set 256: way 0 tm_flow:2
+tm_taken 32: packets 0 <u8, bytes 8 <u8, payload_bytes 16 <u8, payload_packets 24 <u4, sequence 28 <u4
+tm_count 16: packets 0 <u8, bytes 8 <u8
+tm_ring 128: head 0 <u8, pad0 8 <u8:7, tail 64 <u8, recovered 72 tm_count, pad1 88 <u8:5
+tm_inner 48: src 0 |u1:16, dst 16 |u1:16, sport 32 >u2, dport 34 >u2, proto 36 |u1, scope 37 |u1, vlan 38 <u2,
+ number 40 <u4, tunnel 44 <u4
+tm_totals 256: seen 0 tm_count, not_ip 16 tm_count, malformed 32 tm_count, unattributed 48 tm_count,
+ dropped 64 tm_count, evicted 80 tm_count, malformed_by 96 <u8:11, pad 184 <u8:9
+tm_ifslots 4096: slot 0 |u1:4096
+tm_constants 24: seed 0 <u8, set_mask 8 <u4, ring_mask 12 <u4, hz 16 <u4, turn 20 <u4
+tm_config 64: flags 0 <u4:2, seed 8 <u8, asked 16 <u8, until 24 <u8, quiet 32 <u4, pad 36 <u4, pad1 40 <u8:3
+tm_clock 16: jiffies 0 <u8, monotonic_ns 8 <u8
+tm_ban_key 20: prefixlen 0 <u4, addr 4 |u1:16
+tm_ban 16: expires 0 <u8, verdict 8 <u4, family 12 |u1, services 13 |u1, pad 14 |u1:2
+tm_ban_set 16512: bits 0 |u1:16512
+tm_conn_key 40: remote 0 |u1:16, local 16 |u1:16, remote_port 32 >u2, local_port 34 >u2, proto 36 |u1, kind 37 |u1,
+ pad 38 |u1:2
+tm_bucket_key 24: src 0 |u1:16, rule 16 <u4, pad 20 <u4
+tm_bucket 16: spent 0 <u8, rate_per_s 8 <u4, pad 12 <u4
+""")

@@ -27,7 +27,7 @@ from trafficmond.datapath.btf import Btf  # noqa: E402
 _BEGINS = "# ---- from here on it is generated ----\n"
 # A #define whose value is a number, or sums and products of numbers and earlier names.
 _DEFINE = re.compile(r"^#define (TM_[A-Z0-9_]+) ([0-9a-fA-Fxu+*() A-Z_]+?)\s*(?:/\*.*)?$", re.MULTILINE)
-_WIDTH = 110
+_WIDTH = 120
 _STRUCT = re.compile(r"^struct (tm_[a-z_]+) {", re.MULTILINE)
 _ENUM = re.compile(r"^enum tm_[a-z_]+ {\n(.*?)^};", re.MULTILINE | re.DOTALL)
 _ENUMERATOR = re.compile(r"^\t(TM_[A-Z0-9_]+) = (\d+),", re.MULTILINE)
@@ -49,14 +49,13 @@ def render(clang: Sequence[str], header: Path) -> str:
             lines += [f"{name} = {value}\n" for name, value in values.items()]
     structs = _layouts(clang, header, names)
     all_of_them = repr(sorted((name, str(dtype)) for name, dtype in structs.items()))
-    lines += [f'LAYOUT = "{zlib.crc32(all_of_them.encode()):08x}"  # of all structs\n', "\n"]
+    lines += [f'LAYOUT = "{zlib.crc32(all_of_them.encode()):08x}"  # of all structs\n', '\n_read("""\n']
     for name in names:  # in the header's order: members' structs come first
         fields: Mapping[str, Any] = structs[name].fields or {}
         placed = (f"{field}~{at}~{_format(dtype, structs)}" for field, (dtype, at, *_) in fields.items())
-        parts = (f'"{part.rstrip(",")}"'.replace("~", " ") for part in textwrap.wrap(", ".join(placed), _WIDTH))
-        given = ", ".join([f'"{name}"', str(structs[name].itemsize), *parts])
-        lines.append(f'_struct("{name.removeprefix("tm_").upper()}", {given})\n')
-    return "".join(lines)
+        whole = f"{name}~{structs[name].itemsize}: {', '.join(placed)}"
+        lines += [f"{line}\n".replace("~", " ") for line in textwrap.wrap(whole, _WIDTH, subsequent_indent=" ")]
+    return "".join([*lines, '""")\n'])
 
 
 def _layouts(clang: Sequence[str], header: Path, names: Sequence[str]) -> dict[str, np.dtype[np.void]]:
