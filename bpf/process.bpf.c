@@ -89,29 +89,17 @@ static __always_inline int tm_process_connects(struct bpf_sock_addr *ctx)
 	return TM_ALLOW;
 }
 
-TM_PROG("cgroup/connect4")
-int tm_who_dial4(struct bpf_sock_addr *ctx)
-{
-	return tm_process_connects(ctx);
-}
-
-TM_PROG("cgroup/connect6")
-int tm_who_dial6(struct bpf_sock_addr *ctx)
-{
-	return tm_process_connects(ctx);
-}
-
-TM_PROG("cgroup/sendmsg4")
-int tm_who_send4(struct bpf_sock_addr *ctx)
-{
-	return tm_process_connects(ctx);
-}
-
-TM_PROG("cgroup/sendmsg6")
-int tm_who_send6(struct bpf_sock_addr *ctx)
-{
-	return tm_process_connects(ctx);
-}
+/* A program can be attached in one place only. */
+#define TM_WHO_CONNECTS(place, name)                                                                                   \
+	TM_PROG(place)                                                                                                 \
+	int name(struct bpf_sock_addr *ctx)                                                                            \
+	{                                                                                                              \
+		return tm_process_connects(ctx);                                                                       \
+	}
+TM_WHO_CONNECTS("cgroup/connect4", tm_who_dial4)
+TM_WHO_CONNECTS("cgroup/connect6", tm_who_dial6)
+TM_WHO_CONNECTS("cgroup/sendmsg4", tm_who_send4)
+TM_WHO_CONNECTS("cgroup/sendmsg6", tm_who_send6)
 
 static __always_inline void tm_process_waits(struct bpf_sock *ctx, struct tm_process_end *end)
 {
