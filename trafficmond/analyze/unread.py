@@ -79,64 +79,48 @@ _LINES_OF_JSON = (
 )
 _COLLECTED = "analyse the text that a collector makes of it: nfcapd and nfdump, or sflowtool"
 
-_FIELDS = (  # fields that are all in JSON or in a line with the names of columns, what it is, and the next step
-    (("jsonPayload", "logName"), "a flow log of Google Cloud", _AS_VPC),
-    (("reporter", "bytes_sent"), "a flow log of Google Cloud", _AS_VPC),
-    (("jsonPayload.connection.src_ip",), "a flow log of Google Cloud", _AS_VPC),
-    (("flowTuples",), "a flow log of Azure", _AS_VPC),
-    (("flowTuple",), "a flow log of Azure", _AS_VPC),
-    (("packetsStoD", "bytesStoD"), "a flow log of Azure", _AS_VPC),
-    (("SrcIP_s", "L4Protocol_s"), "a flow log of Azure", _AS_VPC),
-    (("SubType", "L4Protocol"), "a flow log of Azure", _AS_VPC),
-    (("initiator_ip", "target_ip"), "a flow log of IBM Cloud", _AS_ARGUS),
-    (("sourceAddress", "destinationAddress", "bytesOut"), "a flow log of Oracle Cloud", _AS_VPC),
-    (("t_first", "in_packets"), "records of nfdump", _AS_VPC),
-    (("first", "last", "in_packets"), "records of nfdump", _AS_VPC),
-    (("ts", "te", "sa", "da"), "records of nfdump", _AS_VPC),
-    (("firstSeen", "srcAddr"), "records of nfdump", _AS_VPC),
-    (("verdict", "l4", "IP"), "flows of Hubble", _AS_VPC),
-    (("iana:octetDeltaCount",), "records of IPFIXcol2", _AS_VPC),
-    (("AgentID", "DataSets"), "records of vFlow", _AS_VPC),
-    (("stream", "values"), "an answer of Loki", "have logcli write the lines themselves: logcli query -o raw"),
-    (("logStreamName", "message"), "a log group of CloudWatch", _NAMED),
-    (("logEvents", "logStream"), "a log group of CloudWatch", _NAMED),
-    (("recordId", "data"), "records of Firehose", "decode them: jq -r '.records[].data' FILE | base64 -d"),
-    (("awslogs",), "an event of CloudWatch", "decode it: jq -r .awslogs.data FILE | base64 -d | gzip -d"),
-    (("IPV4_SRC_ADDR",), "records of nProbe", _AS_ARGUS),
-    (("IPV6_SRC_ADDR",), "records of nProbe", _AS_ARGUS),
-    (("ip_src", "ip_dst"), "records of pmacct", _AS_VPC),
-    (("SRC_IP", "DST_IP"), "records of pmacct", _AS_VPC),
-    (("time_flow_start_ns",), "records of GoFlow2", _AS_VPC),
-    (("TimeFlowStart", "SrcAddr"), "records of GoFlow", _AS_VPC),
-    (("ExporterAddress", "SrcAddr"), "records of Akvorado", _AS_VPC),
-    (("TimeFlowStartMs", "SrcAddr"), "records of NetObserv", _AS_VPC),
-    (("flowStartMilliseconds", "sourceIPv4Address"), "records of YAF", _AS_ARGUS),
-    (("start-time", "end-time", "sip"), "records of YAF", _AS_ARGUS),
-    (("sourceIPv4Address", "destinationIPv4Address"), "records of IPFIX", _AS_VPC),
-    (("ipv4_src_addr", "ipv4_dst_addr"), "NetFlow as Logstash decodes it", _AS_VPC),
-    (("sIP", "dIP"), "records of SiLK", _AS_VPC),
-    (("datagramSourceIP",), "sFlow as sflowtool writes it", _AS_VPC),
-    (("src_ap", "dst_ap"), "alerts of Snort", _CAPTURE),
-    (("ndpi_proto",), "flows of nDPI", _CAPTURE),
-    (("ndpi", "xfer"), "flows of nDPI", _CAPTURE),
-    (("flow_event_name", "l4_proto"), "flows of nDPId", _CAPTURE),
-    (("bidirectional_packets",), "flows of NFStream", _CAPTURE),
-    (("Flow Duration",), "flows of CICFlowMeter", _CAPTURE),
-    (("flow_duration", "flow_byts_s"), "flows of CICFlowMeter", _CAPTURE),
-    (("flowInd", "flowStat"), "flows of Tranalyzer", _CAPTURE),
-    (("num_pkts_out", "time_start"), "flows of Joy", _CAPTURE),
-    (("firstPacket", "ipProtocol"), "sessions of Arkime", _CAPTURE),
-    (("Arkime Node",), "sessions of Arkime", _CAPTURE),
-    (("oob.in", "ip.protocol"), "a log of ulogd", _AS_VPC),
-    (("orig.ip.saddr.str",), "connections of ulogd", _AS_ARGUS),
-    (("saddr", "daddr", "dir"), "records of ra in another format", _AS_RA),
-    (("Receive Time", "Source address"), "a log of Palo Alto", _AS_ARGUS),
-    (("No.", "Source", "Destination"), "packets of Wireshark as text", _CAPTURE),
-    (("_source", "layers"), "JSON of tshark", _CAPTURE),
-    (("layers", "timestamp"), "JSON of tshark", _CAPTURE),
-    (("kvlistValue",), "logs of OpenTelemetry", "have the collector export the records themselves"),
-    (("@timestamp", "source", "destination"), _UNCOUNTED, _AS_ARGUS),
-    (("source.ip", "destination.ip"), _UNCOUNTED, _AS_ARGUS),
+_FIELDS = (  # what it is, the next step, and fields that are all in JSON or in a line with the names of columns
+    ("a flow log of Google Cloud", _AS_VPC, "jsonPayload,logName", "reporter,bytes_sent"),
+    ("a flow log of Google Cloud", _AS_VPC, "jsonPayload.connection.src_ip"),
+    ("a flow log of Azure", _AS_VPC, "flowTuples", "flowTuple", "packetsStoD,bytesStoD"),
+    ("a flow log of Azure", _AS_VPC, "SrcIP_s,L4Protocol_s", "SubType,L4Protocol"),
+    ("a flow log of IBM Cloud", _AS_ARGUS, "initiator_ip,target_ip"),
+    ("a flow log of Oracle Cloud", _AS_VPC, "sourceAddress,destinationAddress,bytesOut"),
+    ("records of nfdump", _AS_VPC, "t_first,in_packets", "first,last,in_packets", "ts,te,sa,da", "firstSeen,srcAddr"),
+    ("flows of Hubble", _AS_VPC, "verdict,l4,IP"),
+    ("records of IPFIXcol2", _AS_VPC, "iana:octetDeltaCount"),
+    ("records of vFlow", _AS_VPC, "AgentID,DataSets"),
+    ("an answer of Loki", "have logcli write the lines themselves: logcli query -o raw", "stream,values"),
+    ("a log group of CloudWatch", _NAMED, "logStreamName,message", "logEvents,logStream"),
+    ("records of Firehose", "decode them: jq -r '.records[].data' FILE | base64 -d", "recordId,data"),
+    ("an event of CloudWatch", "decode it: jq -r .awslogs.data FILE | base64 -d | gzip -d", "awslogs"),
+    ("records of nProbe", _AS_ARGUS, "IPV4_SRC_ADDR", "IPV6_SRC_ADDR"),
+    ("records of pmacct", _AS_VPC, "ip_src,ip_dst", "SRC_IP,DST_IP"),
+    ("records of GoFlow2", _AS_VPC, "time_flow_start_ns"),
+    ("records of GoFlow", _AS_VPC, "TimeFlowStart,SrcAddr"),
+    ("records of Akvorado", _AS_VPC, "ExporterAddress,SrcAddr"),
+    ("records of NetObserv", _AS_VPC, "TimeFlowStartMs,SrcAddr"),
+    ("records of YAF", _AS_ARGUS, "flowStartMilliseconds,sourceIPv4Address", "start-time,end-time,sip"),
+    ("records of IPFIX", _AS_VPC, "sourceIPv4Address,destinationIPv4Address"),
+    ("NetFlow as Logstash decodes it", _AS_VPC, "ipv4_src_addr,ipv4_dst_addr"),
+    ("records of SiLK", _AS_VPC, "sIP,dIP"),
+    ("sFlow as sflowtool writes it", _AS_VPC, "datagramSourceIP"),
+    ("alerts of Snort", _CAPTURE, "src_ap,dst_ap"),
+    ("flows of nDPI", _CAPTURE, "ndpi_proto", "ndpi,xfer"),
+    ("flows of nDPId", _CAPTURE, "flow_event_name,l4_proto"),
+    ("flows of NFStream", _CAPTURE, "bidirectional_packets"),
+    ("flows of CICFlowMeter", _CAPTURE, "Flow Duration", "flow_duration,flow_byts_s"),
+    ("flows of Tranalyzer", _CAPTURE, "flowInd,flowStat"),
+    ("flows of Joy", _CAPTURE, "num_pkts_out,time_start"),
+    ("sessions of Arkime", _CAPTURE, "firstPacket,ipProtocol", "Arkime Node"),
+    ("a log of ulogd", _AS_VPC, "oob.in,ip.protocol"),
+    ("connections of ulogd", _AS_ARGUS, "orig.ip.saddr.str"),
+    ("records of ra in another format", _AS_RA, "saddr,daddr,dir"),
+    ("a log of Palo Alto", _AS_ARGUS, "Receive Time,Source address"),
+    ("packets of Wireshark as text", _CAPTURE, "No.,Source,Destination"),
+    ("JSON of tshark", _CAPTURE, "_source,layers", "layers,timestamp"),
+    ("logs of OpenTelemetry", "have the collector export the records themselves", "kvlistValue"),
+    (_UNCOUNTED, _AS_ARGUS, "@timestamp,source,destination", "source.ip,destination.ip"),
 )
 _TABULAR = (  # patterns for JSON that has the columns of a table, or rows without names
     r'\s*\{\s*"[^"]+"\s*:\s*\[\s*[^][{}\s][^][]*(\]\s*,\s*"[^"]+"\s*:\s*\[|$)',
@@ -205,10 +189,11 @@ def unread(sample: Sample, path: str) -> tuple[str, str] | None:
         if head.startswith(starts):
             return f"{what} as it was sent", _COLLECTED
     columns = [_columns(line) for line in sample.lines[:_LINES]]
-    for names, what, hint in _FIELDS:
-        quoted = b"{" in head and all(f'"{name}"'.encode() in head for name in names)
-        if quoted or any(found.issuperset(names) for found in columns):
-            return what, hint
+    for what, hint, *kinds in _FIELDS:
+        for names in (kind.split(",") for kind in kinds):
+            quoted = b"{" in head and all(f'"{name}"'.encode() in head for name in names)
+            if quoted or any(found.issuperset(names) for found in columns):
+                return what, hint
     if any(re.match(pattern, head.decode("utf-8", "replace")) for pattern in _TABULAR):
         return "JSON with the columns of a table, or rows without the names of their fields", _LINES_OF_JSON
     for pattern, what, hint in _TEXTS:
