@@ -75,8 +75,8 @@ def test_a_pause_ends_what_one_unit_has_of_a_pair_of_ports(lab: Lab) -> None:
 
 @pytest.mark.parametrize("ecn", [0, 1])
 def test_what_a_syn_cookie_accepts_is_of_the_service(lab: Lab, ecn: int) -> None:
-    """The kernel sends a SYN-ACK with a cookie without a socket. On one CPU, all that follows is in its record. With ECN,
-    the SYN-ACK carries ECE."""
+    """The kernel sends a SYN-ACK with a cookie, with ECE if asked, without a socket. On one CPU, all that follows is in
+    its record."""
     link, cpus = lab.links[0], os.sched_getaffinity(0)
     lab.host.sysctl(ipv4__tcp_syncookies=2, ipv4__tcp_ecn=ecn)
     lab.outside.sysctl(ipv4__tcp_ecn=ecn)

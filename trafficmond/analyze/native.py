@@ -8,6 +8,7 @@ import numpy as np
 
 from trafficmond import abi
 from trafficmond.analyze.run_stats import OTHER_TYPE, RunStats
+from trafficmond.compiled import fields
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import DELTA, Batch, copied
 from trafficmond.flows.malformed import by_reason
@@ -18,60 +19,54 @@ TYPES_MAX = 64  # TM_TYPES_MAX
 REJECTS_MAX = 4096  # TM_REJECTS_MAX
 
 
+_U32, _U64, _DOUBLE = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_double
+
+
 class _Count(ctypes.Structure):
-    _fields_ = (("packets", ctypes.c_uint64), ("bytes", ctypes.c_uint64))
+    _fields_ = fields((_U64, "packets bytes"))
 
 
 class _Type(ctypes.Structure):
-    _fields_ = (("packets", ctypes.c_uint64), ("ethertype", ctypes.c_uint32), ("pad", ctypes.c_uint32))
+    _fields_ = fields((_U64, "packets"), (_U32, "ethertype pad"))
 
 
 class Totals(ctypes.Structure):
     """struct tm_host_totals."""
 
-    _fields_ = (
-        *((name, _Count) for name in ("seen", "in_flows", "not_ip", "malformed")),
-        ("malformed_by", ctypes.c_uint64 * abi.MALFORMED_MAX),
-        ("size_class", ctypes.c_uint64 * 7),
-        ("size_min", ctypes.c_uint64),
-        ("size_max", ctypes.c_uint64),
-        ("first", ctypes.c_double),
-        ("last", ctypes.c_double),
-        *((name, ctypes.c_uint64) for name in ("snapped", "unknown_link", "other_types")),
-        ("type", _Type * TYPES_MAX),
+    _fields_ = fields(
+        *((_Count, "seen in_flows not_ip malformed"), (_U64 * abi.MALFORMED_MAX, "malformed_by")),
+        *((_U64 * 7, "size_class"), (_U64, "size_min size_max"), (_DOUBLE, "first last")),
+        *((_U64, "snapped unknown_link other_types"), (_Type * TYPES_MAX, "type")),
     )
 
 
 class Note(ctypes.Structure):
     """struct tm_note: a problem found in a capture."""
 
-    _fields_ = (
-        *((name, ctypes.c_uint64) for name in ("offset", "value")),
-        *((name, ctypes.c_uint32) for name in ("kind", "pad")),
-    )
+    _fields_ = fields((_U64, "offset value"), (_U32, "kind pad"))
 
 
 class Reject(ctypes.Structure):
     """struct tm_reject: a line that is not in the plain form."""
 
-    _fields_ = (("at", ctypes.c_uint64), ("length", ctypes.c_uint64), ("line", ctypes.c_uint64))
+    _fields_ = fields((_U64, "at length line"))
 
 
-_HANDLE, _BYTES, _SIZE, _FINAL = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
+_HANDLE, _BYTES, _SIZE, _FINAL = ctypes.c_void_p, ctypes.c_void_p, _U64, ctypes.c_int
 _SIGNATURES: compiled.Signatures = {
-    "tm_ledger_new": (_HANDLE, [ctypes.c_double]),
-    "tm_ledger_pace": (None, [_HANDLE, ctypes.c_double]),
-    "tm_ledger_take": (ctypes.c_uint32, [_HANDLE, _BYTES, ctypes.c_int]),
-    "tm_ledger_waiting": (ctypes.c_uint32, [_HANDLE]),
+    "tm_ledger_new": (_HANDLE, [_DOUBLE]),
+    "tm_ledger_pace": (None, [_HANDLE, _DOUBLE]),
+    "tm_ledger_take": (_U32, [_HANDLE, _BYTES, ctypes.c_int]),
+    "tm_ledger_waiting": (_U32, [_HANDLE]),
     "tm_ledger_totals": (None, [_HANDLE, ctypes.POINTER(Totals)]),
     "tm_capture_new": (_HANDLE, [_HANDLE, ctypes.c_int]),
     "tm_capture_read": (_SIZE, [_HANDLE, _BYTES, _SIZE, _FINAL]),
-    "tm_capture_notes": (ctypes.c_uint32, [_HANDLE, ctypes.POINTER(Note), ctypes.POINTER(ctypes.c_uint64)]),
+    "tm_capture_notes": (_U32, [_HANDLE, ctypes.POINTER(Note), ctypes.POINTER(_U64)]),
     "tm_lines_new": (_HANDLE, [_HANDLE]),
     "tm_lines_feed": (_SIZE, [_HANDLE, _BYTES, _SIZE, _FINAL]),
-    "tm_lines_rejects": (ctypes.c_uint32, [_HANDLE, ctypes.POINTER(Reject)]),
+    "tm_lines_rejects": (_U32, [_HANDLE, ctypes.POINTER(Reject)]),
     **{f"tm_{what}_free": (None, [_HANDLE]) for what in ("ledger", "capture", "lines")},
-    **{f"tm_{what}_name": (ctypes.c_char_p, [_HANDLE, ctypes.c_uint32]) for what in ("capture", "lines")},
+    **{f"tm_{what}_name": (ctypes.c_char_p, [_HANDLE, _U32]) for what in ("capture", "lines")},
 }
 
 
@@ -155,7 +150,7 @@ class Capture(_Input):
     def feed(self, data: bytes, *, final: bool) -> tuple[int, list[Note]]:
         """Reads `data` and returns (bytes used, problems). Pass the unused bytes again, before the next ones."""
         used = self.lib.tm_capture_read(self.handle, data, len(data), final)
-        notes, lost = (Note * NOTES_MAX)(), ctypes.c_uint64()
+        notes, lost = (Note * NOTES_MAX)(), _U64()
         count = self.lib.tm_capture_notes(self.handle, notes, ctypes.byref(lost))
         return int(used), notes[:count] + ([Note(0, lost.value, 0, 0)] if lost.value else [])
 

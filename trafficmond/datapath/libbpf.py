@@ -10,15 +10,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
 
-from trafficmond.datapath.libbpf_structs import (
-    LinkInfo,
-    LinkOptions,
-    MapInfo,
-    MapOptions,
-    ProgInfo,
-    TestRunOptions,
-    XdpOptions,
-)
+from trafficmond.datapath import libbpf_structs as structs
+from trafficmond.datapath.libbpf_structs import LinkInfo, LinkOptions, MapInfo, ProgInfo
 from trafficmond.errors import DatapathError
 
 XDP, TC_INGRESS_TCX, TC_EGRESS_TCX = 37, 46, 47  # enum bpf_attach_type: BPF_XDP, BPF_TCX_INGRESS, _EGRESS
@@ -111,7 +104,7 @@ def _answer(name: str, map_fd: int, key: bytes | None, size: int) -> bytes | Non
 
 def create_array(name: str, value_size: int, entries: int, flags: int) -> int:
     """A new BPF array; returns its descriptor."""
-    options = MapOptions(sz=ct.sizeof(MapOptions), map_flags=flags)
+    options = structs.MapOptions(sz=ct.sizeof(structs.MapOptions), map_flags=flags)
     return call("bpf_map_create", MAP_ARRAY, name.encode(), 4, value_size, entries, ct.byref(options))
 
 
@@ -190,8 +183,8 @@ def link_detach(link_fd: int) -> None:
 
 def test_run(prog_fd: int, packet: bytes) -> int:
     """Runs a program once over `packet`; returns its verdict."""
-    options = TestRunOptions(
-        sz=ct.sizeof(TestRunOptions),
+    options = structs.TestRunOptions(
+        sz=ct.sizeof(structs.TestRunOptions),
         data_in=ct.cast(ct.c_char_p(packet), ct.c_void_p),
         data_size_in=len(packet),
         repeat=1,
@@ -222,7 +215,7 @@ def link_into(prog_fd: int, target_fd: int, function: int) -> int:
 
 def xdp_replace(ifindex: int, prog_fd: int, old_fd: int, flags: int) -> None:
     """Replaces a program attached without a link. Raises FileExistsError if it is no longer attached."""
-    options = XdpOptions(sz=ct.sizeof(XdpOptions), old_prog_fd=old_fd)
+    options = structs.XdpOptions(sz=ct.sizeof(structs.XdpOptions), old_prog_fd=old_fd)
     call("bpf_xdp_attach", ifindex, prog_fd, ct.c_uint32(flags), ct.byref(options))
 
 

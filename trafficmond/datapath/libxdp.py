@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
+from trafficmond.compiled import fields
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.dispatcher import Component, begin, end, replace, try_replacing
@@ -44,13 +45,9 @@ _print_callback = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)(_pr
 class _ProgramOptions(ct.Structure):
     """struct xdp_program_opts"""
 
-    _fields_ = (
-        ("sz", ct.c_size_t),
-        ("object", ct.c_void_p),
-        ("open_options", ct.c_void_p),
-        *((name, ct.c_char_p) for name in ("program", "find_filename", "open_filename", "pin_path")),
-        ("id", ct.c_uint32),
-        ("fd", ct.c_int),
+    _fields_ = fields(
+        *((ct.c_size_t, "sz"), (ct.c_void_p, "object open_options")),
+        *((ct.c_char_p, "program find_filename open_filename pin_path"), (ct.c_uint32, "id"), (ct.c_int, "fd")),
     )
 
 

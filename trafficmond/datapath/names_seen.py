@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trafficmond.compiled import fields
 from trafficmond.dataclass import dataclass
 from trafficmond.datapath import libbpf
 from trafficmond.datapath.attach import LOOKERS
@@ -23,7 +24,7 @@ _ROOM = 1024
 class _Ring(ctypes.Structure):
     """struct tm_dns_ring."""
 
-    _fields_ = (*((name, ctypes.c_void_p) for name in ("consumed", "produced", "data")), ("bytes", ctypes.c_uint64))
+    _fields_ = fields((ctypes.c_void_p, "consumed produced data"), (ctypes.c_uint64, "bytes"))
 
 
 class AnswerReader:

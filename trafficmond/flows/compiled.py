@@ -28,21 +28,19 @@ _LISTENS = 2  # TM_LISTENS
 class _Rules(ctypes.Structure):
     """struct tm_flow_rules."""
 
-    _fields_ = (
-        *((name, _POINTER) for name in ("key", "mate", "reply", "service")),
-        *((name, _DOUBLE) for name in ("idle", "active", "linger", "established", "answered", "before")),
-        ("in_order", _U32),
-        ("pad", _U32),
+    _fields_ = compiled.fields(
+        *((_POINTER, "key mate reply service"), (_DOUBLE, "idle active linger established answered before")),
+        (_U32, "in_order pad"),
     )
 
 
 class _Merge(ctypes.Structure):
     """struct tm_merge."""
 
-    _fields_ = (
-        *((name, _POINTER) for name in ("row", "deadline", "quiet", "found", "slot", "start")),
-        *((name, _U32) for name in ("groups", "opens", "later", "fresh", "reopened", "reported")),
-        *((name, _POINTER) for name in ("out", "initial", "fresh_row", "reopened_row", "reported_row")),
+    _fields_ = compiled.fields(
+        (_POINTER, "row deadline quiet found slot start"),
+        (_U32, "groups opens later fresh reopened reported"),
+        (_POINTER, "out initial fresh_row reopened_row reported_row"),
     )
 
 
@@ -118,11 +116,9 @@ Pairs = tuple[tuple[str, str], ...]
 class Places(ctypes.Structure):
     """struct tm_table."""
 
-    _fields_ = (
-        *((name, _POINTER) for name in ("key", "worth", "evidence", "row")),
-        *((name, ctypes.c_uint64) for name in ("row_size", "buckets")),
-        *((name, _DOUBLE) for name in ("credit", "window")),
-        *((name, ctypes.c_uint64) for name in ("evicted", "refused")),
+    _fields_ = compiled.fields(
+        *((_POINTER, "key worth evidence row"), (_U64, "row_size buckets")),
+        *((_DOUBLE, "credit window"), (_U64, "evicted refused")),
     )
 
 

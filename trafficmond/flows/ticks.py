@@ -8,19 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trafficmond.compiled import fields
 from trafficmond.flows.batch import FLOW, Batch, Column
 from trafficmond.flows.compiled import Loops, at_address, library
 
-_FIELDS = ("row", "deadline", "quiet", "id", "slot")
+_FIELDS = "row deadline quiet id slot"
 
 
 class _Flows(ctypes.Structure):
     """struct tm_flows."""
 
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in _FIELDS),
-        *((name, ctypes.c_uint32) for name in ("count", "room", "capacity", "most_quiet")),
-        ("next", ctypes.c_double),
+    _fields_ = fields(
+        *((ctypes.c_void_p, _FIELDS), (ctypes.c_uint32, "count room capacity most_quiet"), (ctypes.c_double, "next"))
     )
 
 
@@ -63,7 +62,7 @@ class Ticks:
         before, now, flows.next = times
         if table[0] is not self._rows:  # else all are where they were
             self._rows = table[0]
-            for name, array in zip(_FIELDS, table, strict=True):
+            for name, array in zip(_FIELDS.split(), table, strict=True):
                 setattr(flows, name, at_address(array))
         flows.count, flows.room, (flows.capacity, flows.most_quiet) = count, len(table[0]), limits
         due = self._tick(

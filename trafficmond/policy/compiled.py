@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from trafficmond import npt
+from trafficmond.compiled import fields
 from trafficmond.flows.compiled import at_address as _at
 from trafficmond.flows.compiled import library
 from trafficmond.policy.prefixes import Prefixes
@@ -17,13 +18,13 @@ Column = npt.NDArray[Any]
 class _Nodes(ctypes.Structure):
     """struct tm_nodes."""
 
-    _fields_ = (*((name, ctypes.c_void_p) for name in ("start", "first", "count", "base")), ("nodes", ctypes.c_uint64))
+    _fields_ = fields((ctypes.c_void_p, "start first count base"), (ctypes.c_uint64, "nodes"))
 
 
 class _Prefixes(ctypes.Structure):
     """struct tm_prefixes."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("hi", "lo", "plen", "family"))
+    _fields_ = fields((ctypes.c_void_p, "hi lo plen family"))
 
 
 def in_order(rows: Prefixes, tail: Column) -> tuple[Prefixes, Column]:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from trafficmond.compiled import fields
 from trafficmond.flows import compiled
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.flows.canonical import MATE
@@ -40,28 +41,28 @@ Value = str | int | None
 class _Value(ctypes.Structure):
     """struct tm_value."""
 
-    _fields_ = (("number", _U64), ("text", ctypes.c_char_p), ("integer", _I64), ("length", _I64))
+    _fields_ = fields((_U64, "number"), (ctypes.c_char_p, "text"), (_I64, "integer length"))
 
 
 class _Column(ctypes.Structure):
     """struct tm_column."""
 
-    _fields_ = (*((name, _U32) for name in ("kind", "at", "width", "values_count")), ("values", ctypes.POINTER(_Value)))
+    _fields_ = fields((_U32, "kind at width values_count"), (ctypes.POINTER(_Value), "values"))
 
 
 class _Batch(ctypes.Structure):
     """struct tm_batch."""
 
-    _fields_ = (
-        *(("row", _POINTER), ("rows", _U64), ("size", _U64), ("columns", _U32), ("ends", _U32)),
-        *(("mate", _POINTER), ("ports", _POINTER), ("column", _Column * _COLUMNS_MOST)),
+    _fields_ = fields(
+        *((_POINTER, "row"), (_U64, "rows size"), (_U32, "columns ends")),
+        *((_POINTER, "mate ports"), (_Column * _COLUMNS_MOST, "column")),
     )
 
 
 class _Image(ctypes.Structure):
     """struct tm_image."""
 
-    _fields_ = (("root", _POINTER), *((name, _U32) for name in ("room", "leaves", "cells", "begin")), ("rows", _U64))
+    _fields_ = fields((_POINTER, "root"), (_U32, "room leaves cells begin"), (_U64, "rows"))
 
 
 def attach(connection: sqlite3.Connection) -> None:
