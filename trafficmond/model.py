@@ -124,3 +124,8 @@ class FlowQuery:
     group_by: tuple[str, ...] = ()
     limit: int = 100
     unstored: bool = False  # only rows that flows.db does not have yet
+
+
+def columns(text: str) -> dict[str, str]:
+    """The type of each column of a table, from a list as in SQL: "first_seen REAL, src_ip TEXT"."""
+    return {name: kind for name, _, kind in (each.partition(" ") for each in text.split(", "))}

@@ -8,45 +8,13 @@ SERVED = (TCP, UDP, SCTP)  # protocols with services by port
 
 FIN, SYN, RST, PSH, ACK, URG = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20  # TCP flags (RFC 9293)
 
-_NAMES: Mapping[int, str] = {
-    0: "HOPOPT",
-    1: "ICMP",
-    2: "IGMP",
-    4: "IPIP",
-    6: "TCP",
-    8: "EGP",
-    17: "UDP",
-    27: "RDP",
-    33: "DCCP",
-    41: "IPv6",
-    43: "IPv6-Route",
-    44: "IPv6-Frag",
-    46: "RSVP",
-    47: "GRE",
-    50: "ESP",
-    51: "AH",
-    58: "ICMPv6",
-    59: "IPv6-NoNxt",
-    60: "IPv6-Opts",
-    88: "EIGRP",
-    89: "OSPF",
-    94: "IPIP-94",
-    97: "EtherIP",
-    103: "PIM",
-    108: "IPComp",
-    112: "VRRP",
-    115: "L2TP",
-    124: "ISIS",
-    132: "SCTP",
-    133: "FC",
-    135: "Mobility",
-    136: "UDPLite",
-    137: "MPLS-in-IP",
-    139: "HIP",
-    140: "Shim6",
-    142: "ROHC",
-    143: "Ethernet",
-}
+_LIST = (
+    "0 HOPOPT, 1 ICMP, 2 IGMP, 4 IPIP, 6 TCP, 8 EGP, 17 UDP, 27 RDP, 33 DCCP, 41 IPv6, 43 IPv6-Route, 44 IPv6-Frag, "
+    "46 RSVP, 47 GRE, 50 ESP, 51 AH, 58 ICMPv6, 59 IPv6-NoNxt, 60 IPv6-Opts, 88 EIGRP, 89 OSPF, 94 IPIP-94, "
+    "97 EtherIP, 103 PIM, 108 IPComp, 112 VRRP, 115 L2TP, 124 ISIS, 132 SCTP, 133 FC, 135 Mobility, 136 UDPLite, "
+    "137 MPLS-in-IP, 139 HIP, 140 Shim6, 142 ROHC, 143 Ethernet"
+)
+_NAMES: Mapping[int, str] = {int(number): name for number, name in map(str.split, _LIST.split(","))}
 _NAMED_WITH_PORTS = frozenset(_NAMES[number] for number in WITH_PORTS)
 _NUMBERS: Mapping[str, int] = {name.lower(): number for number, name in _NAMES.items()}
 

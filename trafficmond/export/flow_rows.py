@@ -11,46 +11,19 @@ from trafficmond.flows.inner import Inner, inner_flows
 from trafficmond.flows.names import Names
 from trafficmond.flows.owners import Owner
 from trafficmond.flows.report import FIELDS
+from trafficmond.model import columns
 
 # The columns of packaging/clickhouse/flows.sql that are sent, with their types.
-COLUMNS = {
-    "day": "Date",
-    "sensor": "String",
-    "batch": "String",
-    "row": "UInt32",
-    "first_seen": "Float64",
-    "last_seen": "Float64",
-    "src": "FixedString(16)",
-    "dst": "FixedString(16)",
-    "src_port": "UInt16",
-    "dst_port": "UInt16",
-    "protocol": "String",
-    "protocol_num": "UInt8",
-    "packets": "UInt64",
-    "bytes": "UInt64",
-    "reply_packets": "UInt64",
-    "reply_bytes": "UInt64",
-    "tcp_flags": "UInt8",
-    "reply_tcp_flags": "UInt8",
-    "action": "String",
-    "rule": "String",
-    "interface": "String",
-    "direction": "String",
-    "vlan": "UInt16",
-    "community_id": "String",
-    "tunnel": "Nullable(String)",
-    "vni": "Nullable(UInt32)",
-    "inner_src_ip": "Nullable(String)",
-    "inner_dst_ip": "Nullable(String)",
-    "inner_src_port": "Nullable(UInt16)",
-    "inner_dst_port": "Nullable(UInt16)",
-    "inner_protocol": "Nullable(String)",
-    "unit": "Nullable(String)",
-    "cgroup": "Nullable(String)",
-    "uid": "Nullable(UInt32)",
-    "process": "Nullable(String)",
-    "pid": "Nullable(UInt32)",
-}
+COLUMNS = columns(
+    "day Date, sensor String, batch String, row UInt32, first_seen Float64, last_seen Float64, src FixedString(16), "
+    "dst FixedString(16), src_port UInt16, dst_port UInt16, protocol String, protocol_num UInt8, packets UInt64, "
+    "bytes UInt64, reply_packets UInt64, reply_bytes UInt64, tcp_flags UInt8, reply_tcp_flags UInt8, action String, "
+    "rule String, interface String, direction String, vlan UInt16, community_id String, tunnel Nullable(String), "
+    "vni Nullable(UInt32), inner_src_ip Nullable(String), inner_dst_ip Nullable(String), "
+    "inner_src_port Nullable(UInt16), inner_dst_port Nullable(UInt16), inner_protocol Nullable(String), "
+    "unit Nullable(String), cgroup Nullable(String), uid Nullable(UInt32), process Nullable(String), "
+    "pid Nullable(UInt32)"
+)
 # Columns that a table of an earlier version does not have.
 LATER = ("process", "pid")
 

@@ -12,30 +12,17 @@ from trafficmond import networks
 from trafficmond.export.native import DAY_S, Block, block_of, nullable, text
 from trafficmond.flows.batch import Batch
 from trafficmond.flows.names import Names
-from trafficmond.model import Threat
+from trafficmond.model import Threat, columns
 
 # `revision` grows with each row of a sensor; `threat` is a copy that does not change.
 THREAT = np.dtype([("revision", "u8"), ("first", "f8"), ("last", "f8"), ("state", "U8"), ("threat", "O")])
 
 # The columns of packaging/clickhouse/flows.sql that are sent, with their types.
-COLUMNS = {
-    "day": "Date",
-    "sensor": "String",
-    "batch": "String",
-    "revision": "UInt64",
-    "id": "String",
-    "detector": "String",
-    "severity": "String",
-    "technique": "String",
-    "src": "Nullable(FixedString(16))",
-    "dst": "Nullable(FixedString(16))",
-    "first_seen": "Float64",
-    "last_seen": "Float64",
-    "count": "UInt64",
-    "summary": "String",
-    "evidence": "String",
-    "state": "String",
-}
+COLUMNS = columns(
+    "day Date, sensor String, batch String, revision UInt64, id String, detector String, severity String, "
+    "technique String, src Nullable(FixedString(16)), dst Nullable(FixedString(16)), first_seen Float64, "
+    "last_seen Float64, count UInt64, summary String, evidence String, state String"
+)
 
 
 def update(threat: Threat, state: str, revision: int) -> Batch:

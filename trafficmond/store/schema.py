@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from trafficmond import files
 from trafficmond.errors import StoreError
+from trafficmond.model import columns
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -23,42 +24,21 @@ Step = Callable[["Database"], None]
 APPLICATION_ID = 0x746D6F6E  # "tmon", in the file's header
 VERSION = 9  # PRAGMA user_version
 
-FLOW_COLUMNS = {
-    "first_seen": "REAL",
-    "last_seen": "REAL",
-    "src_ip": "TEXT",
-    "dst_ip": "TEXT",
-    "src_port": "INTEGER",
-    "dst_port": "INTEGER",
-    "protocol": "TEXT",
-    "protocol_num": "INTEGER",
-    "packets": "INTEGER",
-    "bytes": "INTEGER",
-    "reply_packets": "INTEGER",
-    "reply_bytes": "INTEGER",
-    "tcp_flags": "INTEGER",
-    "reply_tcp_flags": "INTEGER",
-    "action": "TEXT",
-    "rule": "TEXT",
-    "interface": "TEXT",
-    "direction": "TEXT",
-    "vlan": "INTEGER",
-    "community_id": "TEXT",
-}
+FLOW_COLUMNS = columns(
+    "first_seen REAL, last_seen REAL, src_ip TEXT, dst_ip TEXT, src_port INTEGER, dst_port INTEGER, protocol TEXT, "
+    "protocol_num INTEGER, packets INTEGER, bytes INTEGER, reply_packets INTEGER, reply_bytes INTEGER, "
+    "tcp_flags INTEGER, reply_tcp_flags INTEGER, action TEXT, rule TEXT, interface TEXT, direction TEXT, vlan INTEGER, "
+    "community_id TEXT"
+)
 # The inner flow of a tunnel; NULL if there was none, or flows.look_inside is off.
-INNER_COLUMNS = {
-    "tunnel": "TEXT",
-    "vni": "INTEGER",
-    "inner_src_ip": "TEXT",
-    "inner_dst_ip": "TEXT",
-    "inner_src_port": "INTEGER",
-    "inner_dst_port": "INTEGER",
-    "inner_protocol": "TEXT",
-}
+INNER_COLUMNS = columns(
+    "tunnel TEXT, vni INTEGER, inner_src_ip TEXT, inner_dst_ip TEXT, inner_src_port INTEGER, inner_dst_port INTEGER, "
+    "inner_protocol TEXT"
+)
 # The owner; NULL if flows.units is off, or the owner unknown.
-OWNER_COLUMNS = {"unit": "TEXT", "cgroup": "TEXT", "uid": "INTEGER"}
+OWNER_COLUMNS = columns("unit TEXT, cgroup TEXT, uid INTEGER")
 # Its process; NULL if flows.processes is off, or the process unknown.
-PROCESS_COLUMNS = {"process": "TEXT", "pid": "INTEGER"}
+PROCESS_COLUMNS = columns("process TEXT, pid INTEGER")
 _LATER_COLUMNS = {**INNER_COLUMNS, **OWNER_COLUMNS, **PROCESS_COLUMNS}
 STORED_COLUMNS = {**{name: f"{kind} NOT NULL" for name, kind in FLOW_COLUMNS.items()}, **_LATER_COLUMNS}
 STORED = ", ".join(f"{name} {kind}" for name, kind in STORED_COLUMNS.items())
@@ -100,7 +80,7 @@ def present(connection: sqlite3.Connection, table: str) -> list[str]:
     return [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
 
 
-def _add_to_flows(columns: Mapping[str, str]) -> Step:
+def _add_to_flows(added: Mapping[str, str]) -> Step:
     """Adds columns to the open partition only: changing hundreds would take long."""
 
     def step(database: Database) -> None:
@@ -108,7 +88,7 @@ def _add_to_flows(columns: Mapping[str, str]) -> Step:
         (number,) = connection.execute("SELECT max(number) FROM partitions").fetchone()
         table = partition_table(number)
         there = present(connection, table)  # all, in a new file
-        for name, kind in columns.items():
+        for name, kind in added.items():
             if name not in there:
                 connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
         create_view(connection)
