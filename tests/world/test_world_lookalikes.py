@@ -167,3 +167,25 @@ def test_guesses_at_a_form_are_told_where_nobody_knows_whose_side_it_is(tmp_path
     settings = load_settings(None, detectors=settings_classes())
     threats = analyze([str(tmp_path / "capture")], settings, 0.0)["threats"]
     assert [(threat["detector"], threat["severity"]) for threat in threats] == [("brute_force", "low")]
+
+
+@pytest.mark.parametrize("a_second", [0.3, 1.0, 2.0])
+def test_who_calls_at_random_has_no_rhythm_and_a_timer_of_two_seconds_has(a_second: float) -> None:
+    """Attempts within a second are one, so that even those without memory have gaps that vary less than their mean."""
+    book, calls = Book(1), int(1800 * a_second)
+    at = np.cumsum(book.rng.exponential(1 / a_second, calls))
+    book.tcp(at, LAPTOP, OUTSIDE, 8443, 600 + book.rng.integers(0, 40, calls), 700, 0.3)
+    assert worst(book, "beacon") is None
+    book = Book(1)
+    book.tcp(book.rhythm(0, 100, 2.2, 0.1), LAPTOP, OUTSIDE, 8443, 600, 700, 0.3)
+    assert worst(book, "beacon") == Severity.LOW
+
+
+def test_who_gets_tickets_over_tcp_sprays_no_passwords() -> None:
+    book, server = Book(1), host("192.168.20.5")
+    for login in np.arange(6) * 5.0:  # a desktop of Windows starts: tickets with many groups are too long for UDP
+        book.udp(login, LAPTOP, server, 88, 200, 190)
+        book.tcp(login + 0.02 + 0.05 * np.arange(5), LAPTOP, server, 88, [280, *[1500] * 4], 1600, 0.02)
+    assert worst(book, "brute_force") is None
+    book.udp(60 + np.arange(12) * 0.2, LAPTOP, host("192.168.20.6"), 88, 200, 190)
+    assert worst(book, "brute_force") == Severity.LOW

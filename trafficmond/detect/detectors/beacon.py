@@ -59,7 +59,7 @@ class Settings:
     enabled: bool = setting(True, help="Look for beacons.")
     beats: int = setting(20, min=5, max=_RING, help="Attempts before their regularity is checked.")
     variation: float = setting(
-        0.25, min=0.0, max=1.0, help="Largest variation of the gaps (standard deviation divided by mean)."
+        0.25, min=0.0, max=1.0, help="Largest variation of the gaps (standard deviation, divided by the mean minus 1s)."
     )
     shortest: float = duration(
         "1500ms", min="1s", max="1h", help="If the mean gap is shorter, this is a conversation, not a beacon."
@@ -269,7 +269,7 @@ def _gaps(states: Batch) -> tuple[Column, Column, Column]:
     mean = gaps.sum(axis=1) / number
     deviation = np.sqrt((np.where(valid, gaps - mean[:, None], 0.0) ** 2).sum(axis=1) / number)
     widest = gaps.max(axis=1) / np.maximum(np.where(valid, gaps, np.inf).min(axis=1), 1e-9)
-    return mean, deviation / np.maximum(mean, 1e-9), widest
+    return mean, deviation / np.maximum(mean - _BURST_S, 1e-9), widest  # no gap is shorter: only the rest can vary
 
 
 def _alike(states: Batch) -> Column:

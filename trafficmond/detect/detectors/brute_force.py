@@ -145,8 +145,10 @@ class BruteForce(DistributedDetector[Settings]):
         asked &= (flows["dport"] != _SIP) | (_each(flows, "") >= _REGISTER_BYTES)
         rows = flows.take(done & short | asked)
         datagrams = rows["proto"] == UDP
-        mute, answer = rows["reply_packets"] == 0, _each(rows, "reply_")
-        ticket = datagrams & (rows["dport"] == _KERBEROS) & (answer > _REFUSAL_BYTES)
+        for name, prefix in (("sent", ""), ("got", "reply_")):
+            rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
+        mute, answer = rows["reply_packets"] == 0, rows["got"]
+        ticket = (rows["dport"] == _KERBEROS) & (answer > _REFUSAL_BYTES)  # also over TCP: most are too long for UDP
         ticket |= datagrams & (rows["dport"] == _RADIUS) & (answer > _REJECT_BYTES)
         ticket |= datagrams & (rows["dport"] == _SNMP) & ~mute
         tries = np.where(datagrams, np.minimum(rows["d_packets"], rows["d_reply_packets"]), 1)
@@ -155,10 +157,8 @@ class BruteForce(DistributedDetector[Settings]):
         lasts = np.where(datagrams & rows["new"], rows["last"] - rows["first"], 0)
         tries = tries * self.settings.window / np.maximum(lasts, self.settings.window)
         rows.put("tries", np.where(ticket, 0, tries))
-        rows.put("ticket", ticket * np.minimum(tries, rows["d_reply_packets"]))
+        rows.put("ticket", ticket * tries)
         rows.put("mute", np.where(mute, tries, 0))
-        for name, prefix in (("sent", ""), ("got", "reply_")):
-            rows.put(name, np.where(datagrams, _each(rows, prefix), rows[prefix + "payload_bytes"].astype(float)))
         return rows
 
     def key(self, rows: Columns) -> Column:
