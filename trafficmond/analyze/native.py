@@ -34,9 +34,13 @@ class Totals(ctypes.Structure):
     """struct tm_host_totals."""
 
     _fields_ = fields(
-        *((_Count, "seen in_flows not_ip malformed"), (_U64 * abi.MALFORMED_MAX, "malformed_by")),
-        *((_U64 * 7, "size_class"), (_U64, "size_min size_max"), (_DOUBLE, "first last")),
-        *((_U64, "snapped unknown_link other_types"), (_Type * TYPES_MAX, "type")),
+        (_Count, "seen in_flows not_ip malformed"),
+        (_U64 * abi.MALFORMED_MAX, "malformed_by"),
+        (_U64 * 7, "size_class"),
+        (_U64, "size_min size_max"),
+        (_DOUBLE, "first last"),
+        (_U64, "snapped unknown_link other_types"),
+        (_Type * TYPES_MAX, "type"),
     )
 
 

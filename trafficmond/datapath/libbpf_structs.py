@@ -27,10 +27,17 @@ class ProgInfo(ct.Structure):
     """struct bpf_prog_info up to the BTF."""
 
     _fields_ = fields(
-        *((_U32, "type id"), (ct.c_uint8 * 8, "tag"), (_U32, "jited_len xlated_len")),
-        *((_U64, "jited_insns xlated_insns load_time"), (_U32, "created_by_uid nr_map_ids"), (_U64, "map_ids")),
-        *((ct.c_char * 16, "name"), (_U32, "ifindex pad"), (_U64, "netns_dev netns_ino")),
-        *((_U32, "nr_jited_ksyms nr_jited_func_lens"), (_U64, "jited_ksyms jited_func_lens")),
+        (_U32, "type id"),
+        (ct.c_uint8 * 8, "tag"),
+        (_U32, "jited_len xlated_len"),
+        (_U64, "jited_insns xlated_insns load_time"),
+        (_U32, "created_by_uid nr_map_ids"),
+        (_U64, "map_ids"),
+        (ct.c_char * 16, "name"),
+        (_U32, "ifindex pad"),
+        (_U64, "netns_dev netns_ino"),
+        (_U32, "nr_jited_ksyms nr_jited_func_lens"),
+        (_U64, "jited_ksyms jited_func_lens"),
         (_U32, "btf_id func_info_rec_size"),
     )
 
@@ -39,8 +46,12 @@ class TestRunOptions(ct.Structure):
     """struct bpf_test_run_opts."""
 
     _fields_ = fields(
-        *((_SIZE, "sz"), (_POINTER, "data_in data_out"), (_U32, "data_size_in data_size_out")),
-        *((_POINTER, "ctx_in ctx_out"), (_U32, "ctx_size_in ctx_size_out retval"), (_INT, "repeat")),
+        (_SIZE, "sz"),
+        (_POINTER, "data_in data_out"),
+        (_U32, "data_size_in data_size_out"),
+        (_POINTER, "ctx_in ctx_out"),
+        (_U32, "ctx_size_in ctx_size_out retval"),
+        (_INT, "repeat"),
         (_U32, "duration flags cpu batch_size"),
     )
 
@@ -55,8 +66,11 @@ class MapOptions(ct.Structure):
     """struct bpf_map_create_opts."""
 
     _fields_ = fields(
-        *((_SIZE, "sz"), (_U32, "btf_fd btf_key_type_id btf_value_type_id btf_vmlinux_value_type_id inner_map_fd")),
-        *((_U32, "map_flags"), (_U64, "map_extra"), (_U32, "numa_node map_ifindex")),
+        (_SIZE, "sz"),
+        (_U32, "btf_fd btf_key_type_id btf_value_type_id btf_vmlinux_value_type_id inner_map_fd"),
+        (_U32, "map_flags"),
+        (_U64, "map_extra"),
+        (_U32, "numa_node map_ifindex"),
     )
 
 

@@ -46,8 +46,11 @@ class _ProgramOptions(ct.Structure):
     """struct xdp_program_opts"""
 
     _fields_ = fields(
-        *((ct.c_size_t, "sz"), (ct.c_void_p, "object open_options")),
-        *((ct.c_char_p, "program find_filename open_filename pin_path"), (ct.c_uint32, "id"), (ct.c_int, "fd")),
+        (ct.c_size_t, "sz"),
+        (ct.c_void_p, "object open_options"),
+        (ct.c_char_p, "program find_filename open_filename pin_path"),
+        (ct.c_uint32, "id"),
+        (ct.c_int, "fd"),
     )
 
 

@@ -29,7 +29,8 @@ class _Rules(ctypes.Structure):
     """struct tm_flow_rules."""
 
     _fields_ = compiled.fields(
-        *((_POINTER, "key mate reply service"), (_DOUBLE, "idle active linger established answered before")),
+        (_POINTER, "key mate reply service"),
+        (_DOUBLE, "idle active linger established answered before"),
         (_U32, "in_order pad"),
     )
 
@@ -117,8 +118,10 @@ class Places(ctypes.Structure):
     """struct tm_table."""
 
     _fields_ = compiled.fields(
-        *((_POINTER, "key worth evidence row"), (_U64, "row_size buckets")),
-        *((_DOUBLE, "credit window"), (_U64, "evicted refused")),
+        (_POINTER, "key worth evidence row"),
+        (_U64, "row_size buckets"),
+        (_DOUBLE, "credit window"),
+        (_U64, "evicted refused"),
     )
 
 

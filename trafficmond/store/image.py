@@ -54,8 +54,11 @@ class _Batch(ctypes.Structure):
     """struct tm_batch."""
 
     _fields_ = fields(
-        *((_POINTER, "row"), (_U64, "rows size"), (_U32, "columns ends")),
-        *((_POINTER, "mate ports"), (_Column * _COLUMNS_MOST, "column")),
+        (_POINTER, "row"),
+        (_U64, "rows size"),
+        (_U32, "columns ends"),
+        (_POINTER, "mate ports"),
+        (_Column * _COLUMNS_MOST, "column"),
     )
 
 
