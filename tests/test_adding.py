@@ -124,7 +124,7 @@ def test_a_detector(tree: TreeCopy) -> None:
     assert found["tables"]["discard"]["entities"] == 1
     page = (tree.root / "docs/detectors.md").read_text()
     assert "| `packets` | integer: 1 to 1073741824 | `5` | Packets of one source before it is said. |" in page
-    assert "It is not reported while an open threat of `port_scan` explains it." in page
+    assert "It is not reported while an open threat of `port_scan` explains it and is as severe." in page
     tree.tests_pass("tests/detect/test_detect_discard.py", "tests/detect/test_detect_docs.py")
     assert len(tree.touched) <= 3
 

@@ -25,7 +25,7 @@ def page(text: str) -> str:
         if detector.bannable:
             parts[0] += " `[response]` may ban its source."
         if suppressors:
-            parts[0] += f" It is not reported while an open threat of {suppressors} explains it."
+            parts[0] += f" It is not reported while an open threat of {suppressors} explains it and is as severe."
         parts.append(reference(detector.settings_class, f"detect.{match['name']}").strip())
         return match["begin"] + "\n" + "\n\n".join(parts) + "\n\n" + match["end"]
 

@@ -6,6 +6,7 @@ import pytest
 from detect_traffic import ACK, RST, SYN, T0, datagram, flow, many, talk, watch
 
 from trafficmond.detect.detectors.amplification import Amplification
+from trafficmond.model import Severity
 
 V = "192.0.2.80"
 
@@ -63,3 +64,30 @@ def test_a_trickle_over_hours_never_adds_up() -> None:
     detector = watch(Amplification)
     for turn in range(50):
         assert detector.see(reflected(10, 123, 482, f"11.{turn}.0.0/16", first=T0), after=30) == []
+
+
+VISITED = talk(flow("11.0.0.1", V, 443))  # so the victim's packets are seen
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([VISITED, *reflected(8, 11211, 1442, packets=20)], True),
+        ([VISITED, *reflected(3, 19, 1000, packets=50)], True),
+        ([VISITED, *reflected(10, 53, 1300, packets=12)], True),
+        (reflected(8, 11211, 1442, packets=20), False),  # perhaps its questions are not seen
+        ([VISITED, *reflected(8, 11211, 1442, packets=5)], False),
+        ([VISITED, *reflected(1, 11211, 1442, packets=500)], False),
+        ([VISITED, *reflected(10, 53, 300, packets=40)], False),
+        ([VISITED, *reflected(8, 5004, 1200, packets=90)], False),  # cameras
+        ([VISITED, *reflected(8, 443, 1292, packets=90)], False),  # QUIC
+        ([VISITED, *reflected(8, 161, 1400, "10.0.0.0/8", packets=90)], False),  # our devices
+        ([VISITED, *(talk(datagram(V, source, 123), reply_packets=90) for source in many(8, "11.0.0.0/8")),
+          *reflected(8, 123, 482, packets=30)], False),  # asked
+    ],
+    ids=["memcached", "chargen", "dns", "unseen", "little", "one", "small", "media", "quic", "ours", "asked"],
+)  # fmt: skip
+def test_few_reflectors_of_large_answers_are_a_note_if_the_victim_is_seen(
+    rows: list[dict[str, Any]], found: bool
+) -> None:
+    assert [threat.severity for threat in watch(Amplification).see(rows)] == [Severity.LOW] * found

@@ -113,15 +113,23 @@ def test_never_more_open_threats_than_a_bound() -> None:
     assert MOST_OPEN <= len(engine.threats()) <= MOST_OPEN + 1
 
 
-def test_the_broader_explanation_wins() -> None:
+@pytest.mark.parametrize(
+    ("reflectors", "expected"),
+    [
+        ("11.0.0.0/8", {"amplification": Severity.HIGH}),
+        ("10.0.0.0/8", {"amplification": Severity.LOW, "volume": Severity.MEDIUM}),  # a note hides no threat
+    ],
+    ids=["outside", "ours"],
+)
+def test_the_broader_explanation_wins_unless_it_is_weaker(reflectors: str, expected: dict[str, Severity]) -> None:
     engine = Engine()
     reflected = [
-        datagram(source, B, 1000 + n, sport=123, bytes=482, first_len=482) for n, source in enumerate(many(3000))
+        datagram(source, B, 1000 + n, sport=123, bytes=482, first_len=482)
+        for n, source in enumerate(many(3000, reflectors))
     ]
-    found = {update.threat.detector for update in engine.feed(flows(reflected), T0 + 1)}
-    found |= {update.threat.detector for update in engine.finish(T0 + 1)}
-    assert found == {"amplification"}
-    assert engine.status()["redundant"] == 1
+    updates = engine.feed(flows(reflected), T0 + 1) + engine.finish(T0 + 1)
+    assert {update.threat.detector: update.threat.severity for update in updates} == expected
+    assert engine.status()["redundant"] == (len(expected) == 1)
 
 
 def test_what_one_client_does_hides_no_flood_by_many() -> None:

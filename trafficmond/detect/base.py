@@ -72,7 +72,7 @@ class Detector(ABC):
     dedup_key: ClassVar[tuple[str, ...]]
     """The fields of Threat that identify a situation: detections equal in these update the same threat."""
     suppressed_by: ClassVar[tuple[str, ...]] = ()
-    """Detectors whose open threat about the same hosts explains this one's."""
+    """Detectors whose open threat about the same hosts explains this one's, unless that is weaker."""
     idle_timeout_s: ClassVar[float]
     """A threat without evidence for that long is closed."""
     bannable: ClassVar[bool] = False
@@ -110,9 +110,9 @@ class Detector(ABC):
         """Fill and losses of its tables: entities, capacity, evicted, refused."""
 
 
-def address(row: Any, side: str) -> str:
-    """The `side` ("src" or "dst") address of a row, as people write it."""
-    return address_text(int(row[f"{side}_hi"]), int(row[f"{side}_lo"]), int(row["family"]))
+def address(rows: Any, side: str, at: Any = ()) -> str:
+    """The `side` ("src" or "dst") address of a row, or of one of several, as people write it."""
+    return address_text(*(int(rows[name][at]) for name in (f"{side}_hi", f"{side}_lo", "family")))
 
 
 def addresses(rows: Batch, side: str) -> list[str]:

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trafficmond.detect.base import Detection, DetectorInput, approx, format_sources
+from trafficmond.detect.base import Detection, DetectorInput, address, approx, format_sources
 from trafficmond.detect.grouped import GroupedDetector, S
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, decay, estimate, in_turns, mark, mix
-from trafficmond.flows.batch import address_text
 from trafficmond.model import Severity, Threat
 
 _HOSTS = 3  # so many under flood at once are one situation
@@ -53,9 +52,9 @@ class FloodDetector(GroupedDetector[S]):
         """Whether these rows of a network cannot be answers, so that `SCATTERED_HOSTS` are enough."""
         return False
 
-    @abstractmethod
     def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         """The threats at single victims."""
+        return self.examine(rows, seen)
 
     @abstractmethod
     def add_amounts(self, rows: Columns) -> float:
@@ -166,8 +165,7 @@ class FloodDetector(GroupedDetector[S]):
             if now[at] - state["began"] < self.patience_s:
                 continue
             heaviest = int(np.argmax(np.where(by.of == at, amount, -1)))
-            hit = address_text(*(int(rows[name][heaviest]) for name in ("at_hi", "at_lo", "family")))
-            threat = self._spread_threat(hit, state, targets, sources, float(now[at]))
+            threat = self._spread_threat(address(rows, "at", heaviest), state, targets, sources, float(now[at]))
             detections.append(Detection(int(rows["tick"][row]), threat))
         return detections
 

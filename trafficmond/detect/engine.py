@@ -274,6 +274,7 @@ class Engine:
             (key[0] in detector.suppressed_by and _about_the_same(entry.threat, threat))
             or (key[0] in (detector.name, *detector.suppressed_by) and _of_network(entry.threat, threat))
             for key, entry in self._open.items()
+            if entry.threat.severity >= threat.severity  # a note never hides a threat
         )
 
     def _again(self, key: tuple[str, ...], now: float, detector: Detector) -> tuple[Threat, float] | None:

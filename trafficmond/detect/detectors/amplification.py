@@ -8,7 +8,7 @@ import numpy as np
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import HIGH_SERVICES, is_group
-from trafficmond.detect.base import Detection, DetectorInput, address, addresses, format_sources
+from trafficmond.detect.base import DetectorInput, address, addresses, format_sources
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
@@ -39,6 +39,10 @@ _RESOLVER_BYTES_S = 1_500_000
 _SENDERS = 1 << 16
 _LATEST = 2**32 - 1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
+# If the victim's packets are seen, and it asked for nothing, large answers from so few hosts outside are a note. Of one
+# host only, the other direction may take another route. Media, games and peers use other ports than these services.
+_FEW = 2
+_AMPLIFIERS = members(*{*range(1, _CLIENTS), *np.flatnonzero(HIGH_SERVICES)} - {_HTTP, _HTTPS}, size=int(_BY_TCP) + 1)
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,6 @@ class Amplification(FloodDetector[Settings]):
         rows.put("host", np.where(mine, rows["dst"], rows["src"]))
         rows.put("answers", np.where(asked, 0, np.where(by_tcp, rows["d_reply_packets"], rows["d_packets"])))
         return rows
-
-    def victims(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
-        return self.examine(rows, seen)
 
     def add_amounts(self, rows: Columns) -> float:
         """Large answers from one port count; small ones, long streams and those to questions count against a flood."""
@@ -176,8 +177,15 @@ class Amplification(FloodDetector[Settings]):
         at = np.flatnonzero(over)
         hosts = estimate(self.table.rows["map"][slots[at]])
         many = (hosts >= _MANY_FACTOR * enough[at]) & (packets <= _ANSWERS_EACH * flows)[at]
-        over[at] = (hosts >= enough[at]) & (by_tcp | large)[at] | loud[at] & many
+        least = np.where(_AMPLIFIERS[service] & self._are_seen(found), _FEW, enough)
+        over[at] = (hosts >= least[at]) & (by_tcp | large)[at] | loud[at] & many
         return over
+
+    def _are_seen(self, found: Entities) -> Column:
+        """A mask of victims that were seen to send something within the last hour."""
+        victim = found.rows["victim"][found.by.first] % np.uint64(_SENDERS)
+        seen: Column = (self._since[victim] <= found.now) & (found.now <= self._sent[victim] + _SENDS_S)
+        return seen
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
         mine = found.rows.rows((found.by.of == entity) & ~found.rows["asked"])
@@ -188,15 +196,17 @@ class Amplification(FloodDetector[Settings]):
         victim, reflector = ("src", "dst") if port == _BY_TCP else ("dst", "src")
         dst = address(mine[0], victim)
         source = "SYN-ACKs" if port == _BY_TCP else f"answers from port {port}"
-        sender = found.rows["victim"][found.by.first[entity]] % np.uint64(_SENDERS)
-        sure = self._since[sender] <= found.now[entity] <= self._sent[sender] + _SENDS_S
+        sure = self._are_seen(found)[entity]
         much = state["packets"] >= _MANY_PACKETS * self.settings.packets
         sure |= much and (port != _DNS or state["bytes"] >= _RESOLVER_BYTES_S * self.settings.window)
         # In a sample, what is missing may be a question to a group, or questions to each of our own devices.
         hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])
         sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
+        few = port != _BY_TCP and hosts < self.settings.reflectors
+        if few and not sure:
+            return None
         return self.found(
-            Severity.HIGH if sure else Severity.LOW,
+            Severity.HIGH if sure and not few else Severity.LOW,
             f"{format_sources(hosts, state['map'], 'hosts')} send {dst} {source} that it did not ask for",
             {
                 "unit": "packets",
