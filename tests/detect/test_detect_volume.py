@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -94,6 +95,46 @@ def test_a_host_gets_used_to_its_stream_and_more_of_it_is_news() -> None:
     assert verdicts[0]
     assert not any(verdicts[50:])
     assert collector.see([stream(9000, id=1, new=False, first=T0)])
+
+
+def told_at(rates: Iterable[int]) -> list[float]:
+    """When a stream of these rates, one each second, is told as a flood."""
+    watching = watch(Volume)
+    rows = (stream(10**6, id=1, new=False, first=T0, d_packets=rate, d_bytes=100 * rate) for rate in rates)
+    return [second for second, row in enumerate(rows) if watching.see([row], after=0.0)]
+
+
+def test_a_flood_that_goes_on_for_long_is_told_as_long_as_it_lasts() -> None:
+    assert told_at([5000] * 600)[-1] == 599
+
+
+def test_a_flood_that_grows_for_ten_minutes_is_found() -> None:
+    assert told_at(range(0, 3000, 5)) != []
+
+
+@pytest.mark.parametrize(
+    ("rows", "severities"),
+    [
+        ([datagram(source, V, 2000 + 7 * n, sport=9000 + n) for n, source in enumerate(many(850))], [Severity.LOW]),
+        ([datagram(source, V, 6881, sport=9000 + n) for n, source in enumerate(many(850))], []),  # peers
+        ([datagram(source, V, 2000 + 7 * n, sport=443) for n, source in enumerate(many(850))], []),  # QUIC, one side
+        ([datagram(source, V, 2000 + 7 * n, sport=9000 + n) for n, source in enumerate(many(200))], []),
+        ([datagram(A, V, 2000 + 7 * n, sport=9000) for n in range(850)], []),  # a scan
+        # Answers to a resolver that is seen from one side.
+        ([datagram(source, V, 2000 + 7 * n, sport=53) for n, source in enumerate(many(2000))], [Severity.LOW]),
+    ],
+    ids=["scattered", "peers", "quic", "little", "scan", "resolver"],
+)
+def test_what_is_only_a_note(rows: list[dict[str, Any]], severities: list[Severity]) -> None:
+    assert [threat.severity for threat in watch(Volume).see(rows)] == severities
+
+
+def test_a_flood_too_short_to_be_told_at_once_does_not_end_as_a_note() -> None:
+    watching = watch(Volume)
+    for second, count in enumerate((4000, 4000, 300)):
+        rows = [datagram(source, V, 2000 + 7 * n, sport=9000 + n) for n, source in enumerate(many(count))]
+        assert watching._feed(flows(rows), T0 + second) == []
+    assert [threat.severity for threat in watching._feed(flows([]), T0 + 9)] == [Severity.MEDIUM]
 
 
 def test_a_whole_record_is_spread_over_its_time() -> None:

@@ -51,8 +51,10 @@ _ONE_SOURCE = 0.9
 # Packets from so few servers to a client's port are answers seen in one direction, unless they are very many.
 _FEW_SERVERS, _LOUD = 4, 10
 # Replies of a busy DNS or time server may take another route. A host under a flood says at least: port closed.
-_ASKED = members(53, 123)
+_DNS = 53
+_ASKED = members(_DNS, 123)
 _SCATTERED_SHARE, _PORTS = 0.5, 64512  # of the datagrams go to a port of their own; the ports from 1024 on
+_NOTED, _SOURCES = 0.25, 64  # of the threshold: scattered datagrams of so many sources are never wanted
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
 
 
@@ -61,7 +63,7 @@ class Settings:
     enabled: bool = setting(True, help="Look for floods of unanswered packets.")
     packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
     factor: float = setting(4.0, min=1.0, max=1000.0, help="The rate must also be this many times the usual one.")
-    memory: float = duration("5m", min="10s", max="1d", help="The time over which the host's usual rate is learned.")
+    memory: float = duration("1h", min="10s", max="1d", help="The time over which the host's usual rate is learned.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
 
 
@@ -88,19 +90,16 @@ class Volume(FloodDetector[Settings]):
         back = [dst for dst, (until, _) in self._waiting.items() if until - seen.ends[0] > _PATIENCE_S]
         early = [Detection(0, self._waiting.pop(dst)[1]) for dst in back]  # the clock was set back
         found = early + self.examine(rows, seen)
-        if not self._waiting:
-            return found
         named = {detection.threat.dst_ip for detection in found}
         self._waiting = {dst: each for dst, each in self._waiting.items() if dst not in named}
-        return found + [each for tick in range(len(seen.ends)) for each in self._overdue(tick, float(seen.ends[tick]))]
+        for tick, now in enumerate(seen.ends.tolist()):
+            beyond = len(self._waiting) - _WAITING
+            over = [dst for at, (dst, (until, _)) in enumerate(self._waiting.items()) if until <= now or at < beyond]
+            found += [Detection(tick, self._waiting.pop(dst)[1]) for dst in over]
+        return found
 
     def due(self, now: float) -> bool:
         return any(_is_over(until, now) for until, _ in self._waiting.values())
-
-    def _overdue(self, tick: int, now: float) -> list[Detection]:
-        beyond = len(self._waiting) - _WAITING
-        victims = [dst for at, (dst, (until, _)) in enumerate(self._waiting.items()) if until <= now or at < beyond]
-        return [Detection(tick, self._waiting.pop(dst)[1]) for dst in victims]
 
     def choose(self, seen: DetectorInput) -> Columns:
         return _one_way(seen)
@@ -133,28 +132,32 @@ class Volume(FloodDetector[Settings]):
         rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
         rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
         mark(rows["map"], found.slot, found.kept["src"])
-        over = found.states("rate") >= np.maximum(settings.packets, settings.factor * found.states("usual"))
+        rate, unusual = found.states("rate"), settings.factor * found.states("usual")
+        over = rate >= np.maximum(settings.packets, unusual)
         begins = slot[over[found.watched]]
         now = found.heard[over[found.watched]]
         restarts = np.abs(now - rows["over"][begins]) > self.idle_timeout_s
         rows["began"][begins[restarts]] = now[restarts]
         rows["over"][begins] = now
-        return over, found.states("peak")
+        return rate >= np.maximum(_NOTED * settings.packets, unusual), found.states("peak")
 
     def _next_tick(self, slots: Column, now: Column) -> None:
-        """When a new tick begins, adds the rate of the last one to the usual rate, which fades meanwhile."""
-        rows = self.table.rows
+        """When a new tick begins, adds the rate of the last one to the usual rate, which fades meanwhile. Of a flood,
+        only the rate that makes it one is added, so that a long one does not soon seem usual."""
+        rows, settings = self.table.rows, self.settings
         begins = np.abs(now - rows["tick"][slots]) >= _TICK_S
         slots, now = slots[begins], now[begins]
-        fade = np.exp(-np.abs(now - rows["tick"][slots]) / self.settings.memory)
-        share = 1 - math.exp(-1 / self.settings.memory)
-        rows["usual"][slots] = fade * rows["usual"][slots] + share * rows["rate"][slots]
+        fade = np.exp(-np.abs(now - rows["tick"][slots]) / settings.memory)
+        share, usual = 1 - math.exp(-1 / settings.memory), rows["usual"][slots]
+        rate = np.minimum(rows["rate"][slots], np.maximum(settings.packets, settings.factor * usual))
+        rows["usual"][slots] = fade * usual + share * rate
         rows["rate"][slots] = 0
         rows["tick"][slots] = now
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
         mine, state = found.rows.take(found.by.of == entity), found.state(entity)
-        if _earned(mine, found.by.keys[entity], found.seen, found.tick[entity]):
+        victim = found.by.keys[entity], found.seen, found.tick[entity]
+        if _earned(mine, *victim):
             return None
         packets = mine["packets"].astype(np.float64)
         heaviest = Grouped(mix(mine["src_hi"], mine["src_lo"]))
@@ -166,19 +169,21 @@ class Volume(FloodDetector[Settings]):
         few = len(sums) <= _FEW_SERVERS and state["peak"] < _LOUD * self.settings.packets
         if few and packets[mine["client"]].sum() > 0.5 * packets.sum():
             return None
-        src, dst = address(_row(mine, heaviest.first[top]), "src") if single else None, address(_row(mine, 0), "dst")
+        src, dst = address(mine, "src", heaviest.first[top]) if single else None, address(mine, "dst", 0)
         sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
-        asked = (mine["proto"] == UDP) & _ASKED[mine["dport"]]
-        unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(
-            found.by.keys[entity], found.seen, found.tick[entity]
-        )
+        noted = state["rate"] < self.settings.packets
+        if noted and (dst in self._waiting or sources < _SOURCES or not self.scattered(mine)):
+            return None
+        asked = (mine["proto"] == UDP) & (_ASKED[mine["dport"]] | mine["client"] & (mine["sport"] == _DNS))
+        unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(*victim)
         # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers.
         udp, steady = mine["proto"] == UDP, (packets >= _PACED_PACKETS) & (mine["weight"] <= _CYCLES) & (not loud)
         reports = udp & (ONE_WAY_PORTS[mine["dport"]] | steady & (mine["dport"] >= _SERVICES)) | mine["media"]
         reports &= found.seen.ours.side(mine, "src")
-        wanted = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum()
+        low = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum() or noted
+        low |= unheard and not loud
         threat = self.found(
-            Severity.LOW if wanted else Severity.HIGH if loud else Severity.LOW if unheard else Severity.MEDIUM,
+            Severity.LOW if low else Severity.HIGH if loud else Severity.MEDIUM,
             f"about {state['peak']:,.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
@@ -195,7 +200,7 @@ class Volume(FloodDetector[Settings]):
             count=state["total"],
         )
         until = float(state["began"]) + _PATIENCE_S
-        if _is_over(until, float(found.now[entity])):
+        if noted or _is_over(until, float(found.now[entity])):
             return threat
         self._waiting[dst] = until, threat
         return None
@@ -277,11 +282,6 @@ def _continue(flows: Columns) -> Column:
     return found
 
 
-def _row(rows: Columns, at: int) -> dict[str, Any]:
-    """The two ends of a row."""
-    return {name: rows[name][at] for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "family")}
-
-
 def _is_stream_group(rows: Columns) -> Column:
     """A mask of destinations that are multicast groups for streams."""
     group = is_group(rows["dst_hi"], rows["dst_lo"], rows["family"])
@@ -303,13 +303,10 @@ def _is_scan(mine: Columns) -> bool:
 def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
     """Whether these are mostly ICMP errors about the host's own packets: it scans, or its service is down."""
     errors = int(mine["packets"][mine["error"]].sum())
-    if errors < 0.5 * int(mine["packets"].sum()):
-        return False
-    return errors <= 2 * _sent(victim, seen, tick)
+    return 0.5 * int(mine["packets"].sum()) <= errors <= 2 * _sent(victim, seen, tick)
 
 
 def _sent(host: Any, seen: DetectorInput, tick: Any) -> int:
     """The packets that a host sent in a tick."""
     flows = seen.flows.take(seen.flows["tick"] == tick)
-    sent: int = flows["d_packets"][flows["src"] == host].sum() + flows["d_reply_packets"][flows["dst"] == host].sum()
-    return int(sent)
+    return int(flows["d_packets"][flows["src"] == host].sum() + flows["d_reply_packets"][flows["dst"] == host].sum())
