@@ -25,7 +25,7 @@ from trafficmond.config.settings import PerInterface, Settings
 from trafficmond.datapath import attach, libbpf, libxdp, share
 from trafficmond.datapath.attach import Attachment
 from trafficmond.datapath.attachments import Attachments
-from trafficmond.datapath.interfaces import EgressHook, XdpMode
+from trafficmond.datapath.interfaces import EgressHook, Interface, Selection, XdpMode
 from trafficmond.datapath.loader import MAPS, Sizes
 from trafficmond.datapath.pins import layout_name
 from trafficmond.errors import DatapathError
@@ -260,6 +260,26 @@ def test_an_interface_is_taken_out_of_a_chain_while_the_loop_goes_on(monkeypatch
     some._end(Attachment(2, "eth2", XdpMode.NATIVE, EgressHook.TCX, shared=chain))
     some._end(Attachment(3, "eth1", XdpMode.NATIVE, EgressHook.TCX))  # alone: at once
     assert ended == ["eth0", "eth1"]
+
+
+def test_what_cannot_be_taken_out_of_a_chain_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The interface was no longer chosen, the program stayed, and neither log nor status said so."""
+    marked, eth0 = {2}, Interface(2, "eth0", 1500, True, False, 7, XdpMode.NATIVE)
+    monkeypatch.setattr(attach, "detach_pinned", lambda *_: None)  # it fails without an error
+    pins = types.SimpleNamespace(directory=tmp_path, attached=lambda: marked, is_shared=marked.__contains__)
+    slots, nothing = np.zeros(abi.IFINDEX_SLOTS, np.uint8), cast("Any", None)
+    some = Attachments(nothing, nothing, cast("Any", pins), nothing, slots, "auto", True, nothing)
+    some.ever = True
+    assert some.update([eth0], Selection(())) == []
+    some.steps[2].result(10)
+    (told,) = some.update([eth0], Selection(()))
+    assert (told.kind, told.interface, "could not be taken out" in told.text) == ("failed", "eth0", True)
+    some._again = 0.0
+    assert some.update([eth0], Selection(())) == []
+    some.steps[2].result(10)
+    assert (some.update([eth0], Selection(())), some.refused) == ([], {2: told}), "once"
+    marked.clear()
+    assert (some.update([eth0], Selection(())), some.refused) == ([], {})
 
 
 def test_the_setting_is_for_the_interfaces_it_names_and_waits_for_a_restart() -> None:

@@ -29,6 +29,10 @@ _COVERED = (
     "{name} out of `interfaces`, or stop and start trafficmond, which attaches to {name} first"
 )
 _JOINING = "its chain of XDP programs is being changed, which may take a minute on a slow host"
+_STAYS = (
+    "its rules still filter: trafficmon's program could not be taken out of its chain of XDP programs, which is tried "
+    "again every minute; see journalctl -t trafficmon-share"
+)
 AWAY = "it was moved to another network namespace, with its filter; if it comes back, it is watched as before"
 
 
@@ -88,10 +92,15 @@ class Attachments:
             if selection.choosers(interface) or ifindex in self.attached or self._was_left(ifindex, selection)
         }
         for ifindex in self.refused.keys() - wanted.keys():
-            del self.refused[ifindex]
+            if not (ifindex in found and self._pins.is_shared(ifindex)):
+                del self.refused[ifindex]
         for ifindex in [each for each, step in self.steps.items() if each not in wanted and step.done()]:
             if not (step := self.steps.pop(ifindex)).exception() and (done := step.result()):
                 self._end(done)
+            elif ifindex in found and self._pins.is_shared(ifindex):
+                stays = AttachmentChange(FAILED, found[ifindex].name, _STAYS)
+                changes += [stays] if self.refused.get(ifindex) != stays else []
+                self.refused[ifindex] = stays
         for ifindex, interface in wanted.items():
             if ifindex in self.attached:
                 self.attached[ifindex].name = interface.name  # renamed, perhaps
