@@ -44,6 +44,13 @@ def flood(book: Book, rate: int, seconds: int) -> Situation:
     return situation
 
 
+def failing(book: Book, dials: int) -> Situation:
+    """A program that dials a server that is down every five seconds, more or less."""
+    home = int(book.public(1)[0])
+    book.refused(HOUR + np.cumsum(book.rng.uniform(4.0, 6.0, dials)), LAPTOP, home, 8443)
+    return Situation("repeated_flow", attacks.text(LAPTOP), attacks.text(home))
+
+
 CURVES: tuple[tuple[str, str, Attack, tuple[Any, ...]], ...] = (
     ("port_scan", "40 ports, one every ... s", lambda book, every: attacks.port_scan(book, HOUR, WEB, 40, every),
      (1, 15, 120, 600, 3600)),
@@ -71,6 +78,10 @@ CURVES: tuple[tuple[str, str, Attack, tuple[Any, ...]], ...] = (
      lambda book, rate: attacks.dns_tunnel(book, HOUR, LAPTOP, RESOLVER, rate), (4096, 1024, 128, 64, 32)),
     ("tunnel", "ping, ... bytes a second for 10 min", lambda book, rate: attacks.ping_tunnel(book, HOUR, LAPTOP, rate),
      (8192, 1024, 256, 128, 32)),
+    ("repeated_flow", "... failed connections, one every 5 s", lambda book, dials: failing(book, dials),
+     (400, 100, 60, 50, 40)),
+    ("unusual_protocol", "... packets in a minute",
+     lambda book, packets: attacks.unusual_protocol(book, HOUR, LAPTOP, packets=packets), (1000, 100, 10, 9, 1)),
 )  # fmt: skip
 
 
@@ -95,6 +106,11 @@ def curves(seeds: Iterable[int]) -> list[str]:
             cells.append(f"{rate:g}: {found / len(seeds):.0%}")
         lines.append(f"| `{detector}` | {what} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
+    lines += [
+        "",
+        "`blocklisted`, `new_destination` and `quota` have no such row, because one flow, or a limit that you set,",
+        "decides.",
+    ]
     return lines
 
 

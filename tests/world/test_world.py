@@ -1,6 +1,6 @@
 """The standard house: quiet while nobody attacks, and every attack found in it at the rates that the documents promise.
 
-Two weeks are run by every test run; `make world SEEDS=200` runs so many.
+Two weeks are run by every test run, and five by CI; `make world SEEDS=200` runs so many.
 """
 
 from __future__ import annotations
@@ -97,5 +97,12 @@ def test_twice_as_much_of_the_house_changes_no_verdict() -> None:
     for side in ("src_lo", "dst_lo"):  # another house beside it: 192.168 becomes 10.168
         inside = (other[side] >> 16) & 0xFFFF == 0xC0A8
         other[side][inside] = other[side][inside] - (0xC0A80000 - 0x0AA80000)
-    found = judge(together(a_day(), other), COARSE_S)
-    assert not [text(threat) for threat in found if threat.severity >= Severity.MEDIUM]
+    book = Book(4)
+    situation = attacks.guessing(book, HOUR, WEB, 200, 180.0)
+    attacked = together(a_day(), book.rows())
+    assert any(named(threat, situation) for threat in judge(attacked, COARSE_S))
+    assert verdicts(together(attacked, other)) == verdicts(attacked) | verdicts(other)
+
+
+def verdicts(rows: Batch) -> set[tuple[str, Severity, str | None, str | None]]:
+    return {(each.detector, each.severity, each.src_ip, each.dst_ip) for each in judge(rows, COARSE_S)}

@@ -99,9 +99,9 @@ def spray(book: Book, at: float, victims: int, hosts: int = 40, every: float = 5
     return _found("brute_force", STRANGER)
 
 
-def unusual_protocol(book: Book, at: float, source: int, proto: int = 200) -> Situation:
+def unusual_protocol(book: Book, at: float, source: int, proto: int = 200, packets: int = 40) -> Situation:
     """Packets of a protocol that IANA has not assigned, for a minute."""
-    book.bare(at, source, int(book.public(1)[0]), proto, 40, 200, 60.0)
+    book.bare(at, source, int(book.public(1)[0]), proto, packets, 200, 60.0)
     return _found("unusual_protocol", source)
 
 
