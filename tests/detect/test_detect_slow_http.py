@@ -82,10 +82,11 @@ SILENT = {"payload_packets": 0, "payload_bytes": 0, "packets": 3, "ended": True,
         ({"reply_tcp_flags": SYN | ACK | RST, "tcp_flags": SYN | ACK}, [Severity.LOW]),
         ({"last": T0 + 5}, []),  # a health check
         ({"tcp_flags": SYN | FIN, "reply_tcp_flags": ACK}, []),  # never opened
-        ({"ended": False, "tcp_flags": SYN | ACK}, []),  # it may speak yet
+        ({"ended": False, "tcp_flags": SYN | ACK}, [Severity.LOW]),  # after 20 seconds
+        ({"ended": False, "tcp_flags": SYN | ACK, "first": T0 + 15}, []),  # it may speak yet
         ({"reply_payload_bytes": 900, "reply_payload_packets": 2}, []),
     ],
-    ids=["closed late", "reset late", "closed at once", "half open", "open", "the server spoke"],
+    ids=["closed late", "reset late", "closed at once", "half open", "open", "opened", "the server spoke"],
 )
 def test_connections_on_which_nobody_spoke_until_they_were_closed_are_a_note(
     fields: dict[str, Any], found: list[Severity]
@@ -102,3 +103,75 @@ def test_browsers_that_close_connections_they_did_not_need_are_nothing() -> None
         for number in range(180)
     ]  # fmt: skip
     assert watch(SlowHttp).see(rows, after=20.0) == []
+
+
+def opened(number: int, port: int, each: int, **fields: Any) -> dict[str, Any]:
+    """A connection without a byte of payload, `each` of a source."""
+    return flow(
+        f"203.0.{number // each}.7", "192.168.0.80", port, id=number, first=T0, last=T0, tcp_flags=SYN | ACK,
+        reply_tcp_flags=SYN | ACK, reply_first_flags=SYN | ACK, packets=2, reply_packets=1, **fields,
+    )  # fmt: skip
+
+
+HELLO = {"payload_bytes": 200, "payload_packets": 1}
+GREETED = {"reply_payload_bytes": 41, "reply_payload_packets": 1}
+
+
+@pytest.mark.parametrize(
+    ("port", "each", "fields", "going_on", "found"),
+    [
+        (80, 50, {}, 20, [Severity.LOW]),
+        (80, 50, {}, 60, []),  # most of them said something
+        (80, 6, {}, 0, []),  # browsers open some ahead
+        (443, 50, HELLO, 0, [Severity.LOW]),  # half of a hello
+        (80, 50, HELLO, 0, []),  # long polling
+        (22, 50, GREETED, 0, [Severity.LOW]),
+        (22, 50, {**HELLO, **GREETED}, 0, []),
+    ],
+)
+def test_open_connections_without_a_question_are_counted_after_ten_seconds(
+    port: int, each: int, fields: dict[str, Any], going_on: int, found: list[Severity]
+) -> None:
+    watching, rows = watch(SlowHttp), [opened(number, port, each, **fields) for number in range(150)]
+    assert watching.see(rows, after=1.0) == []
+    more = [{**row, "new": False, "last": T0 + 5, "payload_bytes": 400} for row in rows[:going_on]]
+    assert watching.see([*more, flow("192.168.0.9", "192.168.0.1", 9)], after=5.0) == []
+    told = watching.see([flow("192.168.0.9", "192.168.0.1", 9)], after=5.0)
+    assert [threat.severity for threat in told] == found
+
+
+def reading(answer: int, segments: int, family: int, probes: int, length: int = 0) -> list[Severity]:
+    """What is said of 150 connections of two sources, whose server sends that answer, and then probes."""
+    source, server, frame = ("2001:db8::%d", "2001:db8:1::80", 86) if family == 6 else ("203.0.113.%d", "10.0.0.80", 66)
+    watching, told = watch(SlowHttp), []
+    for turn in range(1, probes + 1):
+        told += watching.see(
+            [
+                flow(
+                    source % (1 + number % 2), server, 80, id=number, new=turn == 1, first=T0, last=T0 + 5 * turn,
+                    packets=4 + turn, payload_packets=1, payload_bytes=300, d_packets=1, tcp_flags=SYN | ACK | PSH,
+                    reply_tcp_flags=SYN | ACK | PSH, reply_first_flags=SYN | ACK, reply_packets=2 + segments + turn,
+                    reply_payload_packets=segments + bool(length) * turn, reply_payload_bytes=answer + length * turn,
+                    d_reply_packets=1, d_reply_bytes=frame + length,
+                )
+                for number in range(150)
+            ],
+            after=5.0,
+        )  # fmt: skip
+    return [threat.severity for threat in told][-1:]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize(
+    ("answer", "segments", "probes", "length", "found"),
+    [
+        (512, 1, 6, 0, [Severity.LOW]),  # all that the window took was one segment
+        (4344, 3, 6, 0, [Severity.LOW]),
+        (512, 1, 4, 0, []),  # keep-alives of an idle connection
+        (1, 1, 9, 1, [Severity.LOW]),  # a byte each time
+    ],
+)
+def test_a_window_that_opens_for_a_byte_or_not_at_all_is_a_note(
+    family: int, answer: int, segments: int, probes: int, length: int, found: list[Severity]
+) -> None:
+    assert reading(answer, segments, family, probes, length) == found

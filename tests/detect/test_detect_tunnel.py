@@ -85,3 +85,47 @@ def test_more_replies_than_pings_are_data_unless_they_are_sent_twice(
     size: int, got: int, severity: list[Severity]
 ) -> None:
     assert pings([(size, got)] * 30, replies=20) == severity
+
+
+def questions(size: int, count: int, every: float = 0.5, one_socket: bool = False) -> list[Severity]:
+    """What is said of so many questions by UDP of that payload, a port each or all from one."""
+    watching, told = watch(Tunnel), []
+    for number in range(count):
+        row = flow("192.168.0.9", "203.0.113.53", 53, proto=17, tcp_flags=0, first_flags=0, id=1 + number)
+        row |= {"bytes": 42 + size, "payload_bytes": size, "reply_packets": 1, "reply_bytes": 150}
+        if one_socket:
+            row |= {"id": 1, "new": not number, "packets": 1 + number, "payload_bytes": size * (1 + number)}
+            row |= {"d_packets": 1, "d_bytes": 42 + size, "d_reply_packets": 1, "d_reply_bytes": 150}
+        told += watching.see([row], after=every)
+    return [threat.severity for threat in told][-1:]
+
+
+@pytest.mark.parametrize(
+    ("size", "one_socket", "found"),
+    [
+        (120, False, [Severity.LOW]),  # a mail server looks up hashes at a list, by its own resolver
+        (180, False, [Severity.MEDIUM]),
+        (70, True, [Severity.LOW]),  # a forwarder that keeps its socket, with the search path of a cluster
+        (100, True, [Severity.MEDIUM]),
+        (45, True, []),
+    ],
+)
+def test_questions_as_long_as_those_of_reputation_lists_and_forwarders_are_a_note(
+    size: int, one_socket: bool, found: list[Severity]
+) -> None:
+    assert questions(size, 400, one_socket=one_socket) == found
+
+
+@pytest.mark.parametrize(("size", "every", "found"), [(190, 14.0, [Severity.LOW]), (60, 14.0, []), (190, 60.0, [])])
+def test_a_slow_tunnel_is_found_over_an_hour(size: int, every: float, found: list[Severity]) -> None:
+    assert questions(size, 260, every) == found
+
+
+@pytest.mark.parametrize(("sizes", "found"), [((100, 1200), [Severity.LOW]), ((56, 56), [])])
+def test_replies_to_pings_that_are_not_seen_count_as_those(sizes: tuple[int, int], found: list[Severity]) -> None:
+    watching, told = watch(Tunnel), []
+    for number in range(200):
+        size = 42 + sizes[number % 2]
+        row = flow("203.0.113.7", "192.168.0.9", 0, id=1, proto=1, sport=8, tcp_flags=0, first_flags=0, packets=0)
+        told += watching.see([{**row, "bytes": 0, "reply_packets": 1, "reply_bytes": size}], after=0.5)
+    assert [threat.severity for threat in told][-1:] == found

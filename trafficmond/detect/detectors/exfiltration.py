@@ -15,8 +15,7 @@ from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 _MUCH = 0.1  # of the threshold's pace, from which a destination counts as one that the host sends to
-_HALF_DAY_S = 43200.0
-_PLACES = 128
+_HALF_DAY_S, _PLACES = 43200.0, 128
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,7 @@ class Settings:
     window: float = duration("10m", min="1m", max="1d", help="Bytes count less with age: a third after this time.")
     factor: float = setting(8.0, min=1.0, max=1000.0, help="The bytes must also be this many times the average.")
     memory: float = duration("1d", min="1h", max="30d", help="The time over which the host's own average is taken.")
-    upload_share: float = setting(
-        0.8, min=0.5, max=1.0, help="A flow counts only while its initiator sends at least this share of its bytes."
-    )
+    upload_share: float = setting(0.8, min=0.5, max=1.0, help="Least share of a flow's bytes that its initiator sends.")
     capacity: int = setting(4096, min=64, max=1 << 20, help="Hosts watched at once; 0.2 kB each.")
 
 

@@ -37,12 +37,8 @@ _MOST_STEP_S = 3600.0  # a jump of the clock, or time in which the daemon did no
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Report when a unit connects to a destination for the first time.")
-    learning: float = duration(
-        "1w", min="1h", max="30d", help="How long a unit's destinations are learned, and counted."
-    )
-    few: int = setting(
-        4, min=1, max=32, help="If a unit had so many new destinations within `learning`, no new one is reported."
-    )
+    learning: float = duration("1w", min="1h", max="30d", help="Time to learn and count a unit's destinations.")
+    few: int = setting(4, min=1, max=32, help="After so many new destinations within `learning`, no other is reported.")
     capacity: int = setting(1024, min=64, max=1 << 16, help="Units watched at once; 1.6 kB each.")
 
 

@@ -18,9 +18,7 @@ _AT_LEAST_S = 60.0  # attempts in a shorter time are something else
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Report services that a host tries again and again without success.")
-    dials: int = setting(
-        50, min=3, max=1 << 20, help="Failed connection attempts of one host to one service in a window."
-    )
+    dials: int = setting(50, min=3, max=1 << 20, help="Failed attempts of one host at one service in a window.")
     window: float = duration("10m", min="10s", max="1d", help="How long failed attempts are added up.")
     capacity: int = setting(8192, min=64, max=1 << 20, help="Pairs of host and service watched at once; 48 bytes each.")
 
@@ -39,16 +37,18 @@ class RepeatedFlow(GroupedDetector[Settings]):
         return self.settings.window
 
     def choose(self, seen: DetectorInput) -> Columns:
-        return seen.attempts.take((seen.attempts["kind"] == Kind.SYN) | (seen.attempts["kind"] == Kind.DATAGRAM))
+        rows = seen.attempts.take((seen.attempts["kind"] == Kind.SYN) | (seen.attempts["kind"] == Kind.DATAGRAM))
+        rows.put("failed", (rows["outcome"] == Outcome.SILENT) | (rows["outcome"] == Outcome.REFUSED))
+        return rows
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
 
     def weight(self, rows: Columns, by: Grouped) -> Column:
-        return by.sum(_failed(rows))
+        return by.sum(rows["failed"])
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        found.add(failed=_failed(found.kept), answered=found.kept["outcome"] == Outcome.ANSWERED)
+        found.add(failed=found.kept["failed"], answered=found.kept["outcome"] == Outcome.ANSWERED)
         failed = found.states("failed")
         over = (failed >= self.settings.dials) & (found.states("answered") == 0)
         return over & (found.now - found.states("since") >= _AT_LEAST_S), failed
@@ -65,8 +65,3 @@ class RepeatedFlow(GroupedDetector[Settings]):
             times=(state["since"], found.now[entity]),
             count=state["failed"],
         )
-
-
-def _failed(attempts: Columns) -> Column:
-    failed: Column = (attempts["outcome"] == Outcome.SILENT) | (attempts["outcome"] == Outcome.REFUSED)
-    return failed

@@ -1,8 +1,7 @@
 """Connections held open at one service by clients that never finish their request, or hardly read the reply.
 
 Counted by victim are simultaneous connections that have sent small pieces for ten seconds without getting a byte. Long
-polling sends its request at once and does not count. Slow reading and silence are a note, as are devices that nobody
-answers.
+polling sends its request at once and does not count. Slow reading and silence are a note, as are unanswered devices.
 """
 
 import numpy as np
@@ -12,8 +11,8 @@ from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import DetectorInput, address, format_sources
 from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, estimate, mark, mix
-from trafficmond.flows.batch import Column
+from trafficmond.detect.windows import Columns, estimate, mark, members, mix
+from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, take
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import ACK, FIN, RST, SYN, TCP
 
@@ -25,22 +24,22 @@ _TICK_S, _TICKS = 15.0, 3  # the tools send a piece each 10 to 15 s (slowloris, 
 _CRUMBS_S, _CRUMB_BYTES, _QUESTION, _ANSWER, _EACH = 128, 300, 3, 4, 7
 _OPENING = 3  # a client's packets without payload: SYN, ACK, and one that was lost or acknowledges a keep-alive
 _DRIPS = 2  # packets with payload for each of the server's: a question has an answer
-_BARE_BYTES = 70  # a segment without payload
+_BARE_BYTES = 66, 86  # of a frame without payload, with time stamps, over IPv4 and IPv6
 # A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
 # beside SYN-ACK and acknowledgement. After a minute, keep-alives every 15 s of an idle connection are as many.
-_BARE, _YOUNG_S, _SEGMENT = 7, 60, 1448
-_MAP = 1024
-_ONE_SOURCE = 0.9
-_MANY = 5  # times the threshold: of high severity
+_BARE, _YOUNG_S, _ENDS = 7, 60, SYN | ACK | FIN | RST
+_GREETING = 512  # a server that speaks first: its reply to the connection (RFC 5321, 4.5.3.1.5)
+_TLS = members(443, 465, 636, 853, 990, 993, 995, 8443)  # no server is silent there after a complete hello
+# bound: connections without a question, until they are counted | further ones are not counted
+_WAITING = 4096
+_MAP, _ONE_SOURCE, _MANY = 1024, 0.9, 5  # so many times the threshold are of high severity
 
 
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Look for connections held open by unfinished requests.")
     connections: int = setting(100, min=10, max=500, help="Such connections at one service at the same time.")
-    memory: float = duration(
-        "5m", min="1m", max="1h", help="After this long without such a connection, the count starts again."
-    )
+    memory: float = duration("5m", min="1m", max="1h", help="The count restarts after so long without one.")
     capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.4 kB each.")
 
 
@@ -59,30 +58,56 @@ class SlowHttp(GroupedDetector[Settings]):
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
     )
     evidence_bonus_s = 30.0
+    _waiting = empty(FLOW)  # opened, and nothing since
 
     def choose(self, seen: DetectorInput) -> Columns:
-        flows, age = seen.flows, seen.flows["last"] - seen.flows["first"]
-        some = (flows["proto"] == TCP) & (age >= _HELD_S) & (flows["reply_payload_bytes"] <= _CRUMBS_S * age)
+        flows = seen.flows
+        flows = flows.take((flows["proto"] == TCP) & (flows["last"] - flows["first"] >= _HELD_S))
+        age, some = flows["last"] - flows["first"], flows["d_packets"] > 0
         # Closed without a byte of either side.
-        silent = some & flows["ended"] & (flows["payload_bytes"] + flows["reply_payload_bytes"] == 0)
+        silent = flows["ended"] & (flows["payload_bytes"] + flows["reply_payload_bytes"] == 0)
         some &= ((flows["tcp_flags"] | flows["reply_tcp_flags"]) & (FIN | RST) == 0) & (flows["payload_bytes"] > 0)
-        flows = flows.take(silent | some & (flows["packets"] >= _PIECES) & (flows["d_packets"] > 0))
-        held = flows["first_flags"] & (SYN | ACK) == SYN
+        held = (flows["first_flags"] & (SYN | ACK) == SYN) & (silent | some & (flows["packets"] >= _PIECES))
         # Where the server's side is not seen, the client's shows that it has nothing to acknowledge.
         unseen = (flows["reply_packets"] == 0) & (flows["payload_packets"] + _OPENING >= flows["packets"])
         held &= (flows["tcp_flags"] & ACK != 0) & ((flows["reply_tcp_flags"] & SYN != 0) | unseen)
         writes = (flows["reply_payload_bytes"] == 0) & (flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"])
-        reads = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
-        reads &= (flows["reply_packets"] >= _ANSWER) & (flows["d_reply_bytes"] > _BARE_BYTES * flows["d_reply_packets"])
+        bare = flows["d_reply_bytes"] <= flows["d_reply_packets"] * np.where(flows["family"] == 4, *_BARE_BYTES)
+        asks = (flows["reply_payload_bytes"] > 0) & (flows["payload_packets"] <= _QUESTION)
+        reads = asks & ~bare & (flows["reply_packets"] >= _ANSWER)
         reads &= flows["reply_payload_bytes"] <= _CRUMB_BYTES * flows["reply_packets"]
-        # The segments with payload must have been counted; if they are an estimate, the others may have payload too.
-        segments, octets = flows["reply_payload_packets"].astype(np.int64), flows["reply_payload_bytes"]
-        closed = (segments > -(-octets.astype(np.int64) // _SEGMENT)) & (flows["payload_packets"] <= _QUESTION)
-        closed &= (flows["reply_packets"] >= segments + _BARE) & (flows["last"] - flows["first"] <= _YOUNG_S)
+        segments = flows["reply_payload_packets"].astype(np.int64)
+        closed = asks & bare & (flows["d_reply_packets"] > 0) & (age <= _YOUNG_S)
+        closed &= flows["reply_packets"] >= segments + _BARE
         # Within TLS the first answers are those of its handshake, and a header line every few seconds gets none.
         drips = (segments > 0) & (flows["payload_packets"] >= _DRIPS * segments)
         drips &= flows["payload_bytes"] <= _PIECE_BYTES * flows["packets"]
-        return flows.take(held & (writes | reads | closed | drips))
+        slow = (reads | drips) & (flows["reply_payload_bytes"] <= _CRUMBS_S * age)
+        rows = flows.take(held & (writes | closed | slow))
+        mute, tick = self._mute(seen)
+        if len(mute):
+            tick, rows = np.concatenate([rows["tick"], tick]), Columns(join([rows.rows(np.arange(len(rows))), mute]))
+            rows.put("tick", tick)
+        return rows
+
+    def _mute(self, seen: DetectorInput) -> tuple[Batch, Column]:
+        """Rows of open connections on which a client has waited for _HELD_S without a question, and their ticks."""
+        flows = seen.flows
+        opened = flows["new"] & (flows["proto"] == TCP) & (flows["tcp_flags"] & _ENDS == SYN | ACK)
+        opened &= flows["reply_tcp_flags"] & _ENDS == SYN | ACK
+        said = flows["reply_payload_bytes"]
+        opened &= (flows["payload_bytes"] == 0) & (said <= _GREETING) | (said == 0) & _TLS[flows["dport"]]
+        found, ticks = [empty(FLOW)], [np.empty(0, np.intp)]
+        for tick in np.unique(flows["tick"]).tolist() if len(self._waiting) or opened.any() else ():
+            end, here = seen.ends[tick], np.flatnonzero(flows["tick"] == tick)
+            goes_on = np.isin(self._waiting["id"], flows["id"][here][~flows["new"][here]])
+            waiting = join([take(self._waiting, ~goes_on), flows.rows(here[opened[here]])])[:_WAITING]
+            due = end - waiting["first"] >= _HELD_S
+            found.append(take(waiting, due))
+            found[-1]["last"], found[-1]["payload_bytes"] = end, 0
+            ticks.append(np.full(np.count_nonzero(due), tick))
+            self._waiting = take(waiting, ~due)
+        return join(found), np.concatenate(ticks)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["dst"], rows["dport"])

@@ -30,7 +30,10 @@ _HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. The names that people or programs use have fewer, on average over hundreds.
 _LONG = 85
-_LONG_ONE_SOCKET, _ONE_SOCKET = 50, 100
+# ... but lookups of reputations are longer: a hash in hex, an account's key of 26 and a zone make up to 160 bytes. Many
+# in one socket are a tool's, or a forwarder's (CoreDNS, dnsdist), whose names are ordinary.
+_REPUTATION, _LONG_ONE_SOCKET, _ONE_SOCKET = 160, 50, 100
+_HOUR_S = 3600.0  # a slow tunnel has as many in that time
 # ... or so many bytes in all, if the questions are fewer, but not fewer than this share: names carry little each.
 _LONGER_SHARE = 0.25
 # The name of an IPv6 address (RFC 3596, 2.5) makes a question of 90 bytes: mail servers and readers of logs ask such by
@@ -43,22 +46,20 @@ _PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 wi
 # Bytes: the deviation of batches' means. A host that cuts the replies off at a size (8.8.8.8) replies to equal pings,
 # whose mean does not vary at all.
 _VARIES, _EQUAL = 8.0, 1.0
-_MORE = 1.2  # replies for each ping
 _UNLIKE_SHARE = 0.25  # of the pings that are needed: where packets are lost, few batches have as many replies
 _PADDED_BYTES = 18  # Ethernet's padding makes shorter replies that long, and the pings of the same host do not have it
-_LARGE = 500
+_LARGE, _MORE = 500, 1.2  # bytes; replies for each ping
 _FADING = ("asked", "answered", "sent", "got", "squares", "paired", "unlike", "one_socket")
+_HOUR = {name: f"hour_{name}" for name in _FADING}
 
 
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Look for data carried in DNS questions and pings.")
     questions: int = setting(200, min=20, max=1 << 20, help="Long questions of one host to one resolver in a window.")
-    pings: int = setting(
-        100, min=20, max=1 << 20, help="Pings that may carry data, from one host to another in a window."
-    )
+    pings: int = setting(100, min=20, max=1 << 20, help="Pings with data from one host to another in a window.")
     window: float = duration("5m", min="10s", max="1d", help="Both count less with age: a third after this time.")
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.1 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 0.2 kB each.")
 
 
 class Tunnel(GroupedDetector[Settings]):
@@ -66,7 +67,7 @@ class Tunnel(GroupedDetector[Settings]):
     technique = "T1572"
     dedup_key = ("src_ip", "dst_ip")
     idle_timeout_s = 3600.0
-    fields = tuple((name, "f8") for name in ("at", "total", *_FADING))
+    fields = tuple((name, "f8") for name in ("at", "total", *_FADING, *_HOUR.values()))
     evidence_bonus_s = 60.0
 
     def choose(self, seen: DetectorInput) -> Columns:
@@ -84,7 +85,9 @@ class Tunnel(GroupedDetector[Settings]):
         echo = sport == np.where(proto == ICMP, _ECHO, _ECHO_V6)
         how[icmp & (echo | (sport == TYPE_UNKNOWN) & (flows["reply_packets"] > 0))] = _NOT_DNS
         at = np.flatnonzero(how != _OTHER)
-        at = at[(flows.some("d_packets", at) > 0) & (~tcp[at] | (flows.some("payload_bytes", at) > 0))]
+        unasked = icmp[at] & (flows.some("packets", at) == 0)  # its replies alone are seen
+        counts = (flows.some("d_packets", at) > 0) & (~tcp[at] | (flows.some("payload_bytes", at) > 0)) | unasked
+        at, unasked = at[counts], unasked[counts]
         rows = flows.take(at)
         headers = np.where(rows["family"] == 4, _HEADERS[4], _HEADERS[6])
         headers += _SEGMENT_HEADERS * (rows["proto"] == TCP)
@@ -92,7 +95,8 @@ class Tunnel(GroupedDetector[Settings]):
         for name, prefix in (("sent", "d_"), ("got", "d_reply_")):
             payload = rows[prefix + "bytes"].astype(float) - headers * rows[prefix + "packets"].astype(float)
             rows.put(name, np.maximum(payload, 0))
-        rows.put("asked", rows["d_packets"].astype(float))
+        rows.put("sent", np.where(unasked, rows["got"], rows["sent"]))
+        rows.put("asked", np.where(unasked, rows["d_reply_packets"], rows["d_packets"]).astype(float))
         rows = _segments(rows)
         mean = np.minimum(rows["payload_bytes"] / np.maximum(rows["packets"], 1), 1000)
         return rows.take((rows["how"] != _BY_UDP) | (mean % 1 > 0) | ~_ADDRESS_NAMES[mean.astype(int)])
@@ -105,30 +109,37 @@ class Tunnel(GroupedDetector[Settings]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
+        for name in _HOUR.values():
+            rows[name][known] *= np.exp(-np.maximum(found.heard - rows["at"][known], 0) / _HOUR_S)
         decay(rows, known, found.heard, self.settings.window, _FADING)
         flows = found.kept
         asked = flows["asked"]
         paired = np.where(flows["d_packets"] == flows["d_reply_packets"], asked, 0)
-        found.add(
-            asked=asked,
-            total=asked,
-            answered=flows["d_reply_packets"].astype(float),
-            sent=flows["sent"],
-            got=flows["got"],
-            squares=flows["sent"] ** 2 / np.maximum(asked, 1),
-            paired=paired,
-            unlike=np.where(flows["sent"] != flows["got"], paired, 0),
-            one_socket=np.where((flows["packets"] >= _ONE_SOCKET) & (flows["how"] == _BY_UDP), asked, 0),
-        )
+        amounts = {
+            "asked": asked,
+            "answered": flows["d_reply_packets"].astype(float),
+            "sent": flows["sent"],
+            "got": flows["got"],
+            "squares": flows["sent"] ** 2 / np.maximum(asked, 1),
+            "paired": paired,
+            "unlike": np.where(flows["sent"] != flows["got"], paired, 0),
+            "one_socket": np.where((flows["packets"] >= _ONE_SOCKET) & (flows["how"] == _BY_UDP), asked, 0),
+        }
+        found.add(total=asked, **amounts, **{_HOUR[name]: amount for name, amount in amounts.items()})
         how = found.rows["how"][found.by.first]
         over = np.zeros(len(found.slots), bool)
         over[found.watched] = self._severity(rows[known], how[found.watched]) > 0
         return over, found.states("sent")
 
-    def _severity(self, states: Batch, how: Column) -> Column:
+    def _severity(self, rows: Batch, how: Column) -> Column:
+        hour = self._judged({name: rows[_HOUR[name]] for name in _FADING}, how)
+        return np.maximum(self._judged({name: rows[name] for name in _FADING}, how), np.minimum(hour, Severity.LOW))
+
+    def _judged(self, states: dict[str, Column], how: Column) -> Column:
         settings, asked = self.settings, np.maximum(states["asked"], 1)
         mean = states["sent"] / asked
-        longest = np.where(states["one_socket"] >= 0.5 * asked, _LONG_ONE_SOCKET, _LONGEST[how])
+        one_socket = states["one_socket"] >= 0.5 * asked
+        longest = np.where(one_socket, _LONG_ONE_SOCKET, _LONGEST[how])
         many = asked >= np.where(how == _BY_UDP, _LONGER_SHARE, 1) * settings.questions
         many &= (asked >= settings.questions) | (states["sent"] >= settings.questions * _LONG)
         dns = many & (mean >= longest)
@@ -136,14 +147,15 @@ class Tunnel(GroupedDetector[Settings]):
         back = states["got"] / np.maximum(states["answered"], 1)
         deviation = np.sqrt(np.maximum(states["squares"] / asked - mean**2, 0))
         size, pings = np.maximum(mean, back), asked >= settings.pings
-        unlike = pings & (states["unlike"] > 0.5 * states["paired"]) & (size > _PADDED_BYTES)
+        unlike = pings & (states["unlike"] > 0.5 * states["paired"]) & (np.rint(size) > _PADDED_BYTES)
         unlike &= states["unlike"] >= _UNLIKE_SHARE * settings.pings
         large = pings & (size > _PING_BYTES) & ((deviation > _VARIES) | (mean >= _LARGE))
         # A host sends one reply to a ping, or the same one again.
         more = pings & (states["answered"] > _MORE * asked) & (np.abs(mean - back) > _VARIES)
         data = more | unlike & (deviation > _EQUAL)
         echo = np.where(data, Severity.MEDIUM, np.where(unlike | large, Severity.LOW, 0))
-        questions = np.where(how == _BY_UDP, Severity.MEDIUM, Severity.LOW)
+        sure = (how == _BY_UDP) & (mean >= np.where(one_socket, _LONG, _REPUTATION))
+        questions = np.where(sure, Severity.MEDIUM, Severity.LOW)
         return np.where(how == _NOT_DNS, echo, np.where(dns, questions, 0))
 
     def threat(self, found: Entities, entity: int) -> Threat:
