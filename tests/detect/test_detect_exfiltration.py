@@ -39,6 +39,18 @@ def test_a_backup_to_the_same_place_every_night_is_a_note_and_elsewhere_it_is_no
 
 
 @pytest.mark.parametrize(
+    ("source", "destination", "elsewhere"),
+    [(HOST, "52.216.%d.9", "54.231.0.9"), ("fd00::5", "2600:1f18:%d::9", "2a05:d018::9")],
+)
+def test_backups_to_storage_with_many_addresses_are_notes(source: str, destination: str, elsewhere: str) -> None:
+    detector = watch(Exfiltration, memory=3600.0)
+    nights = [detector.see([upload(900, source, destination % night)], after=DAY) for night in range(4)]
+    assert [threat.severity for night in nights[1:] for threat in night] == [Severity.LOW] * 3
+    (threat,) = detector.see([upload(900, source, elsewhere)], after=DAY)
+    assert threat.severity == Severity.MEDIUM
+
+
+@pytest.mark.parametrize(
     "row",
     [
         upload(400),

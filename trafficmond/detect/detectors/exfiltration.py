@@ -1,7 +1,6 @@
 """A host on this side sends far more out than usual, in conversations that it opened.
 
-It is worth a look if the host did not send much to the destination on an earlier day: a backup has the same destination
-every night. The rest is a note.
+It is worth a look if it did not send much to the same network on an earlier day, as backups do. The rest is a note.
 """
 
 import numpy as np
@@ -10,7 +9,7 @@ from trafficmond.config.declare import duration, setting, size
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import DetectorInput, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
-from trafficmond.detect.windows import Columns, Grouped, decay
+from trafficmond.detect.windows import Columns, Grouped, decay, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
@@ -37,7 +36,11 @@ class Exfiltration(GroupedDetector[Settings]):
     idle_timeout_s = 3600.0
     fields = (
         *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
-        ("map", "u1", _PLACES),  # of destinations that got much: 0, or the half day of the first time
+        (
+            "map",
+            "u1",
+            _PLACES,
+        ),  # of networks (a cloud has many addresses) that got much: 0, or the half day of the first
     )
     evidence_bonus_s = 600.0
 
@@ -74,7 +77,8 @@ class Exfiltration(GroupedDetector[Settings]):
         pace = _MUCH * settings.bytes / settings.window
         much = np.flatnonzero(flows["net"] >= pace * np.maximum(found.seen.widths[flows["tick"]], 1.0))
         half_day = (found.seen.ends[flows["tick"][much]] // _HALF_DAY_S).astype(np.int64) % 255 + 1
-        place = found.slot[much], (flows["dst"][much] % np.uint64(_PLACES)).astype(np.intp)
+        network = np.where(flows["family"] == 4, flows["dst_lo"] >> np.uint64(16), flows["dst_hi"] >> np.uint64(32))
+        place = found.slot[much], (mix(network[much]) % np.uint64(_PLACES)).astype(np.intp)
         since = rows["map"][place]
         first_time = (since == 0) | (since == half_day)
         rows["map"][place] = np.where(since == 0, half_day, since)
