@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, SYN, flow, many, refused, talk, watch
+from detect_traffic import ACK, FIN, SYN, datagram, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.syn_flood import SynFlood
 from trafficmond.model import Severity
@@ -85,3 +85,35 @@ def test_clients_of_a_stopped_service_come_back_at_their_pace_and_bots_at_theirs
         found += watching.see([flow(source, V, 443, first=watching.now, sport=sport) for sport, source in
                                enumerate(clients, 1024)])  # fmt: skip
     assert max(threat.severity for threat in found) == severity
+
+
+OUTSIDE = many(400, "11.0.0.0/8")
+OPEN = {"packets": 2, "tcp_flags": SYN | ACK, "reply_packets": 1, "reply_tcp_flags": SYN | ACK}
+INITIAL = {"first_len": 1242, "bytes": 1242, "reply_packets": 3, "reply_bytes": 3700}
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([flow("203.0.113.4", V, 443, sport=2000 + n, **OPEN) for n in range(400)], True),
+        ([flow(source, V, 80, **OPEN) for source in OUTSIDE], True),
+        ([datagram(source, V, 443, **INITIAL) for source in OUTSIDE], True),
+        ([flow(source, V, 443, **OPEN) for source in many(400)], False),  # of ours: a balancer's pool
+        ([flow(source, V, 25, **OPEN) for source in OUTSIDE], False),  # they wait for the server's greeting
+        ([flow(source, V, 443, **{**OPEN, "tcp_flags": SYN | ACK | FIN}) for source in OUTSIDE], False),  # checks
+        ([*(flow(source, V, 443, **OPEN) for source in OUTSIDE),
+          *(talk(flow(source, V, 443)) for source in many(200, "12.0.0.0/8"))], False),  # browsers connect in advance
+        ([datagram(source, V, 443, **{**INITIAL, "packets": 3}) for source in OUTSIDE], False),  # they go on
+        ([datagram(source, V, 443, **{**INITIAL, "reply_packets": 0}) for source in OUTSIDE], False),  # no server
+        ([datagram(source, V, 443, **{**INITIAL, "first_len": 300}) for source in OUTSIDE], False),
+    ],
+    ids=["one", "many", "quic", "ours", "greeting", "checks", "visitors", "clients", "dead", "small"],
+)  # fmt: skip
+def test_strangers_who_are_answered_and_say_nothing_are_a_note(rows: list[dict[str, Any]], found: bool) -> None:
+    threats = watch(SynFlood).see(rows)
+    assert [(threat.dst_ip, threat.severity) for threat in threats] == [(V, Severity.LOW)] * found
+
+
+def test_a_flood_stays_one_beside_strangers_who_say_nothing() -> None:
+    (threat,) = watch(SynFlood).see([*flood(300), *(flow(source, V, 443, **OPEN) for source in OUTSIDE)])
+    assert threat.severity == Severity.HIGH

@@ -10,11 +10,12 @@ from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
 from trafficmond.detect.base import Detection, DetectorInput, address, format_sources
 from trafficmond.detect.carpet import SCATTERED_HOSTS, FloodDetector
+from trafficmond.detect.forms import PORTS as WEB_PORTS
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, mix
 from trafficmond.flows.batch import Batch, Column
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ACK, RST, SYN, TCP
+from trafficmond.protocols import ACK, FIN, RST, SYN, TCP, UDP
 
 _REFUSED_WEIGHT = 0.25  # a reset costs the victim little, and clients of a stopped service cause many
 _RETRANSMISSIONS = 6  # of one opening: tcp_syn_retries of Linux (ip-sysctl); more with the same tuple are a flood
@@ -28,6 +29,8 @@ _ANY_PORT_FACTOR = 8  # a flood over random ports must be this much larger, and 
 _ANY_PORT_SOURCES = 64
 _MORE_THAN_A_SCAN, _LEAST_S = 5000, 0.5  # openings a second at one host: no scan has so many (nmap -T5 stays below)
 _ONE_SOURCE = 0.9
+# A QUIC client that was answered goes on with its handshake, and sends again what was lost (RFC 9000, 14.1; RFC 9002).
+_QUIC, _QUIC_FIRST, _BY_UDP = 443, 1228, 0x10000
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Settings:
     completed_share: float = setting(
         0.25, min=0.0, max=1.0, help="A port is not overloaded if a larger share of its connections is finished."
     )
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
 
 
 class SynFlood(FloodDetector[Settings]):
@@ -51,7 +54,7 @@ class SynFlood(FloodDetector[Settings]):
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
     fields = (
-        *((name, "f8") for name in ("at", "unfinished", "completed", "retried", "total", "from_source")),
+        *((name, "f8") for name in ("at", "unfinished", "completed", "retried", "mute", "total", "from_source")),
         ("source", "u8"),
         ("map", "u1", 256),
     )
@@ -68,11 +71,11 @@ class SynFlood(FloodDetector[Settings]):
 
     def choose(self, seen: DetectorInput) -> Columns:
         rows = Columns(_openings(seen))
-        rows.put("port", rows["dport"].astype(np.int64))
+        rows.put("port", rows["dport"] + np.where(rows["proto"] == UDP, _BY_UDP, 0))
         return rows
 
     def add_amounts(self, rows: Columns) -> float:
-        rows.put("amount", rows["weight"])
+        rows.put("amount", rows["weight"] * ~rows["mute"])
         rows.put("other", (rows["weight"] == 0) & ~rows["retried"])
         return float(self.settings.unfinished)
 
@@ -84,7 +87,7 @@ class SynFlood(FloodDetector[Settings]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, known = self.settings, self.table.rows, found.known
-        decay(rows, known, found.heard, settings.window, ("unfinished", "completed", "retried"))
+        decay(rows, known, found.heard, settings.window, ("unfinished", "completed", "retried", "mute"))
         idle = rows["unfinished"][known] < 1
         for field in ("total", "from_source", "map"):
             rows[field][known[idle]] = 0
@@ -98,6 +101,7 @@ class SynFlood(FloodDetector[Settings]):
             total=weight,
             completed=~blamed & ~retried,
             retried=retried,
+            mute=found.kept["mute"],
             from_source=weight * (rows["source"][slot] == source),
         )
         unfinished, completed = found.states("unfinished"), found.states("completed")
@@ -118,6 +122,7 @@ class SynFlood(FloodDetector[Settings]):
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
+        mute = state["unfinished"] - state["mute"] < (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished
         severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
         # A stopped service looks the same: its clients try again, and are refused.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
@@ -131,8 +136,8 @@ class SynFlood(FloodDetector[Settings]):
         returns |= silent and state["total"] >= _SEEN_RETURNS * sources and sources <= _COUNTED_SOURCES
         missed |= bool(((returns and seldom) or (silent and slow and state["total"] < least)) and not any_port)
         return self.found(
-            Severity.LOW if missed else severity,
-            f"unfinished connections to {where} of {dst}: {state['unfinished']:,.0f} "
+            Severity.LOW if missed or mute else severity,
+            f"{'silent' if mute else 'unfinished'} connections to {where} of {dst}: {state['unfinished']:,.0f} "
             f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",
@@ -151,7 +156,9 @@ class SynFlood(FloodDetector[Settings]):
 
 def _openings(seen: DetectorInput) -> Batch:
     """_OPENING rows for each opening judged, each that is sent again, and each tuple that is opened again and again."""
-    attempts, flows = seen.attempts.take(seen.attempts["kind"] == Kind.SYN), seen.flows
+    each, flows = seen.attempts, seen.flows
+    quic = (each["proto"] == UDP) & (each["dport"] == _QUIC) & (each["first_len"] >= _QUIC_FIRST)
+    attempts = each.take((each["kind"] == Kind.SYN) | quic & (each["outcome"] == Outcome.ANSWERED))
     asks = (flows["d_packets"] > 0) & (flows["proto"] == TCP) & (flows["first_flags"] & (SYN | ACK) == SYN)
     asks &= (flows["tcp_flags"] & (ACK | RST) == 0) & (flows["packets"] > 1)
     asks &= (flows["payload_bytes"] == 0) & (flows["reply_payload_bytes"] == 0)  # some formats have no ACK
@@ -161,7 +168,7 @@ def _openings(seen: DetectorInput) -> Batch:
     again = np.flatnonzero(stuck | retried)
     rows = np.zeros(len(attempts) + len(again), _OPENING)
     begun, after = slice(len(attempts)), slice(len(attempts), None)
-    for name in (*_ADDRESSES, "family", "dport", "tick"):
+    for name in (*_ADDRESSES, "family", "proto", "dport", "tick"):
         rows[name] = np.concatenate([attempts[name], flows[name][again]])
     rows["at"] = np.concatenate([attempts["at"], flows["last"][again]])
     rows["retried"][after] = retried[again]
@@ -171,7 +178,13 @@ def _openings(seen: DetectorInput) -> Batch:
     rows["weight"][begun][attempts["outcome"] == Outcome.REFUSED] *= _REFUSED_WEIGHT
     # A backlog fills because the third packet is missing (RFC 4987): a client that sent it has finished the handshake.
     third = (attempts["outcome"] == Outcome.ABANDONED) & (attempts["tcp_flags"] & ACK != 0)
-    rows["weight"][begun][third | (attempts["outcome"] == Outcome.ANSWERED)] = 0.0
+    # A stranger who finishes it, and then says nothing to a web server, takes a place in it as well.
+    answered, flags = attempts["outcome"] == Outcome.ANSWERED, attempts["tcp_flags"] | attempts["reply_tcp_flags"]
+    mute = (flags & (SYN | ACK | FIN | RST) == SYN | ACK) & (attempts["reply_packets"] > 0)
+    mute &= attempts["payload_bytes"] + attempts["reply_payload_bytes"] == 0
+    mute |= (attempts["proto"] == UDP) & (attempts["packets"] == 1)
+    mute &= answered & WEB_PORTS[attempts["dport"]] & ~seen.ours.side(attempts, "src")
+    rows["mute"][begun], rows["weight"][begun][third | answered & ~mute] = mute, 0.0
     return rows
 
 
@@ -180,10 +193,7 @@ _OPENING = np.dtype(
     [
         *((name, "u8") for name in _ADDRESSES),
         *((name, "f8") for name in ("weight", "at")),  # weight 0: completed, or counted before
-        ("silent", "?"),
-        ("retried", "?"),  # an unanswered one that was sent again
-        ("dport", "u2"),
-        ("family", "u1"),
-        ("tick", "u4"),
+        *((name, "?") for name in ("silent", "retried", "mute")),  # retried: unanswered, and sent again
+        *((name, "u4") for name in ("dport", "family", "proto", "tick")),
     ]
 )
