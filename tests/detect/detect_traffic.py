@@ -11,6 +11,7 @@ import numpy as np
 
 from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, DetectorInput
+from trafficmond.detect.senders import Senders
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, empty, split_address
 from trafficmond.model import Threat
@@ -105,7 +106,7 @@ class Watch:
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
-        self.attempts = Attempts()
+        self.attempts, self.senders = Attempts(), Senders()
         self.now = T0
 
     def see(self, rows: Iterable[Mapping[str, Any]], after: float = 1.0) -> list[Threat]:
@@ -120,7 +121,7 @@ class Watch:
 
     def _feed(self, batch: Batch, now: float) -> list[Threat]:
         columns = Columns(batch)
-        seen = DetectorInput(columns, Columns(self.attempts.feed(columns, now)), now)
+        seen = DetectorInput(columns, Columns(self.attempts.feed(columns, now)), now, senders=self.senders)
         return [threat for _, threat in self.detector.feed(seen)]
 
 

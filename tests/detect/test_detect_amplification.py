@@ -28,15 +28,28 @@ def test_reflected_answers_are_one_threat_that_names_the_victim(sport: int, size
     assert threat.evidence["reflectors"] > 200
 
 
-def test_reflected_syn_acks() -> None:
+@pytest.mark.parametrize(
+    ("reflectors", "flags", "found"),
+    [
+        (400, RST, [Severity.HIGH]),
+        (12, RST, [Severity.LOW]),  # the victim resets them, so it did not ask
+        (1, RST, []),
+        (12, 0, []),  # perhaps its SYNs take another route
+        (12, SYN | RST, []),  # it scans
+    ],
+)
+def test_reflected_syn_acks(reflectors: int, flags: int, found: list[Severity]) -> None:
     # The flow table takes the receiver of a SYN-ACK for the opener.
+    sources = many(reflectors, "11.0.0.0/8")
     rows = [
-        flow(V, source, 443, sport=1000 + n, packets=1, first_flags=SYN | ACK, tcp_flags=RST,
+        flow(V, sources[n % reflectors], 443, sport=1000 + n, packets=flags > 0, first_flags=SYN | ACK, tcp_flags=flags,
              reply_packets=2, reply_bytes=120, reply_first_flags=SYN | ACK, reply_tcp_flags=SYN | ACK)
-        for n, source in enumerate(many(400))
+        for n in range(400)
     ]  # fmt: skip
-    (threat,) = watch(Amplification).see(rows)
-    assert (threat.src_ip, threat.dst_ip) == (None, V)
+    threats = watch(Amplification).see(rows)
+    assert [(threat.src_ip, threat.dst_ip, threat.severity) for threat in threats] == [
+        (None, V, each) for each in found
+    ]
 
 
 @pytest.mark.parametrize(
@@ -50,11 +63,25 @@ def test_reflected_syn_acks() -> None:
         [*reflected(300, 6881, 250), *(talk(datagram(V, source, 6881)) for source in many(60, "12.0.0.0/8"))],  # swarm
         reflected(400, 6881, 140),  # a swarm that does not know the client is gone
         reflected(60, 123, 482),
+        [talk(flow("11.0.0.1", V, 443)), *reflected(30, 51820, 1200, packets=500)],  # tunnels
         reflected(12, 123, 76, packets=40),  # time servers
         reflected(12, 161, 300, packets=5),  # agents
         [talk(row, got=1500) for row in reflected(12, 6881, 900, packets=90)],  # downloads
     ],
-    ids=["one side", "resolver", "quic", "few", "ethereum", "swarm", "gone", "trickle", "time", "agents", "downloads"],
+    ids=[
+        "one side",
+        "resolver",
+        "quic",
+        "few",
+        "ethereum",
+        "swarm",
+        "gone",
+        "trickle",
+        "tunnels",
+        "time",
+        "agents",
+        "downloads",
+    ],
 )
 def test_answers_of_business_are_not_reflected(rows: list[dict[str, Any]]) -> None:
     assert watch(Amplification).see(rows) == []

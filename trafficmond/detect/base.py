@@ -10,6 +10,7 @@ import numpy as np
 
 from trafficmond.dataclass import dataclass, field
 from trafficmond.detect.ours import Ours
+from trafficmond.detect.senders import Senders
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Batch, Column, address_text
 from trafficmond.model import Threat
@@ -38,12 +39,14 @@ class DetectorInput:
     ours: Ours = field(default_factory=Ours)
     ends: Column = field(default_factory=lambda: np.empty(0))
     widths: Column = field(default_factory=lambda: np.empty(0))
+    senders: Senders = field(default_factory=Senders)
 
     def __post_init__(self) -> None:
         if not len(self.ends):
             self.ends, self.widths = np.array([self.now]), np.array([self.interval_s])
             for rows in (self.flows, self.attempts):
                 rows.put("tick", np.zeros(len(rows), np.intp))
+        self.senders.note(self.flows, self.ends[self.flows["tick"]])
 
     @cached_property
     def span(self) -> Column:

@@ -19,6 +19,7 @@ from trafficmond.detect.base import PATIENCE_S, Detector, DetectorInput
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import DETECTORS, make_detectors
+from trafficmond.detect.senders import Senders
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import FLOW, Batch, Column, empty, join, take
 from trafficmond.model import Severity, Threat
@@ -73,7 +74,7 @@ class Engine:
     def __init__(self, settings: Mapping[str, Any] | None = None, ours: Ours | None = None) -> None:
         self.ours = ours or Ours()
         self._detectors: list[Detector] = make_detectors(settings)
-        self._attempts = Attempts()
+        self._attempts, self._senders = Attempts(), Senders()
         self._open: dict[tuple[str, ...], _Open] = {}
         self._newest: dict[str, deque[float]] = {}
         self._opened: Counter[str] = Counter()
@@ -91,7 +92,7 @@ class Engine:
             attempts = Columns(self._attempts.feed(columns, now))
             if not len(flows) and not len(attempts) and not any(each.due(now) for each in self._detectors):
                 continue
-            seen = DetectorInput(columns, attempts, now, interval_s, self.ours)
+            seen = DetectorInput(columns, attempts, now, interval_s, self.ours, senders=self._senders)
             for detector in self._detectors:
                 for _, threat in detector.feed(seen):
                     updates += self._take(detector, threat, now)
@@ -113,7 +114,7 @@ class Engine:
         judged, judged_at = self._attempts.feed_ticks(columns, ends)
         attempts = Columns(judged)
         attempts.put("tick", judged_at)
-        seen = DetectorInput(columns, attempts, ends[-1], widths[-1], self.ours, ends, widths)
+        seen = DetectorInput(columns, attempts, ends[-1], widths[-1], self.ours, ends, widths, self._senders)
         found: list[list[tuple[Detector, Threat]]] = [[] for _ in ticks]
         for detector in self._detectors:
             for number, threat in detector.feed(seen):

@@ -14,7 +14,7 @@ from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import Columns, Grouped, decay, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import ACK, SYN, TCP, UDP
+from trafficmond.protocols import ACK, RST, SYN, TCP, UDP
 
 _DNS, _HTTP, _HTTPS = 53, 80, 443
 _CLIENTS = 1024  # the first port of clients
@@ -29,18 +29,14 @@ _ASKED_PORTS = members(67, 123, 161, 162, 500, 514, 520, 547, 1812, 1813, 47808)
 # All members of a group answer a question to it. UPnP: each device sends 3 answers, and 1 for each of its services;
 # on a large link this makes 1000. The share of solicited answers is a tenth.
 _GROUP_SOLICITS = 100
-# A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
-# seen, and its questions may be missing. Less than `_MANY_PACKETS` times the packets within a window (100 a second,
-# at 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 that holds up to 12 Mbit/s,
+# From a victim of which nothing is seen, less than `_MANY_PACKETS` times the packets within a window (100 a second, at
+# 1,500 bytes 1.2 Mbit/s) does little harm, and then has low severity. From port 53 that holds up to 12 Mbit/s,
 # thousands of answers a second: only resolvers ask so many hosts.
-_SENDS_S = 3600.0
 _RESOLVER_BYTES_S = 1_500_000
-# bound: hosts that have sent packets (`amplification`), by a hash of the address | two hosts with one hash count as one
-_SENDERS = 1 << 16
-_LATEST = 2**32 - 1
 _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-scatter)
-# If the victim's packets are seen, and it asked for nothing, large answers from so few hosts outside are a note. Of one
-# host only, the other direction may take another route. Media, games and peers use other ports than these services.
+# If the victim's packets are seen, and it asked for nothing, large answers from so few hosts outside are a note, as are
+# SYN-ACKs that the victim resets. Of one host only, the other direction may take another route. Media, games and peers
+# use other ports than these services.
 _FEW = 2
 _AMPLIFIERS = members(*{*range(1, _CLIENTS), *np.flatnonzero(HIGH_SERVICES)} - {_HTTP, _HTTPS}, size=int(_BY_TCP) + 1)
 
@@ -68,17 +64,14 @@ class Amplification(FloodDetector[Settings]):
     technique = "T1498.002"
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
-    fields = (*((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "total")), ("map", "u1", 256))
+    fields = (
+        *((name, "f8") for name in ("at", "packets", "bytes", "flows", "solicited", "resets", "total")),
+        ("map", "u1", 256),
+    )
     evidence_bonus_s = 5.0
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        # From when and until (whole epoch seconds, to 2106), by the hash of the address; 0: never.
-        self._since, self._sent = np.zeros((2, _SENDERS), np.uint32)
 
     def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
-        self._note_senders(seen)
         udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
         silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
@@ -124,19 +117,6 @@ class Amplification(FloodDetector[Settings]):
         rows.put("other", np.where(asked, rows["solicited"], answers * ~large))
         return float(_MANY_PACKETS * self.settings.packets)
 
-    def _note_senders(self, seen: DetectorInput) -> None:
-        """Records which hosts send anything."""
-        flows, ends = seen.flows, seen.ends[seen.flows["tick"]]
-        sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]
-        hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
-        when = np.concatenate([ends[sent] for _, sent in sides]).clip(0, _LATEST).astype(np.uint32)
-        order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays
-        hosts, when = hosts[order], when[order]
-        returns = np.abs(self._sent[hosts] - when.astype(np.int64)) > _SENDS_S
-        self._since[hosts[returns][::-1]] = when[returns][::-1]
-        self._sent[hosts[returns]] = 0
-        self._sent[hosts] = np.maximum(self._sent[hosts], when)
-
     def key(self, rows: Columns) -> Column:
         return mix(rows["victim"], rows["service"])
 
@@ -145,7 +125,7 @@ class Amplification(FloodDetector[Settings]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
-        decay(rows, known, found.heard, self.settings.window, ("packets", "bytes", "flows", "solicited"))
+        decay(rows, known, found.heard, self.settings.window, ("packets", "bytes", "flows", "solicited", "resets"))
         quiet = known[rows["packets"][known] < 1]
         rows["map"][quiet] = 0
         rows["total"][quiet] = 0
@@ -156,6 +136,7 @@ class Amplification(FloodDetector[Settings]):
             bytes=flows["d_bytes"] * unasked,
             flows=flows["new"] & unasked,
             solicited=flows["solicited"] * ~unasked,
+            resets=flows["answers"] * (flows["tcp_flags"] & RST != 0),
         )
         mark(rows["map"], found.slot[unasked], flows["host"][unasked])
         return self._over(found, found.rows["service"][found.by.first]), found.states("packets")
@@ -172,19 +153,21 @@ class Amplification(FloodDetector[Settings]):
         over &= by_tcp | large | loud
         flows = np.maximum(found.states("flows"), 1)
         over &= ((service != _HTTP) & (service != _HTTPS)) | (packets <= _SHORT * flows)
+        over &= by_tcp | _AMPLIFIERS[service] | (packets <= _LONG * flows)  # else media or a tunnel, seen from one side
         over &= found.states("solicited") <= _SOLICITED_SHARE * packets
         enough = np.where(by_tcp, _SYN_ACK_FACTOR, 1) * settings.reflectors
         at = np.flatnonzero(over)
         hosts = estimate(self.table.rows["map"][slots[at]])
         many = (hosts >= _MANY_FACTOR * enough[at]) & (packets <= _ANSWERS_EACH * flows)[at]
-        least = np.where(_AMPLIFIERS[service] & self._are_seen(found), _FEW, enough)
+        few = (_AMPLIFIERS[service] & self._are_seen(found)) | by_tcp & (found.states("resets") >= 0.5 * packets)
+        least = np.where(few, _FEW, enough)
         over[at] = (hosts >= least[at]) & (by_tcp | large)[at] | loud[at] & many
         return over
 
-    def _are_seen(self, found: Entities) -> Column:
+    @staticmethod
+    def _are_seen(found: Entities) -> Column:
         """A mask of victims that were seen to send something within the last hour."""
-        victim = found.rows["victim"][found.by.first] % np.uint64(_SENDERS)
-        seen: Column = (self._since[victim] <= found.now) & (found.now <= self._sent[victim] + _SENDS_S)
+        seen: Column = found.seen.senders.know(found.rows["victim"][found.by.first], found.now)
         return seen
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
@@ -202,7 +185,7 @@ class Amplification(FloodDetector[Settings]):
         # In a sample, what is missing may be a question to a group, or questions to each of our own devices.
         hosts_of = (mine[f"{reflector}_hi"], mine[f"{reflector}_lo"], mine["family"])
         sure &= np.mean(found.seen.ours.holds(*hosts_of)) <= 0.5
-        few = port != _BY_TCP and hosts < self.settings.reflectors
+        few = hosts < (_SYN_ACK_FACTOR if port == _BY_TCP else 1) * self.settings.reflectors
         if few and not sure:
             return None
         return self.found(

@@ -54,7 +54,8 @@ _FEW_SERVERS, _LOUD = 4, 10
 _DNS = 53
 _ASKED = members(_DNS, 123)
 _SCATTERED_SHARE, _PORTS = 0.5, 64512  # of the datagrams go to a port of their own; the ports from 1024 on
-_NOTED, _SOURCES = 0.25, 64  # of the threshold: scattered datagrams of so many sources are never wanted
+# Of the threshold: scattered datagrams of so many sources are not wanted, if the host's answers to them would be seen.
+_NOTED, _SOURCES = 0.25, 64
 _TICK_S = 0.75  # batches closer than this, or parts of one, are one tick of about a second
 
 
@@ -64,7 +65,7 @@ class Settings:
     packets: int = setting(1000, min=10, max=1 << 30, help="Unanswered packets a second to one host.")
     factor: float = setting(4.0, min=1.0, max=1000.0, help="The rate must also be this many times the usual one.")
     memory: float = duration("1h", min="10s", max="1d", help="The time over which the host's usual rate is learned.")
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.3 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
 
 
 class Volume(FloodDetector[Settings]):
@@ -74,7 +75,7 @@ class Volume(FloodDetector[Settings]):
     suppressed_by = ("amplification", "syn_flood")
     idle_timeout_s = 300.0
     fields = (
-        *((name, "f8") for name in ("tick", "rate", "usual", "total", "peak", "over", "began")),
+        *((name, "f8") for name in ("tick", "rate", "usual", "total", "peak", "over", "began", "noted", "grew")),
         ("map", "u1", 256),
     )
     evidence_bonus_s = 10.0
@@ -133,13 +134,14 @@ class Volume(FloodDetector[Settings]):
         rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
         mark(rows["map"], found.slot, found.kept["src"])
         rate, unusual = found.states("rate"), settings.factor * found.states("usual")
-        over = rate >= np.maximum(settings.packets, unusual)
-        begins = slot[over[found.watched]]
-        now = found.heard[over[found.watched]]
-        restarts = np.abs(now - rows["over"][begins]) > self.idle_timeout_s
-        rows["began"][begins[restarts]] = now[restarts]
-        rows["over"][begins] = now
-        return rate >= np.maximum(_NOTED * settings.packets, unusual), found.states("peak")
+        noted = rate >= np.maximum(_NOTED * settings.packets, unusual)
+        for first, last, over in (("began", "over", noted & (rate >= settings.packets)), ("grew", "noted", noted)):
+            begins = slot[over[found.watched]]
+            now = found.heard[over[found.watched]]
+            restarts = np.abs(now - rows[last][begins]) > self.idle_timeout_s
+            rows[first][begins[restarts]] = now[restarts]
+            rows[last][begins] = now
+        return noted, found.states("peak")
 
     def _next_tick(self, slots: Column, now: Column) -> None:
         """When a new tick begins, adds the rate of the last one to the usual rate, which fades meanwhile. Of a flood,
@@ -172,7 +174,10 @@ class Volume(FloodDetector[Settings]):
         src, dst = address(mine, "src", heaviest.first[top]) if single else None, address(mine, "dst", 0)
         sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
         noted = state["rate"] < self.settings.packets
-        if noted and (dst in self._waiting or sources < _SOURCES or not self.scattered(mine)):
+        visible = found.seen.senders.know(victim[0], found.now[entity])
+        # By then, a flood of its network is known.
+        visible &= dst not in self._waiting and found.now[entity] - state["grew"] >= self.spread_window_s
+        if noted and not (visible and sources >= _SOURCES and self.scattered(mine)):
             return None
         asked = (mine["proto"] == UDP) & (_ASKED[mine["dport"]] | mine["client"] & (mine["sport"] == _DNS))
         unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(*victim)
