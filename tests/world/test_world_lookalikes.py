@@ -189,3 +189,13 @@ def test_who_gets_tickets_over_tcp_sprays_no_passwords() -> None:
     assert worst(book, "brute_force") is None
     book.udp(60 + np.arange(12) * 0.2, LAPTOP, host("192.168.20.6"), 88, 200, 190)
     assert worst(book, "brute_force") == Severity.LOW
+
+
+@pytest.mark.parametrize("interval_s", [1.0, 10.0, 60.0])  # `analyze` looks at a minute of long records at a time
+def test_a_trickle_is_no_flood_however_long_the_time_that_is_looked_at_together(interval_s: float) -> None:
+    for a_second, most in ((30, 0), (3000, 3300)):
+        book, packets = Book(1), a_second * 20
+        book.udp(np.sort(book.rng.uniform(0, 20, packets)), book.public(packets), WEB, 9000, 100)
+        peaks = [each.evidence["peak_weighted_packets_s"] for each in of(judge(book.rows(), interval_s), "volume")]
+        assert bool(peaks) == bool(most)
+        assert max(peaks, default=0) <= most

@@ -129,7 +129,7 @@ class Volume(FloodDetector[Settings]):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, slot = self.settings, self.table.rows, found.known
         self._next_tick(slot, found.heard)
-        rows["rate"][slot] += found.by.sum(found.rows["weight"])[found.watched]
+        rows["rate"][slot] += _rate(found)[found.watched]
         rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
         rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
         mark(rows["map"], found.slot, found.kept["src"])
@@ -268,11 +268,21 @@ def _one_way(seen: DetectorInput) -> Columns:
     odd[udp & ONE_WAY_PORTS[rows["dport"]] | paced | quic] /= _ONE_WAY_FACTOR
     rows.put("media", streams)
     rows.put("weight", odd * rows["packets"] / seen.span[at])
+    rows.put("mean", odd * rows["packets"] / np.maximum(seen.widths[rows["tick"]], seen.span[at]))
     rows.put("poured", np.minimum(odd, 1) * rows["packets"] * np.minimum(seen.widths[rows["tick"]] / seen.span[at], 1))
     rows.put("answer", (rows["proto"] == TCP) & ((first[at] & RST != 0) | (first[at] & (SYN | ACK) == SYN | ACK)))
     rows.put("error", icmp & ~pings[at] & ~turned)
     grouped = udp & _is_stream_group(rows)
     return rows.take(~grouped) if grouped.any() else rows
+
+
+def _rate(found: Entities) -> Column:
+    """Packets a second to each victim: the mean of the tick, or what began in one second of a long tick, if more."""
+    rows, rate = found.rows, found.by.sum(found.rows["mean"])
+    if found.seen.widths.max() < 2 * _TICK_S:
+        return rate
+    seconds = Grouped(mix(rows["dst"], rows["first"].astype(np.uint64)))
+    return np.maximum(rate, found.by.max(seconds.sum(rows["weight"])[seconds.of]))
 
 
 def _continue(flows: Columns) -> Column:
