@@ -46,9 +46,29 @@ def test_inside_the_house_it_is_a_note() -> None:
     assert {threat.severity for threat in calls(lambda: 30.0, dst="192.168.1.9", dport=8080)} == {Severity.LOW}
 
 
-def test_people_are_irregular() -> None:
+def test_people_and_queues_are_irregular() -> None:
     source = random.Random(1)
     assert calls(lambda: source.expovariate(1 / 30) + 1) == []
+    assert calls(lambda: source.expovariate(1 / 30), 1000) == []
+    assert calls(lambda: source.gammavariate(2, 15), 400) == []
+
+
+@pytest.mark.parametrize(("least", "most"), [(12, 60), (18, 102)], ids=["Cobalt Strike, 80 %", "Empire, 70 %"])
+def test_a_random_pause_with_a_limit_is_a_rhythm_if_there_are_many_beats(least: float, most: float) -> None:
+    source = random.Random(1)
+    assert {threat.severity for threat in calls(lambda: source.uniform(least, most), 90)} == {Severity.LOW}
+    assert calls(lambda: source.uniform(least, most), 31) == []
+
+
+def test_one_longer_pause_begins_the_count_anew() -> None:
+    source = random.Random(1)
+    gaps = iter([source.uniform(12, 60) if n != 50 else 180 for n in range(90)])
+    assert calls(lambda: next(gaps), 90) == []
+
+
+def test_a_beacon_of_three_hours_is_found() -> None:
+    source = random.Random(1)
+    assert calls(lambda: source.uniform(9720, 11880), 22)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +79,7 @@ def test_people_are_irregular() -> None:
         {"make": datagram, "dport": 53, "dst": "192.168.1.1"},
         {"make": datagram, "dport": 51820, "sport": 51820},  # a tunnel kept alive
         {"make": datagram, "dport": 3478, "sport": 40000},  # a session kept alive
-        {"count": 11},
+        {"count": 9},
     ],
     ids=["ntp", "dns", "own dns", "vpn", "stun", "few"],
 )
@@ -78,7 +98,10 @@ def test_a_chain_of_requests_is_a_conversation() -> None:
     assert calls(lambda: 0.1) == []
 
 
-@pytest.mark.parametrize(("jitter", "count", "found"), [(0.1, 15, True), (0.1, 11, False), (0.4, 15, False)])
+@pytest.mark.parametrize(
+    ("jitter", "count", "found"),
+    [(0.0, 10, True), (0.0, 9, False), (0.1, 15, True), (0.1, 11, False), (0.4, 15, False)],
+)
 def test_the_more_even_the_fewer_beats_are_needed(jitter: float, count: int, found: bool) -> None:
     source = random.Random(2)
     threats = calls(lambda: 300 * source.uniform(1 - jitter, 1 + jitter), count)

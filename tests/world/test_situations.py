@@ -355,7 +355,7 @@ def test_a_tunnel_over_tcp_tls_or_https_is_a_note_and_names_are_not(
     (threat,) = threats(book)
     assert (threat.detector, threat.severity, threat.evidence["ports"]) == ("tunnel", Severity.LOW, [port])
     book = Book(1)
-    book.questions(np.arange(0, 200, 20.0), LAPTOP, host(resolver), port, 200, name, 500, 19.0)
+    book.questions(np.arange(0, 180, 20.0), LAPTOP, host(resolver), port, 200, name, 500, 19.0)
     assert kinds(threats(book)) == set()
 
 
@@ -372,7 +372,7 @@ def test_a_tunnel_over_quic_is_a_note_and_names_are_not() -> None:
 
 def test_the_web_is_no_resolver_and_a_transfer_of_a_zone_no_tunnel() -> None:
     book = Book(1)
-    book.questions(np.arange(0, 200, 20.0), LAPTOP, host("203.0.113.7"), 443, 200, 600, 500, 19.0)
+    book.questions(np.arange(0, 180, 20.0), LAPTOP, host("203.0.113.7"), 443, 200, 600, 500, 19.0)
     book.tcp(np.arange(0, 300, 1.0), LAPTOP, host("192.168.10.2"), 53, 60, 800_000, 0.9)
     book.tcp(np.arange(0, 300, 1.0), LAPTOP, host("9.9.9.9"), 853, 150 + 600, 500 + 3000, 0.2)  # a connection each
     assert kinds(threats(book)) == set()

@@ -151,10 +151,11 @@ def test_who_asks_the_endpoint_mapper_sixty_times_is_noted_and_a_monitor_is_not(
         assert [threat.severity for threat in told(book, 1.0)] == found
 
 
-@pytest.mark.parametrize("pause", [0.1, 2.0])
-def test_devices_that_a_broker_refuses_are_a_note(pause: float) -> None:
+@pytest.mark.parametrize(("pause", "port", "handshake"), [(0.1, 1883, 0), (2.0, 1883, 0), (0.1, 8883, 3000)])
+def test_devices_that_a_broker_refuses_are_a_note(pause: float, port: int, handshake: int) -> None:
     book = Book(1)
-    book.tcp(np.cumsum(book.rng.exponential(pause, 600)), STRANGER, WEB, 1883, 44, 4, 0.3)
+    at = np.cumsum(book.rng.exponential(pause, 600))
+    book.tcp(at, STRANGER, WEB, port, 44 + handshake // 5, 4 + handshake, 0.3)
     assert [threat.severity for threat in told(book, 1.0)] == [Severity.LOW]
 
 
@@ -169,6 +170,23 @@ def test_passwords_tried_at_a_form_or_by_basic_are_noted(port: int, step: int, g
     (threat,) = told(book)
     assert (threat.src_ip, threat.dst_ip, threat.severity) == (text(STRANGER), text(WEB), Severity.LOW)
     assert threat.count >= 900
+
+
+def slowly(book: Book, source: int, often: float) -> None:
+    """Guesses at a form, one after the other."""
+    at, words = np.cumsum(often * book.rng.uniform(0.6, 1.4, 120)), book.rng.integers(5, 17, 120)
+    book.tcp(at, source, WEB, 443, 600 + words, 4500, 0.4)
+
+
+@pytest.mark.parametrize("often", [2.0, 4.0])
+def test_passwords_tried_slowly_are_noted_unless_several_do_the_same(often: float) -> None:
+    book = Book(1)
+    slowly(book, STRANGER, often)
+    (threat,) = told(book, 10.0)
+    assert (threat.src_ip, threat.severity, threat.evidence["quick"]) == (text(STRANGER), Severity.LOW, False)
+    for source in book.public(3).tolist():  # a program in common
+        slowly(book, source, often)
+    assert told(book, 10.0) == []
 
 
 def clients(book: Book) -> dict[str, tuple[Times, np.ndarray | int, np.ndarray | int]]:

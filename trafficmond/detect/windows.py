@@ -254,10 +254,11 @@ def estimate(maps: Column) -> Column:
     return counted
 
 
-def decay(rows: Any, slots: Column, now: Column | float, tau_s: float, fields: tuple[str, ...]) -> None:
-    """Decay the fields of these unique slots by e for each `tau_s` since their `at`, which becomes `now`."""
+def decay(rows: Any, slots: Column, now: Column | float, tau_s: float, fields: tuple[str, ...], **own: float) -> None:
+    """Decay the fields of these unique slots by e for each `tau_s`, those with their `own` time by e for each of these,
+    since their `at`, which becomes `now`."""
     if len(slots):
-        factor = np.exp(-np.maximum(now - rows["at"][slots], 0.0) / tau_s)
-        for field in fields:
-            rows[field][slots] *= factor
+        elapsed = np.maximum(now - rows["at"][slots], 0.0)
+        for field, time_s in (dict.fromkeys(fields, tau_s) | own).items():
+            rows[field][slots] *= np.exp(-elapsed / time_s)
         rows["at"][slots] = now

@@ -5,7 +5,7 @@ are regular if the gaps between beats vary little and requests are alike in size
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from trafficmond import networks
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome
-from trafficmond.detect.base import Detection, DetectorInput, address
+from trafficmond.detect.base import DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.resolvers import is_resolver
@@ -31,9 +31,14 @@ _DNS, _ASKED_SERVERS = 53, 3
 # bound: own hosts that send DNS questions to servers outside | the host that did so longest ago is forgotten
 _ASKERS = 1024
 _WIDE, _WIDEST = 4 / 3, 4.0  # times the variation, with all beats remembered and no gap so much longer than another
+# A timer with a random share of its pause never waits longer than the whole: twice the mean, if the share is all of it,
+# and a tenth more, by which the mean of 31 such gaps errs. What people and queues cause has longer pauses in between.
+# So gaps as uneven as those of such a timer (1 / sqrt(3)) are a rhythm if there are many without an exception.
+_LOOSE, _BOUND, _LOOSE_FACTOR = 0.58, 2.2, 3
 _ALIKE = 0.25  # median deviation of the requests' sizes, by their median
-# The more even the gaps, the fewer beats are needed: 12 very even ones are as unlikely by chance as 20 that vary.
-_STRICT, _STRICT_BEATS = 0.05, 12
+# The more even the gaps, the fewer beats are needed: 12 of a timer that is early or late by a tenth (0.1 / sqrt(3)) and
+# ten of an exact one are more unlikely by chance than 20 that vary by a quarter.
+_EXACT, _EXACT_BEATS, _STRICT, _STRICT_BEATS = 0.01, 10, 0.06, 12
 _LOST, _LOST_SHARE = 3, 0.25
 _LASTED_S = 1800.0
 _POLLED = members(
@@ -61,10 +66,8 @@ class Settings:
     variation: float = setting(
         0.25, min=0.0, max=1.0, help="Largest variation of the gaps (standard deviation, divided by the mean minus 1s)."
     )
-    shortest: float = duration(
-        "1500ms", min="1s", max="1h", help="If the mean gap is shorter, this is a conversation, not a beacon."
-    )
-    longest: float = duration("2h", min="1m", max="1d", help="Silence after which the count starts again.")
+    shortest: float = duration("1500ms", min="1s", max="1h", help="With a shorter mean gap, it is a conversation.")
+    longest: float = duration("4h", min="1m", max="1d", help="Silence after which the count starts again.")
     ignore: tuple[str, ...] = setting(
         (),
         check=_ignored,
@@ -90,14 +93,16 @@ class Beacon(GroupedDetector[Settings]):
         ("times", "f8", _RING),
         ("sizes", "f4", _RING),
         ("failed", "?", _RING),
+        ("loose", "i8"),  # beats when last not `_LOOSE`
     )
     evidence_bonus_s = 300.0
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         ports = [int(each) for each in settings.ignore if each.isdigit()]
-        self._rhythms: dict[int, _Rhythm] = {}  # of the entities to be reported
-        self._least = min(settings.beats, _STRICT_BEATS)
+        # Of those to be reported: gap, variation, our hosts with the same service, hosts that it calls at the port.
+        self._rhythms: dict[int, list[Any]] = {}
+        self._least = min(settings.beats, _EXACT_BEATS)
         self._never = members(*_NEVER, *ports)
         self._askers = BoundedTable([("map", "u1", 64)], _ASKERS, self.evidence_bonus_s)
         self._known = Prefixes(networks.parse(each) for each in settings.ignore if not each.isdigit())
@@ -109,11 +114,9 @@ class Beacon(GroupedDetector[Settings]):
         wanted &= np.isin(attempts["outcome"], _ANSWERS)
         attempts = attempts.take(wanted)
         attempts = attempts.take(seen.ours.side(attempts, "src") & ~self._known.side(attempts, "dst"))
-        names = np.flatnonzero(attempts["dport"] == _DNS)
-        if not len(names):
-            return attempts
-        kept = np.ones(len(attempts), bool)
-        kept[names] = self._to_foreign_servers(attempts.take(names), seen)
+        kept = attempts["dport"] != _DNS
+        if not kept.all():
+            kept[~kept] = self._to_foreign_servers(attempts.take(~kept), seen)
         return attempts.take(kept)
 
     def _to_foreign_servers(self, questions: Columns, seen: DetectorInput) -> Column:
@@ -135,24 +138,9 @@ class Beacon(GroupedDetector[Settings]):
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"], rows["proto"], rows["dport"])
 
-    def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
-        if len(rows) and len(seen.ends) > 1:
-            # Each beat has a time of its own, so all ticks of pairs with too few beats are recorded in one step.
-            by = Grouped(self.key(rows))
-            slots = self.table.find(by.keys)
-            beats = np.where(slots == NOWHERE, 0, self.table.rows["beats"][slots]) + by.counts
-            few = (beats < self._least)[by.of]
-            if few.any():
-                some = rows.take(few)
-                self._step(some, Grouped(self.key(some)), seen)
-                rows = rows.take(~few)
-        return super().examine(rows, seen)
-
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        slot = found.slots[found.by.of]
-        in_time = np.argsort(found.rows["at"])
-        in_time = in_time[slot[in_time] != NOWHERE]
-        self._count(found.rows.take(in_time), slot[in_time])
+        in_time = np.argsort(found.kept["at"])
+        self._count(found.kept.take(in_time), found.slot[in_time])
 
         settings, beats = self.settings, found.states("beats")
         ripe = np.flatnonzero((beats >= self._least) & found.watched)
@@ -160,20 +148,21 @@ class Beacon(GroupedDetector[Settings]):
         self._rhythms = {}
         if len(ripe):
             states = self.table.rows[found.slots[ripe]]
-            gaps, variation, widest = _gaps(states)
-            most = max(settings.variation, 2 * _STRICT)
-            needed = np.interp(variation, (_STRICT, most), (self._least, settings.beats))
-            even = (variation <= settings.variation) & (beats[ripe] >= needed)
-            wide = (variation <= _WIDE * settings.variation) & (widest <= _WIDEST)
-            even |= wide & (beats[ripe] >= max(settings.beats, _RING))
+            gaps, variation, widest, loose = _gaps(states)
+            most, wide = max(settings.variation, 2 * _STRICT), _WIDE * settings.variation
+            least = self._least, min(settings.beats, _STRICT_BEATS), settings.beats, max(settings.beats, _RING)
+            even = beats[ripe] >= np.interp(variation, (_EXACT, _STRICT, most, max(wide, most)), least)
+            even &= (variation <= settings.variation) | (variation <= wide) & (widest <= _WIDEST)
+            loose &= (states["beats"] > _RING) & (np.mean(states["failed"], axis=1) <= 0.5)
+            since = np.where(loose, states["loose"], states["beats"])
+            self.table.rows["loose"][found.slots[ripe]] = since
+            even |= states["beats"] - since >= _LOOSE_FACTOR * settings.beats - _RING
             even &= gaps >= settings.shortest
             even[even] = _alike(states[even])
             over[ripe] = even
             callers, called = (self._alike_by(field, states[field][even]) for field in ("service", "program"))
-            self._rhythms = {
-                int(entity): _Rhythm(*each)
-                for entity, *each in zip(ripe[even], gaps[even], variation[even], callers, called, strict=True)
-            }
+            rhythms = zip(ripe[even].tolist(), gaps[even], variation[even], callers, called, strict=True)
+            self._rhythms = {entity: each for entity, *each in rhythms}
         return over, beats
 
     def _alike_by(self, field: str, values: Column) -> Column:
@@ -201,7 +190,7 @@ class Beacon(GroupedDetector[Settings]):
             one, earliest = np.unique(slot[which], return_index=True)
             beat = which[earliest]
             stale = np.abs(at[beat] - rows["last"][one]) > self.settings.longest
-            rows["beats"][one[stale]] = 0
+            rows["beats"][one[stale]] = rows["loose"][one[stale]] = 0
             rows["began"][one[stale]] = at[beat[stale]]
             place = rows["beats"][one] % _RING
             rows["times"][one, place] = at[beat]
@@ -219,12 +208,12 @@ class Beacon(GroupedDetector[Settings]):
         src, dst = address(one, "src"), address(one, "dst")
         inside = bool(found.seen.ours.side(found.rows, "dst")[found.by.first[entity]])
         beats, port = int(state["beats"]), int(one["dport"])
-        remembered = state["failed"][: min(beats, _RING)]
-        failed = float(np.mean(remembered))
-        odd = variation <= self.settings.variation and not (
-            inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats
+        failed = float(np.mean(state["failed"][: min(beats, _RING)]))
+        odd = (
+            variation <= self.settings.variation
+            and called < _WATCHED
+            and not (inside or _POLLED[port] or failed > 0.5 or callers >= _COMMON or beats < self.settings.beats)
         )
-        odd &= called < _WATCHED
         whom = f"port {port} of {dst}" + (", which does not answer," if failed > 0.5 else "")
         return self.found(
             Severity.MEDIUM if odd and state["last"] - state["began"] >= _LASTED_S else Severity.LOW,
@@ -245,31 +234,32 @@ class Beacon(GroupedDetector[Settings]):
         )
 
 
-class _Rhythm(NamedTuple):
-    gap: float
-    variation: float
-    callers: int  # of our hosts, with the same service
-    called: int  # hosts, by the same host at the same port
-
-
-def _gaps(states: Batch) -> tuple[Column, Column, Column]:
-    """(mean, variation coefficient, longest by shortest) of the gaps between the beats in each row with enough."""
+def _gaps(states: Batch) -> tuple[Column, Column, Column, Column]:
+    """(mean, variation coefficient, longest by shortest, whether loose) of each row's gaps between beats."""
     count = np.minimum(states["beats"], _RING)
     beyond = np.arange(_RING) >= count[:, None]
     times = np.sort(np.where(beyond, np.inf, states["times"]), axis=1)
     with np.errstate(invalid="ignore"):
         gaps = np.diff(times, axis=1)
     valid = ~beyond[:, 1:]
+    mean, variation, longest = _spread(gaps, valid)
+    loose = (variation <= _LOOSE) & (longest <= _BOUND * mean)
     # Where packets are lost, or a call fails, a gap is two or three; but not one in four of them.
     median = _median(np.where(valid, gaps, np.inf), valid)
     times = np.clip(np.floor(gaps / np.maximum(median, 1e-9)[:, None] + 0.25), 1, _LOST)
     times[np.count_nonzero(valid & (times > 1), axis=1) > _LOST_SHARE * (count - 1)] = 1
-    gaps = np.where(valid, gaps / times, 0.0)
-    number = np.maximum(count - 1, 1)
+    gaps = gaps / times
+    mean, variation, longest = _spread(gaps, valid)
+    return mean, variation, longest / np.maximum(np.where(valid, gaps, np.inf).min(axis=1), 1e-9), loose
+
+
+def _spread(gaps: Column, valid: Column) -> tuple[Column, Column, Column]:
+    """(mean, variation coefficient, longest) of each row's valid gaps."""
+    gaps, number = np.where(valid, gaps, 0.0), np.maximum(np.count_nonzero(valid, axis=1), 1)
     mean = gaps.sum(axis=1) / number
     deviation = np.sqrt((np.where(valid, gaps - mean[:, None], 0.0) ** 2).sum(axis=1) / number)
-    widest = gaps.max(axis=1) / np.maximum(np.where(valid, gaps, np.inf).min(axis=1), 1e-9)
-    return mean, deviation / np.maximum(mean - _BURST_S, 1e-9), widest  # no gap is shorter: only the rest can vary
+    variation = deviation / np.maximum(mean - _BURST_S, 1e-9)  # no gap is shorter: only the rest can vary
+    return mean, variation, gaps.max(axis=1)
 
 
 def _alike(states: Batch) -> Column:

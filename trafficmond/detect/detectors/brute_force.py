@@ -32,11 +32,12 @@ _LOGIN_PORTS = members(
     *(512, 513, 514, 873, 1080, 1723, 5060, 5061),  # r-services, rsync, SOCKS, PPTP, SIP
     *(5900, 5901, 5902, 5903),  # VNC
 )
-_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 1883, 3306, 5432, 6379, 9042, 9200, 11211, 27017)
+_BUSY_PORTS = members(25, 88, 135, 389, 554, 636, 1433, 1521, 1883, 3306, 5432, 6379, 8883, 9042, 9200, 11211, 27017)
 # ... and so many times more of them; of RPC fewer at once, because a client asks the endpoint mapper for each interface
 # once, and remembers the port (MS-RPCE).
 _BUSY_FACTOR, _RPC, _RPC_FACTOR = 3, 135, 2
-_MQTT = 1883  # devices behind one address connect again together, and are refused
+# Devices behind one address connect again together, and are refused; in TLS, the handshake hides what is said.
+_MQTT, _TLS = members(1883, 8883), members(636, 8883)
 # There, one of our own hosts is taken for a program, and its connections are a note unless there are 30 a second: a
 # database refuses within milliseconds, so four guessers at once (hydra's limit for MySQL) make more than a hundred.
 _FULL_SPEED_S = 30
@@ -61,7 +62,8 @@ _NOTED = 8  # refusals of a stranger: two people who mistyped a password are ask
 # Services that strangers have no reason to log in to, unlike mailboxes and anonymous FTP.
 _PRIVATE_PORTS = members(22, 23, 2222, 2323, 139, 445, 3389, 5985, 5986, 512, 513, 514, 5900, 5901, 5902, 5903)
 _MAILBOXES = members(110, 143, 465, 587, 993, 995)
-_OPEN_TO_MANY = _MAILBOXES | members(21)  # there, only delayed refusals count, with low severity
+_FTP = 21
+_OPEN_TO_MANY = _MAILBOXES | members(_FTP)  # there, only delayed refusals count, with low severity
 # Programs, mirrors and telephones connect there all day.
 _VISITED = members(21, 25, 990, 110, 143, 465, 587, 993, 995, 873, 1080, 5060, 5061)
 _MANY, _MANY_TRIES, _SOME = 10, 40, 5  # strangers, tries of all of them together, and strangers that are a note
@@ -88,9 +90,7 @@ _OFFICE = 10
 @dataclass(frozen=True)
 class Settings:
     enabled: bool = setting(True, help="Look for password guessing.")
-    connections: int = setting(
-        20, min=3, max=10000, help="Finished short connections of one host to one service in a window."
-    )
+    connections: int = setting(20, min=3, max=10000, help="Short connections of one host to one service in a window.")
     window: float = duration(
         "60s", min="10s", max="1h", help="Connections count less with age: a third after this time."
     )
@@ -171,11 +171,8 @@ class BruteForce(DistributedDetector[Settings]):
         return np.where(asks, by.sum(rows["tries"]), 0)
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
-        settings, now, rows, known = self.settings, found.heard, self.table.rows, found.known
-        elapsed = np.maximum(now - rows["at"][known], 0.0)
-        for field, window in (("quick", settings.window), ("steady", _STEADY_S)):
-            rows[field][known] *= np.exp(-elapsed / window)
-        decay(rows, known, now, settings.slow_window, _FADING)
+        settings, rows, known = self.settings, self.table.rows, found.known
+        decay(rows, known, found.heard, settings.slow_window, _FADING, quick=settings.window, steady=_STEADY_S)
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         # Kerberos first refuses each login, also one that then succeeds: only after that does the client send a proof.
@@ -197,7 +194,8 @@ class BruteForce(DistributedDetector[Settings]):
         settings, inside = self.settings, seen.ours.side(rows, "src")
         ports, datagrams = rows["dport"], rows["proto"] == UDP
         total, alike = np.maximum(states["total"], 1), _alike(states)
-        small = (states["sent"] <= _ALIKE_BYTES * total) & (states["got"] <= _ALIKE_BYTES * total)
+        most = np.where(_TLS[ports], _TRY_BYTES, _ALIKE_BYTES) * total
+        small = (states["sent"] <= most) & (states["got"] <= most)
         refusals = (states["sent"] <= _TRY_BYTES * total) & (states["got"] <= _TRY_BYTES * total)
         tries = alike & refusals
         greets = states["greeted"] >= _SPOKE_FIRST_SHARE * total
@@ -205,7 +203,8 @@ class BruteForce(DistributedDetector[Settings]):
         login = _LOGIN_PORTS[ports] | greets | datagrams
         factor = np.where(busy, _BUSY_FACTOR, 1)
         quick = states["quick"] >= np.where(ports == _RPC, _RPC_FACTOR, factor) * self.settings.connections
-        quick |= _is_spray(states, rows)
+        # A client that logs in gets a ticket: the first refusal only asks for a proof (RFC 4120, PREAUTH_REQUIRED).
+        quick |= datagrams & (ports == _KERBEROS) & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
         slow = np.ceil(states["slow"]) >= factor * np.where(inside, _OWN_FACTOR, 1) * self.settings.slow_connections
         slow |= states["steady"] >= factor * _STEADY
         slow &= ~datagrams  # telephones register each minute, without an end
@@ -237,8 +236,9 @@ class BruteForce(DistributedDetector[Settings]):
         watched_s = np.minimum(settings.window, states["at"] - states["since"])
         looks |= busy & ~inside & (states["quick"] * lasted < 0.5 * watched_s)
         varied = busy & ~_alike(states, _REFUSED_ALIKE)
-        severity[polls | looks | varied | _MANAGED[ports] & ~quick | (ports == _MQTT)] = Severity.LOW
-        guessing &= ~(let_in & (inside & ~_SMB[ports] | (ports == _MQTT))) & (~polls | (lasted >= _HELD_BACK_S))
+        severity[polls | looks | varied | _MANAGED[ports] & ~quick | _MQTT[ports] | _TLS[ports]] = Severity.LOW
+        guessing &= ~(let_in & (inside & ~_SMB[ports] | _MQTT[ports]))
+        guessing &= ~polls | (lasted >= np.where(ports == _FTP, _AT_ONCE_S, _HELD_BACK_S))
         # A client that a chat server outside greets and turns away sends less than an SSH login.
         guessing &= ~(inside & said_little) | datagrams | seen.ours.side(rows, "dst")
         # A check of ours ends at once; at SSH, one that takes longer was refused, or ran a slow command.
@@ -256,11 +256,9 @@ class BruteForce(DistributedDetector[Settings]):
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         by_many = self._distributed(seen)
         # Many at once are one threat; some are a note, which hides only notes.
+        most = Severity.LOW, max(Severity)
         hides = {
-            (tick, many.dst_ip, *many.evidence["ports"]): max(Severity)
-            if many.evidence["hosts"] >= _MANY
-            else Severity.LOW
-            for tick, many in by_many
+            (tick, one.dst_ip, *one.evidence["ports"]): most[one.evidence["hosts"] >= _MANY] for tick, one in by_many
         }
         alone = [
             Detection(tick, one)
@@ -271,8 +269,7 @@ class BruteForce(DistributedDetector[Settings]):
 
     def _at_forms(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         """Guessers at web services; our own hosts at services outside are left out."""
-        at = FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP)
-        rows = rows.take(at)
+        rows = rows.take(FORM_PORTS[rows["dport"]] & (rows["proto"] == TCP))
         return self._forms.examine(rows.take(seen.ours.side(rows, "dst") | ~seen.ours.side(rows, "src")), seen)
 
     def _sprayed(self, seen: DetectorInput) -> list[Detection]:
@@ -282,8 +279,7 @@ class BruteForce(DistributedDetector[Settings]):
 
     def _distributed(self, seen: DetectorInput) -> list[Detection]:
         """The services at which many strangers try a little, of those tried in this batch, a tick after the other."""
-        logins = self._logins
-        logins = logins.take(~seen.ours.side(logins, "src"))
+        logins = self._logins.take(~seen.ours.side(self._logins, "src"))
         if not (len(self._lists) or logins["refused"].any()):
             return []
         return [
@@ -358,17 +354,8 @@ def _logins(done: Columns) -> Columns:
     return done.take(_PRIVATE_PORTS[ports] | _OPEN_TO_MANY[ports] | _greeted(done) & ~_VISITED[ports])
 
 
-def _is_spray(states: Batch, rows: Columns) -> Column:
-    """A mask of clients that Kerberos refuses several times within a minute and that never get a ticket. A client that
-    logs in gets one: the first refusal only asks for a proof (RFC 4120, KDC_ERR_PREAUTH_REQUIRED)."""
-    kerberos = (rows["proto"] == UDP) & (rows["dport"] == _KERBEROS)
-    spray: Column = kerberos & (states["quick"] >= _SPRAY) & (states["tickets"] == 0)
-    return spray
-
-
 def _are_many(known: Service) -> bool:
-    lately = sum(count for count, _ in known.sources.values())
-    many = len(known.sources) >= _SOME and lately >= _MANY_TRIES
+    many = len(known.sources) >= _SOME and sum(count for count, _ in known.sources.values()) >= _MANY_TRIES
     return many and known.others <= _LET_IN_SHARE * (known.tries + known.others)
 
 

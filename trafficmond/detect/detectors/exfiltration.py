@@ -63,9 +63,7 @@ class Exfiltration(GroupedDetector[Settings]):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, now, rows, slot = self.settings, found.heard, self.table.rows, found.known
         net = found.by.sum(found.rows["net"])
-        since = np.maximum(now - rows["at"][slot], 0.0)
-        rows["long"][slot] *= np.exp(-since / settings.memory)
-        decay(rows, slot, now, settings.window, ("recent", "elsewhere"))
+        decay(rows, slot, now, settings.window, ("recent", "elsewhere"), long=settings.memory)
         # The average is of the time before, without the recent bytes. It covers at least `factor` windows: over less
         # time, not even an upload alone would be `factor` times the average.
         age = np.minimum(now - rows["since"][slot], settings.memory)
