@@ -41,7 +41,7 @@ def scan(engine: Engine, ports: range) -> list[str]:
     told = []
     for port in ports:
         at = T0 + 20 * port
-        row = refused(flow("203.0.113.9", "192.168.0.1", port, first=at))
+        row = refused(flow("203.0.113.9", "192.0.2.1", port, first=at))
         told += engine.feed(flows([row]), at + 0.5)
     told += engine.feed(flows([]), T0 + 20 * ports.stop + 2)
     return [update.threat.detector for update in told]

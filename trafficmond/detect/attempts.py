@@ -10,6 +10,7 @@ import enum
 import numpy as np
 
 from trafficmond import abi
+from trafficmond.detect.ours import Prefixes
 from trafficmond.detect.windows import Columns, members, mix
 from trafficmond.flows.batch import Batch, Column, empty, join, take
 from trafficmond.flows.canonical import TYPE_UNKNOWN
@@ -94,7 +95,7 @@ def kinds(flows: Columns) -> Column:
     proto, flags = flows["proto"], flows["first_flags"] & _FLAGS
     sport, dport = flows["sport"], flows["dport"]
     bare = flows["bits"] & abi.BIT_FIRST_PAYLOAD == 0
-    answer = are_served(flows)
+    answer = are_served(flows) & (proto != SCTP)
     # No answer is empty, and none over TCP has flags that do not acknowledge anything (RFC 9293; 0: not recorded).
     empty_datagram = bare & (proto == UDP) & (flows["first_len"] <= _EMPTY_BYTES)
 
@@ -164,6 +165,30 @@ def proven(attempts: Columns) -> Column:
     return real & (attempts["reply_payload_bytes"] > 0)
 
 
+def joined(attempts: Columns, more: Batch, tick: Column) -> Columns:
+    """The attempts and `more` of them, with the tick of each."""
+    every = Columns(np.concatenate([attempts.rows(np.arange(len(attempts))), more]))
+    every.put("tick", np.concatenate([attempts["tick"], tick]))
+    return every
+
+
+def with_resets(attempts: Columns, flows: Columns, ours: Prefixes) -> Columns:
+    """The attempts, and those of which only the reset shows, as no client of ours causes: a SYN-ACK without its SYN, or
+    a SYN on another path, if we refused it (RFC 9293, 3.5.2; others may have answered a forged address)."""
+    rows = flows.take((flows["first_flags"] & (_FLAGS ^ ACK) == RST) & flows["new"] & (flows["proto"] == TCP))
+    lower = rows["sport"] < rows["dport"]
+    lone = lower & (rows["first_flags"] & ACK != 0) & (rows["reply_packets"] == 0)
+    lone &= ours.side(rows, "src") & ~ours.side(rows, "dst")
+    chosen = lone | (rows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
+    if not chosen.any():
+        return attempts
+    more = Attempts.of_flows(rows.take(chosen), np.where(lone, Kind.SYN, Kind.STRAY)[chosen])
+    more["outcome"] = np.where(lower, Outcome.REFUSED, Outcome.ANSWERED)[chosen]
+    for one, other in (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("src", "dst"), ("sport", "dport")):
+        more[one], more[other] = more[other].copy(), more[one].copy()
+    return joined(attempts, more, rows["tick"][chosen])
+
+
 def _explained(attempts: Batch) -> Column:
     """A mask of stealth and stray attempts that proved to be part of a conversation."""
     talks = (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0) | (attempts["packets"] > 2)
@@ -173,7 +198,7 @@ def _explained(attempts: Batch) -> Column:
     return explained
 
 
-def _joined(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch:
+def _chosen(one: Batch, of_one: Column, other: Batch, of_other: Column) -> Batch:
     """The chosen rows of both, without a copy where one of them is chosen whole and the other not at all."""
     if not of_one.any() and of_other.all():
         return other
@@ -219,9 +244,9 @@ class Attempts:
         excess = np.flatnonzero(fresh_waits)[max(0, self._capacity - int(np.count_nonzero(waits))) :]
         fresh_waits[excess] = False
         self.early += len(excess)
-        judged = _joined(self._pending, ~waits, fresh, ~fresh_waits)
+        judged = _chosen(self._pending, ~waits, fresh, ~fresh_waits)
         if fresh_waits.any() or not waits.all():
-            pending = _joined(self._pending, waits, fresh, fresh_waits)
+            pending = _chosen(self._pending, waits, fresh, fresh_waits)
             self._pending = take(pending, np.argsort(pending["id"]))
         explained = _explained(judged)
         if explained.any():

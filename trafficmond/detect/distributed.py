@@ -27,6 +27,7 @@ class Service:
     others: float = 0.0  # sessions that were not tries
     sources: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
     before: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # too old to count, but known
+    ports: Column = field(default_factory=lambda: np.zeros(1024, np.uint8))  # a map of those tried
 
     def listed(self) -> list[dict[str, Any]]:
         """The sources in the form of evidence, the latest first."""

@@ -148,7 +148,7 @@ class Engine:
             ):
                 over.append(threat)
                 continue
-            key = _stored_key(detector, threat)
+            key = self._key(detector, threat)
             known = self._open.get(key)
             if known is None:
                 self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.idle_timeout_s)
@@ -167,7 +167,7 @@ class Engine:
         for threat in sorted(ended, key=lambda each: each.last_seen):
             detector = detectors.get(threat.detector)
             if detector is not None and abs(now - threat.last_seen) <= _RETURNS_S + detector.idle_timeout_s:
-                key = _stored_key(detector, threat)
+                key = self._key(detector, threat)
                 if key not in self._open:
                     self._over[key] = (_copy(threat), threat.last_seen)
         self._forget()
@@ -220,7 +220,7 @@ class Engine:
         }
 
     def _take(self, detector: Detector, threat: Threat, now: float) -> list[ThreatUpdate]:
-        key = _key(detector, threat)
+        key = self._key(detector, threat)
         entry = self._open.get(key)
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
@@ -247,13 +247,33 @@ class Engine:
             return [ThreatUpdate(OPENED, _copy(threat))]
         worse = threat.severity > entry.threat.severity
         proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
+        reported = worse or proven or threat.count >= _REPORT_FACTOR * entry.reported
+        if "src_ip" in detector.dedup_key and threat.src_ip != entry.threat.src_ip:  # another address of its network
+            known = entry.threat.evidence.setdefault("addresses", [entry.threat.src_ip])
+            reported |= threat.src_ip not in known and len(known) < _MOST_LISTED
+            threat.evidence["addresses"] = [threat.src_ip]
+            if reported:
+                entry.threat.src_ip, entry.threat.evidence["proven"] = threat.src_ip, False
+                entry.threat.summary = threat.summary
+            threat.summary = entry.threat.summary
         _merge(entry.threat, threat, detector.dedup_key)
         entry.last_evidence = now
         self._counts["merged"] += 1
-        if worse or proven or entry.threat.count >= _REPORT_FACTOR * entry.reported:
+        if reported:
             entry.reported = entry.threat.count
             return [ThreatUpdate(UPDATED, _copy(entry.threat))]
         return []
+
+    def _key(self, detector: Detector, threat: Threat) -> tuple[str, ...]:
+        """The dedup key of a threat: threats with the same key are one. The victim is the network, if it names one, and
+        is the key if all its fields are empty. An IPv6 stranger is its /64, in which it may move."""
+        if threat.evidence.get("unit") == _OVERFLOW_UNIT:
+            return _many_key(detector.name)
+        victim, source = threat.evidence.get("network") or threat.dst_ip or "", threat.src_ip or ""
+        if detector.bannable and ":" in source and not self.ours.has(source):
+            source = network_of(source)
+        fields = [{"src_ip": source, "dst_ip": victim, "summary": threat.summary}[each] for each in detector.dedup_key]
+        return (detector.name, *(fields if any(fields) else [*fields, victim]))
 
     def _too_many(self, name: str, now: float) -> bool:
         """Whether another new threat of this detector would exceed the limit of new ones; counts it if not."""
@@ -318,22 +338,9 @@ def _significant(flows: Columns) -> Iterator[Columns]:
         yield Columns(take(flows.batch, significant[begin : begin + PART_ROWS]))
 
 
-def _key(detector: Detector, threat: Threat) -> tuple[str, ...]:
-    """The dedup key of a threat: threats with the same key are one. The victim is the network, if it names one. If its
-    fields are all empty, the victim is used."""
-    victim = threat.evidence.get("network") or threat.dst_ip or ""
-    fields = [victim if field == "dst_ip" else getattr(threat, field) or "" for field in detector.dedup_key]
-    return (detector.name, *(fields if any(fields) else [*fields, victim]))
-
-
 def _many_key(name: str) -> tuple[str, ...]:
     """The key of the threat that counts those beyond the limit."""
     return (name, "", "", "many")
-
-
-def _stored_key(detector: Detector, threat: Threat) -> tuple[str, ...]:
-    """The key of a threat that may be one that counts the rest."""
-    return _many_key(detector.name) if threat.evidence.get("unit") == _OVERFLOW_UNIT else _key(detector, threat)
 
 
 def _copy(threat: Threat) -> Threat:

@@ -43,6 +43,11 @@ class Prefixes:
             found |= (family == version) & (hi & hi_mask == base_hi) & (lo & lo_mask == base_lo)
         return found
 
+    def has(self, address: str) -> bool:
+        """Whether one of the prefixes holds an IPv6 address."""
+        words = (*split_address(parse(address).network_address.packed), 6)
+        return bool(self.holds(*(np.array([word], np.uint64) for word in words))[0])
+
     def side(self, rows: Columns, side: str) -> Column:
         """A mask of rows with their `side` ("src", "dst") address in one of the prefixes."""
         return self.holds(rows[f"{side}_hi"], rows[f"{side}_lo"], rows["family"])

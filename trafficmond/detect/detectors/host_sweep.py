@@ -11,7 +11,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, judge, proven
+from trafficmond.detect.attempts import ATTEMPT, Attempts, Kind, Outcome, are_served, joined, judge, proven, with_resets
 from trafficmond.detect.base import PATIENCE_S, SAMPLES, Detection, DetectorInput, address, addresses, approx
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, in_turns, mark, members, mix
@@ -98,8 +98,10 @@ class HostSweep(GroupedDetector[Settings]):
         answered = seen.attempts.take(seen.attempts["reply_packets"] > 0)
         self._heard[answered["src"][seen.ours.side(answered, "src")] % _HEARD] = True
         # An acknowledgement without a connection, from a host of ours, is left over from one (a laptop that wakes up).
-        stray = (seen.attempts["kind"] == Kind.STRAY) & ~seen.ours.side(seen.attempts, "src")
-        attempts = _with_returns(seen.attempts.take(_KINDS[seen.attempts["kind"]] | stray), seen.flows)
+        attempts = with_resets(seen.attempts, seen.flows, seen.ours)
+        stray = (attempts["kind"] == Kind.STRAY) & ~seen.ours.side(attempts, "src")
+        stray &= attempts["reply_tcp_flags"] & SYN == 0  # reset SYN-ACKs are answers to forged SYNs
+        attempts = _with_returns(attempts.take(_KINDS[attempts["kind"]] | stray), seen.flows)
         attempts = attempts.take((attempts["kind"] != Kind.DATAGRAM) | (attempts["packets"] <= _MOST_DATAGRAMS))
         self._note_unasked(seen)
         self._note_named(seen)
@@ -363,6 +365,4 @@ def _with_returns(attempts: Columns, flows: Columns) -> Columns:
         return attempts
     returns = Attempts.of_flows(again, np.full(len(again), Kind.ICMP))
     returns["at"], returns["outcome"] = again["last"], judge(returns)
-    every = Columns(np.concatenate([attempts.rows(np.arange(len(attempts))), returns]))
-    every.put("tick", np.concatenate([attempts["tick"], again["tick"]]))
-    return every
+    return joined(attempts, returns, again["tick"])

@@ -5,16 +5,13 @@ everything, it counts connections that were opened and closed without payload. S
 host at the same time are one scan: they share the work, or all but one are decoys. The threat then names the target.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.attempts import Kind, Outcome, proven
+from trafficmond.detect.attempts import Kind, Outcome, proven, with_resets
 from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address, approx
-from trafficmond.detect.distributed import DistributedDetector
+from trafficmond.detect.distributed import DistributedDetector, Service
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
@@ -28,11 +25,12 @@ _PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several tha
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
 _TEMPORARY = 32768  # Linux takes ports of connections from here on (ip_local_port_range)
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
+# bound: minutes of targets, of which strangers try few ports each | the one with the fewest and oldest is forgotten
+_CROWDS = 1024
+_FLOOD_PER_S = 200  # unfinished connections to random ports: from here on `syn_flood` reports them
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
 _MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
 _SCANS_ELSEWHERE = 3  # hosts at which a source is one of many: it is no decoy of one scan
-# bound: targets that several sources scan together | the target scanned longest ago is forgotten
-_TARGETS = 64
 _WORDLESS_FACTOR = 5  # so many times more silent visits to open ports than failures: health checks visit some
 
 
@@ -46,19 +44,6 @@ class Settings:
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."
     )
     capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 1.1 kB each.")
-
-
-class _Part(NamedTuple):
-    """The attempts of one of possibly many sources in a tick."""
-
-    tick: int
-    now: float
-    src: str
-    dst: str
-    target: Column  # hash of `dst`
-    ports: Column  # the map of those it tried so far
-    dials: int  # so far
-    last: float
 
 
 class PortScan(DistributedDetector[Settings]):
@@ -76,18 +61,16 @@ class PortScan(DistributedDetector[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, settings.window)  # the lists are by target: sources that are one of many
-        self._targets = BoundedTable([("map", "u1", 1024)], _TARGETS, self.evidence_bonus_s)
-        self._parts: list[_Part] = []  # of the present input
+        self._crowds = BoundedTable([("map", "u1", 256)], _CROWDS, self.evidence_bonus_s)
+        # Of the present input: tick, source, target; the map of the ports it tried so far, its dials so far, the last.
+        self._parts: list[tuple[int, str, str, Column, int, float]] = []
 
     @property
     def window_s(self) -> float:
         return self.settings.memory
 
-    def tables(self) -> Mapping[str, BoundedTable]:
-        return {**super().tables(), "targets": self._targets}
-
     def choose(self, seen: DetectorInput) -> Columns:
-        attempts = seen.attempts
+        attempts = with_resets(seen.attempts, seen.flows, seen.ours)
         port, trace = attempts["dport"], np.zeros(len(attempts), bool)
         for lowest, highest in _TRACES:
             trace |= (attempts["proto"] == UDP) & (port >= lowest) & (port <= highest)
@@ -123,20 +106,40 @@ class PortScan(DistributedDetector[Settings]):
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
         # A visit to an open port is no probe: a scan continues while it fails.
         probes = found.by.sum(found.rows["outcome"] != Outcome.ANSWERED) > 0
-        self._note_parts(found, probes & (failed >= _PART) & (failed >= settings.failed_share * tried))
+        part = (failed >= _PART) | self._in_crowd(found, (failed < _PART) & (failed > wordless))
+        self._note_parts(found, probes & part & (failed >= settings.failed_share * tried))
         return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
-        """A mask of sources that tried several ports of one host within a minute without an answer: no client does."""
+        """A mask of sources that tried some ports of one host without an answer: at once, or from outside."""
         failed, wordless, by = found.states("failed"), found.states("wordless"), found.by
-        few = (found.states("lately") >= _AT_ONCE) & (failed > wordless) & (found.states("answered") == 0)
+        ours, now, first = found.seen.ours, by.max(found.rows["at"]), found.rows.take(by.first)
+        few = (failed > wordless) & (found.states("answered") == 0)
+        # A client of ours may look for all services of a host that is down; one from outside knows which are offered.
+        slow = ours.side(first, "dst") & ~ours.side(first, "src") & (failed >= _AT_ONCE)
+        slow &= now - found.states("since") <= self.settings.window
+        few &= slow | (found.states("lately") >= _AT_ONCE) & (now - found.states("begun") <= _AT_ONCE_S)
         kind, empty = found.rows["kind"], found.rows["payload_bytes"] == 0
         # An acknowledgement of a host of ours, or to a port of FTP's data, may be left over from an old connection.
-        stray = (kind == Kind.STRAY) & ~found.seen.ours.side(found.rows, "src") & (found.rows["dport"] < _TEMPORARY)
+        stray = (kind == Kind.STRAY) & ~ours.side(found.rows, "src") & (found.rows["dport"] < _TEMPORARY)
         probe = _PROBES[kind] | stray
-        few &= by.sum(probe | (kind == Kind.DATAGRAM) & empty) == by.counts
-        found_few: Column = few & (by.max(found.rows["at"]) - found.states("begun") <= _AT_ONCE_S)
+        found_few: Column = few & (by.sum(probe | (kind == Kind.DATAGRAM) & empty) == by.counts)
         return found_few
+
+    def _in_crowd(self, found: Entities, few: Column) -> Column:
+        """A mask of sources with few ports at a target of which such lost many ports within a minute."""
+        few &= found.watched & _PROBES[found.rows["kind"][found.by.first]]
+        at = np.flatnonzero(few[found.by.of] & (found.rows["outcome"] != Outcome.ANSWERED))
+        rows, table = found.rows.take(at), self._crowds
+        by = Grouped(mix(rows["dst"], rows["at"] // _AT_ONCE_S))
+        last = by.max(rows["at"])
+        slots = table.admit(by.keys, by.counts, last, np.inf)
+        mark(table.rows["map"], slots[by.of], mix(rows["dport"]))
+        many = (slots != NOWHERE) & (by.counts < _FLOOD_PER_S * (last - by.min(rows["at"]) + 1))
+        many &= estimate(table.rows["map"][slots]) >= _MANY_PORTS_FACTOR * self.settings.ports
+        few[:] = False
+        few[found.by.of[at[many[by.of]]]] = True
+        return few
 
     def _note_parts(self, found: Entities, some: Column) -> None:
         """Records sources that may be one of many: several ports within the window, or a scan of their own."""
@@ -145,11 +148,9 @@ class PortScan(DistributedDetector[Settings]):
         for entity in np.flatnonzero(some).tolist():
             mine = found.all(entity)
             mine = mine[mine["outcome"] != Outcome.ANSWERED]
-            tick, now, state = int(found.tick[entity]), float(found.now[entity]), found.state(entity)
+            tick, state, last = int(found.tick[entity]), found.state(entity), float(mine["at"].max())
             src, dst = address(mine[0], "src"), address(mine[0], "dst")
-            target = found.rows["dst"][found.by.first[[entity]]]
-            last = float(mine["at"].max())
-            self._parts.append(_Part(tick, now, src, dst, target, state["map"].copy(), int(state["dials"]), last))
+            self._parts.append((tick, src, dst, state["map"].copy(), int(state["dials"]), last))
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         self._parts = []
@@ -157,57 +158,43 @@ class PortScan(DistributedDetector[Settings]):
         if not self._parts:
             return alone
         detections = []
-        for tick in sorted({part.tick for part in self._parts} | {each.tick for each in alone}):
-            parts = {part.dst: part for part in self._parts if part.tick == tick and self._add(part)}
-            scans = {dst: threat for dst, part in parts.items() if (threat := self._scan_by_many(part)) is not None}
+        for tick in sorted({part[0] for part in self._parts} | {each.tick for each in alone}):
+            parts: dict[str, tuple[Service, float]] = {}
+            for _, src, dst, ports, dials, last in (part for part in self._parts if part[0] == tick):
+                known = self._lists.add((dst, 0), src, 0, last)
+                known.sources[src] = (max(dials, known.sources[src][0]), last)
+                known.ports |= ports
+                parts[dst] = known, last
+            scans = {dst: threat for dst, one in parts.items() if (threat := self._scan_by_many(dst, *one)) is not None}
             detections += [Detection(tick, threat) for threat in scans.values()]
-            detections += [
-                each
-                for each in alone
-                if each.tick == tick
-                and (each.threat.evidence["proven"] or not self._shared(each.threat, scans) or self._roams(each.threat))
-            ]
+            mine = [each for each in alone if each.tick == tick]
+            detections += [one for one in mine if not self._shared(one.threat, scans.get(one.threat.dst_ip or ""))]
         return detections
 
-    def _add(self, part: _Part) -> bool:
-        """Count a part for its target; True, unless there is no room for it."""
-        slots = self._targets.admit(part.target, np.ones(1), part.now, self.settings.memory)
-        slots = slots[slots != NOWHERE]
-        known = self._lists.at((part.dst, 0))
-        before = 0
-        if known:
-            before, _ = known.sources.get(part.src, (0, 0.0))
-            known.before.pop(part.src, None)  # `dials` starts again
-        self._lists.add((part.dst, 0), part.src, max(part.dials - before, 0), part.last)
-        self._targets.rows["map"][slots] |= part.ports
-        return len(slots) > 0
-
-    def _shared(self, threat: Threat, scans: Mapping[str, Threat]) -> bool:
-        """Whether a source has a part in a scan by several, or, with few ports, in what may become one."""
+    def _shared(self, threat: Threat, scan: Threat | None) -> bool:
+        """Whether a source has a part in the scan by several, or, with few ports, in what may become one."""
+        if threat.evidence["proven"] or self._lists.places(threat.src_ip or "") >= _SCANS_ELSEWHERE:
+            return False
         known = self._lists.at((threat.dst_ip or "", 0))
         few = all(threat.evidence[each] < self.settings.ports for each in ("failed", "opened_without_a_word"))
-        return threat.dst_ip in scans or (few and known is not None and len(known.sources) >= _MANY)
+        told = scan is not None and scan.severity >= threat.severity
+        return told or (few and known is not None and len(known.sources) >= _MANY)
 
-    def _roams(self, threat: Threat) -> bool:
-        return self._lists.places(threat.src_ip or "") >= _SCANS_ELSEWHERE
-
-    def _scan_by_many(self, part: _Part) -> Threat | None:
-        """The scan of this part's target by several; None: there is none."""
-        settings, known = self.settings, self._lists.at((part.dst, 0))
-        if known is None or len(known.sources) < _MANY:
+    def _scan_by_many(self, dst: str, known: Service, last: float) -> Threat | None:
+        """The scan of a target by several; None: there is none."""
+        settings, places = self.settings, self._lists.places
+        sources = [one for one in known.listed() if one["count"] < _PART or places(one["src_ip"]) < _SCANS_ELSEWHERE]
+        dials, ports = sum(each["count"] for each in sources), int(estimate(known.ports))
+        needed = _MANY_PORTS_FACTOR * settings.ports  # of a crowd, this many dials came before the first one listed
+        if len(sources) < _MANY or ports < _AT_ONCE or max(dials, _MANY * len(sources)) < needed:
             return None
-        sources = [each for each in known.listed() if self._lists.places(each["src_ip"]) < _SCANS_ELSEWHERE]
-        dials = sum(each["count"] for each in sources)
-        ports = int(estimate(self._targets.rows["map"][self._targets.find(part.target)[0]]))
-        if len(sources) < _MANY or ports < _AT_ONCE or dials < _MANY_PORTS_FACTOR * settings.ports:
-            return None
-        slow = ports * settings.window < settings.ports * (part.last - known.began)
+        slow = ports * settings.window < settings.ports * (last - known.began) or dials < _PART * len(sources)
         return self.found(
             Severity.LOW if slow else Severity.HIGH if ports >= 100 else Severity.MEDIUM,
-            f"{len(sources):,} hosts tried {approx(ports)} ports of {part.dst} together (some may be decoys)",
-            {"unit": "dials", "ports": ports, "hosts": len(sources), "targets": [part.dst], "sources": sources},
-            dst=part.dst,
-            times=(known.began, part.last),
+            f"{len(sources):,} hosts tried {approx(ports)} ports of {dst} together (some may be decoys)",
+            {"unit": "dials", "ports": ports, "hosts": len(sources), "targets": [dst], "sources": sources},
+            dst=dst,
+            times=(known.began, last),
             count=dials,
         )
 

@@ -1,0 +1,168 @@
+"""Scans of which each source tries little, of which one direction is seen, or whose source moves within its /64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from detect_traffic import ACK, RST, SYN, T0, Watch, datagram, flow, flows, many, refused, talk, watch
+
+from trafficmond.detect.detectors.host_sweep import HostSweep
+from trafficmond.detect.detectors.port_scan import PortScan
+from trafficmond.detect.engine import OPENED, UPDATED, Engine, ThreatUpdate
+from trafficmond.flows.batch import empty
+from trafficmond.model import Severity, Threat
+
+A, OURS, THEIRS = "203.0.113.9", "192.168.1.20", "192.0.2.20"
+
+
+def minute(scan: Watch, rows: list[dict[str, Any]]) -> list[Threat]:
+    """What is found in rows that are spread over 50 seconds, in batches of two of them."""
+    found = []
+    for second in range(0, 50, 2):
+        mine = rows[second * len(rows) // 50 : (second + 2) * len(rows) // 50]
+        found += scan.see(({**row, "first": scan.now + 0.5} for row in mine), after=1.0)
+    return found
+
+
+def shared(sources: int, ports: int, dst: str = THEIRS) -> list[dict[str, Any]]:
+    """A scan of so many ports, shared out among sources in turn."""
+    each = many(sources, "198.51.0.0/16")
+    return [flow(each[port % sources], dst, 7 * port + 1, sport=50000) for port in range(ports)]
+
+
+@pytest.mark.parametrize(("sources", "ports"), [(80, 160), (50, 100), (100, 100)])
+def test_many_strangers_with_a_port_or_two_each_are_one_note_that_lists_them(sources: int, ports: int) -> None:
+    found = minute(watch(PortScan), shared(sources, ports))
+    assert {(threat.src_ip, threat.dst_ip, threat.severity) for threat in found} == {(None, THEIRS, Severity.LOW)}
+    listed = {each["src_ip"] for each in found[-1].evidence["sources"]}
+    assert listed <= set(many(sources, "198.51.0.0/16"))
+    assert len(listed) >= sources // 3  # those of the first 45 ports are not listed
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [flow(source, THEIRS, 23 if n % 2 else n + 1) for n, source in enumerate(many(70))],  # many want Telnet
+        [refused(flow(source, THEIRS, 443)) for source in many(300)],  # a service that is stopped
+        shared(30, 40),  # ten times the Internet's background
+        [datagram(source, THEIRS, 40000 + n) for n, source in enumerate(many(150))],  # peers of one that has left
+        [talk(row) for row in shared(80, 160)],
+        [flow(source, dst, n + 1) for n, source in enumerate(many(100)) for dst in many(9, "192.0.2.0/24")[n % 9 :: 9]],
+    ],
+    ids=["favourite", "stopped", "background", "peers", "answered", "a network"],
+)
+def test_many_strangers_who_look_for_the_same_or_for_little_are_no_scan(rows: list[dict[str, Any]]) -> None:
+    assert minute(watch(PortScan), rows) == []
+
+
+def test_a_flood_over_random_ports_is_no_scan() -> None:
+    rows = [flow(source, THEIRS, n % 60000 + 1) for n, source in enumerate(many(1000))]
+    assert watch(PortScan).see({**row, "first": T0 + 0.001 * n} for n, row in enumerate(rows)) == []
+
+
+def test_a_scanner_does_not_hide_among_strangers() -> None:
+    loud = [flow(A, THEIRS, port) for port in range(20000, 20060)]
+    rows = [row for pair in zip(shared(200, 60), loud, strict=True) for row in pair]
+    found = minute(watch(PortScan), [*rows, *shared(200, 160)])
+    assert (A, Severity.MEDIUM) in {(threat.src_ip, threat.severity) for threat in found}
+
+
+@pytest.mark.parametrize(
+    ("src", "ports", "found"), [(A, 12, True), (A, 7, False), ("192.168.1.9", 12, False)], ids=["note", "few", "ours"]
+)
+def test_a_stranger_who_fails_at_eight_ports_of_ours_in_half_an_hour_is_a_note(
+    src: str, ports: int, found: bool
+) -> None:
+    """A client of ours may look for all the services of a domain controller that is switched off."""
+    scan, told = watch(PortScan), []
+    for port in range(ports):
+        told += scan.see([refused(flow(src, OURS, 20 + port, first=scan.now + 29))], after=29)
+    assert {threat.severity for threat in told} == ({Severity.LOW} if found else set())
+
+
+def refusal(dst: str, port: int, src: str = A, sport: int = 50000) -> dict[str, Any]:
+    """Of an attempt of `src`, only the refusal is seen."""
+    return flow(dst, src, sport, sport=port, first_flags=RST | ACK, tcp_flags=RST | ACK)
+
+
+def unasked(dst: str, port: int, sport: int = 50000) -> dict[str, Any]:
+    """A SYN-ACK that answers nothing, and the reset for it."""
+    answer = {"reply_packets": 1, "reply_first_flags": SYN | ACK, "reply_tcp_flags": SYN | ACK}
+    return flow(dst, A, sport, sport=port, first_flags=RST, tcp_flags=RST, **answer)
+
+
+def test_a_scan_of_which_only_our_refusals_are_seen_is_found() -> None:
+    (threat, *_) = watch(PortScan).see(refusal(OURS, port) for port in range(20, 60))
+    assert (threat.src_ip, threat.dst_ip, threat.severity, threat.evidence["proven"]) == (A, OURS, 2, False)
+    assert threat.evidence["sample"] == sorted(set(threat.evidence["sample"]) & set(range(20, 60)))
+    (threat, *_) = watch(HostSweep).see(refusal(host, 22) for host in many(40))
+    assert (threat.src_ip, threat.severity) == (A, Severity.MEDIUM)
+
+
+def test_a_scan_by_syn_acks_is_found() -> None:
+    (threat, *_) = watch(PortScan).see(unasked(THEIRS, port) for port in range(20, 60))
+    assert (threat.src_ip, threat.dst_ip, threat.evidence["manner"]) == (A, THEIRS, ["stray"])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [refusal(OURS, 40000 + n, sport=443) for n in range(60)],  # a browser that gives up what was idle
+        [refusal(THEIRS, 20 + n) for n in range(60)],  # others refuse whoever forged an address
+        [refusal(THEIRS, 20 + n, src=OURS) for n in range(60)],
+        [unasked(OURS, 30000 + n, sport=443) for n in range(60)],  # answers to SYNs with our forged address
+        [unasked(OURS, 1000 * n + 500, sport=8080) for n in range(60)],  # ... at a higher port
+    ],
+    ids=["clients", "others", "ours", "backscatter", "high backscatter"],
+)
+def test_resets_that_clients_and_forged_addresses_cause_are_no_scan(rows: list[dict[str, Any]]) -> None:
+    assert watch(PortScan).see(rows) == []
+
+
+def test_syn_acks_to_a_port_of_many_hosts_may_answer_forged_syns() -> None:
+    assert watch(HostSweep).see(unasked(host, 53) for host in many(60)) == []
+
+
+def test_a_scan_by_sctp_is_found_from_any_port() -> None:
+    probes = [flow(A, THEIRS, 3000 + port, proto=132, sport=2905, first_flags=0, tcp_flags=0) for port in range(30)]
+    assert [threat.severity for threat in watch(PortScan).see(probes)] == [Severity.MEDIUM]
+
+
+def swept(engine: Engine, at: float, src: str, hosts: int) -> list[ThreatUpdate]:
+    updates = engine.feed(flows(flow(src, f"2a02:88::{n:x}", 22, first=at) for n in range(hosts)), at + 0.5)
+    return updates + engine.feed(empty(flows([]).dtype), at + 2)
+
+
+@pytest.mark.parametrize(("net", "threats"), [("2a01:4f8:77:1", 1), ("fd00:4f8:77:1", 5)], ids=["stranger", "ours"])
+def test_a_scanner_that_moves_within_its_64_is_one_threat_and_hosts_of_ours_are_not(net: str, threats: int) -> None:
+    engine = Engine()
+    updates = [
+        update
+        for n in range(5)
+        for update in swept(engine, T0 + 10 * n, f"{net}::{n + 1:x}", 20)
+        if update.threat.src_ip
+    ]
+    assert len({update.threat.id for update in updates}) == threats
+    assert [update.threat.src_ip for update in updates] == [f"{net}::{n + 1:x}" for n in range(5)]  # each may be banned
+    assert {update.state for update in updates} == ({OPENED, UPDATED} if threats == 1 else {OPENED})
+    assert all(str(update.threat.src_ip) in update.threat.summary for update in updates)
+    if threats == 1:
+        assert engine.threats()[0].evidence["addresses"] == [f"{net}::{n + 1:x}" for n in range(5)]
+
+
+def test_an_address_is_not_proven_because_its_neighbour_is() -> None:
+    engine = Engine()
+    first, second = "2a01:4f8:77:1::1", "2a01:4f8:77:1::2"
+    rows = [talk(flow(first, "2a02:88::80", 22)), *(flow(first, f"2a02:88::{n:x}", 22) for n in range(20))]
+    updates = [*engine.feed(flows(rows), T0 + 0.5), *engine.feed(empty(flows([]).dtype), T0 + 2)]
+    updates += swept(engine, T0 + 10, second, 25)
+    assert [(each.threat.src_ip, each.threat.evidence["proven"]) for each in updates] == [
+        (first, True),
+        (second, False),
+    ]
+
+
+def test_few_addresses_with_little_each_in_a_64_are_not_added_up() -> None:
+    engine = Engine()
+    assert [swept(engine, T0 + 10 * n, f"2a01:4f8:77:1::{n + 1:x}", 5) for n in range(8)] == [[]] * 8
