@@ -166,3 +166,9 @@ def test_an_address_is_not_proven_because_its_neighbour_is() -> None:
 def test_few_addresses_with_little_each_in_a_64_are_not_added_up() -> None:
     engine = Engine()
     assert [swept(engine, T0 + 10 * n, f"2a01:4f8:77:1::{n + 1:x}", 5) for n in range(8)] == [[]] * 8
+
+
+@pytest.mark.parametrize("first", [33434, 44444])
+def test_traces_to_many_hosts_are_no_sweep(first: int) -> None:
+    rows = [datagram("192.168.1.9", host, first + hop) for host in many(100) for hop in range(30)]
+    assert watch(HostSweep).see(rows) == []

@@ -16,10 +16,7 @@ from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
-from trafficmond.protocols import UDP
 
-# Their destination ports go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
-_TRACES = ((33434, 33689), (44444, 44572))
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several that fail, or several empty datagrams
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
@@ -71,11 +68,8 @@ class PortScan(DistributedDetector[Settings]):
 
     def choose(self, seen: DetectorInput) -> Columns:
         attempts = with_resets(seen.attempts, seen.flows, seen.ours)
-        port, trace = attempts["dport"], np.zeros(len(attempts), bool)
-        for lowest, highest in _TRACES:
-            trace |= (attempts["proto"] == UDP) & (port >= lowest) & (port <= highest)
         stream = (attempts["kind"] == Kind.DATAGRAM) & (attempts["packets"] > _MOST_TRIES)
-        return attempts.take(_KINDS[attempts["kind"]] & ~trace & ~stream)
+        return attempts.take(_KINDS[attempts["kind"]] & ~stream)
 
     def key(self, rows: Columns) -> Column:
         return mix(rows["src"], rows["dst"])
