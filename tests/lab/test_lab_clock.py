@@ -66,11 +66,13 @@ def test_a_day_forward_and_back(lab: Lab, tmp_path: Path) -> None:
     ):
 
         def send(count: int) -> None:
-            """So many flows of two packets each, and one that goes on all the time."""
+            """So many flows of two packets each, in two readings of the ledger, and one that goes on all the time."""
             nonlocal sent
-            for _ in range(2):
-                sender.send([udp("203.0.113.7", link.host_ip, 1024 + sent + at) for at in range(count)])
             sender.send([udp("203.0.113.8", link.host_ip, 5)])
+            for ports in (range(count // 2), range(count // 2, count)):
+                for _ in range(2):
+                    sender.send([udp("203.0.113.7", link.host_ip, 1024 + sent + at) for at in ports])
+                time.sleep(0.5)
             sent += count
 
         def stored() -> bool:

@@ -140,7 +140,9 @@ class Datapath:
         return changes
 
     def read_ledger(self) -> Batch:
-        """Reads what every flow record gained since the last call (a DELTA batch)."""
+        """Reads what every flow record gained since the last call (a DELTA batch), by the wall clock of now: by that of
+        before it was set back, a flow would not be over until the time that it was set back by has passed."""
+        self.clock.calibrate()
         older = self._predecessors.read_ledgers() if self.attachments.ever else []
         return join([*older, self.ledger.read()])
 
