@@ -82,6 +82,15 @@ def test_business_is_no_flood(rows: list[dict[str, Any]]) -> None:
     assert watch(Volume).see(rows) == []
 
 
+@pytest.mark.parametrize(("flags", "count", "found"), [(ACK, 12000, 1), (ACK, 4000, 0), (RST | ACK, 12000, 0)])
+def test_packets_of_one_source_to_random_ports_are_a_flood_above_the_rate_of_a_scan(
+    flags: int, count: int, found: int
+) -> None:
+    rows = [flow(A, V, 1 + n, first_flags=flags, tcp_flags=flags) for n in range(count)]
+    threats = watch(Volume).see(rows)
+    assert [(threat.dst_ip, threat.severity) for threat in threats] == [(V, Severity.HIGH)] * found
+
+
 def test_a_scanner_is_not_flooded_by_the_errors_it_earns() -> None:
     probes = [flow(V, A, port) for port in range(1, 2001)]
     errors = {**ping(A, V, sport=3, packets=2000, bytes=140000), "dport": 13}

@@ -166,13 +166,12 @@ class Volume(FloodDetector[Settings]):
         sums = heaviest.sum(packets)
         top = int(sums.argmax())
         single = sums[top] >= _ONE_SOURCE * packets.sum()
-        if single and _is_scan(mine):
+        sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
+        if single and _is_scan(mine, loud):
             return None
-        few = len(sums) <= _FEW_SERVERS and state["peak"] < _LOUD * self.settings.packets
-        if few and packets[mine["client"]].sum() > 0.5 * packets.sum():
+        if len(sums) <= _FEW_SERVERS and not loud and packets[mine["client"]].sum() > 0.5 * packets.sum():
             return None
         src, dst = address(mine, "src", heaviest.first[top]) if single else None, address(mine, "dst", 0)
-        sources, loud = int(estimate(state["map"])), state["peak"] >= _LOUD * self.settings.packets
         noted = state["rate"] < self.settings.packets
         visible = found.seen.senders.know(victim[0], found.now[entity])
         # By then, a flood of its network is known.
@@ -307,12 +306,13 @@ def _is_stream_group(rows: Columns) -> Column:
     return streams
 
 
-def _is_scan(mine: Columns) -> bool:
-    """Whether a source's packets are a TCP scan, one packet a port, or only the answers of a scanned host."""
+def _is_scan(mine: Columns, loud: bool) -> bool:
+    """Whether a source's packets are a TCP scan, one packet a port (no scan of one host is loud), or the answers of
+    a scanned host."""
     if np.count_nonzero(mine["answer"]) > len(mine) / 2:
         return True
     ports = mine["dport"][mine["proto"] == TCP]
-    return len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
+    return not loud and len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
 
 
 def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
