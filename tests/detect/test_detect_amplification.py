@@ -103,6 +103,7 @@ VISITED = talk(flow("11.0.0.1", V, 443))  # so the victim's packets are seen
         ([VISITED, *reflected(3, 19, 1000, packets=50)], True),
         ([VISITED, *reflected(10, 53, 1300, packets=12)], True),
         (reflected(8, 11211, 1442, packets=20), False),  # perhaps its questions are not seen
+        ([datagram(V, "11.0.0.1", 9000), *reflected(8, 11211, 1442, packets=20)], False),  # one side of it
         ([VISITED, *reflected(8, 11211, 1442, packets=5)], False),
         ([VISITED, *reflected(1, 11211, 1442, packets=500)], False),
         ([VISITED, *reflected(10, 53, 300, packets=40)], False),
@@ -112,7 +113,7 @@ VISITED = talk(flow("11.0.0.1", V, 443))  # so the victim's packets are seen
         ([VISITED, *(talk(datagram(V, source, 123), reply_packets=90) for source in many(8, "11.0.0.0/8")),
           *reflected(8, 123, 482, packets=30)], False),  # asked
     ],
-    ids=["memcached", "chargen", "dns", "unseen", "little", "one", "small", "media", "quic", "ours", "asked"],
+    ids=["memcached", "chargen", "dns", "unseen", "aside", "little", "one", "small", "media", "quic", "ours", "asked"],
 )  # fmt: skip
 def test_few_reflectors_of_large_answers_are_a_note_if_the_victim_is_seen(
     rows: list[dict[str, Any]], found: bool

@@ -127,7 +127,7 @@ def test_the_broader_explanation_wins_unless_it_is_weaker(reflectors: str, expec
         datagram(source, B, 1000 + n, sport=123, bytes=482, first_len=482)
         for n, source in enumerate(many(3000, reflectors))
     ]
-    updates = engine.feed(flows(reflected), T0 + 1) + engine.finish(T0 + 1)
+    updates = engine.feed(flows([talk(flow(A, B, 443)), *reflected]), T0 + 1) + engine.finish(T0 + 1)
     assert {update.threat.detector: update.threat.severity for update in updates} == expected
     assert engine.status()["redundant"] == (len(expected) == 1)
 

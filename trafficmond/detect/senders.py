@@ -1,4 +1,4 @@
-"""Hosts that were seen to send something lately. What such a host asks for, or answers, would be seen too."""
+"""Hosts seen in an exchange in both directions lately. What such a host asks for, or answers, would be seen too."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import numpy as np
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Column
 
-# A host whose packets are seen sends something within the hour. If nothing from a host is seen, only one direction is
-# seen, and its questions may be missing.
+# A host whose packets are seen talks to somebody within the hour. If only packets to a host are seen, its questions may
+# be missing. Packets that nobody answers show nothing about the other direction; the sources of a flood are forged.
 _SENDS_S = 3600.0
-# bound: hosts that have sent packets, by a hash of the address | two hosts with one hash count as one
+# bound: hosts seen in both directions, by a hash of the address | two hosts with one hash count as one
 _SENDERS = 1 << 16
 _LATEST = 2**32 - 1
 
@@ -21,8 +21,9 @@ class Senders:
         self._since, self._sent = np.zeros((2, _SENDERS), np.uint32)
 
     def note(self, flows: Columns, ends: Column) -> None:
-        """Records which hosts send anything. `ends`: of the tick of each flow."""
-        sides = [(side, flows[packets] > 0) for side, packets in (("src", "d_packets"), ("dst", "d_reply_packets"))]
+        """Records which hosts send something in an exchange. `ends`: of the tick of each flow."""
+        both = (flows["packets"] > 0) & (flows["reply_packets"] > 0)
+        sides = [("src", both & (flows["d_packets"] > 0)), ("dst", both & (flows["d_reply_packets"] > 0))]
         hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
         when = np.concatenate([ends[sent] for _, sent in sides]).clip(0, _LATEST).astype(np.uint32)
         order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays
@@ -33,6 +34,6 @@ class Senders:
         self._sent[hosts] = np.maximum(self._sent[hosts], when)
 
     def know(self, hosts: Any, now: Any) -> Any:
-        """Whether these hosts (hashes) had sent something within the hour before `now`, of each."""
+        """Whether each of these hosts (hashes) was seen in an exchange within the hour before its `now`."""
         at = hosts % np.uint64(_SENDERS)
         return (self._since[at] <= now) & (now <= self._sent[at] + _SENDS_S)

@@ -166,7 +166,7 @@ class Amplification(FloodDetector[Settings]):
 
     @staticmethod
     def _are_seen(found: Entities) -> Column:
-        """A mask of victims that were seen to send something within the last hour."""
+        """A mask of victims that were seen in an exchange within the last hour."""
         seen: Column = found.seen.senders.know(found.rows["victim"][found.by.first], found.now)
         return seen
 
