@@ -75,7 +75,7 @@ CURVES: tuple[tuple[str, str, Attack, tuple[Any, ...]], ...] = (
     ("slow_http", "... connections held open", lambda book, count: attacks.slow_http(book, HOUR, WEB, count),
      (600, 200, 120, 80, 40)),
     ("tunnel", "DNS, ... bytes a second for 10 min",
-     lambda book, rate: attacks.dns_tunnel(book, HOUR, LAPTOP, RESOLVER, rate), (4096, 1024, 128, 64, 32)),
+     lambda book, rate: attacks.dns_tunnel(book, HOUR, LAPTOP, RESOLVER, rate), (4096, 1024, 64, 32, 16)),
     ("tunnel", "ping, ... bytes a second for 10 min", lambda book, rate: attacks.ping_tunnel(book, HOUR, LAPTOP, rate),
      (8192, 1024, 256, 128, 32)),
     ("repeated_flow", "... failed connections, one every 5 s", lambda book, dials: failing(book, dials),

@@ -199,3 +199,11 @@ def test_a_trickle_is_no_flood_however_long_the_time_that_is_looked_at_together(
         peaks = [each.evidence["peak_weighted_packets_s"] for each in of(judge(book.rows(), interval_s), "volume")]
         assert bool(peaks) == bool(most)
         assert max(peaks, default=0) <= most
+
+
+@pytest.mark.parametrize(("a_second", "found"), [(100, None), (4000, Severity.MEDIUM)])
+def test_a_record_of_many_pings_has_the_rate_of_its_own_time(a_second: int, found: Severity | None) -> None:
+    """A ping -f whose record a monitor writes when it is over."""
+    book = Book(1)
+    book.ping(0.0, LAPTOP, OUTSIDE, packets=a_second * 60, lasts=60.0)
+    assert worst(book, "volume") == found

@@ -11,14 +11,14 @@ from trafficmond.flows.batch import DELTA, ENDPOINTS, Batch, Column, empty, join
 from trafficmond.flows.canonical import reply_ports
 from trafficmond.flows.state import ESTABLISHED_S
 from trafficmond.model import Direction
-from trafficmond.protocols import ACK, PSH, SYN, TCP
+from trafficmond.protocols import ACK, ICMP, ICMPV6, PSH, SYN, TCP
 
 STEP_S = 10.0
 """A long flow is split into portions of this many seconds. It stays whole if it has fewer than one packet in two
 portions: an idle timeout would end it again and again, at regular intervals that the traffic does not have. A TCP
 connection does not end so, and has a portion at its beginning, one at its end, and those that keep it known between."""
 DENSE_STEP_S = 1.0
-"""The same for many datagrams without an answer. They may be a flood, and its rate must be that of its own time."""
+"""The same for many pings, and datagrams without an answer: they may be a flood, whose rate is that of its own time."""
 
 _PAUSE_S = ESTABLISHED_S / 2
 _AT_ONCE = 65536  # rows of long flows that are made at a time
@@ -78,7 +78,8 @@ def _portions(rows: Batch) -> tuple[Column, Column]:
     lasts, tcp = rows["end"] - rows["start"], rows["proto"] == TCP
     stays = tcp & (rows["tcp_flags"] & rows["reply_tcp_flags"] & ACK != 0)
     least, most = (of(rows["packets"], rows["reply_packets"]).astype(np.float64) for of in (np.minimum, np.maximum))
-    dense = ~tcp & (most >= _ONE_WAY * least) & (most >= _DENSE * lasts)
+    poured = (most >= _ONE_WAY * least) | (rows["proto"] == ICMP) | (rows["proto"] == ICMPV6)  # pings, answered or not
+    dense = ~tcp & poured & (most >= _DENSE * lasts)
     step = np.where(dense, DENSE_STEP_S, STEP_S)
     wanted = np.ceil(lasts / step)
     split = 2 * most >= wanted

@@ -89,8 +89,7 @@ class Tunnel(GroupedDetector[Settings]):
         counts = (flows.some("d_packets", at) > 0) & (~tcp[at] | (flows.some("payload_bytes", at) > 0)) | unasked
         at, unasked = at[counts], unasked[counts]
         rows = flows.take(at)
-        headers = np.where(rows["family"] == 4, _HEADERS[4], _HEADERS[6])
-        headers += _SEGMENT_HEADERS * (rows["proto"] == TCP)
+        headers = np.where(rows["family"] == 4, _HEADERS[4], _HEADERS[6]) + _SEGMENT_HEADERS * (rows["proto"] == TCP)
         rows.put("how", how[at])
         for name, prefix in (("sent", "d_"), ("got", "d_reply_")):
             payload = rows[prefix + "bytes"].astype(float) - headers * rows[prefix + "packets"].astype(float)
