@@ -17,6 +17,7 @@ from world_judging import judge
 from trafficmond.analyze.run import analyze
 from trafficmond.config.load import load_settings
 from trafficmond.detect.registry import settings_classes
+from trafficmond.protocols import ACK, FIN, RST, SYN
 
 DOORS: dict[str, doors.Door] = {
     "Zeek": doors.conn_log,
@@ -139,3 +140,22 @@ def test_sessions_that_idle_are_no_guesses_and_who_guesses_beside_them_is_found(
     told = {(each["detector"], each["src_ip"], each["dst_ip"]) for each in report["threats"]}
     victims = (attacks.text(attacks.STRANGER), attacks.text(LAPTOP)), (attacks.text(guesser), attacks.text(WEB))
     assert told == {("brute_force", *pair) for pair in victims}
+
+
+@pytest.mark.parametrize("closed", [FIN, RST])
+@pytest.mark.parametrize("port", [80, 3000, 9090])
+@pytest.mark.parametrize("door", ["Zeek", "VPC with flags", "exporter", "exporter's table"])
+def test_a_service_whose_port_is_opened_and_closed_by_the_clock_scans_nobody(
+    door: str, port: int, closed: int, tmp_path: Path
+) -> None:
+    """Checks of Kubernetes (tcpSocket) and HAProxy: a handshake, and its end."""
+    book = Book(1)
+    book.tcp(book.rhythm(0, HOUR, 10, 0.002), host("192.168.20.1"), LAPTOP, port, 0, 0, 0.01)
+    rows = book.rows()
+    if closed == RST:
+        rows["tcp_flags"], rows["reply_tcp_flags"] = SYN | ACK | RST, SYN | ACK
+        rows["reply_packets"] = 1
+    path = tmp_path / "world"
+    DOORS[door](rows, path)
+    report = analyze([str(path)], load_settings(None, detectors=settings_classes()), 0.0)
+    assert [each for each in report["threats"] if each["severity"] != "low"] == []

@@ -77,7 +77,8 @@ def one_way_flags(
     if not all_flags & SYN:
         return all_flags, 0
     first = SYN | ACK if answers else SYN
-    if all_flags & PSH == 0:  # one that asks a service has the ACK of another packet
+    ended = all_flags & ACK and all_flags & (FIN | RST)  # a connection without a word, such as a health check
+    if all_flags & PSH == 0 and not ended:  # one that asks a service has the ACK of another packet
         first = ACK if all_flags & ACK and KNOWN[ports[1]] and not KNOWN[ports[0]] else all_flags & (SYN | ACK)
     went_on = (PSH | ACK) if payload else ACK if all_flags & FIN else 0
     return all_flags | went_on, first
