@@ -8,43 +8,25 @@ from trafficmond import abi, networks, services
 from trafficmond.networks import Network
 from trafficmond.services import Places
 
-_NAMES = {  # of each type of ICMP, by family
-    4: {
-        0: "echo-reply pong",
-        3: "destination-unreachable",
-        4: "source-quench",
-        5: "redirect",
-        8: "echo-request ping",
-        9: "router-advertisement",
-        10: "router-solicitation",
-        11: "time-exceeded ttl-exceeded",
-        12: "parameter-problem",
-        13: "timestamp-request",
-        14: "timestamp-reply",
-    },
-    6: {
-        1: "destination-unreachable",
-        2: "packet-too-big",
-        3: "time-exceeded ttl-exceeded",
-        4: "parameter-problem",
-        128: "echo-request ping",
-        129: "echo-reply pong",
-        130: "mld-listener-query",
-        131: "mld-listener-report",
-        132: "mld-listener-done mld-listener-reduction",
-        133: "router-solicitation nd-router-solicit",
-        134: "router-advertisement nd-router-advert",
-        135: "neighbour-solicitation neighbor-solicitation nd-neighbor-solicit",
-        136: "neighbour-advertisement neighbor-advertisement nd-neighbor-advert",
-        137: "redirect nd-redirect",
-        141: "ind-neighbor-solicit",
-        142: "ind-neighbor-advert",
-        143: "mld2-listener-report",
-    },
+_NAMES = {  # the numbers of ICMP types with their names, by family
+    4: (
+        "0 echo-reply pong, 3 destination-unreachable, 4 source-quench, 5 redirect, 8 echo-request ping, "
+        "9 router-advertisement, 10 router-solicitation, 11 time-exceeded ttl-exceeded, 12 parameter-problem, "
+        "13 timestamp-request, 14 timestamp-reply"
+    ),
+    6: (
+        "1 destination-unreachable, 2 packet-too-big, 3 time-exceeded ttl-exceeded, 4 parameter-problem, "
+        "128 echo-request ping, 129 echo-reply pong, 130 mld-listener-query, 131 mld-listener-report, "
+        "132 mld-listener-done mld-listener-reduction, 133 router-solicitation nd-router-solicit, "
+        "134 router-advertisement nd-router-advert, "
+        "135 neighbour-solicitation neighbor-solicitation nd-neighbor-solicit, "
+        "136 neighbour-advertisement neighbor-advertisement nd-neighbor-advert, 137 redirect nd-redirect, "
+        "141 ind-neighbor-solicit, 142 ind-neighbor-advert, 143 mld2-listener-report"
+    ),
 }
 _TYPES = {
-    family: {name: str(number) for number, names in of.items() for name in names.split()}
-    for family, of in _NAMES.items()
+    family: {name: number for number, *names in map(str.split, known.split(",")) for name in names}
+    for family, known in _NAMES.items()
 }
 _NEVER_DROPPED = services.parse(["icmpv6/130-137", "icmpv6/141-143", "icmpv6/148-149", "icmpv6/151-153", "igmp"])
 EVERYTHING: Places = ((0, abi.WHAT_FRAGMENT - 1),)

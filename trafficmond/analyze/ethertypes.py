@@ -5,41 +5,18 @@ from collections import Counter
 from trafficmond.analyze.run_stats import OTHER_TYPE
 
 _SHOWN = 8
+_LIST = (
+    "0806 ARP; 0842 Wake-on-LAN; 2000 CDP; 6002 DEC MOP; 6003 DECnet; 8035 RARP; 809B AppleTalk; 80F3 AppleTalk ARP; "
+    "8100 802.1Q tag; 8137 IPX; 8808 Ethernet flow control; 8809 LACP and other slow protocols; 8847 MPLS; "
+    "8848 MPLS multicast; 8863 PPPoE discovery; 8864 PPPoE session, not IP; 888E EAPOL; 8892 PROFINET; "
+    "88A2 ATA over Ethernet; 88A4 EtherCAT; 88B8 GOOSE; 88CC LLDP; 88E1 HomePlug; 88E5 MACsec, encrypted; 88F5 MVRP; "
+    "88F7 PTP; 8902 CFM; 8906 FCoE; 8909 Cisco TrustSec; 890D TDLS; 9000 Ethernet loopback"
+)
 _NAMES = {
     OTHER_TYPE: "other",
     0: "no EtherType",
     1: "802.2 LLC (STP and the like)",  # TM_ETH_LLC in bpf/host_layers.h
-    0x0806: "ARP",
-    0x0842: "Wake-on-LAN",
-    0x2000: "CDP",
-    0x6002: "DEC MOP",
-    0x6003: "DECnet",
-    0x8035: "RARP",
-    0x809B: "AppleTalk",
-    0x80F3: "AppleTalk ARP",
-    0x8100: "802.1Q tag",
-    0x8137: "IPX",
-    0x8808: "Ethernet flow control",
-    0x8809: "LACP and other slow protocols",
-    0x8847: "MPLS",
-    0x8848: "MPLS multicast",
-    0x8863: "PPPoE discovery",
-    0x8864: "PPPoE session, not IP",
-    0x888E: "EAPOL",
-    0x8892: "PROFINET",
-    0x88A2: "ATA over Ethernet",
-    0x88A4: "EtherCAT",
-    0x88B8: "GOOSE",
-    0x88CC: "LLDP",
-    0x88E1: "HomePlug",
-    0x88E5: "MACsec, encrypted",
-    0x88F5: "MVRP",
-    0x88F7: "PTP",
-    0x8902: "CFM",
-    0x8906: "FCoE",
-    0x8909: "Cisco TrustSec",
-    0x890D: "TDLS",
-    0x9000: "Ethernet loopback",
+    **{int(number, 16): name for number, _, name in (each.partition(" ") for each in _LIST.split("; "))},
 }
 
 
