@@ -69,7 +69,7 @@ CURVES: tuple[tuple[str, str, Attack, tuple[Any, ...]], ...] = (
     ("beacon", "a connection every 60 s, early or late by up to ... %",
      lambda book, jitter: attacks.beacon(book, HOUR, LAPTOP, 60.0, jitter / 100, 60), (0, 20, 40, 60, 90)),
     ("beacon", "40 connections, one every ... s, early or late by up to 20 %",
-     lambda book, every: attacks.beacon(book, HOUR, LAPTOP, every, 0.2, 40), (5, 60, 600, 3600, 10800)),
+     lambda book, every: attacks.beacon(book, HOUR, LAPTOP, every, 0.2, 40), (5, 60, 3600, 10800, 21600)),
     ("exfiltration", "... MB in ten minutes, by a host seen for a day", lambda book, size: upload(book, size * 1e6),
      (5000, 2000, 1000, 600, 300)),
     ("slow_http", "... connections held open", lambda book, count: attacks.slow_http(book, HOUR, WEB, count),
