@@ -86,6 +86,11 @@ def refusal(dst: str, port: int, src: str = A, sport: int = 50000) -> dict[str, 
     return flow(dst, src, sport, sport=port, first_flags=RST | ACK, tcp_flags=RST | ACK)
 
 
+def test_refusals_in_records_without_the_flags_of_the_first_packet_are_attempts_too() -> None:
+    rows = [{**refusal(OURS, port), "first_flags": ACK} for port in range(20, 60)]
+    assert {threat.src_ip for threat in watch(PortScan).see(rows)} == {A}
+
+
 def unasked(dst: str, port: int, sport: int = 50000) -> dict[str, Any]:
     """A SYN-ACK that answers nothing, and the reset for it."""
     answer = {"reply_packets": 1, "reply_first_flags": SYN | ACK, "reply_tcp_flags": SYN | ACK}
@@ -113,8 +118,11 @@ def test_a_scan_by_syn_acks_is_found() -> None:
         [refusal(THEIRS, 20 + n, src=OURS) for n in range(60)],
         [unasked(OURS, 30000 + n, sport=443) for n in range(60)],  # answers to SYNs with our forged address
         [unasked(OURS, 1000 * n + 500, sport=8080) for n in range(60)],  # ... at a higher port
+        # A record without the first packet's flags, of a reset that answers one.
+        [flow(A, OURS, n + 1000, sport=25565, first_flags=ACK, tcp_flags=RST | ACK) for n in range(60)],
+        [flow(A, OURS, n + 1000, sport=25565, first_flags=0, tcp_flags=RST) for n in range(60)],
     ],
-    ids=["clients", "others", "ours", "backscatter", "high backscatter"],
+    ids=["clients", "others", "ours", "backscatter", "high backscatter", "record", "record without flags"],
 )
 def test_resets_that_clients_and_forged_addresses_cause_are_no_scan(rows: list[dict[str, Any]]) -> None:
     assert watch(PortScan).see(rows) == []

@@ -104,9 +104,10 @@ def kinds(flows: Columns) -> Column:
     kind = np.zeros(len(flows), np.uint8)
     tcp = proto == TCP
     odd = (flags & (ACK | RST | SYN) == 0) | (flags & (SYN | FIN | ACK) == SYN | FIN)
-    kind[tcp & bare & odd & (~answer | (flags != 0))] = Kind.STEALTH
+    lone = tcp & bare & (flows["tcp_flags"] & RST == 0)  # no reset, which some records do not tell from a first packet
+    kind[lone & odd & (~answer | (flags != 0))] = Kind.STEALTH
     stray = (flags == ACK) | (flags == FIN | ACK)
-    kind[tcp & bare & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
+    kind[lone & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
     kind[tcp & opens(flows)] = Kind.SYN
     datagram = _PORTS[proto] & ~tcp
     one_way = (proto == UDP) & _NO_SERVICES[dport]
@@ -177,9 +178,9 @@ def joined(attempts: Columns, more: Batch, tick: Column) -> Columns:
 def with_resets(attempts: Columns, flows: Columns, ours: Prefixes) -> Columns:
     """The attempts, and those of which only the reset shows, as no client of ours causes: a SYN-ACK without its SYN, or
     a SYN on another path, if we refused it (RFC 9293, 3.5.2; others may have answered a forged address)."""
-    rows = flows.take((flows["first_flags"] & (_FLAGS ^ ACK) == RST) & flows["new"] & (flows["proto"] == TCP))
+    rows = flows.take((flows["tcp_flags"] & (_FLAGS ^ ACK) == RST) & flows["new"] & (flows["proto"] == TCP))
     lower = rows["sport"] < rows["dport"]
-    lone = lower & (rows["first_flags"] & ACK != 0) & (rows["reply_packets"] == 0)
+    lone = lower & (rows["tcp_flags"] & ACK != 0) & (rows["reply_packets"] == 0) & (rows["packets"] <= _HANDSHAKES)
     lone &= ours.side(rows, "src") & ~ours.side(rows, "dst")
     chosen = lone | (rows["reply_first_flags"] & (SYN | ACK) == SYN | ACK)
     if not chosen.any():
