@@ -20,7 +20,6 @@ NEGATIVE = re.compile(r"-\d+[a-z]*")  # what argparse must accept as a value: "-
 
 _ASIDE = {"(none)": "", "(other)": "(other)"}  # keys of totals that are not one country or system
 _MAX_RATE = 999_999_999  # the highest limit of a rule
-_PLAIN_SECONDS = re.compile(r"[0-9]{1,10}")
 _LONG = re.compile(r"(?:sec|second|min|minute|hr|hour|day|week)s?(?![a-z])")  # as date and journalctl read them
 _PERMANENT = ("forever", "-1", "-1s")
 
@@ -166,7 +165,7 @@ def ttl(text: str) -> float:
     if text in _PERMANENT:
         return FOREVER
     try:
-        seconds = parse_duration(text + "s" * bool(_PLAIN_SECONDS.fullmatch(text)))
+        seconds = parse_duration(text, plain="s")
     except ValueError as error:
         raise ValueError(f'{error}; for a ban without an end write "forever"') from error
     if seconds <= 0:

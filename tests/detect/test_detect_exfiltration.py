@@ -6,6 +6,7 @@ import pytest
 from detect_traffic import flow, talk, watch
 
 from trafficmond.detect.detectors.exfiltration import Exfiltration
+from trafficmond.detect.windows import BoundedTable
 from trafficmond.model import Severity, Threat
 
 HOST, OUT = "192.168.1.5", "203.0.113.50"
@@ -40,7 +41,11 @@ def test_a_backup_to_the_same_place_every_night_is_a_note_and_elsewhere_it_is_no
 
 @pytest.mark.parametrize(
     ("source", "destination", "elsewhere"),
-    [(HOST, "52.216.%d.9", "54.231.0.9"), ("fd00::5", "2600:1f18:%d::9", "2a05:d018::9")],
+    [
+        (HOST, "52.216.%d.9", "54.231.0.9"),
+        ("fd00::5", "2600:1f18:%d::9", "2a05:d018::9"),
+        ("fd00::5", "64:ff9b::52.216.%d.9", "64:ff9b::54.231.0.9"),
+    ],
 )
 def test_backups_to_storage_with_many_addresses_are_notes(source: str, destination: str, elsewhere: str) -> None:
     detector = watch(Exfiltration, memory=3600.0)
@@ -48,6 +53,13 @@ def test_backups_to_storage_with_many_addresses_are_notes(source: str, destinati
     assert [threat.severity for night in nights[1:] for threat in night] == [Severity.LOW] * 3
     (threat,) = detector.see([upload(900, source, elsewhere)], after=DAY)
     assert threat.severity == Severity.MEDIUM
+
+
+def test_marks_of_addresses_are_not_taken_for_those_of_networks() -> None:
+    before = [("map", *field[1:]) if field[0] == "networks" else field for field in Exfiltration.fields]
+    kept = BoundedTable(before, 64, 600.0).learned()
+    with pytest.raises(ValueError, match="other fields"):
+        watch(Exfiltration).detector.recall({"entities": kept}, 0.0)
 
 
 @pytest.mark.parametrize(

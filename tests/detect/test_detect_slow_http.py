@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from detect_traffic import ACK, FIN, PSH, RST, SYN, T0, flow, watch
+from detect_traffic import ACK, FIN, PSH, RST, SYN, T0, flow, flows, watch
 
 from trafficmond.detect.detectors.slow_http import SlowHttp
+from trafficmond.detect.engine import Engine
 from trafficmond.model import Severity
 
 HANDSHAKE = 3  # segments in which a server sends its certificates
@@ -138,6 +139,61 @@ def test_open_connections_without_a_question_are_counted_after_ten_seconds(
     assert watching.see([*more, flow("192.168.0.9", "192.168.0.1", 9)], after=5.0) == []
     told = watching.see([flow("192.168.0.9", "192.168.0.1", 9)], after=5.0)
     assert [threat.severity for threat in told] == found
+
+
+def slowloris(number: int, turn: int) -> dict[str, Any]:
+    """One of its connections, after a piece each five seconds."""
+    return flow(
+        "198.51.100.7", "192.168.0.80", 80, id=number, new=turn == 1, first=T0, last=T0 + 5 * turn, packets=2 + turn,
+        tcp_flags=SYN | ACK | PSH, reply_tcp_flags=SYN | ACK, reply_first_flags=SYN | ACK, payload_packets=turn,
+        payload_bytes=200 + 20 * turn, bytes=900, reply_packets=1 + turn, d_packets=1, d_reply_packets=1,
+        d_reply_bytes=66,
+    )  # fmt: skip
+
+
+def reader(number: int, turn: int) -> dict[str, Any]:
+    """One of the connections of a client whose window stays closed."""
+    answer = {"payload_packets": 1, "payload_bytes": 300, "reply_payload_packets": 1, "reply_payload_bytes": 512}
+    return {**slowloris(number, turn), **answer, "reply_packets": 6 + turn}
+
+
+@pytest.mark.parametrize(("attack", "severity"), [(slowloris, Severity.MEDIUM), (reader, Severity.LOW)])
+@pytest.mark.parametrize(("idle", "each"), [(0, 1), (20, 1), (100, 1), (200, 200)])
+def test_silent_connections_hide_neither_an_attack_nor_its_source(
+    attack: Any, severity: Severity, idle: int, each: int
+) -> None:
+    engine, browsers = Engine(), 0
+    for turn in range(1, 9):
+        rows = [attack(number, turn) for number in range(150)]
+        for _ in range(idle):
+            browsers += 1
+            source = "198.51.100.7" if each > 1 else f"203.0.{113 + browsers // 250}.{browsers % 250}"
+            rows.append({**opened(1000 + browsers, 80, 1), "src": source, "first": T0 + 5 * turn - 5})
+            rows[-1]["last"] = rows[-1]["first"]
+        engine.feed(flows(rows), T0 + 5 * turn, 5.0)
+    told = [threat for threat in engine.threats() if threat.detector == "slow_http"]
+    assert [(threat.severity, threat.src_ip) for threat in told] == [(severity, "198.51.100.7")]
+
+
+@pytest.mark.parametrize(("fields", "port"), [({}, 80), (GREETED, 22)])
+def test_a_handshake_may_take_longer_than_one_reading(fields: dict[str, Any], port: int) -> None:
+    rows = [opened(number, port, 50) for number in range(150)]
+    begun = {"tcp_flags": SYN, "reply_tcp_flags": 0, "reply_first_flags": 0, "packets": 1, "reply_packets": 0}
+    watching, told = watch(SlowHttp), []
+    for batch in ([{**row, **begun} for row in rows], [{**row, **fields, "new": False} for row in rows], [], []):
+        told += watching.see([*batch, flow("192.168.0.9", "192.168.0.1", 9)], after=3.0)
+    assert [threat.severity for threat in told] == [Severity.LOW]
+
+
+def test_after_the_clock_was_set_back_silent_connections_are_counted_and_what_finds_no_room_is_told() -> None:
+    watching = watch(SlowHttp)
+    watching.see([opened(number, 80, 9999) for number in range(5000)], after=1.0)
+    assert watching.detector.counters()["refused"] == 5000 - 4096
+    watching.now -= 3600.0
+    watching.see([flow("192.168.0.9", "192.168.0.1", 9)], after=1.0)
+    rows = [{**opened(5000 + number, 81, 50), "first": watching.now, "last": watching.now} for number in range(150)]
+    assert watching.see(rows, after=1.0) == []
+    assert len(watching.see([flow("192.168.0.9", "192.168.0.1", 9)], after=10.0)) == 1
 
 
 def reading(answer: int, segments: int, family: int, probes: int, length: int = 0) -> list[Severity]:

@@ -121,6 +121,24 @@ def test_a_slow_tunnel_is_found_over_an_hour(size: int, every: float, found: lis
     assert questions(size, 260, every) == found
 
 
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ([(1400, 1400)], []),  # a monitor measures a path
+        ([(1000, 64)], []),  # ... to a host that cuts its replies off
+        ([(56, 56), (1400, 1400)], []),  # with pings of two sizes
+        ([(40 + 7 * number, 90 - 5 * number) for number in range(9)], [Severity.LOW]),
+    ],
+)
+def test_of_slow_pings_only_data_is_a_note(sizes: list[tuple[int, int]], found: list[Severity]) -> None:
+    watching, told = watch(Tunnel), []
+    for number in range(260):
+        sent, got = sizes[number % len(sizes)]
+        row = flow("192.168.0.9", "203.0.113.7", 0, id=1, proto=1, sport=8, tcp_flags=0, first_flags=0)
+        told += watching.see([{**row, "bytes": 42 + sent, "reply_packets": 1, "reply_bytes": 42 + got}], after=14.0)
+    assert [threat.severity for threat in told][-1:] == found
+
+
 @pytest.mark.parametrize(("sizes", "found"), [((100, 1200), [Severity.LOW]), ((56, 56), [])])
 def test_replies_to_pings_that_are_not_seen_count_as_those(sizes: tuple[int, int], found: list[Severity]) -> None:
     watching, told = watch(Tunnel), []

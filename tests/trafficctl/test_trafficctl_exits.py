@@ -40,7 +40,7 @@ from trafficmond.errors import ConfigError, ControlError, Mistake, StoreError
         (
             ["ban", "1.2.3.4", "--ttl", "9999999999"],
             2,
-            "--ttl: '9999999999s' is too long; the maximum",
+            "--ttl: '9999999999' is too long; the maximum",
         ),
         (["add-cidr", "1.2.3.4", "--action", "explode"], 2, "'explode' is not one of allow"),
         (["explain", "1.2.3.4/8"], 2, "one address is wanted"),

@@ -14,12 +14,14 @@ _LONGEST = 100 * 365 * 86400.0
 _MOST = 1 << 60
 
 
-def parse_duration(text: str) -> float:
-    """The seconds of "250ms", "30s", "1h30m", "10min", "30d" or "2w". Raises ValueError."""
+def parse_duration(text: str, plain: str = "") -> float:
+    """The seconds of "250ms", "30s", "1h30m", "10min", "30d" or "2w". Raises ValueError. `plain`: the unit of a number
+    without one."""
     text = text.strip()
+    parts = text + plain * text.isdecimal()
     seconds = 0.0 if text == "0" else -1.0
-    if _DURATION.fullmatch(text):
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if _DURATION.fullmatch(parts):
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(parts))
     if seconds > _LONGEST:
         raise ValueError(f"{text!r} is too long; the maximum is a hundred years")
     if seconds < 0:

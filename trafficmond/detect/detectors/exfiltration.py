@@ -1,6 +1,7 @@
 """A host on this side sends far more out than usual, in conversations that it opened.
 
-It is worth a look if it did not send much to the same network on an earlier day, as backups do. The rest is a note.
+An upload is worth a look if the host did not send much to the same network in an earlier half day, as backups do. The
+rest is a note.
 """
 
 import numpy as np
@@ -14,7 +15,9 @@ from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 
 _MUCH = 0.1  # of the threshold's pace, from which a destination counts as one that the host sends to
-_HALF_DAY_S, _PLACES = 43200.0, 128
+_HALF_DAY_S = 43200.0
+_PLACES = 128  # of networks that got much; a cloud has many addresses, so that networks are compared
+_NAT64 = np.uint64(0x0064FF9B << 32)  # 64:ff9b::/96, whose addresses end with those of IPv4 (RFC 6052)
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,7 @@ class Exfiltration(GroupedDetector[Settings]):
     idle_timeout_s = 3600.0
     fields = (
         *((name, "f8") for name in ("at", "recent", "long", "total", "elsewhere")),
-        (
-            "map",
-            "u1",
-            _PLACES,
-        ),  # of networks (a cloud has many addresses) that got much: 0, or the half day of the first
+        ("networks", "u1", _PLACES),  # by hash: 0, or the half day in which one got much first
     )
     evidence_bonus_s = 600.0
 
@@ -75,11 +74,12 @@ class Exfiltration(GroupedDetector[Settings]):
         pace = _MUCH * settings.bytes / settings.window
         much = np.flatnonzero(flows["net"] >= pace * np.maximum(found.seen.widths[flows["tick"]], 1.0))
         half_day = (found.seen.ends[flows["tick"][much]] // _HALF_DAY_S).astype(np.int64) % 255 + 1
-        network = np.where(flows["family"] == 4, flows["dst_lo"] >> np.uint64(16), flows["dst_hi"] >> np.uint64(32))
+        v4 = (flows["family"] == 4) | (flows["dst_hi"] == _NAT64)
+        network = np.where(v4, flows["dst_lo"] >> np.uint64(16), flows["dst_hi"] >> np.uint64(32))
         place = found.slot[much], (mix(network[much]) % np.uint64(_PLACES)).astype(np.intp)
-        since = rows["map"][place]
+        since = rows["networks"][place]
         first_time = (since == 0) | (since == half_day)
-        rows["map"][place] = np.where(since == 0, half_day, since)
+        rows["networks"][place] = np.where(since == 0, half_day, since)
         self.table.add("elsewhere", found.slot[much], flows["net"][much] * first_time)
         over = np.zeros(len(net), bool)
         over[found.watched] = rows["recent"][slot] >= np.maximum(settings.bytes, settings.factor * usual)

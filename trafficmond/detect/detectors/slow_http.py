@@ -4,6 +4,8 @@ Counted by victim are simultaneous connections that have sent small pieces for t
 polling sends its request at once and does not count. Slow reading and silence are a note, as are unanswered devices.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from trafficmond.config.declare import duration, setting
@@ -27,12 +29,16 @@ _DRIPS = 2  # packets with payload for each of the server's: a question has an a
 _BARE_BYTES = 66, 86  # of a frame without payload, with time stamps, over IPv4 and IPv6
 # A window that stays closed is probed after 0.2 s, 0.4 s and so on (RFC 9293, 3.8.6.1): five times in seven seconds,
 # beside SYN-ACK and acknowledgement. After a minute, keep-alives every 15 s of an idle connection are as many.
-_BARE, _YOUNG_S, _ENDS = 7, 60, SYN | ACK | FIN | RST
+_BARE, _YOUNG_S = 7, 60
+_ENDS = SYN | ACK | FIN | RST  # flags that show how a connection began, and whether it is over
 _GREETING = 512  # a server that speaks first: its reply to the connection (RFC 5321, 4.5.3.1.5)
 _TLS = members(443, 465, 636, 853, 990, 993, 995, 8443)  # no server is silent there after a complete hello
 # bound: connections without a question, until they are counted | further ones are not counted
 _WAITING = 4096
-_MAP, _ONE_SOURCE, _MANY = 1024, 0.9, 5  # so many times the threshold are of high severity
+_MAP = 1024  # places to count connections in
+_ONE_SOURCE = 0.9  # the share of the connections from which on a source is named
+_MANY = 5  # times the threshold are of high severity
+_PIECEWISE, _HARDLY, _SILENT = range(3)  # requests in pieces; connections hardly used or of one side; without payload
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Settings:
     enabled: bool = setting(True, help="Look for connections held open by unfinished requests.")
     connections: int = setting(100, min=10, max=500, help="Such connections at one service at the same time.")
     memory: float = duration("5m", min="1m", max="1h", help="The count restarts after so long without one.")
-    capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.4 kB each.")
+    capacity: int = setting(1024, min=64, max=1 << 20, help="Services watched at once; 1.3 kB each.")
 
 
 class SlowHttp(GroupedDetector[Settings]):
@@ -52,13 +58,13 @@ class SlowHttp(GroupedDetector[Settings]):
         ("heard", "f8"),
         ("total", "f8"),
         ("from_source", "f8"),
-        ("read", "f8"),  # of the total: connections that hardly read, are silent, or of which one side is seen
         ("source", "u8"),
         ("sources", "u1", 256),
         ("map", "u1", _MAP),  # of connections: 0, or the tick of their last piece
     )
     evidence_bonus_s = 30.0
     _waiting = empty(FLOW)  # opened, and nothing since
+    _refused = 0  # that found no room there
 
     def choose(self, seen: DetectorInput) -> Columns:
         flows = seen.flows
@@ -88,12 +94,16 @@ class SlowHttp(GroupedDetector[Settings]):
         if len(mute):
             tick, rows = np.concatenate([rows["tick"], tick]), Columns(join([rows.rows(np.arange(len(rows))), mute]))
             rows.put("tick", tick)
+        writes = (rows["reply_payload_bytes"] == 0) & (rows["reply_packets"] > 0)
+        kind = np.where(writes, _PIECEWISE, _HARDLY)
+        rows.put("kind", np.where(rows["payload_bytes"] == 0, _SILENT, kind))
         return rows
 
     def _mute(self, seen: DetectorInput) -> tuple[Batch, Column]:
         """Rows of open connections on which a client has waited for _HELD_S without a question, and their ticks."""
         flows = seen.flows
-        opened = flows["new"] & (flows["proto"] == TCP) & (flows["tcp_flags"] & _ENDS == SYN | ACK)
+        opened = (flows["new"] | (flows["last"] - flows["first"] < _HELD_S)) & (flows["proto"] == TCP)
+        opened &= flows["tcp_flags"] & _ENDS == SYN | ACK
         opened &= flows["reply_tcp_flags"] & _ENDS == SYN | ACK
         said = flows["reply_payload_bytes"]
         opened &= (flows["payload_bytes"] == 0) & (said <= _GREETING) | (said == 0) & _TLS[flows["dport"]]
@@ -101,8 +111,10 @@ class SlowHttp(GroupedDetector[Settings]):
         for tick in np.unique(flows["tick"]).tolist() if len(self._waiting) or opened.any() else ():
             end, here = seen.ends[tick], np.flatnonzero(flows["tick"] == tick)
             goes_on = np.isin(self._waiting["id"], flows["id"][here][~flows["new"][here]])
-            waiting = join([take(self._waiting, ~goes_on), flows.rows(here[opened[here]])])[:_WAITING]
-            due = end - waiting["first"] >= _HELD_S
+            waiting = join([take(self._waiting, ~goes_on), flows.rows(here[opened[here]])])
+            self._refused += max(len(waiting) - _WAITING, 0)
+            waiting = waiting[:_WAITING]
+            due = np.abs(end - waiting["first"]) >= _HELD_S
             found.append(take(waiting, due))
             found[-1]["last"], found[-1]["payload_bytes"] = end, 0
             ticks.append(np.full(np.count_nonzero(due), tick))
@@ -110,12 +122,12 @@ class SlowHttp(GroupedDetector[Settings]):
         return join(found), np.concatenate(ticks)
 
     def key(self, rows: Columns) -> Column:
-        return mix(rows["dst"], rows["dport"])
+        return mix(rows["dst"], rows["dport"], rows["kind"])
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known, now = self.table.rows, found.known, found.heard
         stale = known[np.abs(now - rows["heard"][known]) > self.settings.memory]
-        for field in ("total", "from_source", "read", "sources", "map"):
+        for field in ("total", "from_source", "sources", "map"):
             rows[field][stale] = 0
         first = found.rows["src"][found.by.first[found.watched]]
         rows["source"][known] = np.where(rows["total"][known] == 0, first, rows["source"][known])
@@ -125,11 +137,9 @@ class SlowHttp(GroupedDetector[Settings]):
         fresh = mark(rows["map"], found.slot, mix(flows["id"]), tick) == 0
         mark(rows["sources"], found.slot, flows["src"])
         found.add(total=fresh, from_source=fresh & (rows["source"][found.slot] == flows["src"]))
-        writes = (flows["payload_bytes"] > 0) & (flows["reply_payload_bytes"] == 0) & (flows["reply_packets"] > 0)
-        found.add(read=fresh & ~writes)
         held = self._held(found)
         over = held >= self.settings.connections
-        at = np.flatnonzero(over & (found.states("read") > 0.5 * found.states("total")))
+        at = np.flatnonzero(over & (found.rows["kind"][found.by.first] != _PIECEWISE))
         over[at] = held[at] >= _EACH * estimate(rows["sources"][found.slots[at]])
         return over, held
 
@@ -146,19 +156,24 @@ class SlowHttp(GroupedDetector[Settings]):
         held, sources = int(self._held(found)[entity]), int(estimate(state["sources"]))
         single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
-        reads, high = bool(state["read"] > 0.5 * state["total"]), held >= _MANY * self.settings.connections
+        used = found.rows["kind"][found.by.first[entity]] == _PIECEWISE
+        high = held >= _MANY * self.settings.connections
         ours = bool(found.seen.ours.side(found.rows, "src")[found.by.first[entity]]) and single
         reports = (held < _EACH * sources or ours) and not WEB_PORTS[one["dport"]]
         return self.found(
-            Severity.LOW if reads or reports else Severity.HIGH if high else Severity.MEDIUM,
+            Severity.LOW if reports or not used else Severity.HIGH if high else Severity.MEDIUM,
             f"{src or format_sources(sources, state['sources'])} hold {held:,} connections open "
-            f"at port {one['dport']} of {dst} " + ("and hardly use them" if reads else "without finishing a request"),
+            f"at port {one['dport']} of {dst} " + ("without finishing a request" if used else "and hardly use them"),
             {"unit": "connections", "held": held, "sources": sources, "ports": [int(one["dport"])]},
             src=src,
             dst=dst,
             times=(found.all(entity)["first"].min(), found.all(entity)["last"].max()),
             count=state["total"],
         )
+
+    def counters(self) -> Mapping[str, int]:
+        counts = super().counters()
+        return {**counts, "refused": counts["refused"] + self._refused}
 
 
 def _tick(now: Column) -> Column:

@@ -30,12 +30,13 @@ _HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. The names that people or programs use have fewer, on average over hundreds.
 _LONG = 85
-# ... but lookups of reputations are longer: a hash in hex, an account's key of 26 and a zone make up to 160 bytes. Many
-# in one socket are a tool's, or a forwarder's (CoreDNS, dnsdist), whose names are ordinary.
-_REPUTATION, _LONG_ONE_SOCKET, _ONE_SOCKET = 160, 50, 100
-_HOUR_S = 3600.0  # a slow tunnel has as many in that time
-# ... or so many bytes in all, if the questions are fewer, but not fewer than this share: names carry little each.
+# Lookups of reputations are longer: a hash in hex, an account's key of 26 and a zone make up to 160 bytes.
+_REPUTATION = 160
+# So many questions in one socket are a tool's, or a forwarder's (CoreDNS, dnsdist), whose names are ordinary.
+_ONE_SOCKET, _LONG_ONE_SOCKET = 100, 50
+# Fewer questions that have as many bytes in all count too, but not fewer than this share: names carry little each.
 _LONGER_SHARE = 0.25
+_HOUR_S = 3600.0  # a slow tunnel has as many in that time
 # The name of an IPv6 address (RFC 3596, 2.5) makes a question of 90 bytes: mail servers and readers of logs ask such by
 # the hundred. With EDNS it has 101, with a cookie of the client 113, and of the server too 129 (RFC 7873).
 _ADDRESS_NAMES = members(90, 101, 113, 129)
@@ -48,7 +49,8 @@ _PING_BYTES = 64  # ping's largest default payload (Linux and macOS 56 and 64 wi
 _VARIES, _EQUAL = 8.0, 1.0
 _UNLIKE_SHARE = 0.25  # of the pings that are needed: where packets are lost, few batches have as many replies
 _PADDED_BYTES = 18  # Ethernet's padding makes shorter replies that long, and the pings of the same host do not have it
-_LARGE, _MORE = 500, 1.2  # bytes; replies for each ping
+_LARGE = 500  # bytes of a ping
+_MORE = 1.2  # replies for each ping
 _FADING = ("asked", "answered", "sent", "got", "squares", "paired", "unlike", "one_socket")
 _HOUR = {name: f"hour_{name}" for name in _FADING}
 
@@ -132,7 +134,9 @@ class Tunnel(GroupedDetector[Settings]):
 
     def _severity(self, rows: Batch, how: Column) -> Column:
         hour = self._judged({name: rows[_HOUR[name]] for name in _FADING}, how)
-        return np.maximum(self._judged({name: rows[name] for name in _FADING}, how), np.minimum(hour, Severity.LOW))
+        # Monitors measure paths with large pings all day, a few each minute.
+        slow = hour > np.where(how == _NOT_DNS, Severity.LOW, 0)
+        return np.maximum(self._judged({name: rows[name] for name in _FADING}, how), np.where(slow, Severity.LOW, 0))
 
     def _judged(self, states: dict[str, Column], how: Column) -> Column:
         settings, asked = self.settings, np.maximum(states["asked"], 1)
