@@ -44,6 +44,15 @@ def test_a_connection_for_each_question_in_tls_is_not_judged_by_its_hello() -> N
     assert watch(Tunnel).see(rows) == []
 
 
+@pytest.mark.parametrize(("hello", "size", "found"), [(1790, 225, 0), (600, 225, 0), (1790, 420, 1)])
+def test_a_browser_with_a_large_key_in_its_hello_asks_ordinary_questions(hello: int, size: int, found: int) -> None:
+    watching, told = watch(Tunnel), []
+    for number in range(1, 60):  # connections of ten questions, one a minute
+        row = asked(12, size, 443, dst="1.1.1.1", id=number, payload_bytes=hello + 80 + 10 * size)
+        told += watching.see([{**row, "bytes": row["payload_bytes"] + 66 * row["packets"]}], after=58.0)
+    assert len(told[-1:]) == found
+
+
 @pytest.mark.parametrize(("size", "found"), [(200, 1), (75, 0)])
 def test_a_connection_for_each_question_over_tcp_counts_as_one(size: int, found: int) -> None:
     rows = [asked(1, size, id=number, packets=6, bytes=size + 66 * 6) for number in range(1, 300)]

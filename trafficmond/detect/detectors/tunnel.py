@@ -25,8 +25,8 @@ _HOW = ("pings", "questions", "questions over TCP", "questions in TLS", "questio
 _AROUND = 4  # SYN, ACK, FIN, ACK
 _GUESSED = 2  # times the segments that a sum needs: so few may be missing from the count
 _HELLO = 2  # packets that begin TLS or QUIC
-# Their payload: in TLS a hello of usually 517 bytes (RFC 7685), of QUIC 1200 bytes each (RFC 9000, 14.1).
-_HELLO_BYTES = np.array([0, 0, 0, 600, 600, 2400])
+# Their payload: in TLS a hello of 517 bytes (RFC 7685), a key of 1184 (FIPS 203), of QUIC 1200 bytes each (RFC 9000).
+_HELLO_BYTES = np.array([0, 0, 0, 1800, 1800, 2400])
 # Payload of a question: 12 bytes of header, 5 behind the name, up to 23 of EDNS with a cookie (RFC 6891, 7873); names
 # of content networks reach 60. The names that people or programs use have fewer, on average over hundreds.
 _LONG = 85
