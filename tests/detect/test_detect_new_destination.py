@@ -122,6 +122,16 @@ def test_ipv6_destinations_are_recognised_by_their_48_bits() -> None:
     assert len(house.see([called("fd00::2", "2001:db8:2::9", 443, 7)])) == 1
 
 
+def test_an_address_of_nat64_is_the_ipv4_address_in_it() -> None:
+    house = learnt()
+    house.know({198: 64500})
+    (threat,) = house.see([called("fd00::2", "64:ff9b::198.51.100.9", 443, 7)])
+    assert "connected to 64:ff9b::c633:6409 port 443/tcp (AS64500)" in threat.summary
+    house.know()
+    assert house.see([called("fd00::2", "64:ff9b::198.51.100.77", 443, 7)]) == []
+    assert len(house.see([called("fd00::2", "64:ff9b::198.51.101.9", 443, 7)])) == 1
+
+
 def test_a_ping_has_no_port() -> None:
     house = learnt()
     (threat,) = house.see([ping(US, "198.51.100.9", owner=7, direction=Direction.EGRESS)])

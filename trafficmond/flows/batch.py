@@ -19,6 +19,7 @@ from trafficmond.protocols import WITH_PORTS
 T = TypeVar("T")
 
 V4_MAPPED = np.uint64(0x0000FFFF00000000)
+NAT64 = np.uint64(0x0064FF9B << 32)  # `hi` of 64:ff9b::/96, whose addresses end with those of IPv4 (RFC 6052)
 
 Batch = npt.NDArray[np.void]
 Column = npt.NDArray[Any]

@@ -11,13 +11,12 @@ from trafficmond.dataclass import dataclass
 from trafficmond.detect.base import DetectorInput, address, addresses
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, Grouped, decay, mix
-from trafficmond.flows.batch import Column
+from trafficmond.flows.batch import NAT64, Column
 from trafficmond.model import Severity, Threat
 
 _MUCH = 0.1  # of the threshold's pace, from which a destination counts as one that the host sends to
 _HALF_DAY_S = 43200.0
 _PLACES = 128  # of networks that got much; a cloud has many addresses, so that networks are compared
-_NAT64 = np.uint64(0x0064FF9B << 32)  # 64:ff9b::/96, whose addresses end with those of IPv4 (RFC 6052)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class Exfiltration(GroupedDetector[Settings]):
         pace = _MUCH * settings.bytes / settings.window
         much = np.flatnonzero(flows["net"] >= pace * np.maximum(found.seen.widths[flows["tick"]], 1.0))
         half_day = (found.seen.ends[flows["tick"][much]] // _HALF_DAY_S).astype(np.int64) % 255 + 1
-        v4 = (flows["family"] == 4) | (flows["dst_hi"] == _NAT64)
+        v4 = (flows["family"] == 4) | (flows["dst_hi"] == NAT64)
         network = np.where(v4, flows["dst_lo"] >> np.uint64(16), flows["dst_hi"] >> np.uint64(32))
         place = found.slot[much], (mix(network[much]) % np.uint64(_PLACES)).astype(np.intp)
         since = rows["networks"][place]

@@ -19,7 +19,7 @@ from trafficmond.detect.attempts import Kind, kinds
 from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address
 from trafficmond.detect.grouped import Entities, GroupedDetector
 from trafficmond.detect.windows import Columns, mix
-from trafficmond.flows.batch import Batch, Column, left_aligned
+from trafficmond.flows.batch import NAT64, Batch, Column, left_aligned
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Direction, Severity, Threat
 from trafficmond.protocols import WITH_PORTS, protocol_name
@@ -180,12 +180,13 @@ class NewDestination(GroupedDetector[Settings]):
 
     def _destinations(self, rows: Columns) -> tuple[Column, Column]:
         """The destination of each row: by prefix, and by the number of the system, 0 if unknown."""
-        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
-        cut = np.uint64(64) - np.where(rows["family"] == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
+        family = np.where(rows["dst_hi"] == NAT64, 4, rows["family"])
+        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], family)
+        cut = np.uint64(64) - np.where(family == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
         port = np.where(np.isin(rows["proto"], WITH_PORTS), rows["dport"], 0)
-        numbers = self._lookups.geoip().column("asn", hi, lo, rows["family"]).astype(np.uint64)
+        numbers = self._lookups.geoip().column("asn", hi, lo, family).astype(np.uint64)
         by_system = np.where(numbers != 0, mix(numbers, rows["proto"], port), np.uint64(0))
-        return mix(hi >> cut, rows["family"], rows["proto"], port), by_system
+        return mix(hi >> cut, family, rows["proto"], port), by_system
 
     def _is_news(self, state: Batch, now: float) -> bool:
         """Whether the unit has been observed for long enough, and has had few new destinations lately."""
@@ -201,8 +202,9 @@ class NewDestination(GroupedDetector[Settings]):
 
     def _described(self, rows: Batch) -> list[str]:
         """Each destination in words: "203.0.113.7, port 443/tcp (AS64500)"."""
-        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], rows["family"])
-        numbers = self._lookups.geoip().column("asn", hi, lo, rows["family"]).tolist()
+        family = np.where(rows["dst_hi"] == NAT64, 4, rows["family"])
+        hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], family)
+        numbers = self._lookups.geoip().column("asn", hi, lo, family).tolist()
         shown = []
         for row, number in zip(rows, numbers, strict=True):
             proto = protocol_name(int(row["proto"])).lower()
