@@ -66,6 +66,7 @@ def test_reflected_syn_acks(reflectors: int, flags: int, found: list[Severity]) 
         [talk(flow("11.0.0.1", V, 443)), *reflected(30, 51820, 1200, packets=500)],  # tunnels
         reflected(12, 123, 76, packets=40),  # time servers
         reflected(12, 161, 300, packets=5),  # agents
+        reflected(40, 514, 250, packets=30),  # syslog from the port of the service
         [talk(row, got=1500) for row in reflected(12, 6881, 900, packets=90)],  # downloads
     ],
     ids=[
@@ -80,6 +81,7 @@ def test_reflected_syn_acks(reflectors: int, flags: int, found: list[Severity]) 
         "tunnels",
         "time",
         "agents",
+        "syslog",
         "downloads",
     ],
 )
@@ -109,13 +111,23 @@ VISITED = talk(flow("11.0.0.1", V, 443))  # so the victim's packets are seen
         ([VISITED, *reflected(10, 53, 300, packets=40)], False),
         ([VISITED, *reflected(8, 5004, 1200, packets=90)], False),  # cameras
         ([VISITED, *reflected(8, 443, 1292, packets=90)], False),  # QUIC
+        ([VISITED, *reflected(8, 514, 250, packets=30)], False),  # syslog from firewalls
         ([VISITED, *reflected(8, 161, 1400, "10.0.0.0/8", packets=90)], False),  # our devices
         ([VISITED, *(talk(datagram(V, source, 123), reply_packets=90) for source in many(8, "11.0.0.0/8")),
           *reflected(8, 123, 482, packets=30)], False),  # asked
     ],
-    ids=["memcached", "chargen", "dns", "unseen", "aside", "little", "one", "small", "media", "quic", "ours", "asked"],
+    ids=["memcached", "chargen", "dns", "unseen", "aside", "little", "one", "small", "media", "quic", "syslog", "ours",
+         "asked"],
 )  # fmt: skip
 def test_few_reflectors_of_large_answers_are_a_note_if_the_victim_is_seen(
     rows: list[dict[str, Any]], found: bool
 ) -> None:
     assert [threat.severity for threat in watch(Amplification).see(rows)] == [Severity.LOW] * found
+
+
+def test_notes_about_few_reflectors_do_not_crowd_out_a_threat() -> None:
+    noted = [f"192.0.{network}.80" for network in range(40)]
+    rows = [row for victim in noted for row in (talk(flow("11.0.0.1", victim, 443)), *(
+        {**row, "dst": victim} for row in reflected(3, 19, 1000, packets=90)))]  # fmt: skip
+    threats = watch(Amplification).see([*rows, *reflected(30, 123, 482, packets=5), VISITED])
+    assert (V, Severity.HIGH) in {(threat.dst_ip, threat.severity) for threat in threats}

@@ -7,7 +7,7 @@ import pytest
 from detect_traffic import ACK, FIN, RST, SYN, T0, datagram, flow, flows, many, ping, refused, talk, watch
 
 from trafficmond.detect.detectors.volume import Volume
-from trafficmond.model import Severity
+from trafficmond.model import Severity, Threat
 
 A, V = "203.0.113.9", "192.0.2.80"
 
@@ -143,6 +143,66 @@ def test_what_is_only_a_note(rows: list[dict[str, Any]], severities: list[Severi
     watching = watch(Volume)
     found = [threat for second in range(12) for threat in watching._feed(flows(rows), T0 + second)]
     assert [threat.severity for threat in found[-1:]] == severities
+
+
+@pytest.mark.parametrize(
+    ("sources", "count", "severities"),
+    [(1, 300, []), (100, 300, [Severity.LOW]), (100, 1200, [Severity.MEDIUM])],
+    ids=["scan", "note", "flood"],
+)
+def test_an_earlier_flood_changes_no_verdict(sources: int, count: int, severities: list[Severity]) -> None:
+    def told(after: float, sources: int, count: int, packets: int = 1) -> list[Threat]:
+        hosts, found, sizes = many(sources), [], {"packets": packets, "bytes": 100 * packets}
+        for at in (T0 + after + second for second in range(12)):
+            rows = (
+                datagram(hosts[n % sources], V, 2000 + 7 * n, sport=9000 + n, first=at, **sizes) for n in range(count)
+            )
+            found += watching._feed(flows([VISITED, *rows]), at)
+        return found
+
+    watching = watch(Volume)
+    assert [threat.severity for threat in told(0, 1100, 1100, packets=10)][-1:] == [Severity.HIGH]
+    last = told(7200, sources, count)[-1:]
+    assert [threat.severity for threat in last] == severities
+    for latest in last:
+        assert latest.evidence["peak_weighted_packets_s"] == pytest.approx(count, rel=0.01)
+        assert latest.evidence["sources"] == pytest.approx(sources, rel=0.1)
+
+
+def test_hosts_that_had_a_flood_once_do_not_crowd_out_one_that_has_it_now() -> None:
+    watching, once = watch(Volume), [f"192.0.{network}.80" for network in range(10, 50)]
+    for second in range(2):
+        watching._feed(flows({**stream(2500, first=T0 + second), "dst": victim} for victim in once), T0 + second)
+    found = []
+    for at in (T0 + 7200 + second for second in range(6)):
+        rows = [{**stream(700, first=at), "dst": victim} for victim in once]
+        found += watching._feed(flows([*rows, *(datagram(source, V, 9000, first=at) for source in many(1500))]), at)
+    assert [threat.severity for threat in found if threat.dst_ip == V][-1:] == [Severity.MEDIUM]
+
+
+@pytest.mark.parametrize(
+    ("port", "polled", "packets", "severity"),
+    [
+        (161, "10.1.0.0/16", 1, Severity.LOW),
+        (5683, "10.1.0.0/16", 1, Severity.LOW),
+        (40000, "10.1.0.0/16", 1, Severity.LOW),
+        (161, "11.1.0.0/16", 1, Severity.MEDIUM),
+        (161, "10.1.0.0/16", 10, Severity.HIGH),  # ten times the threshold
+        (0, "10.1.0.0/16", 1, Severity.MEDIUM),  # a port of their own each
+    ],
+)
+def test_answers_of_our_devices_are_a_note_if_one_direction_is_seen(
+    port: int, polled: str, packets: int, severity: Severity
+) -> None:
+    watching, found = watch(Volume), []
+    sizes = {"packets": packets, "bytes": 400 * packets, "first_len": 400}
+    for at in (T0 + second for second in range(5)):
+        rows = (
+            datagram(device, "10.0.0.2", 50000, sport=port or 3000 + n, first=at, **sizes)
+            for n, device in enumerate(many(1100, polled))
+        )
+        found += watching._feed(flows(rows), at)
+    assert [threat.severity for threat in found[-1:]] == [severity]
 
 
 def test_a_flood_too_short_to_be_told_at_once_does_not_end_as_a_note() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
-from trafficmond.detect.attempts import HIGH_SERVICES, is_group
+from trafficmond.detect.attempts import HIGH_SERVICES, ONE_WAY_PORTS, is_group
 from trafficmond.detect.base import DetectorInput, address, addresses, format_sources
 from trafficmond.detect.carpet import FloodDetector
 from trafficmond.detect.grouped import Entities
@@ -37,7 +37,7 @@ _SYN_ACK_FACTOR = 5  # reflectors: a stray SYN-ACK is small and frequent (back-s
 # If the victim's packets are seen, and it asked for nothing, large answers from so few hosts outside are a note, as are
 # SYN-ACKs that the victim resets. Of one host only, the other direction may take another route. Media, games and peers
 # use other ports than these services.
-_FEW = 2
+_FEW, _NOTE_RANK = 2, 1e12
 _AMPLIFIERS = members(*{*range(1, _CLIENTS), *np.flatnonzero(HIGH_SERVICES)} - {_HTTP, _HTTPS}, size=int(_BY_TCP) + 1)
 
 
@@ -75,7 +75,7 @@ class Amplification(FloodDetector[Settings]):
         udp, tcp = flows["proto"] == UDP, flows["proto"] == TCP
         silent = (flows["reply_packets"] == 0) & (flows["d_packets"] > 0)
         answers = udp & silent & (flows["sport"] != flows["dport"]) & (flows["sport"] > 0)
-        answers &= ~_ASKED_PORTS[flows["dport"]]
+        answers &= ~(_ASKED_PORTS[flows["dport"]] | ONE_WAY_PORTS[flows["sport"]])
         # The receiver of a SYN-ACK counts as the initiator of the flow, although its SYN was not seen.
         syn_acks = tcp & (flows["reply_first_flags"] & (SYN | ACK) == SYN | ACK) & (flows["d_reply_packets"] > 0)
         syn_acks &= (flows["tcp_flags"] & SYN == 0) & (flows["reply_payload_bytes"] == 0)
@@ -139,10 +139,10 @@ class Amplification(FloodDetector[Settings]):
             resets=flows["answers"] * (flows["tcp_flags"] & RST != 0),
         )
         mark(rows["map"], found.slot[unasked], flows["host"][unasked])
-        return self._over(found, found.rows["service"][found.by.first]), found.states("packets")
+        return self._over(found, found.rows["service"][found.by.first])
 
-    def _over(self, found: Entities, service: Column) -> Column:
-        """A mask of victims and ports that get reflected answers."""
+    def _over(self, found: Entities, service: Column) -> tuple[Column, Column]:
+        """A mask of victims and ports that get reflected answers, and their rank: those of few hosts are the last."""
         settings, slots = self.settings, found.slots
         packets, by_tcp = np.maximum(found.states("packets"), 1), service == _BY_TCP
         over = found.watched & (packets >= settings.packets)
@@ -162,7 +162,8 @@ class Amplification(FloodDetector[Settings]):
         few = (_AMPLIFIERS[service] & self._are_seen(found)) | by_tcp & (found.states("resets") >= 0.5 * packets)
         least = np.where(few, _FEW, enough)
         over[at] = (hosts >= least[at]) & (by_tcp | large)[at] | loud[at] & many
-        return over
+        packets[at[hosts < enough[at]]] /= _NOTE_RANK
+        return over, packets
 
     @staticmethod
     def _are_seen(found: Entities) -> Column:

@@ -130,9 +130,6 @@ class Volume(FloodDetector[Settings]):
         settings, rows, slot = self.settings, self.table.rows, found.known
         self._next_tick(slot, found.heard)
         rows["rate"][slot] += _rate(found)[found.watched]
-        rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
-        rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
-        mark(rows["map"], found.slot, found.kept["src"])
         rate, unusual = found.states("rate"), settings.factor * found.states("usual")
         noted = rate >= np.maximum(_NOTED * settings.packets, unusual)
         for first, last, over in (("began", "over", noted & (rate >= settings.packets)), ("grew", "noted", noted)):
@@ -140,8 +137,13 @@ class Volume(FloodDetector[Settings]):
             now = found.heard[over[found.watched]]
             restarts = np.abs(now - rows[last][begins]) > self.idle_timeout_s
             rows[first][begins[restarts]] = now[restarts]
+            for field in ("peak", "map", *(("total",) if over is noted else ())):
+                rows[field][begins[restarts]] = 0
             rows[last][begins] = now
-        return noted, found.states("peak")
+        rows["peak"][slot] = np.maximum(rows["peak"][slot], rows["rate"][slot])
+        rows["total"][slot] += found.by.sum(found.rows["packets"])[found.watched]
+        mark(rows["map"], found.slot, found.kept["src"])
+        return noted, rate
 
     def _next_tick(self, slots: Column, now: Column) -> None:
         """When a new tick begins, adds the rate of the last one to the usual rate, which fades meanwhile. Of a flood,
@@ -176,23 +178,26 @@ class Volume(FloodDetector[Settings]):
         visible = found.seen.senders.know(victim[0], found.now[entity])
         # By then, a flood of its network is known.
         visible &= dst not in self._waiting and found.now[entity] - state["grew"] >= self.spread_window_s
-        if noted and not (visible and sources >= _SOURCES and self.scattered(mine)):
+        if noted and not (visible and len(sums) >= _SOURCES and self.scattered(mine)):
             return None
-        asked = (mine["proto"] == UDP) & (_ASKED[mine["dport"]] | mine["client"] & (mine["sport"] == _DNS))
+        asked = (mine["proto"] == UDP) & (_ASKED[mine["dport"]] | mine["client"] & (mine["service"] == _DNS))
         unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(*victim)
-        # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers.
-        udp, steady = mine["proto"] == UDP, (packets >= _PACED_PACKETS) & (mine["weight"] <= _CYCLES) & (not loud)
-        reports = udp & (ONE_WAY_PORTS[mine["dport"]] | steady & (mine["dport"] >= _SERVICES)) | mine["media"]
+        # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers; and
+        # what many of them send from one port, because the questions may not have been seen.
+        udp, steady = mine["proto"] == UDP, (packets >= _PACED_PACKETS) & (mine["weight"] <= _CYCLES)
+        steady = steady & (mine["dport"] >= _SERVICES) | (not single) & _is_from_one_port(mine)
+        reports = udp & (ONE_WAY_PORTS[mine["dport"]] | steady & (not loud)) | mine["media"]
         reports &= found.seen.ours.side(mine, "src")
         low = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum() or noted
         low |= unheard and not loud
+        rate = state["rate" if noted else "peak"]
         threat = self.found(
             Severity.LOW if low else Severity.HIGH if loud else Severity.MEDIUM,
-            f"about {state['peak']:,.0f} unanswered packets a second to {dst} "
+            f"about {rate:,.0f} unanswered packets a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "packets",
-                "peak_weighted_packets_s": int(state["peak"]),
+                "peak_weighted_packets_s": int(rate),
                 "usual_weighted_packets_s": int(state["usual"]),
                 "bytes": int(mine["bytes"].sum()),
                 "sources": sources,
@@ -250,6 +255,7 @@ def _one_way(seen: DetectorInput) -> Columns:
     icmp, udp = icmp[at], rows["proto"] == UDP
     quic = ~turned & udp & (rows["dport"] == _QUIC) & (rows["first_len"] >= _QUIC_FIRST)
     quic &= octets <= _QUIC_LATER * rows["packets"]
+    rows.put("service", service)
     rows.put("client", udp & (service > 0) & (service < _SERVICES) & (client >= _SERVICES) | quic)
     odd = np.ones(len(at))
     odd[icmp] /= _ICMP_FACTOR
@@ -313,6 +319,13 @@ def _is_scan(mine: Columns, loud: bool) -> bool:
         return True
     ports = mine["dport"][mine["proto"] == TCP]
     return not loud and len(ports) > len(mine) / 2 and len(np.unique(ports)) > len(ports) / 2
+
+
+def _is_from_one_port(mine: Columns) -> Column:
+    """A mask of the rows from the port that sends most, as a service does that was asked."""
+    by = Grouped(mine["service"].astype(np.uint64))
+    most: Column = (by.of == by.sum(mine["packets"]).argmax()) & (mine["service"] > 0)
+    return most
 
 
 def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
