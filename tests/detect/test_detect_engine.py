@@ -105,6 +105,17 @@ def test_a_storm_of_threats_becomes_one_that_counts_the_rest() -> None:
     assert engine.status()["overflowed"] == 60 - MOST_NEW
 
 
+def test_many_notes_leave_room_for_a_threat() -> None:
+    engine = Engine()
+    for n in range(40):
+        engine.feed(scan(1, 9, f"203.0.113.{n}", dst=f"192.0.2.{n}"), T0 + 5 + n / 10)
+    engine.feed(scan(1, 60, "198.51.100.7"), T0 + 10)
+    engine.finish(T0 + 11)
+    severities = {threat.src_ip: threat.severity for threat in engine.threats()}
+    assert list(severities.values()).count(Severity.LOW) > MOST_NEW
+    assert severities["198.51.100.7"] > Severity.LOW
+
+
 def test_never_more_open_threats_than_a_bound() -> None:
     engine = Engine()
     for n in range(MOST_OPEN // 5 + 40):

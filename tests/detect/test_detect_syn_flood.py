@@ -117,3 +117,16 @@ def test_strangers_who_are_answered_and_say_nothing_are_a_note(rows: list[dict[s
 def test_a_flood_stays_one_beside_strangers_who_say_nothing() -> None:
     (threat,) = watch(SynFlood).see([*flood(300), *(flow(source, V, 443, **OPEN) for source in OUTSIDE)])
     assert threat.severity == Severity.HIGH
+
+
+def test_strangers_who_say_nothing_change_neither_source_nor_severity_of_a_flood() -> None:
+    alone = [flow("203.0.113.4", V, 443, sport=port) for port in range(1024, 1524)]
+    silent = [flow(source, V, 443, **OPEN) for source in many(4000, "11.0.0.0/8")]
+    (one,), (both,) = (watch(SynFlood).see(rows) for rows in (alone, [*alone, *silent]))
+    assert (both.src_ip, both.severity, both.summary) == (one.src_ip, one.severity, one.summary)
+    assert both.src_ip == "203.0.113.4"
+
+
+def test_notes_about_strangers_do_not_crowd_out_a_flood() -> None:
+    rows = [flow(source, host, 443, **OPEN) for host in many(40, "192.0.3.0/24") for source in OUTSIDE]
+    assert V in {threat.dst_ip for threat in watch(SynFlood).see([*flood(300), *rows])}

@@ -169,6 +169,15 @@ def test_an_earlier_flood_changes_no_verdict(sources: int, count: int, severitie
         assert latest.evidence["sources"] == pytest.approx(sources, rel=0.1)
 
 
+def test_a_scan_hours_after_a_flood_is_none() -> None:
+    watching = watch(Volume)
+    for at in (T0 + second for second in range(5)):
+        watching._feed(flows([stream(12000, first=at)]), at)
+    for at in (T0 + 7200 + second for second in range(5)):
+        rows = [flow(A, V, 1 + port, first_flags=ACK, tcp_flags=ACK, first=at) for port in range(2000)]
+        assert watching._feed(flows(rows), at) == []
+
+
 def test_hosts_that_had_a_flood_once_do_not_crowd_out_one_that_has_it_now() -> None:
     watching, once = watch(Volume), [f"192.0.{network}.80" for network in range(10, 50)]
     for second in range(2):

@@ -31,7 +31,7 @@ PART_ROWS = 20480
 """Rows processed together, which limits the memory of working copies in a flood."""
 # bound: open threats | one further threat counts the rest
 MOST_OPEN = 512
-# bound: new threats of a detector within a minute | one further threat counts the rest
+# bound: new threats of a detector within a minute, and as many notes | one further threat counts the rest
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
@@ -76,7 +76,7 @@ class Engine:
         self._detectors: list[Detector] = make_detectors(settings)
         self._attempts, self._senders = Attempts(), Senders()
         self._open: dict[tuple[str, ...], _Open] = {}
-        self._newest: dict[str, deque[float]] = {}
+        self._newest: dict[tuple[str, bool], deque[float]] = {}
         self._opened: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         # Closed threats, each with the time of its last evidence.
@@ -225,7 +225,7 @@ class Engine:
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
             return []
-        if entry is None and self._too_many(detector.name, now):
+        if entry is None and self._too_many(detector.name, threat.severity > Severity.LOW, now):
             self._counts["overflowed"] += 1
             key = _many_key(detector.name)
             threat = self._overflow_threat(detector, threat)
@@ -275,9 +275,10 @@ class Engine:
         fields = [{"src_ip": source, "dst_ip": victim, "summary": threat.summary}[each] for each in detector.dedup_key]
         return (detector.name, *(fields if any(fields) else [*fields, victim]))
 
-    def _too_many(self, name: str, now: float) -> bool:
-        """Whether another new threat of this detector would exceed the limit of new ones; counts it if not."""
-        newest = self._newest.setdefault(name, deque(maxlen=MOST_NEW))
+    def _too_many(self, name: str, worse: bool, now: float) -> bool:
+        """Whether another new threat of this detector would exceed the limit of new ones; counts it if not. Notes have
+        a limit of their own."""
+        newest = self._newest.setdefault((name, worse), deque(maxlen=MOST_NEW))
         if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and now - newest[0] < NEW_WITHIN_S):
             return True
         newest.append(now)

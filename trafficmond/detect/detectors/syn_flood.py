@@ -54,7 +54,10 @@ class SynFlood(FloodDetector[Settings]):
     dedup_key = ("dst_ip",)
     idle_timeout_s = 300.0
     fields = (
-        *((name, "f8") for name in ("at", "unfinished", "completed", "retried", "mute", "total", "from_source")),
+        *(
+            (name, "f8")
+            for name in ("at", "unfinished", "completed", "retried", "mute", "total", "muted", "from_source")
+        ),
         ("source", "u8"),
         ("map", "u1", 256),
     )
@@ -89,7 +92,7 @@ class SynFlood(FloodDetector[Settings]):
         settings, rows, known = self.settings, self.table.rows, found.known
         decay(rows, known, found.heard, settings.window, ("unfinished", "completed", "retried", "mute"))
         idle = rows["unfinished"][known] < 1
-        for field in ("total", "from_source", "map"):
+        for field in ("total", "muted", "from_source", "map"):
             rows[field][known[idle]] = 0
         rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
 
@@ -102,11 +105,13 @@ class SynFlood(FloodDetector[Settings]):
             completed=~blamed & ~retried,
             retried=retried,
             mute=found.kept["mute"],
-            from_source=weight * (rows["source"][slot] == source),
+            muted=found.kept["mute"],
+            from_source=weight * ~found.kept["mute"] * (rows["source"][slot] == source),
         )
         unfinished, completed = found.states("unfinished"), found.states("completed")
         over = unfinished >= (_ANY_PORT_FACTOR if found.rows["port"][0] == _ANY_PORT else 1) * settings.unfinished
-        return over & (completed < settings.completed_share * (unfinished + completed)), unfinished
+        over &= completed < settings.completed_share * (unfinished + completed)
+        return over, unfinished - found.states("mute")
 
     def threat(self, found: Entities, entity: int) -> Threat | None:
         state, one, settings = found.state(entity), found.first(entity), self.settings
@@ -119,11 +124,13 @@ class SynFlood(FloodDetector[Settings]):
         lasted = max(np.ptp(found.rows["at"][found.by.of == entity]) or np.inf, _LEAST_S)
         if any_port and sources < _ANY_PORT_SOURCES and moderate and len(mine) < _MORE_THAN_A_SCAN * lasted:
             return None
-        single = bool(state["from_source"] >= _ONE_SOURCE * state["total"])
+        unfinished = state["unfinished"] - state["mute"]
+        mute = unfinished < (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished
+        unfinished = state["unfinished"] if mute else unfinished
+        single = sources == 1 if mute else state["from_source"] >= _ONE_SOURCE * (state["total"] - state["muted"])
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
-        mute = state["unfinished"] - state["mute"] < (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished
-        severity = Severity.CRITICAL if state["unfinished"] >= 16 * settings.unfinished else Severity.HIGH
+        severity = Severity.CRITICAL if unfinished >= 16 * settings.unfinished else Severity.HIGH
         # A stopped service looks the same: its clients try again, and are refused.
         missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
         # Their addresses come back, which forged ones do not, and at most once a second; bots come faster.
@@ -137,11 +144,11 @@ class SynFlood(FloodDetector[Settings]):
         missed |= bool(((returns and seldom) or (silent and slow and state["total"] < least)) and not any_port)
         return self.found(
             Severity.LOW if missed or mute else severity,
-            f"{'silent' if mute else 'unfinished'} connections to {where} of {dst}: {state['unfinished']:,.0f} "
+            f"{'silent' if mute else 'unfinished'} connections to {where} of {dst}: {unfinished:,.0f} "
             f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "openings",
-                "unfinished": int(state["unfinished"]),
+                "unfinished": int(unfinished),
                 "completed": int(state["completed"]),
                 "retried": int(state["retried"]),
                 "sources": sources,
