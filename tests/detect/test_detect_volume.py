@@ -136,8 +136,14 @@ VISITED = talk(flow(A, V, 443))
         ([VISITED, *(datagram(A, V, 2000 + 7 * n, sport=9000) for n in range(850))], []),  # a scan
         # Answers to a resolver that is seen from one side.
         ([datagram(source, V, 2000 + 7 * n, sport=53) for n, source in enumerate(many(2000))], [Severity.LOW]),
+        ([datagram(V, A, 514), *(datagram(source, V, 2000 + 7 * n, sport=53) for n, source in enumerate(many(2000)))],
+         [Severity.LOW]),  # what it sends to others shows nothing
+        ([VISITED, *(datagram(source, V, 2000 + 7 * n, sport=53) for n, source in enumerate(many(2000)))],
+         [Severity.MEDIUM]),
+        ([{**ping(V, "10.0.0.5", sport=3), "dport": 3},  # port closed
+          *(datagram(source, V, 2000 + 7 * n, sport=53) for n, source in enumerate(many(2000)))], [Severity.MEDIUM]),
     ],
-    ids=["scattered", "one side", "peers", "quic", "little", "scan", "resolver"],
+    ids=["scattered", "one side", "peers", "quic", "little", "scan", "resolver", "logs", "seen", "closed"],
 )  # fmt: skip
 def test_what_is_only_a_note(rows: list[dict[str, Any]], severities: list[Severity]) -> None:
     watching = watch(Volume)

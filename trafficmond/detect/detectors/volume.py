@@ -175,13 +175,13 @@ class Volume(FloodDetector[Settings]):
             return None
         src, dst = address(mine, "src", heaviest.first[top]) if single else None, address(mine, "dst", 0)
         noted = state["rate"] < self.settings.packets
-        visible = found.seen.senders.know(victim[0], found.now[entity])
+        visible = exchanges = found.seen.senders.know(victim[0], found.now[entity])
         # By then, a flood of its network is known.
         visible &= dst not in self._waiting and found.now[entity] - state["grew"] >= self.spread_window_s
         if noted and not (visible and len(sums) >= _SOURCES and self.scattered(mine)):
             return None
         asked = (mine["proto"] == UDP) & (_ASKED[mine["dport"]] | mine["client"] & (mine["service"] == _DNS))
-        unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(*victim)
+        unheard = packets[asked].sum() > 0.5 * packets.sum() and not _sent(*victim, None if exchanges else mine["src"])
         # What our devices report to us (cameras too), or carry between our hosts, by a protocol that never answers; and
         # what many of them send from one port, because the questions may not have been seen.
         udp, steady = mine["proto"] == UDP, (packets >= _PACED_PACKETS) & (mine["weight"] <= _CYCLES)
@@ -334,7 +334,9 @@ def _earned(mine: Columns, victim: Any, seen: DetectorInput, tick: Any) -> bool:
     return 0.5 * int(mine["packets"].sum()) <= errors <= 2 * _sent(victim, seen, tick)
 
 
-def _sent(host: Any, seen: DetectorInput, tick: Any) -> int:
-    """The packets that a host sent in a tick."""
-    flows = seen.flows.take(seen.flows["tick"] == tick)
+def _sent(host: Any, seen: DetectorInput, tick: Any, to: Column | None = None) -> int:
+    """The packets that a host sent in a tick, to these hosts or to any."""
+    flows = seen.flows.take((seen.flows["tick"] == tick) & ((seen.flows["src"] == host) | (seen.flows["dst"] == host)))
+    if to is not None:
+        flows = flows.take(np.isin(flows["src"], to) | np.isin(flows["dst"], to))
     return int(flows["d_packets"][flows["src"] == host].sum() + flows["d_reply_packets"][flows["dst"] == host].sum())
