@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from detect_traffic import flow, flows, many
 
 from trafficmond.detect.base import DetectorInput, address, addresses, approx, format_sources, heaviest
-from trafficmond.detect.ours import capture_side, is_private
+from trafficmond.detect.ours import capture_sides, is_private
 from trafficmond.detect.windows import Columns
-from trafficmond.flows.batch import DELTA, empty, split_address
+from trafficmond.flows.batch import DELTA, Batch, empty, join, split_address
 
 ADDRESSES = """
     10.1.2.3 172.16.0.1 172.31.255.255 172.32.0.1 172.15.255.255 192.168.0.1 192.169.0.1 127.0.0.1 169.254.1.1 8.8.8.8
@@ -67,15 +68,34 @@ def test_numbers_in_sentences_are_in_groups_as_in_tables() -> None:
     ("one", "others", "side"),
     [
         ("203.0.113.9", "192.168.0.0/24", None),  # a stranger who scans a network of ours
-        ("192.168.0.9", "192.168.0.0/24", "192.168.0.9/32"),
         ("203.0.113.9", "198.51.100.0/24", "203.0.113.9/32"),
-        ("192.168.0.9", "198.51.100.0/24", "192.168.0.9/32"),
+        ("192.168.0.9", "198.51.100.0/24", None),  # is ours anyway
+        ("2001:db8:1:2::9", "2001:db8:2:3::/64", None),  # one of two links, nobody knows which
     ],
 )
 def test_the_side_of_a_capture_is_no_stranger_among_our_private_hosts(one: str, others: str, side: str | None) -> None:
-    rows = empty(DELTA, 40)
-    for row, other in zip(rows, many(40, others), strict=True):
-        for end, host in (("src", one), ("dst", other)):
-            row[f"{end}_hi"], row[f"{end}_lo"] = split_address(ipaddress.ip_address(host).packed)
-    rows["family"], rows["packets"] = 4, 5
-    assert capture_side(rows) == (side and ipaddress.ip_network(side))
+    assert capture_sides(_between([one] * 40, many(40, others))) == ([ipaddress.ip_network(side)] if side else [])
+
+
+def test_the_side_of_a_capture_is_an_ipv6_link_with_all_its_hosts() -> None:
+    """And a capture of both families has a side of each."""
+    far = (f"2001:db8:{number:x}::1" for number in range(16, 56))
+    ipv6 = _between(many(40, "2001:db8:1:2::/64"), far)
+    ipv4 = _between(["203.0.113.9"] * 40, many(40, "198.51.100.0/24"))
+    sides = [ipaddress.ip_network(side) for side in ("203.0.113.9/32", "2001:db8:1:2::/64")]
+    assert capture_sides(join([ipv6, ipv4])) == sides
+
+
+def _between(ones: Iterable[str], others: Iterable[str]) -> Batch:
+    pairs = [(_split(one), _split(other)) for one, other in zip(ones, others, strict=True)]
+    rows = empty(DELTA, len(pairs))
+    for row, ends in zip(rows, pairs, strict=True):
+        for end, (family, words) in zip(("src", "dst"), ends, strict=True):
+            row["family"], (row[f"{end}_hi"], row[f"{end}_lo"]) = family, words
+    rows["packets"] = 5
+    return rows
+
+
+def _split(text: str) -> tuple[int, tuple[int, int]]:
+    host = ipaddress.ip_address(text)
+    return host.version, split_address(host.packed)

@@ -8,7 +8,7 @@ from detect_traffic import ACK, FIN, datagram, flow, many, ping, refused, talk, 
 from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.model import Severity
 
-A = "203.0.113.9"
+A, OURS = "203.0.113.9", "192.168.0.9"
 HOSTS = many(60)
 
 
@@ -40,6 +40,15 @@ def test_a_ping_sweep_of_a_half_populated_network() -> None:
     assert threat.technique == "T1018"
 
 
+def test_a_stranger_who_searches_our_web_servers_is_no_browser() -> None:
+    """A browser of ours, whose way out is broken, fails as often."""
+    ours, strange = many(20, "192.168.0.0/24"), many(20, "198.51.100.0/24")
+    assert worst([flow("203.0.113.9", host, 443) for host in ours]) == Severity.MEDIUM
+    assert worst([flow("203.0.113.9", host, 443) for host in ours[:9]]) == Severity.LOW
+    assert worst([flow("203.0.113.9", host, 443) for host in strange]) is None
+    assert worst([flow("192.168.0.9", host, 443) for host in strange]) is None
+
+
 def test_nine_hosts_in_hours_is_a_note() -> None:
     sweep, found = watch(HostSweep), []
     for host in HOSTS[:9]:
@@ -53,8 +62,8 @@ def test_nine_hosts_in_hours_is_a_note() -> None:
         [talk(flow(A, host, 443)) for host in many(500)],  # a crawler
         [talk(flow(A, host, 25)) if n % 4 else flow(A, host, 25) for n, host in enumerate(many(200))],  # a mail server
         [talk(datagram(A, host, 53)) for host in many(200)],  # a resolver
-        [flow(A, host, 443) for host in HOSTS[:40]],  # a browser where IPv6 or the way out is broken
-        [datagram(A, host, 443, first_len=1292) for host in HOSTS[:40]],  # QUIC that a firewall drops
+        [flow(OURS, host, 443) for host in many(40, "198.51.100.0/24")],  # a browser whose way out is broken
+        [datagram(OURS, host, 443, first_len=1292) for host in many(40, "198.51.100.0/24")],  # QUIC that is dropped
         [datagram(A, host, 30303, sport=30303, first_len=171) for host in HOSTS[:30]],  # a peer of the dead
         [datagram(A, host, 6881, first_len=60 + n) for n, host in enumerate(HOSTS)],  # gossip of all lengths
         [flow(A, host, 30303) if n % 3 else talk(flow(A, host, 30303)) for n, host in enumerate(HOSTS)],  # a node
@@ -105,7 +114,7 @@ def test_answers_to_strangers_are_none_to_our_own_hosts() -> None:
 # ---- hosts that have a list ----
 
 
-OURS, V6 = "192.168.0.9", "2001:db8:5::20"
+V6 = "2001:db8:5::20"
 FAR = [f"2001:db8:{each:x}::1" for each in range(100, 220)]
 
 

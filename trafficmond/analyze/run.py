@@ -17,7 +17,7 @@ from trafficmond.analyze.sorting import by_time
 from trafficmond.analyze.source import EmptyInput, Source
 from trafficmond.config.settings import Settings
 from trafficmond.detect.engine import Engine, Tick
-from trafficmond.detect.ours import Ours, capture_side
+from trafficmond.detect.ours import Ours, capture_sides
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import DELTA, Batch, empty, join
 from trafficmond.flows.table import FlowTable
@@ -118,9 +118,9 @@ def _observe(
     streams = [intervals(rows, stats.batching, hold, late) for rows in rows_of]
     at = 0.0
     beginning, stream = _beginning(portions(itertools.chain.from_iterable(ahead(bundles(merged(streams))))))
-    side = capture_side(beginning)
-    if side is not None:
+    for side in capture_sides(beginning):
         ours.add(side)
+        inputs[0][0].note(f"{side} is our own side: nine in ten packets are from or to it", 0)
     held: list[Tick] = []
     rows = 0
 

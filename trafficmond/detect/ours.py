@@ -1,15 +1,15 @@
 """The addresses that are ours.
 
-Ours are private addresses, those of this host, and the networks that the settings name; in a capture also the address
-that nearly every packet goes to or comes from, since it was taken there. Only a host of ours can be a beacon or send
-data out; clients from outside are not judged by their rhythm.
+Ours are private addresses, those of this host, and the networks that the settings name; in a capture also the address,
+or the IPv6 link, that nearly every packet goes to or comes from, since it was taken there. Only a host of ours can be a
+beacon or send data out; clients from outside are not judged by their rhythm.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from trafficmond.detect.windows import Columns, Grouped, mix
+from trafficmond.detect.windows import Columns, Grouped
 from trafficmond.flows.batch import Batch, Column, address_text, split_address
 from trafficmond.networks import Network, parse
 
@@ -60,25 +60,29 @@ class Ours(Prefixes):
         return is_private(hi, lo, family) | super().holds(hi, lo, family)
 
 
-def capture_side(rows: Batch) -> Network | None:
-    """The one address that nine in ten of the packets of DELTA rows have on a side; None if there is none."""
+def capture_sides(rows: Batch) -> list[Network]:
+    """The address, in IPv6 the network of 64 bits (a link has one: RFC 4291), that nine in ten of the packets of DELTA
+    rows have on a side, of each family that has one."""
+    return [side for family in (4, 6) if (side := _capture_side(rows[rows["family"] == family], family)) is not None]
+
+
+def _capture_side(rows: Batch, family: int) -> Network | None:
     packets = rows["packets"].astype(np.float64)
     total = packets.sum()
     if total < _SIDE_PACKETS:
         return None
     hi, lo = (np.concatenate([rows[f"{side}_{word}"] for side in ("src", "dst")]) for word in ("hi", "lo"))
-    family = np.tile(rows["family"], 2)
-    by = Grouped(mix(hi, lo, family))
+    by = Grouped(hi if family == 6 else lo)
     sums = by.sum(np.tile(packets, 2))
     # With only two hosts, it is unknown which of them made the capture.
     most = np.argsort(-sums)[:2]
     if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
         return None
     at = by.first[most[0]]
-    private = is_private(hi, lo, family)
-    if not private[at] and packets[private[: len(rows)] | private[len(rows) :]].sum() > 0.5 * total:
-        return None  # a stranger in a capture of our private hosts
-    return parse(address_text(int(hi[at]), int(lo[at]), int(family[at])))
+    private = is_private(hi, lo, np.full(len(hi), family))
+    if packets[private[: len(rows)] | private[len(rows) :]].sum() > 0.5 * total:
+        return None  # one of our private hosts, or a stranger among them
+    return parse(f"{address_text(int(hi[at]), int(lo[at]) if family == 4 else 0, family)}/{32 if family == 4 else 64}")
 
 
 def is_private(hi: Column, lo: Column, family: Column) -> Column:

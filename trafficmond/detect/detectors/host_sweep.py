@@ -301,7 +301,7 @@ class HostSweep(GroupedDetector[Settings]):
         ours, within = (found.seen.ours.side(sources, side) for side in ("src", "dst"))
         dials = ours & ~within & (kind == Kind.SYN) & (port >= _PATIENT_PORTS)
         needed = np.where(dials, needed + _ANSWER_FAILURES * rows["answered"], needed)
-        web = ~ping & _WEB_PORTS[port]
+        web = ~ping & _WEB_PORTS[port] & (ours | ~within)
         needed = np.where(web, _WEB_FACTOR * needed, needed)
         # A map that is more than half full shows neither the number of hosts nor which ones were tried again.
         full = np.count_nonzero(rows["map"], axis=1) > _MAP // 2
