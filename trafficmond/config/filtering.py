@@ -21,8 +21,7 @@ class Policy:
         help="For packets that no rule or list matches: allow (pass), monitor (pass, logged) or drop (logged).",
     )
     default_shadow: bool = setting(
-        False,
-        help="Count and log the packets that the default would drop, but let them pass. See rules.md, Shadow.",
+        False, help="Count and log the packets that the default would drop, but let them pass. See rules.md, Shadow."
     )
     established: bool = setting(
         True, help="With default = drop, let replies to this host's own connections pass (needs egress = true)."

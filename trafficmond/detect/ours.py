@@ -73,12 +73,10 @@ def _capture_side(rows: Batch, family: int) -> Network | None:
         return None
     hi, lo = (np.concatenate([rows[f"{side}_{word}"] for side in ("src", "dst")]) for word in ("hi", "lo"))
     by = Grouped(hi if family == 6 else lo)
-    sums = by.sum(np.tile(packets, 2))
-    # With only two hosts, it is unknown which of them made the capture.
-    most = np.argsort(-sums)[:2]
-    if sums[most[0]] < _SIDE_SHARE * total or (len(most) > 1 and sums[most[1]] >= _SIDE_SHARE * total):
-        return None
-    at = by.first[most[0]]
+    over = np.flatnonzero(by.sum(np.tile(packets, 2)) >= _SIDE_SHARE * total)
+    if len(over) != 1:
+        return None  # with only two hosts, it is unknown which of them made the capture
+    at = by.first[over[0]]
     private = is_private(hi, lo, np.full(len(hi), family))
     if packets[private[: len(rows)] | private[len(rows) :]].sum() > 0.5 * total:
         return None  # one of our private hosts, or a stranger among them

@@ -19,9 +19,7 @@ class _Flows(ctypes.Structure):
     """struct tm_flows."""
 
     _fields_ = fields(
-        (ctypes.c_void_p, _FIELDS),
-        (ctypes.c_uint32, "count room capacity most_quiet"),
-        (ctypes.c_double, "next"),
+        (ctypes.c_void_p, _FIELDS), (ctypes.c_uint32, "count room capacity most_quiet"), (ctypes.c_double, "next")
     )
 
 
