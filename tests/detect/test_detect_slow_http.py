@@ -175,6 +175,19 @@ def test_silent_connections_hide_neither_an_attack_nor_its_source(
     assert [(threat.severity, threat.src_ip) for threat in told] == [(severity, "198.51.100.7")]
 
 
+@pytest.mark.parametrize("silent_first", [False, True])
+def test_a_note_about_another_source_takes_no_name_from_a_threat(silent_first: bool) -> None:
+    engine, begins = Engine(), T0 if silent_first else T0 + 30
+    for turn in range(1, 12):
+        rows = [slowloris(number, turn) for number in range(150)] if turn > 4 or not silent_first else []
+        if turn == (1 if silent_first else 7):
+            silent = {"src": "198.51.100.99", "first": begins, "last": begins}
+            rows += [{**opened(1000 + number, 80, 1), **silent} for number in range(150)]
+        engine.feed(flows(rows or [flow("192.168.0.9", "192.168.0.1", 9)]), T0 + 5 * turn, 5.0)
+    (told,) = [threat for threat in engine.threats() if threat.detector == "slow_http"]
+    assert (told.severity, told.src_ip) == (Severity.MEDIUM, "198.51.100.7")
+
+
 @pytest.mark.parametrize(("fields", "port"), [({}, 80), (GREETED, 22)])
 def test_a_handshake_may_take_longer_than_one_reading(fields: dict[str, Any], port: int) -> None:
     rows = [opened(number, port, 50) for number in range(150)]

@@ -369,13 +369,15 @@ def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
     """Update `known`: times widen, numbers keep their peak, lists grow to a bound."""
     # A restarted detector has lower numbers, which must not replace the known ones.
     says_more = latest.count >= known.count and latest.severity >= known.severity
+    # A note about another source takes no name from a threat, and gives it none.
+    if "src_ip" not in dedup_key and known.src_ip != latest.src_ip and latest.severity >= known.severity:
+        known.src_ip = latest.src_ip if latest.severity > known.severity else None
+    if "dst_ip" not in dedup_key and known.dst_ip != latest.dst_ip:
+        known.dst_ip = None
     known.severity = Severity(max(known.severity, latest.severity))
     known.first_seen = min(known.first_seen, latest.first_seen)
     known.last_seen = max(known.last_seen, latest.last_seen)
     known.count = max(known.count, latest.count)
-    for field in ("src_ip", "dst_ip"):
-        if field not in dedup_key and getattr(known, field) != getattr(latest, field):
-            setattr(known, field, None)
     for name, value in latest.evidence.items():
         before = known.evidence.get(name)
         if name == _SOURCES:

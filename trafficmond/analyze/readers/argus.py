@@ -28,9 +28,7 @@ _ALIASES = {  # the names that `ra -s` takes, which some files have in their hea
     "bytes": "totbytes", "spkts": "srcpkts", "dpkts": "dstpkts", "sbytes": "srcbytes", "dbytes": "dstbytes",
 }  # fmt: skip
 _SUMS = (("totpkts", "srcpkts", "dstpkts"), ("totbytes", "srcbytes", "dstbytes"))
-_TABLE = [
-    *("starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"),
-]
+_TABLE = ["starttime", "flgs", "proto", "srcaddr", "sport", "dir", "dstaddr", "dport", "totpkts", "totbytes", "state"]
 _ARROWS = frozenset("<>-?|o.")
 _SUMMARY = "Totalrecords "  # `ra -A`
 _WHO = "who"  # ARP's arrow
