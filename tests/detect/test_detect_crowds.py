@@ -9,7 +9,7 @@ from detect_traffic import ACK, RST, SYN, T0, Watch, datagram, flow, flows, many
 
 from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.detect.detectors.port_scan import PortScan
-from trafficmond.detect.engine import OPENED, UPDATED, Engine, ThreatUpdate
+from trafficmond.detect.engine import CLOSED, OPENED, UPDATED, Engine, ThreatUpdate
 from trafficmond.flows.batch import empty
 from trafficmond.model import Severity, Threat
 
@@ -137,8 +137,9 @@ def test_a_scan_by_sctp_is_found_from_any_port() -> None:
     assert [threat.severity for threat in watch(PortScan).see(probes)] == [Severity.MEDIUM]
 
 
-def swept(engine: Engine, at: float, src: str, hosts: int) -> list[ThreatUpdate]:
-    updates = engine.feed(flows(flow(src, f"2a02:88::{n:x}", 22, first=at) for n in range(hosts)), at + 0.5)
+def swept(engine: Engine, at: float, src: str, hosts: int, proven: bool = False) -> list[ThreatUpdate]:
+    rows = [flow(src, f"2a02:88::{n:x}", 22, first=at) for n in range(hosts)]
+    updates = engine.feed(flows([*rows, *[talk(flow(src, "2a02:88::80", 22, first=at))] * proven]), at + 0.5)
     return updates + engine.feed(empty(flows([]).dtype), at + 2)
 
 
@@ -159,16 +160,20 @@ def test_a_scanner_that_moves_within_its_64_is_one_threat_and_hosts_of_ours_are_
         assert engine.threats()[0].evidence["addresses"] == [f"{net}::{n + 1:x}" for n in range(5)]
 
 
-def test_an_address_is_not_proven_because_its_neighbour_is() -> None:
-    engine = Engine()
-    first, second = "2a01:4f8:77:1::1", "2a01:4f8:77:1::2"
-    rows = [talk(flow(first, "2a02:88::80", 22)), *(flow(first, f"2a02:88::{n:x}", 22) for n in range(20))]
-    updates = [*engine.feed(flows(rows), T0 + 0.5), *engine.feed(empty(flows([]).dtype), T0 + 2)]
-    updates += swept(engine, T0 + 10, second, 25)
-    assert [(each.threat.src_ip, each.threat.evidence["proven"]) for each in updates] == [
-        (first, True),
-        (second, False),
-    ]
+@pytest.mark.parametrize("proven", [1, 2])
+@pytest.mark.parametrize("meanwhile", ["nothing", "closed", "restart"])
+def test_an_address_is_not_proven_because_its_neighbour_is(meanwhile: str, proven: int) -> None:
+    engine, net = Engine(), "2a01:4f8:77:1::"
+    updates = swept(engine, T0, f"{net}1", 20, proven == 1)
+    stored, at = engine.threats(), T0 + (HostSweep.idle_timeout_s + 60 if meanwhile == "closed" else 10)
+    engine = Engine() if meanwhile == "restart" else engine
+    updates += [*engine.feed(flows([]), at), *swept(engine, at, f"{net}2", 25, proven == 2)]
+    engine.resume(stored if meanwhile == "restart" else [], at + 4)
+    seen = [(each.threat.src_ip, each.threat.evidence["proven"]) for each in updates if each.state != CLOSED]
+    assert seen == [(f"{net}1", proven == 1), (f"{net}2", proven == 2)]
+    (threat,) = engine.threats()
+    assert (threat.src_ip, threat.evidence["proven"]) == seen[1]
+    assert threat.summary.startswith(f"{net}2 ")
 
 
 def test_few_addresses_with_little_each_in_a_64_are_not_added_up() -> None:

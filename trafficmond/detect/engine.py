@@ -35,7 +35,7 @@ MOST_OPEN = 512
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _MOST_LISTED = 16  # items of a list in the evidence
-_SOURCES = "sources"
+_SOURCES, _ADDRESSES = "sources", "addresses"
 _OVERFLOW_UNIT = "reports"
 _RETURNS_S = 14400.0  # a situation that returns so soon after its threat was closed is the same
 REMEMBERED_S = _RETURNS_S + max(detector.idle_timeout_s for detector in DETECTORS.values())
@@ -248,15 +248,10 @@ class Engine:
         worse = threat.severity > entry.threat.severity
         proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
         reported = worse or proven or threat.count >= _REPORT_FACTOR * entry.reported
-        if "src_ip" in detector.dedup_key and threat.src_ip != entry.threat.src_ip:  # another address of its network
-            known = entry.threat.evidence.setdefault("addresses", [entry.threat.src_ip])
-            reported |= threat.src_ip not in known and len(known) < _MOST_LISTED
-            threat.evidence["addresses"] = [threat.src_ip]
-            if reported:
-                entry.threat.src_ip, entry.threat.evidence["proven"] = threat.src_ip, False
-                entry.threat.summary = threat.summary
-            threat.summary = entry.threat.summary
-        _merge(entry.threat, threat, detector.dedup_key)
+        addresses = entry.threat.evidence.get(_ADDRESSES, [])
+        if "src_ip" in detector.dedup_key and threat.src_ip not in (entry.threat.src_ip, *addresses):
+            reported |= len(addresses) < _MOST_LISTED
+        _merge(entry.threat, threat, detector.dedup_key, reported)
         entry.last_evidence = now
         self._counts["merged"] += 1
         if reported:
@@ -365,8 +360,14 @@ def _of_network(one: Threat, other: Threat) -> bool:
     return bool(network) and network == (others or (other.dst_ip and network_of(other.dst_ip)))
 
 
-def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...]) -> None:
-    """Update `known`: times widen, numbers keep their peak, lists grow to a bound."""
+def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...], named: bool = True) -> None:
+    """Update `known`: times widen, numbers keep their peak, lists grow to a bound. `named`: the latest source is."""
+    if "src_ip" in dedup_key and known.src_ip != latest.src_ip:  # of the same network; each is proven only by itself
+        known.evidence.setdefault(_ADDRESSES, [known.src_ip])
+        latest.evidence.setdefault(_ADDRESSES, [latest.src_ip])
+        if named:
+            known.src_ip, known.summary, known.evidence["proven"] = latest.src_ip, latest.summary, False
+        latest.summary = known.summary
     # A restarted detector has lower numbers, which must not replace the known ones.
     says_more = latest.count >= known.count and latest.severity >= known.severity
     # A note about another source takes no name from a threat, and gives it none.
