@@ -176,6 +176,23 @@ def test_an_address_is_not_proven_because_its_neighbour_is(meanwhile: str, prove
     assert threat.summary.startswith(f"{net}2 ")
 
 
+def test_every_proven_address_of_a_64_is_reported_even_beyond_those_listed_but_not_in_turns_forever() -> None:
+    engine, net = Engine(), "2a01:4f8:77:1::"
+    sources = [f"{net}{n + 1:x}" for n in range(20)]
+    once = [swept(engine, T0 + 10 * n, src, 20, proven=True) for n, src in enumerate(sources)]
+    assert [{each.threat.src_ip for each in updates} for updates in once] == [{src} for src in sources]
+    at = T0 + 300
+    turns = [swept(engine, at + 2.5 * n, src, 20, proven=True) for n, src in enumerate(sources[16:18] * 10)]
+    assert 0 < sum(map(len, turns)) <= 10  # in 50 seconds
+
+
+@pytest.mark.parametrize("prefix", ["64:ff9b::", "64:ff9b:1:2::"])
+def test_strangers_behind_nat64_are_told_apart_as_in_ipv4(prefix: str) -> None:
+    engine = Engine()
+    updates = [*swept(engine, T0, f"{prefix}2d01:907", 20), *swept(engine, T0 + 10, f"{prefix}2d02:907", 20)]
+    assert len({each.threat.id for each in updates}) == 2
+
+
 def test_few_addresses_with_little_each_in_a_64_are_not_added_up() -> None:
     engine = Engine()
     assert [swept(engine, T0 + 10 * n, f"2a01:4f8:77:1::{n + 1:x}", 5) for n in range(8)] == [[]] * 8

@@ -99,7 +99,11 @@ def test_off_by_default() -> None:
 
 @pytest.mark.parametrize(
     ("source", "network"),
-    [("203.0.113.{}", "203.0.113.0/24"), ("2001:db8:1:2::{}", "2001:db8:1:2::/64")],
+    [
+        ("203.0.113.{}", "203.0.113.0/24"),
+        ("2001:db8:1:2::{}", "2001:db8:1:2::/64"),
+        ("64:ff9b::cb00:710{}", "64:ff9b::cb00:7100/120"),
+    ],
 )
 def test_many_neighbours_become_one_ban_of_their_network(source: str, network: str) -> None:
     decider = response(neighbours=4)

@@ -184,5 +184,6 @@ class FloodDetector(GroupedDetector[S]):
 
 @lru_cache(maxsize=256)
 def network_of(address: str) -> str:
-    """The /24 or /64 of an address."""
-    return str(ipaddress.ip_network((address, 64 if ":" in address else 24), strict=False))
+    """The /24 or /64 of an address. Behind NAT64 (RFC 6052, RFC 8215) it is that of the IPv4 address in it."""
+    length = 120 if address.startswith("64:ff9b:") else 64 if ":" in address else 24
+    return str(ipaddress.ip_network((address, length), strict=False))

@@ -140,12 +140,8 @@ class Engine:
         detectors = {detector.name: detector for detector in self._detectors}
         over: list[Threat] = []
         for threat in sorted(stored, key=lambda each: -each.last_seen):
-            detector = detectors.get(threat.detector)
-            if (
-                detector is None
-                or abs(now - threat.last_seen) > detector.idle_timeout_s
-                or len(self._open) >= MOST_OPEN
-            ):
+            detector, age_s = detectors.get(threat.detector), abs(now - threat.last_seen)
+            if detector is None or age_s > detector.idle_timeout_s or len(self._open) >= MOST_OPEN:
                 over.append(threat)
                 continue
             key = self._key(detector, threat)
@@ -245,12 +241,12 @@ class Engine:
             self._open[key] = _Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
             return [ThreatUpdate(OPENED, _copy(threat))]
-        worse = threat.severity > entry.threat.severity
-        proven = bool(threat.evidence.get("proven")) and not entry.threat.evidence.get("proven")
-        reported = worse or proven or threat.count >= _REPORT_FACTOR * entry.reported
+        worse, proven = threat.severity > entry.threat.severity, bool(threat.evidence.get("proven"))
+        reported = worse or threat.count >= _REPORT_FACTOR * entry.reported
+        reported |= proven and not entry.threat.evidence.get("proven")
         addresses = entry.threat.evidence.get(_ADDRESSES, [])
         if "src_ip" in detector.dedup_key and threat.src_ip not in (entry.threat.src_ip, *addresses):
-            reported |= len(addresses) < _MOST_LISTED
+            reported |= len(addresses) < _MOST_LISTED or (proven and not self._too_many(_ADDRESSES + key[0], True, now))
         _merge(entry.threat, threat, detector.dedup_key, reported)
         entry.last_evidence = now
         self._counts["merged"] += 1
