@@ -184,3 +184,32 @@ def test_a_client_that_publishes_by_mqtt_was_not_refused(messages: int, found: s
         row = flow(A, B, 1883, sport=20000 + turn, first=client.now, last=client.now + 0.1)
         told += client.see([talk(row, 44 * messages, 4, payload_packets=messages)], after=rng.uniform(0.3, 0.7))
     assert {threat.severity for threat in told} == found
+
+
+def asked(number: int, at: float, sent: int, got: int) -> dict[str, Any]:
+    return talk(flow(A, B, 80, sport=20000 + number, first=at), sent, got)
+
+
+@pytest.mark.parametrize("read", [0, 10])
+def test_what_a_client_read_minutes_ago_hides_no_quick_guesses(read: int) -> None:
+    client, chance, found = watch(BruteForce), random.Random(1), []
+    for turn in range(100):  # pages of different sizes
+        rows = [asked(read * turn + n, client.now, 300 + n, chance.randrange(1000, 90000)) for n in range(read)]
+        assert client.see([*rows, flow("192.168.0.9", "192.168.0.1", 9)], after=1) == []
+    for turn in range(600):
+        at, sent = client.now + chance.random() / 10, 400 + chance.randrange(20)
+        found += client.see([asked(2 * turn + n, at + n / 2, sent + 3 * n, 1500) for n in range(2)], after=1)
+        if found:
+            break
+    assert [threat.severity for threat in found] == [Severity.LOW]
+    assert turn < 240  # four times the window
+
+
+@pytest.mark.parametrize("back", [0, 7200])
+def test_a_clock_that_was_set_back_hides_no_slow_guesses(back: int) -> None:
+    client, chance, found = watch(BruteForce), random.Random(2), []
+    for turn in range(120):
+        client.now -= back if turn == 30 else 0
+        row = asked(turn, client.now, 400 + chance.randrange(20), 1500)
+        found += client.see([row], after=3 + 6 * chance.random())
+    assert {threat.severity for threat in found} == {Severity.LOW}

@@ -37,7 +37,7 @@ def note(table: BoundedTable, slots: Column, moments: Column) -> None:
     last = replaced(rows["last"], slot, at)
     gap = np.where(last == 0, 0, at - last)
     for field, power in (("sum", 1), ("sum2", 2)):
-        table.add(field, slot, np.where(gap < _PAUSE_S, gap, 0) ** power)
+        table.add(field, slot, np.where(np.abs(gap) < _PAUSE_S, gap, 0) ** power)
     before = replaced(rows["gap"], slot, gap)
     older = replaced(rows["older"], slot, before)
     table.add("gaps", slot, before > 0)

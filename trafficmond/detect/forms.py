@@ -23,7 +23,9 @@ _SLOW_S, _COMMON = 600.0, 3
 _SAME_BYTES, _SAME_SHARE = 16, 0.9  # answers: a signature's or a number's length may differ
 # Two names or words of a list have the same length one time in four; Base64 and its padding make that one in two.
 _VARIED_BYTES, _VARIED_SHARE = 64, 0.3
-_FADING = ("tries", "same", "varied", *clockwork.FADING)
+_COUNTS = ("tries", "same", "varied")
+_QUICK = tuple(f"quick_{field}" for field in _COUNTS)  # of the settings' window
+_FADING = (*_COUNTS, *clockwork.FADING)
 # bound: clients of web services whose bytes are compared | the one with the fewest and oldest is forgotten
 _CAPACITY = 1024
 
@@ -33,7 +35,7 @@ class Forms(GroupedDetector[Any]):
 
     name = "brute_force"
     technique = "T1110"
-    fields = tuple((name, "f8") for name in ("at", "sent", "got", "total", "quick", *clockwork.FIELDS, *_FADING))
+    fields = tuple((name, "f8") for name in ("at", "sent", "got", "total", *_QUICK, *clockwork.FIELDS, *_FADING))
     fields += (("service", "u8"),)
     evidence_bonus_s = 60.0
     capacity = _CAPACITY
@@ -43,26 +45,25 @@ class Forms(GroupedDetector[Any]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         rows, known = self.table.rows, found.known
-        decay(rows, known, found.heard, _SLOW_S, _FADING, quick=self.settings.window)
+        decay(rows, known, found.heard, _SLOW_S, _FADING, **dict.fromkeys(_QUICK, self.settings.window))
         rows["service"][found.slot] = mix(found.kept["dst"], found.kept["dport"])
         order = np.lexsort((found.kept["first"], found.slot))
         slot = found.slot[order]
         sizes = {name: found.kept[name][order] for name in ("sent", "got")}
         sent, got = (np.abs(size - clockwork.replaced(rows[name], slot, size)) for name, size in sizes.items())
-        self.table.add("same", slot, got <= _SAME_BYTES)
-        self.table.add("varied", slot, (sent > 0) & (sent <= _VARIED_BYTES))
         rows["total"][known[rows["tries"][known] < 1]] = 0
-        for field in ("tries", "quick", "total"):
-            self.table.add(field, slot, np.ones(len(slot)))
+        counted = np.ones(len(slot)), got <= _SAME_BYTES, (sent > 0) & (sent <= _VARIED_BYTES)
+        for field, amounts in zip((*_COUNTS, *_QUICK, "total"), (*counted, *counted, counted[0]), strict=True):
+            self.table.add(field, slot, amounts)
         clockwork.note(self.table, found.slot, found.kept["first"])
         over = np.zeros(len(found.slots), bool)
         least = _FACTOR * self.settings.connections
-        over[found.watched] = _guesses(rows[known], least)
-        if over.any():
-            alike = _guesses(rows, least / 2) & (rows["at"] > found.now.max() - _SLOW_S)
+        quick, slow = (_guesses(rows[known], least, fields) for fields in (_QUICK, _COUNTS))
+        if slow.any():
+            alike = _guesses(rows, least / 2, _COUNTS) & (np.abs(rows["at"] - found.now.max()) < _SLOW_S)
             services, clients = np.unique(rows["service"][alike], return_counts=True)
-            slow = clockwork.is_paced(rows[known]) & ~np.isin(rows["service"][known], services[clients >= _COMMON])
-            over[found.watched] &= slow | (rows["quick"][known] >= least)
+            slow &= clockwork.is_paced(rows[known]) & ~np.isin(rows["service"][known], services[clients >= _COMMON])
+        over[found.watched] = quick | slow
         return over, found.states("tries")
 
     def threat(self, found: Entities, entity: int) -> Threat:
@@ -76,7 +77,7 @@ class Forms(GroupedDetector[Any]):
                 "unit": "connections",
                 "ports": [port],
                 "proven": True,  # both sides spoke over TCP
-                "quick": bool(state["quick"] >= _FACTOR * self.settings.connections),
+                "quick": bool(state["quick_tries"] >= _FACTOR * self.settings.connections),
                 "last_sent_bytes": int(state["sent"]),
                 "last_received_bytes": int(state["got"]),
             },
@@ -87,9 +88,8 @@ class Forms(GroupedDetector[Any]):
         )
 
 
-def _guesses(states: Batch, least: float) -> Column:
-    """A mask of states of clients with so many guesses."""
-    tries = states["tries"]
-    found: Column = (tries >= least) & (states["same"] >= _SAME_SHARE * tries)
-    found &= (states["varied"] >= _VARIED_SHARE * tries) & ~clockwork.is_clock(states)
-    return found
+def _guesses(states: Batch, least: float, fields: tuple[str, ...]) -> Column:
+    """A mask of states of clients with so many guesses, by these counts."""
+    tries, same, varied = (states[field] for field in fields)
+    found: Column = (tries >= least) & (same >= _SAME_SHARE * tries) & (varied >= _VARIED_SHARE * tries)
+    return found & ~clockwork.is_clock(states)
