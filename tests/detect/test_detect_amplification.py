@@ -125,6 +125,12 @@ def test_few_reflectors_of_large_answers_are_a_note_if_the_victim_is_seen(
     assert [threat.severity for threat in watch(Amplification).see(rows)] == [Severity.LOW] * found
 
 
+@pytest.mark.parametrize("sport", [10074, 17185, 27960, 32414])
+def test_long_flows_from_ports_of_known_reflectors_are_reported(sport: int) -> None:
+    (threat,) = watch(Amplification).see([VISITED, *reflected(40, sport, 1100, packets=110)])
+    assert (threat.severity, threat.evidence["ports"]) == (Severity.HIGH, [sport])
+
+
 def test_notes_about_few_reflectors_do_not_crowd_out_a_threat() -> None:
     noted = [f"192.0.{network}.80" for network in range(40)]
     rows = [row for victim in noted for row in (talk(flow("11.0.0.1", victim, 443)), *(

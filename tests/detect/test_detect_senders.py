@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from detect_traffic import T0, datagram, flow, flows, many, talk
+from detect_traffic import ACK, SYN, T0, datagram, flow, flows, many, talk
 
 from trafficmond.detect.senders import Senders
 from trafficmond.detect.windows import Columns
@@ -21,6 +21,14 @@ def test_only_an_exchange_shows_that_a_host_is_seen_and_for_an_hour() -> None:
     for side in ("src", "dst"):
         known = [bool(senders.know(visit[side], np.float64(T0 + at))[0]) for at in (0, 10, 3600, 3700)]
         assert known == [False, True, True, False]
+
+
+def test_forged_sources_whose_openings_are_answered_are_not_seen() -> None:
+    senders, answer = Senders(), {"reply_packets": 1, "reply_tcp_flags": SYN | ACK}
+    forged = Columns(flows(flow(source, V, 443, **answer) for source in many(20_000)))
+    senders.note(forged, np.full(len(forged), T0))
+    assert senders.know(forged["dst"], np.float64(T0)).all()
+    assert senders.know(forged["src"], np.float64(T0)).sum() <= 20  # those with the hash of the server
 
 
 def test_after_the_clock_was_set_back_a_host_is_seen_again() -> None:

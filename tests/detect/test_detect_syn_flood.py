@@ -127,6 +127,12 @@ def test_strangers_who_say_nothing_change_neither_source_nor_severity_of_a_flood
     assert both.src_ip == "203.0.113.4"
 
 
+def test_strangers_who_say_nothing_make_no_flood_of_a_port_scan() -> None:
+    scan = [flow("203.0.113.7", V, port) for port in range(1024, 3800)]
+    browsers = [flow(source, V, 443, **OPEN) for source in many(100, "11.0.0.0/8")]
+    assert not watch(SynFlood).see([*scan, *browsers, *(talk(flow(source, V, 443)) for source in many(400))])
+
+
 def test_notes_about_strangers_do_not_crowd_out_a_flood() -> None:
     rows = [flow(source, host, 443, **OPEN) for host in many(40, "192.0.3.0/24") for source in OUTSIDE]
     assert V in {threat.dst_ip for threat in watch(SynFlood).see([*flood(300), *rows])}

@@ -31,9 +31,10 @@ ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of the inner packet (RFC 7348, 8926)."""
 # These, and the destination ports that go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
 _NO_SERVICES = ONE_WAY_PORTS | members(*range(33434, 33690), *range(44444, 44573))
-# UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, and reports of attacks since): MS SQL, L2TP,
-# SSDP, ARMS, WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, memcached, Quake, Steam, Lantronix, DVRs.
-HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 11211, 26000, 27015, 30718, 37810)
+# UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, reports since): MS SQL, L2TP, SSDP, ARMS,
+# WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, TP-240, memcached, VxWorks, Quake, Steam, Lantronix, Plex, DVRs.
+HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 10074, 11211, 17185, 26000, 27015, 27960)
+HIGH_SERVICES |= members(30718, 32410, 32412, 32414, 37810)
 # bound: connection attempts that wait for their outcome | detectors judge further attempts at once; these are counted
 _PENDING = 16384
 

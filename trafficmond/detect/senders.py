@@ -6,6 +6,7 @@ import numpy as np
 
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import Column
+from trafficmond.protocols import ACK, RST
 
 # A host whose packets are seen talks to somebody within the hour. If only packets to a host are seen, its questions may
 # be missing. Packets that nobody answers show nothing about the other direction; the sources of a flood are forged.
@@ -23,7 +24,8 @@ class Senders:
     def note(self, flows: Columns, ends: Column) -> None:
         """Records which hosts send something in an exchange. `ends`: of the tick of each flow."""
         both = (flows["packets"] > 0) & (flows["reply_packets"] > 0)
-        sides = [("src", both & (flows["d_packets"] > 0)), ("dst", both & (flows["d_reply_packets"] > 0))]
+        goes_on = (flows["packets"] > 1) | (flows["tcp_flags"] & (ACK | RST) != 0)  # forged sources do not
+        sides = [("src", both & goes_on & (flows["d_packets"] > 0)), ("dst", both & (flows["d_reply_packets"] > 0))]
         hosts = np.concatenate([flows[side][sent] for side, sent in sides]) % np.uint64(_SENDERS)
         when = np.concatenate([ends[sent] for _, sent in sides]).clip(0, _LATEST).astype(np.uint32)
         order = np.argsort(when, kind="stable")  # of what is assigned to one host, the last stays

@@ -45,7 +45,7 @@ class Settings:
     completed_share: float = setting(
         0.25, min=0.0, max=1.0, help="A port is not overloaded if a larger share of its connections is finished."
     )
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.4 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Victims watched at once; 0.6 kB each.")
 
 
 class SynFlood(FloodDetector[Settings]):
@@ -59,7 +59,7 @@ class SynFlood(FloodDetector[Settings]):
             for name in ("at", "unfinished", "completed", "retried", "mute", "total", "muted", "from_source")
         ),
         ("source", "u8"),
-        ("map", "u1", 256),
+        *((name, "u1", 256) for name in ("map", "all")),  # of sources: without those who are mute, and with them
     )
     evidence_bonus_s = 5.0
     spread_hosts = SCATTERED_HOSTS  # the client's side alone shows a finished opening, so no farm seems flooded
@@ -92,13 +92,14 @@ class SynFlood(FloodDetector[Settings]):
         settings, rows, known = self.settings, self.table.rows, found.known
         decay(rows, known, found.heard, settings.window, ("unfinished", "completed", "retried", "mute"))
         idle = rows["unfinished"][known] < 1
-        for field in ("total", "muted", "from_source", "map"):
+        for field in ("total", "muted", "from_source", "map", "all"):
             rows[field][known[idle]] = 0
         rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
 
         weight, source, slot = found.kept["weight"], found.kept["src"], found.slot
         retried, blamed = found.kept["retried"], weight > 0
-        mark(rows["map"], slot[blamed], source[blamed])
+        for field, which in (("all", blamed), ("map", blamed & ~found.kept["mute"])):
+            mark(rows[field], slot[which], source[which])
         found.add(
             unfinished=weight,
             total=weight,
@@ -116,7 +117,11 @@ class SynFlood(FloodDetector[Settings]):
     def threat(self, found: Entities, entity: int) -> Threat | None:
         state, one, settings = found.state(entity), found.first(entity), self.settings
         any_port = bool(found.rows["port"][0] == _ANY_PORT)
-        sources = int(estimate(state["map"]))
+        unfinished, total, by = state["unfinished"] - state["mute"], state["total"] - state["muted"], state["map"]
+        mute = unfinished < (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished
+        if mute:
+            unfinished, total, by = state["unfinished"], state["total"], state["all"]
+        sources = int(estimate(by))
         mine = found.rows["weight"][found.by.of == entity]
         refused = np.count_nonzero(mine == _REFUSED_WEIGHT) > 0.5 * len(mine)
         moderate = len(mine) / max(found.seen.widths[found.tick[entity]], 1.0) < _MORE_THAN_A_SCAN
@@ -124,28 +129,25 @@ class SynFlood(FloodDetector[Settings]):
         lasted = max(np.ptp(found.rows["at"][found.by.of == entity]) or np.inf, _LEAST_S)
         if any_port and sources < _ANY_PORT_SOURCES and moderate and len(mine) < _MORE_THAN_A_SCAN * lasted:
             return None
-        unfinished = state["unfinished"] - state["mute"]
-        mute = unfinished < (_ANY_PORT_FACTOR if any_port else 1) * settings.unfinished
-        unfinished = state["unfinished"] if mute else unfinished
-        single = sources == 1 if mute else state["from_source"] >= _ONE_SOURCE * (state["total"] - state["muted"])
+        single = sources == 1 if mute else state["from_source"] >= _ONE_SOURCE * total
         src, dst = (address(one, "src") if single else None), address(one, "dst")
         where = "many ports" if any_port else f"port {one['dport']}"
         severity = Severity.CRITICAL if unfinished >= 16 * settings.unfinished else Severity.HIGH
         # A stopped service looks the same: its clients try again, and are refused.
-        missed = state["retried"] >= _RETRIED_SHARE * state["unfinished"] or (refused and moderate and not any_port)
+        missed = state["retried"] >= _RETRIED_SHARE * unfinished or (refused and moderate and not any_port)
         # Their addresses come back, which forged ones do not, and at most once a second; bots come faster.
-        seldom = state["unfinished"] <= settings.window * sources
-        returns = state["total"] >= _RETURNS * sources
+        seldom = unfinished <= settings.window * sources
+        returns = total >= _RETURNS * sources
         # Where their resets are not seen, some time must pass until they have come back.
         silent = np.mean(found.rows["silent"][found.by.of == entity]) > _ONE_SOURCE
         least = _UNSURE_FACTOR * settings.unfinished
         slow = len(mine) * settings.window < least * max(found.seen.widths[found.tick[entity]], 1.0)
-        returns |= silent and state["total"] >= _SEEN_RETURNS * sources and sources <= _COUNTED_SOURCES
-        missed |= bool(((returns and seldom) or (silent and slow and state["total"] < least)) and not any_port)
+        returns |= silent and total >= _SEEN_RETURNS * sources and sources <= _COUNTED_SOURCES
+        missed |= bool(((returns and seldom) or (silent and slow and total < least)) and not any_port)
         return self.found(
             Severity.LOW if missed or mute else severity,
             f"{'silent' if mute else 'unfinished'} connections to {where} of {dst}: {unfinished:,.0f} "
-            f"in {settings.window:.0f} s from {src or format_sources(sources, state['map'])}",
+            f"in {settings.window:.0f} s from {src or format_sources(sources, by)}",
             {
                 "unit": "openings",
                 "unfinished": int(unfinished),
