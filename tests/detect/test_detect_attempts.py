@@ -128,3 +128,8 @@ def test_only_a_server_that_spoke_over_tcp_proves_a_source() -> None:
 
 def test_kinds_of_an_empty_batch() -> None:
     assert kinds(Columns(flows([]))).tolist() == []
+
+
+def test_a_datagram_to_a_port_of_traceroute_is_an_attempt_if_it_is_answered() -> None:
+    rows = [datagram(A, B, 33500), talk(datagram(A, B, 33501), 120, 200)]
+    assert Attempts().feed(Columns(flows(rows)), T0 + 5)["dport"].tolist() == [33501]

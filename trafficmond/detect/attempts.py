@@ -29,8 +29,8 @@ _HANDSHAKES = 6  # packets of a client that opens a connection and closes it aga
 ONE_WAY_PORTS = members(162, 514, 2055, 2152, 4739, 4754, 4789, 6081, 6343, 8125, 8472, 9995, 9996)
 """UDP ports whose protocol never answers on the same ports: traps, syslog, NetFlow, IPFIX, sFlow, StatsD, and the
 tunnels GTP-U, GRE-in-UDP, VXLAN and Geneve, whose source port is a hash of the inner packet (RFC 7348, 8926)."""
-# These, and the destination ports that go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
-_NO_SERVICES = ONE_WAY_PORTS | members(*range(33434, 33690), *range(44444, 44573))
+# The destination ports that go up by one a probe: traceroute(8) from 33434, tracepath(8) from 44444.
+_TRACES = members(*range(33434, 33690), *range(44444, 44573))
 # UDP services from 1024 on that are misused as reflectors (CISA TA14-017A, reports since): MS SQL, L2TP, SSDP, ARMS,
 # WS-Discovery, Sentinel, mDNS, CoAP, Ubiquiti, TP-240, memcached, VxWorks, Quake, Steam, Lantronix, Plex, DVRs.
 HIGH_SERVICES = members(1434, 1701, 1900, 3283, 3702, 5093, 5353, 5683, 10001, 10074, 11211, 17185, 26000, 27015, 27960)
@@ -81,7 +81,6 @@ ATTEMPT = np.dtype(
     ]
 )
 _CHANGING = ("packets", "payload_bytes", "reply_packets", "reply_payload_bytes", "tcp_flags", "reply_tcp_flags")
-
 _OF_FLOWS = (*(name for name, _ in _ENDPOINTS), "first_len", *_CHANGING)
 
 
@@ -111,7 +110,7 @@ def kinds(flows: Columns) -> Column:
     kind[lone & stray & ~answer & (flows["payload_bytes"] == 0) & (flows["packets"] <= 2)] = Kind.STRAY
     kind[tcp & opens(flows)] = Kind.SYN
     datagram = _PORTS[proto] & ~tcp
-    one_way = (proto == UDP) & _NO_SERVICES[dport]
+    one_way = (proto == UDP) & ONE_WAY_PORTS[dport]
     kind[datagram & (~answer | empty_datagram) & ~one_way & (sport | dport != 0)] = Kind.DATAGRAM
     asks = (proto == ICMP) & _ICMP_ASKS[sport] | (proto == ICMPV6) & _ICMPV6_ASKS[sport]
     kind[asks] = Kind.ICMP
@@ -194,11 +193,12 @@ def with_resets(attempts: Columns, flows: Columns, ours: Prefixes) -> Columns:
 
 
 def _explained(attempts: Batch) -> Column:
-    """A mask of stealth and stray attempts that proved to be part of a conversation."""
+    """A mask of stealth and stray attempts that proved to be part of a conversation, and of unanswered traces."""
     talks = (attempts["payload_bytes"] > 0) | (attempts["reply_payload_bytes"] > 0) | (attempts["packets"] > 2)
     answered = (attempts["reply_packets"] > 0) & (attempts["reply_tcp_flags"] & RST == 0)
     odd = (attempts["kind"] == Kind.STEALTH) | (attempts["kind"] == Kind.STRAY)
-    explained: Column = odd & (talks | answered)
+    trace = (attempts["proto"] == UDP) & _TRACES[attempts["dport"]] & (attempts["reply_packets"] == 0)
+    explained: Column = odd & (talks | answered) | trace
     return explained
 
 
