@@ -11,6 +11,7 @@ from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.detect.detectors.port_scan import PortScan
 from trafficmond.detect.engine import CLOSED, OPENED, UPDATED, Engine, ThreatUpdate
 from trafficmond.flows.batch import empty
+from trafficmond.learned import packed, unpacked
 from trafficmond.model import Severity, Threat
 
 A, OURS, THEIRS = "203.0.113.9", "192.168.1.20", "192.0.2.20"
@@ -108,6 +109,38 @@ def test_a_scan_of_which_only_our_refusals_are_seen_is_found() -> None:
 def test_a_scan_by_syn_acks_is_found() -> None:
     (threat, *_) = watch(PortScan).see(unasked(THEIRS, port) for port in range(20, 60))
     assert (threat.src_ip, threat.dst_ip, threat.evidence["manner"]) == (A, THEIRS, ["stray"])
+
+
+@pytest.mark.parametrize("services", [1, 4])
+def test_answers_of_flooded_services_to_syns_with_our_address_are_no_more_than_a_note(services: int) -> None:
+    rows = [{**unasked(OURS, 1024 + 107 * n, sport=40000), "dst": f"203.0.113.{n % services}"} for n in range(600)]
+    found = watch(PortScan).see(rows)
+    assert {(threat.severity, threat.src_ip is None) for threat in found} == {(Severity.LOW, False)}
+
+
+def part(scan: Watch, source: int, ports: range) -> list[Threat]:
+    return scan.see((flow(f"198.51.100.{source}", THEIRS, port, first=scan.now) for port in ports), after=3.0)
+
+
+def test_ports_that_a_scan_by_many_tried_outlive_a_restart() -> None:
+    scan, again = watch(PortScan), watch(PortScan)
+    for source in range(10):
+        part(scan, source, range(10 * source, 10 * source + 10))
+    again.now = scan.now
+    again.detector.recall(unpacked(packed(scan.detector.learned())), again.now)
+    assert [threat.evidence["ports"] for threat in part(again, 10, range(100, 110))] == [pytest.approx(110, abs=6)]
+
+
+@pytest.mark.parametrize(
+    ("step", "ports", "found"), [(10, 10, [Severity.MEDIUM, Severity.HIGH]), (0, 5, [])], ids=["scan", "retries"]
+)
+def test_what_single_strangers_tried_days_before_is_no_part_of_a_scan(step: int, ports: int, found: list[int]) -> None:
+    scan = watch(PortScan)
+    for source in range(36):
+        assert part(scan, 100 + source, range(1000 + 10 * source, 1005 + 10 * source)) == []
+        scan.now += 7200
+    threats = [threat for n in range(12) for threat in part(scan, n, range(80 + step * n, 80 + step * n + ports))]
+    assert sorted({threat.severity for threat in threats if threat.src_ip is None}) == found
 
 
 @pytest.mark.parametrize(

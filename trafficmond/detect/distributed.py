@@ -14,7 +14,7 @@ from trafficmond.flows.batch import Column
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
 _TEXT = "S45"  # the longest address as text
-_SERVICE = np.dtype([("dst", _TEXT), ("port", "u2"), ("began", "f8"), ("tries", "f8"), ("others", "f8")])
+_SERVICE = np.dtype(f"{_TEXT}, u2, f8, f8, f8, 1024u1")  # address, port, began, tries, others, ports
 _SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last", "f8")])
 
 
@@ -84,7 +84,7 @@ class SourceLists:
 
     def learned(self) -> dict[str, Column]:
         """The services, the latest last, and the strangers of each, with the index of their service."""
-        services = [(dst, port, one.began, one.tries, one.others) for (dst, port), one in self._services.items()]
+        services = [(*key, one.began, one.tries, one.others, one.ports) for key, one in self._services.items()]
         sources = [
             (place, source, count, last)
             for place, one in enumerate(self._services.values())
@@ -97,16 +97,13 @@ class SourceLists:
         services, sources = learned["services"], learned["sources"]
         if services.dtype != _SERVICE or sources.dtype != _SOURCE:
             raise ValueError("its rows do not have the fields of this version")
-        for place, (dst, port, began, tries, others) in enumerate(services.tolist()):
+        for place, (dst, port, began, tries, others, ports) in enumerate(services.tolist()):
             mine = sources[sources["service"] == place].tolist()
             known = OrderedDict((source.decode(), (count, last)) for _, source, count, last in mine)
-            self._services[dst.decode(), port] = Service(began, tries, others, known)
+            self._services[dst.decode(), port] = Service(began, tries, others, known, ports=ports.copy())
 
     def _of(self, service: tuple[str, int], now: float) -> Service:
-        known = self._services.pop(service, None)
-        if known is None or (now - known.began > self._memory_s and not known.sources):
-            known = Service(now)
-        self._services[service] = known
+        known = self._services[service] = self._services.pop(service) if service in self._services else Service(now)
         while len(self._services) > _SERVICES:
             self._services.popitem(last=False)
             self.evicted += 1

@@ -16,6 +16,7 @@ from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
+from trafficmond.protocols import SYN
 
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several that fail, or several empty datagrams
@@ -59,8 +60,9 @@ class PortScan(DistributedDetector[Settings]):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, settings.window)  # the lists are by target: sources that are one of many
         self._crowds = BoundedTable([("map", "u1", 256)], _CROWDS, self.evidence_bonus_s)
-        # Of the present input: tick, source, target; the map of the ports it tried so far, its dials so far, the last.
-        self._parts: list[tuple[int, str, str, Column, int, float]] = []
+        # Of the present input: tick, source, target; the map of the ports it tried, its dials, the first, the last.
+        self._parts: list[tuple[int, str, str, Column, int, float, float]] = []
+        self._sure = np.zeros(0, bool)  # by entity: something failed that is no answer to a forged SYN
 
     @property
     def window_s(self) -> float:
@@ -99,9 +101,12 @@ class PortScan(DistributedDetector[Settings]):
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
         over |= (wordless >= _WORDLESS_FACTOR * settings.ports) & (wordless >= settings.failed_share * tried)
         # A visit to an open port is no probe: a scan continues while it fails.
-        probes = found.by.sum(found.rows["outcome"] != Outcome.ANSWERED) > 0
+        probe = found.rows["outcome"] != Outcome.ANSWERED
+        # A reset SYN-ACK may be what a flooded service answers to a SYN that was forged from our address.
+        forged = (found.rows["outcome"] == Outcome.REFUSED) & (found.rows["reply_tcp_flags"] & SYN != 0)
+        probes, self._sure = found.by.sum(probe) > 0, found.by.sum(probe & ~forged) > 0
         part = (failed >= _PART) | self._in_crowd(found, (failed < _PART) & (failed > wordless))
-        self._note_parts(found, probes & part & (failed >= settings.failed_share * tried))
+        self._note_parts(found, self._sure & part & (failed >= settings.failed_share * tried))
         return (over | self._at_once(found)) & probes, found.states("dials")
 
     def _at_once(self, found: Entities) -> Column:
@@ -144,7 +149,7 @@ class PortScan(DistributedDetector[Settings]):
             mine = mine[mine["outcome"] != Outcome.ANSWERED]
             tick, state, last = int(found.tick[entity]), found.state(entity), float(mine["at"].max())
             src, dst = address(mine[0], "src"), address(mine[0], "dst")
-            self._parts.append((tick, src, dst, state["map"].copy(), int(state["dials"]), last))
+            self._parts.append((tick, src, dst, state["map"].copy(), int(state["dials"]), state["since"], last))
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         self._parts = []
@@ -154,9 +159,11 @@ class PortScan(DistributedDetector[Settings]):
         detections = []
         for tick in sorted({part[0] for part in self._parts} | {each.tick for each in alone}):
             parts: dict[str, tuple[Service, float]] = {}
-            for _, src, dst, ports, dials, last in (part for part in self._parts if part[0] == tick):
+            for _, src, dst, ports, dials, since, last in (part for part in self._parts if part[0] == tick):
                 known = self._lists.add((dst, 0), src, 0, last)
                 known.sources[src] = (max(dials, known.sources[src][0]), last)
+                if len(known.sources) == 1:  # no other within the window
+                    known.began, known.ports[:] = since, 0
                 known.ports |= ports
                 parts[dst] = known, last
             scans = {dst: threat for dst, one in parts.items() if (threat := self._scan_by_many(dst, *one)) is not None}
@@ -196,6 +203,7 @@ class PortScan(DistributedDetector[Settings]):
         mine, state, settings = found.all(entity), found.state(entity), self.settings
         ports = int(estimate(state["map"]))
         few = state["failed"] < settings.ports and state["wordless"] < _WORDLESS_FACTOR * settings.ports
+        few |= not self._sure[entity]
         slow = ports * settings.window < settings.ports * (mine["at"].max() - state["since"])
         probes = mine[np.argsort(mine["outcome"] == Outcome.ANSWERED, kind="stable")]  # failures first
         src, dst = address(mine[0], "src"), address(mine[0], "dst")
