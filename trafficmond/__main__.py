@@ -67,8 +67,7 @@ def _run(argv: Sequence[str]) -> int:
         start.run(file, flags)
         return 0
     except TrafficmonError as error:
-        for line in error.lines():
-            print(f"trafficmond: {line}", file=sys.stderr)
+        print(*(f"trafficmond: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         if isinstance(error, ConfigError):
             return 2
         if from_wheel():

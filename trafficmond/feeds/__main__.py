@@ -37,8 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(args.config, detectors=settings_classes())
         return 1 if fetch(settings, time.time, all_of_them=args.all) else 0
     except TrafficmonError as error:
-        for line in error.lines():
-            print(f"trafficmon-fetch: {line}", file=sys.stderr)
+        print(*(f"trafficmon-fetch: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
 
 

@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         serve(settings, ways, args.state_dir)
     except TrafficmonError as error:
-        for line in error.lines():
-            print(f"trafficmon-notify: {line}", file=sys.stderr)
+        print(*(f"trafficmon-notify: {line}" for line in error.lines()), sep="\n", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:
         print(f"trafficmon-notify: {error.filename}: {error.strerror}", file=sys.stderr)
