@@ -212,11 +212,9 @@ def interface_rows(parts: Parts) -> list[Row]:
         for prefix, counter in (("", "seen"), ("dropped_", "dropped")):
             row |= {f"{prefix}{unit}": int(totals[counter][unit].sum()) for unit in ("packets", "bytes")}
         rows.append(row)
-    for ifindex, change in parts.datapath.refused.items():
-        rows.append(_absent(change.interface, ifindex, change.text))
-    for name in parts.host.missing():
-        rows.append(_absent(name, 0, "there is no such interface; it is watched when it appears"))
-    return rows
+    rows += [_absent(change.interface, ifindex, change.text) for ifindex, change in parts.datapath.refused.items()]
+    reason = "there is no such interface; it is watched when it appears"
+    return rows + [_absent(name, 0, reason) for name in parts.host.missing()]
 
 
 def _private_bytes() -> int:

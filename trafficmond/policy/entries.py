@@ -3,6 +3,7 @@
 A list is named by its file, without its content. The guard, which follows the host's addresses, is left out.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -175,12 +176,9 @@ def _words(rule: Rule) -> Entry:
 def replayed(base: Iterable[Entry], changes: Iterable[tuple[Sequence[Entry], Sequence[Entry]]]) -> list[Entry]:
     """`base` after changes, each a pair of removed and added entries."""
     state: dict[str, list[Entry]] = {}
-    for entry in base:
-        state.setdefault(_key(entry), []).append(entry)
-    for removed, added in changes:
+    for removed, added in itertools.chain([((), base)], changes):
         for entry in removed:
-            held = state.get(_key(entry))
-            if held:
+            if held := state.get(_key(entry)):
                 held.pop()
         for entry in added:
             state.setdefault(_key(entry), []).append(entry)
