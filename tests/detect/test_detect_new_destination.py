@@ -132,6 +132,17 @@ def test_an_address_of_nat64_is_the_ipv4_address_in_it() -> None:
     assert len(house.see([called("fd00::2", "64:ff9b::198.51.101.9", 443, 7)])) == 1
 
 
+@pytest.mark.parametrize(("udp", "first"), [(True, 1024), (False, 32768)])
+def test_ports_that_are_agreed_upon_for_a_conversation_are_no_services(udp: bool, first: int) -> None:
+    """The media of a telephone's calls, and a backup by passive FTP: another port each time, at one server."""
+    house = learnt()
+    (threat,) = house.see([called(US, "198.51.100.9", first + 9, 7, udp=udp)])
+    assert f"port {first + 9}/" in threat.summary
+    for port in range(first, 65535, 5000):
+        assert house.see([called(US, "198.51.100.9", port, 7, udp=udp)]) == []
+    assert len(house.see([called(US, "198.51.100.9", first - 1, 7, udp=udp)])) == 1
+
+
 def test_a_ping_has_no_port() -> None:
     house = learnt()
     (threat,) = house.see([ping(US, "198.51.100.9", owner=7, direction=Direction.EGRESS)])

@@ -36,9 +36,9 @@ SEEDS = range(int(os.environ.get("WORLD_SEEDS", "1")))
 DAYS, LEARNT_DAYS = 6, 2  # shorter than the default, so that more is new
 TICK_S = 900.0
 STRANGER = host("185.12.34.56")
-BROAD = (RESOLVER, MAIL, DESKTOP, LAPTOP, PHONE, TELEPHONE)
-"""Whose work it is to meet new ones each day; the telephone's are ports, another for each call."""
-NARROW = (NAS, HUB, MONITOR, JUMP, CONTAINERS, RUNNER, WEB)
+BROAD = (RESOLVER, MAIL, DESKTOP, LAPTOP, PHONE)
+"""Whose work it is to meet new ones each day."""
+NARROW = (NAS, HUB, MONITOR, JUMP, CONTAINERS, RUNNER, WEB, TELEPHONE)
 
 
 def flows_of(rows: Batch) -> Batch:

@@ -22,7 +22,7 @@ from trafficmond.detect.windows import Columns, mix
 from trafficmond.flows.batch import NAT64, Batch, Column, left_aligned
 from trafficmond.flows.owners import Owner
 from trafficmond.model import Direction, Severity, Threat
-from trafficmond.protocols import WITH_PORTS, protocol_name
+from trafficmond.protocols import TCP, UDP, WITH_PORTS, protocol_name
 
 if TYPE_CHECKING:
     from trafficmond.geo.geoip import GeoIp
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _PLACES = 64
 # The longest prefixes that are routed, so each has an owner: /24 of IPv4, /48 of IPv6 (most filter longer ones).
 _PREFIX_BITS = {4: np.uint64(24), 6: np.uint64(48)}
+# From these on, a port may have been agreed upon for one conversation, and is then no service: over UDP as for RTP
+# (RFC 3550, 11) and WebRTC; over TCP those that Linux gives out (ip_local_port_range), as passive FTP uses.
+_AGREED_PORTS = {UDP: 1024, TCP: 32768}
 _MOST_STEP_S = 3600.0  # a jump of the clock, or time in which the daemon did not run, does not count as learning
 
 
@@ -184,6 +187,8 @@ class NewDestination(GroupedDetector[Settings]):
         hi, lo = left_aligned(rows["dst_hi"], rows["dst_lo"], family)
         cut = np.uint64(64) - np.where(family == 4, _PREFIX_BITS[4], _PREFIX_BITS[6])
         port = np.where(np.isin(rows["proto"], WITH_PORTS), rows["dport"], 0)
+        for proto, first in _AGREED_PORTS.items():
+            port[(rows["proto"] == proto) & (port >= first)] = 0
         numbers = self._lookups.geoip().column("asn", hi, lo, family).astype(np.uint64)
         by_system = np.where(numbers != 0, mix(numbers, rows["proto"], port), np.uint64(0))
         return mix(hi >> cut, family, rows["proto"], port), by_system
