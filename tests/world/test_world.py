@@ -1,11 +1,10 @@
 """The standard house: quiet while nobody attacks, and every attack found in it at the rates that the documents promise.
 
-Two weeks are run by every test run, and five by CI; `make world SEEDS=200` runs so many.
+Five weeks are run by every test run; `make world SEEDS=200` runs so many.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,12 +14,11 @@ import world_attacks as attacks
 from world_attacks import Situation, named
 from world_book import DAY, HOUR, MONDAY, Book, host
 from world_house import LAPTOP, RESOLVER, WEB, house
-from world_judging import judge, text, together
+from world_judging import SEEDS, judge, text, together
 
 from trafficmond.flows.batch import Batch
 from trafficmond.model import Severity
 
-SEEDS = range(int(os.environ.get("WORLD_SEEDS", "2")))
 COARSE_S = 300.0  # a batch of a week; attacks are judged a second or ten at a time
 
 LOUD: dict[str, Callable[[Book], Situation]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import numpy as np
@@ -24,7 +23,7 @@ from world_house import (
     WEB,
     house,
 )
-from world_judging import owned, together, unit
+from world_judging import SEEDS, owned, together, unit
 
 from trafficmond.detect.detectors.new_destination import Lookups, NewDestination
 from trafficmond.detect.engine import Engine
@@ -32,7 +31,6 @@ from trafficmond.detect.registry import settings_classes
 from trafficmond.flows.batch import FLOW, Batch, address_text
 from trafficmond.model import Severity, Threat
 
-SEEDS = range(int(os.environ.get("WORLD_SEEDS", "1")))
 DAYS, LEARNT_DAYS = 6, 2  # shorter than the default, so that more is new
 TICK_S = 900.0
 STRANGER = host("185.12.34.56")

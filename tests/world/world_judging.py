@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from trafficmond.flows.owners import Owner
 from trafficmond.flows.table import FlowTable
 from trafficmond.model import Direction, Severity, Threat
 
+SEEDS = range(int(os.environ.get("WORLD_SEEDS", "5")))  # of weeks without attacks
 _PORTION = 16384
 _AT_ONCE_ROWS, _AT_ONCE_TICKS = 4096, 64  # ticks looked at together, as analyze does
 
