@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from detect_traffic import ACK, RST, SYN, T0, Watch, datagram, flow, flows, many, refused, talk, watch
 
+from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.detectors.host_sweep import HostSweep
 from trafficmond.detect.detectors.port_scan import PortScan
 from trafficmond.detect.engine import CLOSED, OPENED, UPDATED, Engine, ThreatUpdate
+from trafficmond.detect.response import Response
 from trafficmond.flows.batch import empty
 from trafficmond.learned import packed, unpacked
 from trafficmond.model import Severity, Threat
@@ -217,6 +219,41 @@ def test_every_proven_address_of_a_64_is_reported_even_beyond_those_listed_but_n
     at = T0 + 300
     turns = [swept(engine, at + 2.5 * n, src, 20, proven=True) for n, src in enumerate(sources[16:18] * 10)]
     assert 0 < sum(map(len, turns)) <= 10  # in 50 seconds
+
+
+class Banned:
+    """An engine whose response is on, and may ban for a minute."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.engine = Engine()
+        self.response = Response(Settings(ban="on", ban_time=60.0, **settings), lambda _: False)
+
+    def swept(self, at: float, src: str, hosts: int, proven: bool = True) -> list[str]:
+        """The addresses that are banned because one sweeps so many hosts."""
+        updates = swept(self.engine, at, src, hosts, proven) + self.engine.continued(at + 2)
+        return [ban.prefix.split("/")[0] for update in updates for ban in self.response.decide(update, at + 2)]
+
+
+def test_a_ban_of_an_address_returns_only_if_this_address_goes_on() -> None:
+    daemon, (one, other, third) = Banned(), (f"2a01:4f8:77:1::{n}" for n in (1, 2, 3))
+    assert daemon.swept(T0, one, 120) == [one]
+    assert daemon.swept(T0 + 10, other, 120) == [other]
+    assert daemon.swept(T0 + 100, one, 3) == [one]
+    assert daemon.swept(T0 + 110, third, 120, proven=False) == []
+    assert daemon.swept(T0 + 120, other, 3) == [other]
+    assert daemon.swept(T0 + 400, third, 3, proven=False) == []  # the threat named a banned one, whose ban has ended
+    assert daemon.swept(T0 + 410, other, 3) == [other]
+
+
+def test_an_address_is_not_banned_because_its_neighbour_was_worse() -> None:
+    daemon, (one, other, third) = Banned(), (f"2a01:4f8:77:1::{n}" for n in (1, 2, 3))
+    assert daemon.swept(T0, one, 120) == [one]
+    assert [daemon.swept(T0 + 10 * n, each, 20) for n, each in ((1, other), (2, third))] == [[], []]
+    (threat,) = daemon.engine.threats()
+    assert (threat.severity, threat.evidence["address_severity"]) == (Severity.HIGH, "medium")
+    assert daemon.response.why_not(threat).startswith("below min_severity")
+    assert daemon.swept(T0 + 50, third, 22) == []
+    assert daemon.swept(T0 + 60, other, 120) == [other]  # now it is as bad itself
 
 
 @pytest.mark.parametrize("prefix", ["64:ff9b::", "64:ff9b:1:2::"])

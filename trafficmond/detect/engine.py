@@ -12,11 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trafficmond import figures
 from trafficmond.dataclass import dataclass, replace
 from trafficmond.detect.attempts import GRACE_S, Attempts
 from trafficmond.detect.base import PATIENCE_S, Detector, DetectorInput
 from trafficmond.detect.carpet import network_of
+from trafficmond.detect.opened import (
+    ADDRESSES,
+    MOST_LISTED,
+    OWN_SEVERITY,
+    Open,
+    about_the_same,
+    copied,
+    merge,
+    of_network,
+)
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import DETECTORS, make_detectors
 from trafficmond.detect.senders import Senders
@@ -34,8 +43,6 @@ MOST_OPEN = 512
 # bound: new threats of a detector within a minute, and as many notes | one further threat counts the rest
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
-_MOST_LISTED = 16  # items of a list in the evidence
-_SOURCES, _ADDRESSES = "sources", "addresses"
 _OVERFLOW_UNIT = "reports"
 _RETURNS_S = 14400.0  # a situation that returns so soon after its threat was closed is the same
 REMEMBERED_S = _RETURNS_S + max(detector.idle_timeout_s for detector in DETECTORS.values())
@@ -60,14 +67,6 @@ class Tick(NamedTuple):
     interval_s: float = 1.0
 
 
-@dataclass(slots=True)
-class _Open:
-    threat: Threat
-    last_evidence: float  # when there was last evidence
-    reported: int  # the count last reported
-    idle_timeout_s: float
-
-
 class Engine:
     """All detectors over one stream of FLOW batches. Bounded: MOST_OPEN threats, and what each detector declares."""
 
@@ -75,7 +74,7 @@ class Engine:
         self.ours = ours or Ours()
         self._detectors: list[Detector] = make_detectors(settings)
         self._attempts, self._senders = Attempts(), Senders()
-        self._open: dict[tuple[str, ...], _Open] = {}
+        self._open: dict[tuple[str, ...], Open] = {}
         self._newest: dict[tuple[str, bool], deque[float]] = {}
         self._opened: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -147,10 +146,10 @@ class Engine:
             key = self._key(detector, threat)
             known = self._open.get(key)
             if known is None:
-                self._open[key] = _Open(_copy(threat), threat.last_seen, threat.count, detector.idle_timeout_s)
+                self._open[key] = Open(copied(threat), threat.last_seen, threat.count, detector.idle_timeout_s)
                 continue
-            known.threat, again = _copy(threat), known.threat
-            _merge(known.threat, again, detector.dedup_key)
+            known.threat, again = copied(threat), known.threat
+            merge(known.threat, again, detector.dedup_key)
             known.reported = known.threat.count
             if again.id != threat.id:
                 over.append(again)
@@ -165,7 +164,7 @@ class Engine:
             if detector is not None and abs(now - threat.last_seen) <= _RETURNS_S + detector.idle_timeout_s:
                 key = self._key(detector, threat)
                 if key not in self._open:
-                    self._over[key] = (_copy(threat), threat.last_seen)
+                    self._over[key] = (copied(threat), threat.last_seen)
         self._forget()
 
     def learned(self) -> dict[str, Column]:
@@ -196,11 +195,17 @@ class Engine:
 
     def threats(self) -> list[Threat]:
         """Copies of the open threats, the latest first."""
-        return sorted((_copy(entry.threat) for entry in self._open.values()), key=lambda threat: -threat.last_seen)
+        return sorted((copied(entry.threat) for entry in self._open.values()), key=lambda threat: -threat.last_seen)
 
     def continued(self, now: float) -> list[ThreatUpdate]:
-        """The open threats with evidence in the tick until `now`, even too little for an update; not copies."""
-        return [ThreatUpdate(CONTINUED, one.threat) for one in self._open.values() if one.last_evidence == now]
+        """The open threats with evidence in the tick until `now`, even too little for an update; not copies. Of one
+        with several addresses, what each of them did itself."""
+        return [
+            ThreatUpdate(CONTINUED, threat)
+            for one in self._open.values()
+            if one.last_evidence == now
+            for threat in (one.latest if ADDRESSES in one.threat.evidence else [one.threat])
+        ]
 
     def status(self) -> dict[str, Any]:
         """Counts of open, merged and dropped threats, and the fill of every table."""
@@ -231,28 +236,33 @@ class Engine:
         if entry is None and (again := self._again(key, now, detector)) is not None:
             # A situation that returns is the same threat, and stays open as long as its pauses.
             known, last_evidence = again
-            _merge(known, threat, detector.dedup_key)
+            merge(known, threat, detector.dedup_key)
             waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), _RETURNS_S))
-            self._open[key] = _Open(known, now, known.count, waits_s)
-            return [ThreatUpdate(UPDATED, _copy(known))]
+            self._open[key] = Open(known, now, known.count, waits_s)
+            return [ThreatUpdate(UPDATED, copied(known))]
         if entry is None:
             # The same id for the same situation live and offline.
             threat.id = blake2s("|".join((*key, f"{threat.first_seen:.0f}")).encode(), digest_size=6).hexdigest()
-            self._open[key] = _Open(threat, now, threat.count, detector.idle_timeout_s)
+            self._open[key] = Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
-            return [ThreatUpdate(OPENED, _copy(threat))]
-        worse, proven = threat.severity > entry.threat.severity, bool(threat.evidence.get("proven"))
-        reported = worse or threat.count >= _REPORT_FACTOR * entry.reported
+            return [ThreatUpdate(OPENED, copied(threat))]
+        proven, named = bool(threat.evidence.get("proven")), entry.threat.src_ip
+        addresses = entry.threat.evidence.get(ADDRESSES, [])
+        several = "src_ip" in detector.dedup_key and (bool(addresses) or threat.src_ip != named)
+        before = entry.worst.get(threat.src_ip, threat.severity) if several else entry.threat.severity
+        reported = threat.severity > before or threat.count >= _REPORT_FACTOR * entry.reported
         reported |= proven and not entry.threat.evidence.get("proven")
-        addresses = entry.threat.evidence.get(_ADDRESSES, [])
-        if "src_ip" in detector.dedup_key and threat.src_ip not in (entry.threat.src_ip, *addresses):
-            reported |= len(addresses) < _MOST_LISTED or (proven and not self._too_many(_ADDRESSES + key[0], True, now))
-        _merge(entry.threat, threat, detector.dedup_key, reported)
+        if several and threat.src_ip not in (named, *addresses):
+            reported |= len(addresses) < MOST_LISTED or (proven and not self._too_many(ADDRESSES + key[0], True, now))
+        own = entry.add(threat, now) if "src_ip" in detector.dedup_key else threat.severity
+        if several and (reported or threat.src_ip == named):
+            threat.evidence[OWN_SEVERITY] = str(own)
+        merge(entry.threat, threat, detector.dedup_key, reported)
         entry.last_evidence = now
         self._counts["merged"] += 1
         if reported:
             entry.reported = entry.threat.count
-            return [ThreatUpdate(UPDATED, _copy(entry.threat))]
+            return [ThreatUpdate(UPDATED, copied(entry.threat))]
         return []
 
     def _key(self, detector: Detector, threat: Threat) -> tuple[str, ...]:
@@ -284,8 +294,8 @@ class Engine:
 
     def _explained(self, detector: Detector, threat: Threat) -> bool:
         return any(
-            (key[0] in detector.suppressed_by and _about_the_same(entry.threat, threat))
-            or (key[0] in (detector.name, *detector.suppressed_by) and _of_network(entry.threat, threat))
+            (key[0] in detector.suppressed_by and about_the_same(entry.threat, threat))
+            or (key[0] in (detector.name, *detector.suppressed_by) and of_network(entry.threat, threat))
             for key, entry in self._open.items()
             if entry.threat.severity >= threat.severity  # a note never hides a threat
         )
@@ -303,7 +313,7 @@ class Engine:
         for key in quiet:
             entry = self._open.pop(key)
             self._over[key] = (entry.threat, entry.last_evidence)
-            closed.append(ThreatUpdate(CLOSED, _copy(entry.threat)))
+            closed.append(ThreatUpdate(CLOSED, copied(entry.threat)))
         self._forget()
         return closed
 
@@ -333,62 +343,3 @@ def _significant(flows: Columns) -> Iterator[Columns]:
 def _many_key(name: str) -> tuple[str, ...]:
     """The key of the threat that counts those beyond the limit."""
     return (name, "", "", "many")
-
-
-def _copy(threat: Threat) -> Threat:
-    evidence = {name: list(value) if isinstance(value, list) else value for name, value in threat.evidence.items()}
-    return replace(threat, evidence=evidence)
-
-
-def _about_the_same(one: Threat, other: Threat) -> bool:
-    ports = [set(each) if isinstance(each := threat.evidence.get("ports"), list) else set() for threat in (one, other)]
-    if all(ports) and not ports[0] & ports[1]:
-        return False
-    if one.src_ip and other.src_ip:
-        return one.src_ip == other.src_ip and (not one.dst_ip or not other.dst_ip or one.dst_ip == other.dst_ip)
-    # What one source does does not explain what many do.
-    return bool(one.dst_ip) and one.dst_ip == other.dst_ip and not (one.src_ip and not other.src_ip)
-
-
-def _of_network(one: Threat, other: Threat) -> bool:
-    """Whether one is about the network that the other's victim is in, or is."""
-    network, others = one.evidence.get("network"), other.evidence.get("network")
-    return bool(network) and network == (others or (other.dst_ip and network_of(other.dst_ip)))
-
-
-def _merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...], named: bool = True) -> None:
-    """Update `known`: times widen, numbers keep their peak, lists grow to a bound. `named`: the latest source is."""
-    if "src_ip" in dedup_key and known.src_ip != latest.src_ip:  # of the same network; each is proven only by itself
-        known.evidence.setdefault(_ADDRESSES, [known.src_ip])
-        latest.evidence.setdefault(_ADDRESSES, [latest.src_ip])
-        if named:
-            known.src_ip, known.summary, known.evidence["proven"] = latest.src_ip, latest.summary, False
-        latest.summary = known.summary
-    # A restarted detector has lower numbers, which must not replace the known ones.
-    says_more = latest.count >= known.count and latest.severity >= known.severity
-    # A note about another source takes no name from a threat, and gives it none.
-    if "src_ip" not in dedup_key and known.src_ip != latest.src_ip and latest.severity >= known.severity:
-        known.src_ip = latest.src_ip if latest.severity > known.severity else None
-    if "dst_ip" not in dedup_key and known.dst_ip != latest.dst_ip:
-        known.dst_ip = None
-    known.severity = Severity(max(known.severity, latest.severity))
-    known.first_seen = min(known.first_seen, latest.first_seen)
-    known.last_seen = max(known.last_seen, latest.last_seen)
-    known.count = max(known.count, latest.count)
-    for name, value in latest.evidence.items():
-        before = known.evidence.get(name)
-        if name == _SOURCES:
-            known.evidence[name] = value  # bounded, and the latest, by the detector
-        elif isinstance(value, list) and isinstance(before, list):
-            known.evidence[name] = (before + [item for item in value if item not in before])[:_MOST_LISTED]
-        elif isinstance(value, (int, float)) and isinstance(before, (int, float)):
-            known.evidence[name] = max(before, value)
-        else:
-            known.evidence[name] = value
-    if not says_more:
-        return
-    known.summary = latest.summary
-    targets = known.evidence.get("targets", [])
-    if known.dst_ip is None and latest.dst_ip is not None and len(targets) > 1:
-        more = len(targets) - 1
-        known.summary += f", and {figures.many(more, 'more host') if more + 1 < _MOST_LISTED else 'many more hosts'}"

@@ -13,6 +13,7 @@ from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
+from trafficmond.detect.opened import OWN_SEVERITY
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
@@ -105,7 +106,8 @@ class Response:
         detector = DETECTORS.get(threat.detector)
         if detector is None or not detector.bannable or threat.src_ip is None:
             return f"no ban follows from {threat.detector}: its source may be forged, or is not an attacker"
-        if threat.severity < Severity[settings.min_severity.upper()]:
+        severity = Severity.parse(threat.evidence.get(OWN_SEVERITY, str(threat.severity)))
+        if severity < Severity[settings.min_severity.upper()]:
             return f"below min_severity {settings.min_severity}"
         return ""
 
