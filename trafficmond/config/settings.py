@@ -111,7 +111,7 @@ class Response:
         8,
         min=0,
         max=256,
-        help="If this many addresses of a /24 (IPv6: /64) are banned at the same time, it is banned whole. 0: never.",
+        help="If so many addresses of a /24 (IPv6: /64, NAT64: /120) are banned at once, it is banned whole. 0: never.",
     )
 
     def mistakes(self) -> Iterator[tuple[str, str]]:
