@@ -14,7 +14,8 @@ from trafficmond.flows.batch import Column
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
 _TEXT = "S45"  # the longest address as text
-_SERVICE = np.dtype(f"{_TEXT}, u2, f8, f8, f8, 1024u1")  # address, port, began, tries, others, ports
+_NUMBERS = [(name, "f8") for name in ("began", "tries", "others")]
+_SERVICE = np.dtype([("dst", _TEXT), ("port", "u2"), *_NUMBERS, ("ports", "u1", 1024)])
 _SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last", "f8")])
 
 
