@@ -17,6 +17,7 @@ from trafficmond.learned import packed, unpacked
 from trafficmond.model import Severity, Threat
 
 A, OURS, THEIRS = "203.0.113.9", "192.168.1.20", "192.0.2.20"
+STRANGERS = [f"2a01:4f8:{number:x}::1" for number in range(1, 31)]
 
 
 def minute(scan: Watch, rows: list[dict[str, Any]]) -> list[Threat]:
@@ -254,6 +255,37 @@ def test_an_address_is_not_banned_because_its_neighbour_was_worse() -> None:
     assert daemon.response.why_not(threat).startswith("below min_severity")
     assert daemon.swept(T0 + 50, third, 22) == []
     assert daemon.swept(T0 + 60, other, 120) == [other]  # now it is as bad itself
+
+
+def test_of_strangers_that_sweep_for_the_same_service_the_third_and_more_are_one_threat() -> None:
+    engine, sources = Engine(), STRANGERS
+    for number, source in enumerate(sources):
+        swept(engine, T0 + number, source, 20)
+    threats = engine.threats()
+    assert len(threats) == 3
+    (crowd,) = [each for each in threats if "crowd" in each.evidence]
+    assert crowd.summary.endswith(" hosts, as other strangers do")
+    assert crowd.evidence["addresses"] == sources[2:18]
+    again = Engine()
+    assert again.resume(threats, T0 + 60) == []
+    swept(again, T0 + 70, "2a01:4f9::1", 20)
+    assert {each.id for each in again.threats()} == {each.id for each in threats}
+
+
+def test_hosts_of_ours_that_sweep_for_the_same_service_are_reported_one_by_one() -> None:
+    engine = Engine()
+    for number in range(5):
+        swept(engine, T0 + number, f"fd00:{number:x}::2", 20)
+    assert len(engine.threats()) == 5
+
+
+def test_each_stranger_of_a_crowd_is_banned_only_for_what_it_did_itself() -> None:
+    daemon, sources = Banned(), STRANGERS[:6]
+    bans = [daemon.swept(T0 + 10 * n, source, 120, proven=n % 2 == 0) for n, source in enumerate(sources)]
+    assert bans == [[sources[0]], [], [sources[2]], [], [sources[4]], []]
+    assert daemon.swept(T0 + 70, sources[3], 3, proven=False) == []
+    assert daemon.swept(T0 + 80, sources[4], 3) == []  # banned already
+    assert daemon.swept(T0 + 130, sources[4], 3) == [sources[4]]
 
 
 @pytest.mark.parametrize("prefix", ["64:ff9b::", "64:ff9b:1:2::"])

@@ -44,6 +44,7 @@ MOST_OPEN = 512
 MOST_NEW = 10  # of one detector ...
 NEW_WITHIN_S = 60.0  # ... within this time; more are counted in one threat
 _OVERFLOW_UNIT = "reports"
+_CROWD, _ALONE = "crowd", 2  # strangers that sweep for the same service are reported one by one; more are one threat
 _RETURNS_S = 14400.0  # a situation that returns so soon after its threat was closed is the same
 REMEMBERED_S = _RETURNS_S + max(detector.idle_timeout_s for detector in DETECTORS.values())
 """How long threats are of use after their last evidence."""
@@ -223,6 +224,11 @@ class Engine:
     def _take(self, detector: Detector, threat: Threat, now: float) -> list[ThreatUpdate]:
         key = self._key(detector, threat)
         entry = self._open.get(key)
+        if entry is None and self._is_crowd(detector, threat):
+            threat.evidence[_CROWD] = threat.evidence["services"][0]
+            threat.summary += ", as other strangers do"
+            key = self._key(detector, threat)
+            entry = self._open.get(key)
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
             return []
@@ -270,11 +276,25 @@ class Engine:
         is the key if all its fields are empty. An IPv6 stranger is its /64, in which it may move."""
         if threat.evidence.get("unit") == _OVERFLOW_UNIT:
             return _many_key(detector.name)
+        if crowd := threat.evidence.get(_CROWD):
+            return (detector.name, "", "", crowd)
         victim, source = threat.evidence.get("network") or threat.dst_ip or "", threat.src_ip or ""
         if detector.bannable and ":" in source and not self.ours.has(source):
             source = network_of(source)
         fields = [{"src_ip": source, "dst_ip": victim, "summary": threat.summary}[each] for each in detector.dedup_key]
         return (detector.name, *(fields if any(fields) else [*fields, victim]))
+
+    def _is_crowd(self, detector: Detector, threat: Threat) -> bool:
+        """Whether a stranger sweeps for a service for which several others do."""
+        if not (services := threat.evidence.get("services")) or not threat.src_ip or self.ours.has(threat.src_ip):
+            return False
+        others = [
+            entry.threat
+            for key, entry in self._open.items()
+            if key[0] == detector.name and services[0] in entry.threat.evidence.get("services", ())
+        ]
+        alone = [other for other in others if other.src_ip and not self.ours.has(other.src_ip)]
+        return len(alone) >= _ALONE or any(_CROWD in other.evidence for other in others)
 
     def _too_many(self, name: str, worse: bool, now: float) -> bool:
         """Whether another new threat of this detector would exceed the limit of new ones; counts it if not. Notes have
