@@ -46,6 +46,11 @@ def test_inside_the_house_it_is_a_note() -> None:
     assert {threat.severity for threat in calls(lambda: 30.0, dst="192.168.1.9", dport=8080)} == {Severity.LOW}
 
 
+@pytest.mark.parametrize("port", [10051, 5666, 8140, 873, 3306, 5432, 389, 21, 1514], ids=str)
+def test_agents_and_checks_that_poll_by_default_are_a_note(port: int) -> None:
+    assert {threat.severity for threat in calls(lambda: 300.0, dport=port)} == {Severity.LOW}
+
+
 def test_people_and_queues_are_irregular() -> None:
     source = random.Random(1)
     assert calls(lambda: source.expovariate(1 / 30) + 1) == []

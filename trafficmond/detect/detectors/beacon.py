@@ -47,6 +47,11 @@ _POLLED = members(
     *(22, 9418),  # git
     _DNS,
     *(1883, 8883, 5222, 5223, 5228, 3478, 5060, 5061),  # push channels, and what keeps a way through NAT open
+    *(10050, 10051, 5665, 5666, 6556, 4949),  # checks, each 1 to 5 min: Zabbix, Icinga, NRPE, Checkmk, Munin
+    *(8140, 5308, 1514, 1515, 8089),  # agents: Puppet each 30 min, CFEngine 5, Wazuh and Splunk 1
+    *(9090, 9100, 2003, 8086, 3493),  # figures: Prometheus each 1 min, collectd and Telegraf 10 s, UPS (NUT) 5 s
+    *(389, 636, 1433, 3306, 5432, 6379, 27017),  # directories (SSSD: 5 min) and databases: proxies' checks, exporters
+    *(21, 873),  # files fetched by cron: FTP, rsync
 )
 _COMMON = 3  # so many of our hosts with the same rhythm have a program in common
 _WATCHED = 8  # hosts that one calls at the same port: implants have a home or a few, a monitor many
