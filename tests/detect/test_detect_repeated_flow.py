@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from detect_traffic import flow, refused, talk, watch
+from detect_traffic import T0, datagram, flow, flows, many, refused, talk, watch
 
 from trafficmond.detect.detectors.repeated_flow import RepeatedFlow
+from trafficmond.detect.engine import OPENED, Engine
 from trafficmond.model import Severity, Threat
 
 A, B = "192.168.1.5", "192.168.1.9"
@@ -30,3 +31,27 @@ def test_few_dials_rare_ones_and_those_that_succeed_are_not() -> None:
 
 def test_what_happens_all_at_once_is_something_else() -> None:
     assert watch(RepeatedFlow).see(refused(flow(A, B, 80, sport=n)) for n in range(1, 500)) == []
+
+
+def test_dead_hosts_that_one_source_tries_are_one_note() -> None:
+    """A print server polls its printers each ten seconds at night."""
+    engine, opened = Engine(), []
+    for n in range(60):
+        now = T0 + 10 * n
+        rows = [datagram(A, printer, 161, sport=30000 + n, first=now + k) for k, printer in enumerate(many(5))]
+        opened += [each for each in engine.feed(flows(rows), now + 6) if each.state == OPENED]
+    assert [each.threat.detector for each in opened] == ["repeated_flow"]
+    (note,) = engine.threats()
+    assert (note.src_ip, note.dst_ip, note.severity) == (A, None, Severity.LOW)
+    assert sorted(note.evidence["targets"]) == sorted(many(5))
+    assert note.summary.endswith("times without success, and 4 more hosts")
+
+
+def test_what_a_scan_explains_is_no_note() -> None:
+    engine = Engine()
+    engine.feed(flows(refused(flow(A, B, port, first=T0)) for port in range(1, 40)), T0 + 2)
+    for n in range(60):
+        row = refused(flow(A, B, 8080, sport=30000 + n, first=T0 + 3 * n + 2))
+        engine.feed(flows([row]), T0 + 3 * n + 4)
+    assert [threat.detector for threat in engine.threats()] == ["port_scan"]
+    assert engine.status()["redundant"]

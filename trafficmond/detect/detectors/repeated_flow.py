@@ -1,6 +1,7 @@
 """One host tries the same closed service again and again: a stale configuration, a dead peer, or port knocking.
 
-It is no attack, so its severity is low at most; it explains noise that would otherwise be investigated.
+It is no attack, so its severity is low at most; it explains noise that would otherwise be investigated. What one host
+tries in vain at several others, as a print server does while the printers are off, is one note.
 """
 
 from trafficmond.config.declare import duration, setting
@@ -26,7 +27,7 @@ class Settings:
 class RepeatedFlow(GroupedDetector[Settings]):
     name = "repeated_flow"
     technique = "T1205"
-    dedup_key = ("src_ip", "dst_ip")
+    dedup_key = ("src_ip",)
     suppressed_by = ("port_scan", "host_sweep", "syn_flood", "volume", "brute_force", "amplification")
     idle_timeout_s = 3600.0
     fields = (("failed", "f8"), ("answered", "f8"))
@@ -59,7 +60,7 @@ class RepeatedFlow(GroupedDetector[Settings]):
         return self.found(
             Severity.LOW,
             f"{src} tried port {one['dport']} of {dst} {state['failed']:,.0f} times without success",
-            {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])]},
+            {"unit": "dials", "ports": [int(one["dport"])], "protocols": [int(one["proto"])], "targets": [dst]},
             src=src,
             dst=dst,
             times=(state["since"], found.now[entity]),
