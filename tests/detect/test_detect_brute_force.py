@@ -7,6 +7,7 @@ import pytest
 from detect_traffic import SPOKE_FIRST, T0, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.brute_force import BruteForce
+from trafficmond.detect.distributed import SOURCES, SourceLists
 from trafficmond.model import Severity
 
 A, B = "203.0.113.9", "192.0.2.22"
@@ -57,6 +58,28 @@ def test_slow_guessing_adds_up() -> None:
         found += guesser.see([{**row, "first": guesser.now + 170} for row in logins(1, 22)], after=178)
         assert turn < 25 or found
     assert 8 <= found[0].count < 12
+
+
+def by_strangers(services: list[str], strangers: int, at: float) -> list[dict[str, Any]]:
+    """A guess at each service by each of so many strangers."""
+    guess = {"first": at - 3.0, "last": at, "reply_bits": SPOKE_FIRST}
+    sources = many(strangers, "198.51.0.0/16")
+    return [talk(flow(one, dst, 22), 2000, 2500, **guess) for dst in services for one in sources]
+
+
+def test_a_flood_of_strangers_is_counted_whole_and_listed_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch with tens of thousands took seconds."""
+    listed, add = [], SourceLists.add
+    monkeypatch.setattr(SourceLists, "add", lambda self, *given: listed.append(given) or add(self, *given))
+    found = watch(BruteForce).see(by_strangers([B], 3000, T0))
+    assert {(each.dst_ip, each.count, each.evidence["hosts"]) for each in found} == {(B, 3000, SOURCES)}
+    assert len(listed) == SOURCES
+
+
+def test_many_services_at_once_keep_no_list_from_growing() -> None:
+    watched, services = watch(BruteForce), many(70, "192.0.2.0/24")
+    found = [each for n in range(2) for each in watched.see(by_strangers(services, 40, T0 + 2 * n))]
+    assert len({each.dst_ip for each in found} - {None}) == 64
 
 
 def test_a_database_whose_answers_are_all_alike_refuses() -> None:

@@ -1,18 +1,20 @@
 """Many sources that each try a little at one service: a bounded list of them."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from trafficmond.dataclass import dataclass, field
 from trafficmond.detect.grouped import GroupedDetector, S
+from trafficmond.detect.windows import Grouped
 from trafficmond.flows.batch import Column
 
 # bound: strangers remembered for a service, for the 64 services used last | the one seen longest ago is forgotten
 SOURCES = 1000  # of one service, the latest
 _SERVICES = 64
+_LISTED = 2 * SOURCES  # of one input, in all: a flood of strangers takes no longer than these
 _TEXT = "S45"  # the longest address as text
 _NUMBERS = [(name, "f8") for name in ("began", "tries", "others")]
 _SERVICE = np.dtype([("dst", _TEXT), ("port", "u2"), *_NUMBERS, ("ports", "u1", 1024)])
@@ -44,6 +46,18 @@ def _listed(sources: OrderedDict[str, tuple[int, float]]) -> list[dict[str, Any]
         {"src_ip": source, "count": count, "last_seen": round(last, 3)}
         for source, (count, last) in reversed(sources.items())
     ]
+
+
+def by_service(services: Column) -> Iterator[tuple[Column, Column]]:
+    """Strangers by the service of each, the 64 services with most strangers: (those that are only counted, those to
+    list), as indexes. A service with few strangers lists all of them, also if others have many."""
+    by, room = Grouped(services), _LISTED
+    chosen = np.argsort(by.counts, kind="stable")[-_SERVICES:].tolist()
+    for left, service in zip(range(len(chosen), 0, -1), chosen, strict=True):
+        strangers = np.flatnonzero(by.of == service)
+        listed = min(len(strangers), SOURCES, room // left)
+        room -= listed
+        yield strangers[:-listed], strangers[-listed:]
 
 
 class SourceLists:

@@ -15,7 +15,7 @@ from trafficmond.dataclass import dataclass
 from trafficmond.detect import clockwork, sessions
 from trafficmond.detect.attempts import opens
 from trafficmond.detect.base import Detection, DetectorInput, address
-from trafficmond.detect.distributed import DistributedDetector, Service
+from trafficmond.detect.distributed import SOURCES, DistributedDetector, Service, by_service
 from trafficmond.detect.forms import PORTS as FORM_PORTS
 from trafficmond.detect.forms import Forms
 from trafficmond.detect.grouped import Entities
@@ -290,23 +290,23 @@ class BruteForce(DistributedDetector[Settings]):
 
     def _distributed_in(self, logins: Columns) -> list[Threat]:
         """The same for one tick."""
-        services, seen = {}, set()
-        for refused in (False, True):
-            rows = logins.take(logins["refused"] == refused)
-            ends = ("src", "dst", "dport") if refused else ("dst", "dport")
-            by = Grouped(mix(*(rows[name] for name in ends)))
-            for one, count in zip(rows.rows(by.first), by.counts, strict=True):
-                service = (address(one, "dst"), int(one["dport"]))
-                if refused:
-                    seen |= {service} if one["reply_packets"] else set()
-                    services[service] = self._lists.add(service, address(one, "src"), int(count), float(one["last"]))
-                else:
-                    self._lists.other(service, int(count), float(one["last"]))
-        return [
-            self._distributed_threat(dst, port, known, sure=not _OPEN_TO_MANY[port] and (dst, port) in seen)
-            for (dst, port), known in services.items()
-            if _are_many(known)
-        ]
+        others, tries = logins.take(~logins["refused"]), logins.take(logins["refused"])
+        by = Grouped(mix(others["dst"], others["dport"]))
+        most = np.argsort(by.counts, kind="stable")[-SOURCES:]
+        for one, count in zip(others.rows(by.first[most]), by.counts[most].tolist(), strict=True):
+            self._lists.other((address(one, "dst"), int(one["dport"])), int(count), float(one["last"]))
+        by = Grouped(mix(tries["src"], tries["dst"], tries["dport"]))
+        strangers, threats = tries.take(by.first), []
+        for counted, listed in by_service(mix(strangers["dst"], strangers["dport"])):
+            rows = strangers.rows(listed)
+            dst, port = address(rows[0], "dst"), int(rows[0]["dport"])
+            for one, count in zip(rows, by.counts[listed].tolist(), strict=True):
+                known = self._lists.add((dst, port), address(one, "src"), int(count), float(one["last"]))
+            known.tries += by.counts[counted].sum()
+            if _are_many(known):
+                sure = not _OPEN_TO_MANY[port] and bool((rows["reply_packets"] > 0).any())
+                threats.append(self._distributed_threat(dst, port, known, sure=sure))
+        return threats
 
     def _distributed_threat(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
         return self.found(

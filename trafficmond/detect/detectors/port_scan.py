@@ -11,7 +11,7 @@ from trafficmond.config.declare import duration, setting
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.attempts import Kind, Outcome, proven, with_resets
 from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address, approx
-from trafficmond.detect.distributed import DistributedDetector, Service
+from trafficmond.detect.distributed import DistributedDetector, Service, by_service
 from trafficmond.detect.grouped import Entities
 from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
 from trafficmond.flows.batch import Column
@@ -144,12 +144,20 @@ class PortScan(DistributedDetector[Settings]):
         """Records sources that may be one of many: several ports within the window, or a scan of their own."""
         quick = found.now - found.states("since") <= self.settings.window
         some &= found.watched & (quick | (found.states("failed") >= self.settings.ports))
-        for entity in np.flatnonzero(some).tolist():
-            mine = found.all(entity)
-            mine = mine[mine["outcome"] != Outcome.ANSWERED]
-            tick, state, last = int(found.tick[entity]), found.state(entity), float(mine["at"].max())
-            src, dst = address(mine[0], "src"), address(mine[0], "dst")
-            self._parts.append((tick, src, dst, state["map"].copy(), int(state["dials"]), state["since"], last))
+        if not some.any():
+            return
+        last = found.by.max(np.where(found.rows["outcome"] != Outcome.ANSWERED, found.rows["at"], -np.inf))
+        target = found.rows["dst"][found.by.first]
+        for tick in np.unique(found.tick[some]).tolist():
+            mine = np.flatnonzero(some & (found.tick == tick))
+            for counted, listed in by_service(target[mine]):
+                rows = found.rows.rows(found.by.first[mine[listed]])
+                states, dst = self.table.rows[found.slots[mine[listed]]], address(rows[0], "dst")
+                if len(counted):
+                    states["map"][0] |= np.bitwise_or.reduce(self.table.rows["map"][found.slots[mine[counted]]])
+                for one, state, at in zip(rows, states, last[mine[listed]].tolist(), strict=True):
+                    dials, since = int(state["dials"]), state["since"]
+                    self._parts.append((tick, address(one, "src"), dst, state["map"], dials, since, at))
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         self._parts = []
