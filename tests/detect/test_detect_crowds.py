@@ -137,11 +137,15 @@ def test_ports_that_a_scan_by_many_tried_outlive_a_restart() -> None:
 @pytest.mark.parametrize(
     ("step", "ports", "found"), [(10, 10, [Severity.MEDIUM, Severity.HIGH]), (0, 5, [])], ids=["scan", "retries"]
 )
-def test_what_single_strangers_tried_days_before_is_no_part_of_a_scan(step: int, ports: int, found: list[int]) -> None:
+@pytest.mark.parametrize("back", [0, 30 * 86400], ids=["", "clock set back"])
+def test_what_single_strangers_tried_days_before_is_no_part_of_a_scan(
+    step: int, ports: int, found: list[int], back: int
+) -> None:
     scan = watch(PortScan)
     for source in range(36):
         assert part(scan, 100 + source, range(1000 + 10 * source, 1005 + 10 * source)) == []
         scan.now += 7200
+    scan.now -= back
     threats = [threat for n in range(12) for threat in part(scan, n, range(80 + step * n, 80 + step * n + ports))]
     assert sorted({threat.severity for threat in threats if threat.src_ip is None}) == found
 

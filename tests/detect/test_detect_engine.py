@@ -116,6 +116,15 @@ def test_many_notes_leave_room_for_a_threat() -> None:
     assert severities["198.51.100.7"] > Severity.LOW
 
 
+def test_after_the_clock_was_set_back_new_threats_are_reported_one_by_one() -> None:
+    engine = Engine()
+    for n in range(MOST_NEW):
+        engine.feed(scan(1, 20, f"203.0.113.{n}", dst=f"192.0.2.{n}"), T0 + 60 * n)
+    late = flows(flow("198.51.100.7", B, port, first=T0 - 86400) for port in range(1, 21))
+    updates = engine.feed(late, T0 - 86400 + 5)
+    assert [update.threat.src_ip for update in updates if update.state == OPENED] == ["198.51.100.7"]
+
+
 def test_never_more_open_threats_than_a_bound() -> None:
     engine = Engine()
     for n in range(MOST_OPEN // 5 + 40):

@@ -85,7 +85,7 @@ class SourceLists:
         before, _ = known.sources.pop(source, known.before.pop(source, (0, 0.0)))
         known.sources[source] = (before + tries, last)
         known.tries += tries
-        while len(known.sources) > SOURCES or last - next(iter(known.sources.values()))[1] > self._memory_s:
+        while len(known.sources) > SOURCES or abs(last - next(iter(known.sources.values()))[1]) > self._memory_s:
             oldest, entry = known.sources.popitem(last=False)
             known.before[oldest] = entry
         while len(known.sources) + len(known.before) > SOURCES:

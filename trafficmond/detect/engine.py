@@ -300,7 +300,7 @@ class Engine:
         """Whether another new threat of this detector would exceed the limit of new ones; counts it if not. Notes have
         a limit of their own."""
         newest = self._newest.setdefault((name, worse), deque(maxlen=MOST_NEW))
-        if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and now - newest[0] < NEW_WITHIN_S):
+        if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and abs(now - newest[0]) < NEW_WITHIN_S):
             return True
         newest.append(now)
         return False
