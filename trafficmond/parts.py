@@ -101,8 +101,8 @@ class Parts:
         store, sinks, tasks = self.store, self.sinks, self.tasks
         self.rulebook = rulebook = Rulebook(settings, datapath, protected.guard)
         self.bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
-        datapath.clock.followers += [self.bans.shift, rulebook.shift, self._shift]
         self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
+        datapath.clock.followers += [self.bans.shift, rulebook.shift, self.responder.shift, self._shift]
         outputs, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
         ledger = (datapath.read_ledger, datapath.inners)
         self.pipeline = Pipeline(settings, *outputs, *receivers, *ledger, tasks, units, self.started_at)

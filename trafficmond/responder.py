@@ -40,6 +40,9 @@ class Responder:
     def configure(self, settings: Settings) -> None:
         self._response.configure(settings)
 
+    def shift(self, seconds: float) -> None:
+        self._response.shift(seconds)
+
     def counters(self) -> dict[str, int]:
         """The counters, as `metrics.families` names them."""
         response = self._response

@@ -13,6 +13,9 @@ from asking import asking
 from opened_store import kept_bans
 
 from trafficmond import services
+from trafficmond.config.settings import Response
+from trafficmond.detect.engine import CONTINUED, OPENED, ThreatUpdate
+from trafficmond.model import Severity, Threat
 from trafficmond.parts import Parts
 from trafficmond.store.records import AuditEntry, Ban
 from trafficmond.store.store import Store
@@ -311,6 +314,23 @@ def test_after_a_step_of_the_clock_answers_say_what_the_kernel_does(tmp_path: Pa
             assert ask.parts.bans.expire(after["expires"] - 1) == []
             assert len(ask.parts.bans.expire(after["expires"])) == 1
             assert (await ask("Explain", address="203.0.113.9"))["reason"] == "default"
+
+    asyncio.run(run())
+
+
+def test_after_the_clock_was_set_back_who_goes_on_when_a_ban_ends_is_banned_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with asking(tmp_path) as ask:
+            responder, bans, now = ask.parts.responder, ask.parts.bans, time.time()
+            responder.configure(Response(ban="on"))
+            evidence = {"unit": "connections", "proven": True}
+            what = ("brute_force", Severity.HIGH, "T1110", "203.0.113.9", None, now, now, 40, "40 connections")
+            responder.respond(ThreatUpdate(OPENED, Threat(*what, evidence, "t1")))
+            ask.datapath.clock.jump = -1200.0  # by the clock of this test, the ban has ended
+            await ask.parts.follow_clock()
+            assert bans.all() == []
+            responder.respond(ThreatUpdate(CONTINUED, Threat(*what, evidence, "t1")))
+            assert [(ban.cidr, ban.count) for ban in bans.all()] == [("203.0.113.9/32", 2)]
 
     asyncio.run(run())
 

@@ -61,6 +61,11 @@ class Response:
             self._records.clear()
         self._settings = settings
 
+    def shift(self, seconds: float) -> None:
+        """Moves the ends of bans after the wall clock was stepped, as those in force move."""
+        for record in self._records.values():
+            record.until += seconds
+
     def decide(self, update: ThreatUpdate, now: float) -> list[BanDecision]:
         """The bans that a change of a threat leads to at `now` (epoch s): none, one, or one of a network."""
         threat, settings, again = update.threat, self._settings, update.state == CONTINUED
