@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response, Settings
 from trafficmond.detect.engine import ThreatUpdate
 from trafficmond.model import Severity, Threat
-from trafficmond.responder import Responder
+from trafficmond.responder import OWNER, Responder
 from trafficmond.rulebook import Rulebook
+from trafficmond.store.records import Ban
 
 ATTACKER = "203.0.113.9"
 
@@ -31,6 +33,32 @@ ATTACKER = "203.0.113.9"
 def test_who_is_logged_in_is_not_banned(
     tmp_path: Path, guard: list[tuple[str, str]], sessions: set[str], banned: bool
 ) -> None:
+    responder, bans = responding(tmp_path, guard, sessions)
+    responder.respond(found())
+    assert [ban.cidr for ban in bans.all()] == ([f"{ATTACKER}/32"] if banned else [])
+
+
+def test_a_ban_of_before_the_start_is_not_replaced_by_a_shorter_one(tmp_path: Path) -> None:
+    """Whether or not the response still knows it."""
+    responder, bans = responding(tmp_path)
+    now = time.time()
+    bans.add(Ban(f"{ATTACKER}/32", "port_scan", "40 ports", now - 100, now + 4700, count=4, owner=OWNER))
+    responder.respond(found("continued"))
+    assert [ban.count for ban in bans.all()] == [4]
+    bans.expire(now + 4800)
+    responder.respond(found("continued"))
+    assert [ban.count for ban in bans.all()] == [1]
+
+
+def found(state: str = "opened") -> ThreatUpdate:
+    now, evidence = time.time(), {"unit": "ports", "proven": True}
+    what = ("port_scan", Severity.HIGH, "T1046", ATTACKER, None, now, now, 40, "40 ports")
+    return ThreatUpdate(state, Threat(*what, evidence, "t1"))
+
+
+def responding(
+    tmp_path: Path, guard: Sequence[tuple[str, str]] = (), sessions: Collection[str] = ()
+) -> tuple[Responder, BanList]:
     (tmp_path / "cidr.d").mkdir()
     settings = Settings(cidr_dir=tmp_path / "cidr.d", state_dir=tmp_path, response=Response(ban="on"))
     clock = SimpleNamespace(to_jiffies=int, calibrate=lambda: None)
@@ -38,13 +66,9 @@ def test_who_is_logged_in_is_not_banned(
     datapath: Any = SimpleNamespace(tables=tables, on_trial_until=None, clock=clock)
     rulebook = Rulebook(settings, datapath, lambda _: guard)
     asyncio.run(rulebook.load())
-    kernel: Any = SimpleNamespace(put=lambda _: None)
+    kernel: Any = SimpleNamespace(put=lambda _: None, remove=lambda _: None)
     bans = BanList(kernel, lambda _put, _gone: None)
     sinks: Any = SimpleNamespace(note=lambda *_: None)
     store: Any = SimpleNamespace(audit=lambda _: None)
     responder = Responder(settings.response, rulebook, bans, sinks, store, lambda: sessions)
-    now = time.time()
-    evidence = {"unit": "ports", "proven": True}
-    threat = Threat("port_scan", Severity.HIGH, "T1046", ATTACKER, None, now, now, 40, "40 ports", evidence, "t1")
-    responder.respond(ThreatUpdate("opened", threat))
-    assert [ban.cidr for ban in bans.all()] == ([f"{ATTACKER}/32"] if banned else [])
+    return responder, bans

@@ -1,4 +1,4 @@
-"""Stores what the detectors have learned in a file in state_dir, from one start to the next.
+"""Stores what detectors and the response have learned in a file in state_dir, from one start to the next.
 
 The file is read in the background. One that is damaged or of another version is set aside and logged once.
 """
@@ -7,13 +7,13 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from trafficmond import files
-from trafficmond.detect.engine import Engine
 from trafficmond.flows.batch import Column
 from trafficmond.sinks import messages
 from trafficmond.sinks.fanout import SinkSet
@@ -47,12 +47,20 @@ def _checksum(body: bytes) -> bytes:
     return hashlib.blake2s(body, digest_size=_SUM_BYTES).digest()
 
 
-class Learned:
-    """Restores and saves what the engine has learned. For the event loop's thread."""
+class Keeper(Protocol):
+    """What learns: arrays by name, and what of those of an earlier start does not fit."""
 
-    def __init__(self, path: Path, engine: Engine, sinks: SinkSet, warnings: dict[str, str]) -> None:
+    def learned(self) -> Mapping[str, Column]: ...
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> list[str]: ...
+
+
+class Learned:
+    """Restores and saves what keepers have learned. For the event loop's thread."""
+
+    def __init__(self, path: Path, keepers: Sequence[Keeper], sinks: SinkSet, warnings: dict[str, str]) -> None:
         self._path = path
-        self._engine = engine
+        self._keepers = keepers
         self._sinks = sinks
         self._warnings = warnings
         self._recalled = False
@@ -62,7 +70,7 @@ class Learned:
         """Restores what the last daemon saved. Never raises."""
         try:
             learned = unpacked(await asyncio.to_thread(files.read, self._path))
-            unfit = self._engine.recall(learned, time.time())
+            unfit = [name for keeper in self._keepers for name in keeper.recall(learned, time.time())]
             if unfit:
                 await self._put_aside(f"another version wrote the values of {', '.join(unfit)}")
         except FileNotFoundError:
@@ -74,11 +82,11 @@ class Learned:
         self._recalled = True
 
     async def keep(self, *, now: bool = False) -> None:
-        """Saves what the engine has learned, if it is time or `now`. Never raises."""
+        """Saves what was learned, if it is time or `now`. Never raises."""
         if not self._recalled or not (now or time.monotonic() - self._kept_at >= _EVERY_S):
             return
         self._kept_at = time.monotonic()
-        learned = self._engine.learned()
+        learned = {name: array for keeper in self._keepers for name, array in keeper.learned().items()}
         try:
             await asyncio.to_thread(lambda: files.replace(self._path, packed(learned), mode=0o640))
             self._warnings.pop(LEARNED_NAME, None)

@@ -102,13 +102,14 @@ class Parts:
         self.rulebook = rulebook = Rulebook(settings, datapath, protected.guard)
         self.bans = BanList(datapath.bans, partial(_bans_changed, datapath, store))
         self.responder = Responder(settings.response, rulebook, self.bans, sinks, store, protected.logins)
-        datapath.clock.followers += [self.bans.shift, rulebook.shift, self.responder.shift, self._shift]
+        datapath.clock.followers += [self.bans.shift, rulebook.shift, self.responder.response.shift, self._shift]
         outputs, receivers = (store, sinks, self.exports), (self.broadcast, self.responder.respond)
         ledger = (datapath.read_ledger, datapath.inners)
         self.pipeline = Pipeline(settings, *outputs, *receivers, *ledger, tasks, units, self.started_at)
         engine = self.pipeline.engine
         engine.inform(NewDestination.name, Lookups(units.owner, lambda: rulebook.geoip))
-        self.learned = Learned(settings.state_dir / LEARNED_NAME, engine, sinks, warnings)
+        keepers = (engine, self.responder.response)
+        self.learned = Learned(settings.state_dir / LEARNED_NAME, keepers, sinks, warnings)
         self.exposure = exposure = Exposure(datapath, rulebook, sinks, warnings, protected.logins)
         rulebook.cuts_off = exposure.cuts_off
         rulebook.settings_of = partial(load_settings, flags=self.flags, detectors=settings_classes())
@@ -224,8 +225,7 @@ async def assemble(
         unstarted.pop_all()
         stack.push_async_callback(_stop_watching, parts)
         stack.callback(parts.questions.close)
-        parts.tasks.spawn(parts.learned.recall())
-        await _resume_threats(parts)
+        await _resume_threats(parts, parts.tasks.spawn(parts.learned.recall()))
         yield parts
 
 
@@ -338,8 +338,9 @@ async def _restore_bans(parts: Parts) -> None:
         parts.sinks.note(messages.STORE_FAILED, text, {"path": parts.store.path})
 
 
-async def _resume_threats(parts: Parts) -> None:
-    """Resumes threats that were open at the last stop or ended recently; a slow store does not delay the start."""
+async def _resume_threats(parts: Parts, recalled: asyncio.Future[None]) -> None:
+    """Resumes threats that were open at the last stop or ended recently, when it is known whose bans were lifted; a
+    slow store does not delay the start."""
 
     def then(found: asyncio.Future[tuple[list[Threat], list[Threat]]]) -> None:
         if not found.cancelled() and not found.exception():  # the store logs and counts a failure
@@ -348,6 +349,7 @@ async def _resume_threats(parts: Parts) -> None:
             parts.pipeline.resume_threats(opened, time.time())
 
     stored = asyncio.wrap_future(parts.store.last_threats(time.time() - REMEMBERED_S, MOST_OPEN))
+    await asyncio.wait([recalled], timeout=_RESUME_S)
     stored.add_done_callback(then)
     await asyncio.wait([stored], timeout=_RESUME_S)
 

@@ -32,35 +32,34 @@ class Responder:
     _sinks: SinkSet
     _store: Store
     _logged_in: Callable[[], Collection[str]]
-    _response: Response = field(init=False)
+    response: Response = field(init=False)
 
     def __post_init__(self, settings: Settings) -> None:
-        self._response = Response(settings, self._is_protected)
+        self.response = Response(settings, self._is_protected)
 
     def configure(self, settings: Settings) -> None:
-        self._response.configure(settings)
-
-    def shift(self, seconds: float) -> None:
-        self._response.shift(seconds)
+        self.response.configure(settings)
 
     def counters(self) -> dict[str, int]:
         """The counters, as `metrics.families` names them."""
-        response = self._response
+        response = self.response
         return {"spared_protected_bans": response.protected_spared, "spared_forgeable_bans": response.forgeable_spared}
 
     def why_not(self, threat: Threat) -> str:
         """Why the source of an open threat is not banned; empty if it is, or if nothing prevents it."""
-        bans = self._bans.covering(threat.src_ip) if threat.src_ip else []
-        return "" if any(not ban.ports for ban in bans) else self._response.why_not(threat)
+        return "" if self._whole_bans(threat) else self.response.why_not(threat)
 
     def lifted(self, prefix: str) -> None:
         """Handles that an administrator lifted the response's bans within a prefix."""
-        self._response.lifted(prefix)
+        self.response.lifted(prefix)
 
     def respond(self, update: ThreatUpdate) -> None:
-        """Carries out the decisions about a threat, or in shadow logs them."""
+        """Carries out the decisions about a threat, or in shadow logs them. A ban that runs is not replaced: one of
+        before the start may be longer."""
         now = time.time()
-        for decision in self._response.decide(update, now):
+        if any(ban.expires is None or ban.expires > now for ban in self._whole_bans(update.threat)):
+            return
+        for decision in self.response.decide(update, now):
             by = update.threat.detector
             fields = {"prefix": decision.prefix, "threat_id": decision.threat_id, "by": by}
             text = f"{decision.prefix} for {decision.ttl_s:.0f} s: {decision.reason}"
@@ -76,6 +75,10 @@ class Responder:
                 continue
             self._sinks.note(messages.BANNED, f"banned {text}", fields)
             self._store.audit(AuditEntry(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
+
+    def _whole_bans(self, threat: Threat) -> list[Ban]:
+        """The bans of a threat's source that are not for single services."""
+        return [ban for ban in self._bans.covering(threat.src_ip) if not ban.ports] if threat.src_ip else []
 
     def _is_protected(self, prefix: str) -> bool:
         """Whether a prefix overlaps the guard or the allowlist, or a user is logged in from it. The guard may not have

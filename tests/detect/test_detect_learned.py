@@ -28,7 +28,7 @@ class Notes:
 
 def learned(folder: Path, engine: Engine) -> tuple[Learned, Notes, dict[str, str]]:
     notes, warnings = Notes(), dict[str, str]()
-    return Learned(folder / LEARNED_NAME, engine, notes, warnings), notes, warnings  # type: ignore[arg-type]
+    return Learned(folder / LEARNED_NAME, [engine], notes, warnings), notes, warnings  # type: ignore[arg-type]
 
 
 def scanned(ports: range) -> Engine:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trafficmond.config.settings import Response as Settings
 from trafficmond.detect.engine import CLOSED, CONTINUED, OPENED, UPDATED, ThreatUpdate
 from trafficmond.detect.response import Response
+from trafficmond.learned import packed, unpacked
 from trafficmond.model import Severity, Threat
 
 NOW = 1_700_000_000.0
@@ -139,13 +141,69 @@ def test_who_goes_on_when_a_ban_ends_is_banned_at_once() -> None:
     assert (ban.ttl_s, ban.count) == (1200, 2)
 
 
-def test_a_threat_of_before_a_restart_must_get_worse() -> None:
-    """Its ban may run, for longer than a first one, or may have been lifted: nothing here remembers."""
+@pytest.mark.parametrize("before", ["off", "shadow"])
+def test_a_threat_that_is_open_when_response_is_turned_on_leads_to_a_ban_with_its_next_evidence(before: str) -> None:
+    """Its count, which fades, may never double."""
+    decider = response(ban=before)
+    decider.decide(update(), NOW)
+    assert decider.why_not(update().threat).startswith("response")
+    decider.configure(Settings(ban="on"))
+    assert decider.why_not(update().threat) == ""
+    (ban,) = decider.decide(update(state=CONTINUED), NOW + 10)
+    assert (ban.ttl_s, ban.count, ban.shadow) == (600, 1, False)
+
+
+def restarted(decider: Response, now: float, **settings: Any) -> Response:
+    again = response(**settings)
+    assert again.recall(unpacked(packed(decider.learned())), now) == []
+    return again
+
+
+def test_bans_are_known_after_a_restart() -> None:
     decider = response()
-    assert decider.decide(update(state=CONTINUED), NOW) == []
-    decider.lifted("0.0.0.0/0")
-    assert decider.decide(update(state=CONTINUED), NOW + 1) == []
-    assert decider.decide(update(state=UPDATED), NOW + 2)
+    decider.decide(update(), NOW)
+    decider.decide(update("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"), NOW)
+    decider = restarted(decider, NOW + 10)
+    for source in ("203.0.113.5", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"):
+        assert decider.decide(update(source, CONTINUED), NOW + 10) == []
+        (ban,) = decider.decide(update(source, CONTINUED), NOW + 601)
+        assert (ban.ttl_s, ban.count) == (1200, 2)
+    (ban,) = decider.decide(update("203.0.113.6", CONTINUED), NOW + 10)  # open before, and not banned yet
+    assert ban.count == 1
+
+
+def test_an_unban_outlasts_restarts_and_shadows() -> None:
+    decider = response()
+    decider.decide(update(), NOW)
+    decider.lifted("203.0.113.5/32")
+    for step, ban in enumerate(["on", "shadow", "off", "on"]):
+        decider.configure(Settings(ban=ban))
+        decider = restarted(decider, NOW + step, ban=ban)
+        assert decider.decide(update(state=CONTINUED), NOW + step) == []
+    assert decider.why_not(update().threat).startswith("its ban was lifted")
+    assert decider.decide(update(state=UPDATED), NOW + 10)
+
+
+@pytest.mark.parametrize("modes", [("shadow", "on"), ("on", "shadow")])
+def test_what_was_or_is_a_shadow_after_a_restart_has_banned_nobody(modes: tuple[str, str]) -> None:
+    decider = response(ban=modes[0])
+    decider.decide(update(), NOW)
+    (ban,) = restarted(decider, NOW + 1, ban=modes[1]).decide(update(state=CONTINUED), NOW + 1)
+    assert ban.count == 1
+
+
+def test_after_a_restart_a_ban_lasts_no_longer_than_its_duration_and_what_happened_since_is_newer() -> None:
+    decider = response()
+    decider.decide(update(), NOW)
+    decider.decide(update("203.0.113.6"), NOW)
+    after, early = response(), NOW - 86400  # the clock was set back meanwhile
+    after.lifted("203.0.113.6/32")
+    assert after.recall(decider.learned(), early) == []
+    assert after.decide(update(state=CONTINUED), early + 599) == []
+    assert after.decide(update(state=CONTINUED), early + 601)
+    assert after.decide(update("203.0.113.6", CONTINUED), early + 601) == []
+    assert after.recall({"response.bans": np.zeros(1)}, early) == ["response.bans"]
+    assert after.recall({}, early) == []
 
 
 def test_an_unban_lasts_until_the_threat_gets_worse() -> None:

@@ -214,7 +214,7 @@ def test_what_is_counted_is_shown_in_status_and_metrics(tmp_path: Path) -> None:
             counting: list[tuple[Any, set[str]]] = [
                 (parts.pipeline, set()),
                 (parts.pipeline.table, {"capacity"}),
-                (parts.responder._response, set()),
+                (parts.responder.response, set()),
                 (parts.broadcast, set()),
                 (parts.metrics, set()),
                 (parts.clients.counts, {"accepted"}),

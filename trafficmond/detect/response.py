@@ -6,7 +6,9 @@ neighbours become one ban of their network.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
@@ -15,12 +17,15 @@ from trafficmond.detect.carpet import network_of
 from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
 from trafficmond.detect.opened import OWN_SEVERITY
 from trafficmond.detect.registry import DETECTORS
+from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.networks import Network
 
 # bound: sources whose automatic bans are remembered | the source banned longest ago is forgotten
 _REMEMBERED = 4096  # sources and networks whose bans are remembered
 _REPEAT_FACTOR = 4  # bans are forgotten after so many times the last one's duration without a threat
+_LEARNED = "response.bans"
+_STORED = np.dtype([("prefix", "S49"), ("count", "i8"), ("until", "f8"), ("ttl_s", "f8")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class BanDecision:
 
 @dataclass(slots=True)
 class _Record:
-    count: int
+    count: int  # 0: it was lifted
     until: float
     ttl_s: float
 
@@ -56,10 +61,33 @@ class Response:
         self.forgeable_spared = 0
 
     def configure(self, settings: Settings) -> None:
-        """Replaces the settings. Earlier bans are still counted, unless they were in shadow only."""
+        """Replaces the settings. Earlier bans still count, unless they were in shadow only, and lifted ones are known.
+        A threat that is open already leads to a ban with its next evidence."""
         if "shadow" in {settings.ban, self._settings.ban} and settings.ban != self._settings.ban:
-            self._records.clear()
+            self._records = OrderedDict((prefix, one) for prefix, one in self._records.items() if not one.count)
         self._settings = settings
+
+    def learned(self) -> dict[str, Column]:
+        """The bans it remembers, for the next start."""
+        shadow = self._settings.ban == "shadow"
+        kept = ((prefix, one) for prefix, one in self._records.items() if not (shadow and one.count))
+        bans = [(str(prefix), one.count, one.until, one.ttl_s) for prefix, one in kept]
+        return {_LEARNED: np.array(bans, _STORED)}
+
+    def recall(self, learned: Mapping[str, Column], now: float) -> list[str]:
+        """Restores the bans of an earlier start; returns what does not fit. What happened since goes before."""
+        stored = learned.get(_LEARNED, np.empty(0, _STORED))
+        if stored.dtype != _STORED:
+            return [_LEARNED]
+        shadow = self._settings.ban == "shadow"
+        since, self._records = self._records, OrderedDict()
+        for prefix, count, until, ttl_s in stored.tolist():
+            if not (shadow and count):
+                # If the clock was set back meanwhile, a ban lasts no longer than its duration.
+                self._record(networks.parse(prefix.decode()), _Record(count, min(until, now + ttl_s), ttl_s))
+        for known, record in since.items():
+            self._record(known, record)
+        return []
 
     def shift(self, seconds: float) -> None:
         """Moves the ends of bans after the wall clock was stepped, as those in force move."""
@@ -77,8 +105,8 @@ class Response:
         records = self._of(threat.src_ip)
         if any(now < record.until for record in records):
             return []
-        if again and not (records and records[0].count):
-            return []  # not banned yet, or only before a restart, or that ban was lifted: it must get worse
+        if again and records and not records[0].count:
+            return []  # its ban was lifted: it must get worse
         source, network = networks.known(threat.src_ip), networks.known(network_of(threat.src_ip))
         if self._protected(str(source)):
             self.protected_spared += not again
@@ -140,6 +168,7 @@ class Response:
         return BanDecision(str(prefix), ttl_s, reason, threat_id, count, settings.ban == "shadow")
 
     def _record(self, prefix: Network, record: _Record) -> None:
+        self._records.pop(prefix, None)
         self._records[prefix] = record
         if len(self._records) > _REMEMBERED:
             self._records.popitem(last=False)
