@@ -13,7 +13,9 @@ import pytest
 
 from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response, Settings
+from trafficmond.datapath.bans import KernelBan
 from trafficmond.detect.engine import ThreatUpdate
+from trafficmond.errors import DatapathError
 from trafficmond.model import Severity, Threat
 from trafficmond.responder import OWNER, Responder
 from trafficmond.rulebook import Rulebook
@@ -50,6 +52,17 @@ def test_a_ban_of_before_the_start_is_not_replaced_by_a_shorter_one(tmp_path: Pa
     assert [ban.count for ban in bans.all()] == [1]
 
 
+def test_a_ban_for_which_the_kernel_has_no_room_is_tried_again_and_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    responder, bans = responding(tmp_path, refusals=(refusals := ["full"] * 3), said=said)
+    for state in ("opened", "continued", "continued"):
+        responder.respond(found(state))
+    assert (bans.all(), refusals, said) == ([], [], ["full"])
+    responder.respond(found("continued"))
+    assert [ban.count for ban in bans.all()] == [1]
+    assert "for 600 s" in said[-1]
+
+
 def found(state: str = "opened") -> ThreatUpdate:
     now, evidence = time.time(), {"unit": "ports", "proven": True}
     what = ("port_scan", Severity.HIGH, "T1046", ATTACKER, None, now, now, 40, "40 ports")
@@ -57,8 +70,18 @@ def found(state: str = "opened") -> ThreatUpdate:
 
 
 def responding(
-    tmp_path: Path, guard: Sequence[tuple[str, str]] = (), sessions: Collection[str] = ()
+    tmp_path: Path,
+    guard: Sequence[tuple[str, str]] = (),
+    sessions: Collection[str] = (),
+    refusals: list[str] | None = None,
+    said: list[str] | None = None,
 ) -> tuple[Responder, BanList]:
+    """`refusals`: the kernel's next answers; what is noted is added to `said`."""
+
+    def put(_: KernelBan) -> None:
+        if refusals:
+            raise DatapathError(refusals.pop())
+
     (tmp_path / "cidr.d").mkdir()
     settings = Settings(cidr_dir=tmp_path / "cidr.d", state_dir=tmp_path, response=Response(ban="on"))
     clock = SimpleNamespace(to_jiffies=int, calibrate=lambda: None)
@@ -66,9 +89,9 @@ def responding(
     datapath: Any = SimpleNamespace(tables=tables, on_trial_until=None, clock=clock)
     rulebook = Rulebook(settings, datapath, lambda _: guard)
     asyncio.run(rulebook.load())
-    kernel: Any = SimpleNamespace(put=lambda _: None, remove=lambda _: None)
+    kernel: Any = SimpleNamespace(put=put, remove=lambda _: None)
     bans = BanList(kernel, lambda _put, _gone: None)
-    sinks: Any = SimpleNamespace(note=lambda *_: None)
+    sinks: Any = SimpleNamespace(note=lambda _message, text, _fields: said is not None and said.append(text))
     store: Any = SimpleNamespace(audit=lambda _: None)
     responder = Responder(settings.response, rulebook, bans, sinks, store, lambda: sessions)
     return responder, bans

@@ -8,7 +8,7 @@ from trafficmond import networks
 from trafficmond.banlist import BanList
 from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import InitVar, dataclass, field
-from trafficmond.detect.engine import ThreatUpdate
+from trafficmond.detect.engine import CONTINUED, ThreatUpdate
 from trafficmond.detect.response import Response
 from trafficmond.errors import DatapathError
 from trafficmond.model import Reason, Threat
@@ -33,6 +33,7 @@ class Responder:
     _store: Store
     _logged_in: Callable[[], Collection[str]]
     response: Response = field(init=False)
+    _failing: bool = field(default=False, init=False)  # the last ban could not be made
 
     def __post_init__(self, settings: Settings) -> None:
         self.response = Response(settings, self._is_protected)
@@ -71,8 +72,12 @@ class Responder:
                 what = (decision.reason, now, end, decision.threat_id, decision.count)
                 self._bans.add(Ban(decision.prefix, by, *what, owner=OWNER))
             except DatapathError as error:
-                self._sinks.note(messages.ERROR_INTERNAL, str(error), fields)
+                self.response.failed()
+                if not self._failing or update.state != CONTINUED:  # it is tried again with all further evidence
+                    self._sinks.note(messages.ERROR_INTERNAL, str(error), fields)
+                self._failing = True
                 continue
+            self._failing = False
             self._sinks.note(messages.BANNED, f"banned {text}", fields)
             self._store.audit(AuditEntry(now, os.getuid(), by, os.getpid(), "ban", decision.prefix, None, text))
 

@@ -141,6 +141,19 @@ def test_who_goes_on_when_a_ban_ends_is_banned_at_once() -> None:
     assert (ban.ttl_s, ban.count) == (1200, 2)
 
 
+def test_a_ban_that_failed_is_decided_again_and_is_no_longer_for_that() -> None:
+    decider = response(neighbours=2)
+    decider.decide(update("203.0.113.6"), NOW)
+    for _ in range(2):
+        (ban,) = decider.decide(update(), NOW + 1)
+        assert (ban.prefix, ban.ttl_s, ban.count) == ("203.0.113.0/24", 600, 1)
+        decider.failed()
+    for _ in range(2):
+        (ban,) = decider.decide(update("203.0.113.6", CONTINUED), NOW + 601)
+        assert (ban.ttl_s, ban.count) == (1200, 2)
+        decider.failed()
+
+
 @pytest.mark.parametrize("before", ["off", "shadow"])
 def test_a_threat_that_is_open_when_response_is_turned_on_leads_to_a_ban_with_its_next_evidence(before: str) -> None:
     """Its count, which fades, may never double."""

@@ -57,6 +57,7 @@ class Response:
         self._settings = settings
         self._protected = protected
         self._records: OrderedDict[Network, _Record] = OrderedDict()
+        self._before: dict[Network, _Record | None] = {}  # the records that the last decision replaced
         self.protected_spared = 0
         self.forgeable_spared = 0
 
@@ -111,12 +112,20 @@ class Response:
         if self._protected(str(source)):
             self.protected_spared += not again
             return []
+        self._before.clear()
         decision = self._ban(source, f"{threat.detector}: {threat.summary}", threat.id, now)
         banned = (known for known, record in self._records.items() if now < record.until)
         neighbours = sum(networks.within(known, network) for known in banned)
         if 0 < settings.neighbours <= neighbours and not self._protected(str(network)):
             return [self._ban(network, f"{neighbours} banned neighbours; the latest: {threat.summary}", threat.id, now)]
         return [decision]
+
+    def failed(self) -> None:
+        """Forgets the last decision, which could not be carried out: the next evidence leads to the same."""
+        for prefix, record in self._before.items():
+            del self._records[prefix]
+            if record:
+                self._record(prefix, record)
 
     def why_not(self, threat: Threat) -> str:
         """The reason why a threat does not lead to a ban of its source; empty: it does."""
@@ -160,6 +169,7 @@ class Response:
 
     def _ban(self, prefix: Network, reason: str, threat_id: str, now: float) -> BanDecision:
         settings, record = self._settings, self._records.pop(prefix, None)
+        self._before[prefix] = record
         if record is not None and now - record.until > _REPEAT_FACTOR * record.ttl_s:
             record = None
         count = record.count + 1 if record else 1
