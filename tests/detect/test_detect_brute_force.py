@@ -4,11 +4,11 @@ import random
 from typing import Any
 
 import pytest
-from detect_traffic import SPOKE_FIRST, T0, flow, many, refused, talk, watch
+from detect_traffic import SPOKE_FIRST, T0, Watch, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.brute_force import BruteForce
 from trafficmond.detect.distributed import SOURCES, SourceLists
-from trafficmond.model import Severity
+from trafficmond.model import Severity, Threat
 
 A, B = "203.0.113.9", "192.0.2.22"
 
@@ -236,3 +236,31 @@ def test_a_clock_that_was_set_back_hides_no_slow_guesses(back: int) -> None:
         row = asked(turn, client.now, 400 + chance.randrange(20), 1500)
         found += client.see([row], after=3 + 6 * chance.random())
     assert {threat.severity for threat in found} == {Severity.LOW}
+
+
+def many_guesses(service: Watch, hosts: int, each: int, **fields: Any) -> list[Threat]:
+    """What is found while so many strangers make so many tries each."""
+    strangers = many(hosts, "198.51.100.0/24")
+    rows = [talk(flow(one, B, 22, sport=n, first=service.now), 900) for n in range(each) for one in strangers]
+    return service.see({**row, **fields} for row in rows)
+
+
+def test_many_guessers_are_counted_anew_after_days_of_quiet() -> None:
+    service = watch(BruteForce)
+    assert many_guesses(service, 12, 5)[0].count == 60
+    service.now += 3 * 86400
+    assert many_guesses(service, 12, 1) == []
+    service.now += 3 * 86400
+    (threat,) = many_guesses(service, 11, 4)
+    assert (threat.summary.split()[:4], threat.count) == ("11 hosts made 44".split(), 44)
+    assert threat.first_seen >= service.now - 60
+    assert len(threat.evidence["sources"]) == 12  # with one of earlier days
+
+
+@pytest.mark.parametrize("days", [0, 5])
+def test_what_strangers_did_days_ago_hides_no_many_guessers(days: int) -> None:
+    service = watch(BruteForce)
+    many_guesses(service, 1, 1)
+    many_guesses(service, 50, 10, payload_bytes=90_000)
+    service.now += days * 86400
+    assert [len(threat.evidence["sources"]) for threat in many_guesses(service, 20, 4)] == [20] * (days > 0)

@@ -1,5 +1,6 @@
 """Many sources that each try a little at one service: a bounded list of them."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,16 +26,26 @@ _SOURCE = np.dtype([("service", "u2"), ("src", _TEXT), ("count", "i8"), ("last",
 class Service:
     """The strangers at one service, by address: number of tries and time of the last one, the latest last."""
 
-    began: float
-    tries: float = 0.0
-    others: float = 0.0  # sessions that were not tries
+    began: float  # the first try after a quiet time
+    tries: float = 0.0  # fades with time ...
+    others: float = 0.0  # ... as sessions do that were not tries
     sources: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)
     before: OrderedDict[str, tuple[int, float]] = field(default_factory=OrderedDict)  # too old to count, but known
     ports: Column = field(default_factory=lambda: np.zeros(1024, np.uint8))  # a map of those tried
 
+    @property
+    def count(self) -> int:
+        """The tries of the strangers listed; of more strangers than there is room for, at least the latest."""
+        return int(max(sum(count for count, _ in self.sources.values()), self.tries))
+
     def listed(self) -> list[dict[str, Any]]:
         """The sources in the form of evidence, the latest first."""
         return _listed(self.sources)
+
+    def retire(self) -> None:
+        """Count the stranger seen longest ago no more."""
+        oldest, entry = self.sources.popitem(last=False)
+        self.before[oldest] = entry
 
     def ever(self) -> list[dict[str, Any]]:
         """The same with those that are too old to count, as many as there is room for."""
@@ -80,14 +91,18 @@ class SourceLists:
         return sum(source in known.sources for known in self._services.values())
 
     def add(self, service: tuple[str, int], source: str, tries: int, last: float) -> Service:
-        """Add `tries` of a stranger, the last one at `last`."""
+        """Add `tries` of a stranger, the last one at `last`. Who comes back after the memory's time is counted anew."""
         known = self._of(service, last)
-        before, _ = known.sources.pop(source, known.before.pop(source, (0, 0.0)))
-        known.sources[source] = (before + tries, last)
-        known.tries += tries
-        while len(known.sources) > SOURCES or abs(last - next(iter(known.sources.values()))[1]) > self._memory_s:
-            oldest, entry = known.sources.popitem(last=False)
-            known.before[oldest] = entry
+        quiet_s = last - next(reversed(known.sources.values()))[1] if known.sources else 0.0
+        faded = math.exp(-abs(quiet_s) / self._memory_s)
+        known.tries, known.others = faded * known.tries + tries, faded * known.others
+        while known.sources and abs(last - next(iter(known.sources.values()))[1]) > self._memory_s:
+            known.retire()
+        known.began = known.began if known.sources else last
+        known.before.pop(source, None)
+        known.sources[source] = (known.sources.pop(source, (0, 0.0))[0] + tries, last)
+        if len(known.sources) > SOURCES:
+            known.retire()
         while len(known.sources) + len(known.before) > SOURCES:
             known.before.popitem(last=False)
         return known

@@ -311,11 +311,11 @@ class BruteForce(DistributedDetector[Settings]):
     def _distributed_threat(self, dst: str, port: int, known: Service, *, sure: bool) -> Threat:
         return self.found(
             Severity.MEDIUM if sure and len(known.sources) >= _MANY else Severity.LOW,
-            f"{len(known.sources):,} hosts made {known.tries:,.0f} short connections to port {port} of {dst}",
+            f"{len(known.sources):,} hosts made {known.count:,} short connections to port {port} of {dst}",
             {"unit": "connections", "ports": [port], "hosts": len(known.sources), "sources": known.ever()},
             dst=dst,
             times=(known.began, next(reversed(known.sources.values()))[1]),
-            count=int(known.tries),
+            count=known.count,
         )
 
     def threat(self, found: Entities, entity: int) -> Threat:
