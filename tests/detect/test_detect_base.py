@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
-from detect_traffic import flow, flows, many
+from detect_traffic import T0, datagram, flow, flows, many, talk, watch
 
 from trafficmond.detect.base import DetectorInput, address, addresses, approx, format_sources, heaviest
+from trafficmond.detect.detectors.brute_force import BruteForce
+from trafficmond.detect.detectors.syn_flood import SynFlood
+from trafficmond.detect.detectors.tunnel import Tunnel
 from trafficmond.detect.ours import capture_sides, is_private
 from trafficmond.detect.windows import Columns
 from trafficmond.flows.batch import DELTA, Batch, empty, join, split_address
@@ -99,3 +103,36 @@ def _between(ones: Iterable[str], others: Iterable[str]) -> Batch:
 def _split(text: str) -> tuple[int, tuple[int, int]]:
     host = ipaddress.ip_address(text)
     return host.version, split_address(host.packed)
+
+
+A, B = "203.0.113.9", "192.0.2.22"
+
+
+def logins(count: int) -> list[dict[str, Any]]:
+    return [talk(flow(A, B, 22, sport=20000 + n), 900, 1500) for n in range(count)]
+
+
+def web_guesses(count: int) -> list[dict[str, Any]]:
+    return [talk(flow(A, B, 80, sport=20000 + n, first=T0 + n / 100), 300 + n % 9, 900) for n in range(count)]
+
+
+def syns(count: int) -> list[dict[str, Any]]:
+    return [flow(source, B, 443) for source in many(count)]
+
+
+def long_questions(count: int) -> list[dict[str, Any]]:
+    return [talk(datagram(A, B, 53, sport=n), 170, 300, packets=1) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("detector", "rows"),
+    [(BruteForce, logins), (BruteForce, web_guesses), (SynFlood, syns), (Tunnel, long_questions)],
+)
+def test_a_threat_begins_with_what_is_counted_not_with_what_came_days_before(detector: type[Any], rows: Any) -> None:
+    watched = watch(detector)
+    assert watched.see(rows(3)) == []
+    watched.now += 86400 * 3
+    shift = watched.now - T0
+    (threat,) = watched.see({**row, "first": row["first"] + shift} for row in rows(600))
+    assert threat.first_seen >= watched.now - 70
+    assert threat.count <= 600

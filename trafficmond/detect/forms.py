@@ -51,7 +51,8 @@ class Forms(GroupedDetector[Any]):
         slot = found.slot[order]
         sizes = {name: found.kept[name][order] for name in ("sent", "got")}
         sent, got = (np.abs(size - clockwork.replaced(rows[name], slot, size)) for name, size in sizes.items())
-        rows["total"][known[rows["tries"][known] < 1]] = 0
+        idle = rows["tries"][known] < 1
+        rows["total"][known[idle]], rows["since"][known[idle]] = 0, found.heard[idle]
         counted = np.ones(len(slot)), got <= _SAME_BYTES, (sent > 0) & (sent <= _VARIED_BYTES)
         for field, amounts in zip((*_COUNTS, *_QUICK, "total"), (*counted, *counted, counted[0]), strict=True):
             self.table.add(field, slot, amounts)

@@ -49,6 +49,7 @@ _NO_TALK, _TALK_BYTES, _RDP, _RDP_BYTES = members(22, 2222, 3389), 300, 3389, 70
 _HELD_BACK_S, _AT_ONCE_S = 2.0, 1.5
 _SPOKE_FIRST_SHARE = 0.2  # SSH speaks from both sides at once; the server wins some of the races
 _SHORT_S, _SMALL_BYTES = 120.0, 65536
+_GONE = 0.5  # exchanges left of earlier ones: a threat does not begin with them
 _SURE = 99  # exchanges: more of them are of high severity, whoever makes them
 _SPRAY = 10  # refusals: of low severity below the threshold
 _SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "sent", "sent2", "got", "got2", "lasted")
@@ -173,6 +174,8 @@ class BruteForce(DistributedDetector[Settings]):
     def judge(self, found: Entities) -> tuple[Column, Column]:
         settings, rows, known = self.settings, self.table.rows, found.known
         decay(rows, known, found.heard, settings.slow_window, _FADING, quick=settings.window, steady=_STEADY_S)
+        gone = rows["total"][known] + rows["let_in"][known] < _GONE
+        rows["since"][known[gone]] = np.maximum(rows["since"][known[gone]], found.heard[gone] - settings.window)
         flows = found.kept
         tries, sent, got = flows["tries"], flows["sent"], flows["got"]
         # Kerberos first refuses each login, also one that then succeeds: only after that does the client send a proof.

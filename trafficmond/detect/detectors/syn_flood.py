@@ -94,6 +94,7 @@ class SynFlood(FloodDetector[Settings]):
         idle = rows["unfinished"][known] < 1
         for field in ("total", "muted", "from_source", "map", "all"):
             rows[field][known[idle]] = 0
+        rows["since"][known[idle]] = found.heard[idle]
         rows["source"][known[idle]] = found.rows["src"][found.by.first[found.watched][idle]]
 
         weight, source, slot = found.kept["weight"], found.kept["src"], found.slot

@@ -112,6 +112,8 @@ class Tunnel(GroupedDetector[Settings]):
         rows, known = self.table.rows, found.known
         for name in _HOUR.values():
             rows[name][known] *= np.exp(-np.maximum(found.heard - rows["at"][known], 0) / _HOUR_S)
+        idle = rows[_HOUR["asked"]][known] < 1
+        rows["total"][known[idle]], rows["since"][known[idle]] = 0, found.heard[idle]
         decay(rows, known, found.heard, self.settings.window, _FADING)
         flows = found.kept
         asked = flows["asked"]
