@@ -252,7 +252,8 @@ def test_many_guessers_are_counted_anew_after_days_of_quiet() -> None:
     assert many_guesses(service, 12, 1) == []
     service.now += 3 * 86400
     (threat,) = many_guesses(service, 11, 4)
-    assert (threat.summary.split()[:4], threat.count) == ("11 hosts made 44".split(), 44)
+    assert threat.summary.startswith("11 hosts made 44 ")
+    assert threat.count == 44
     assert threat.first_seen >= service.now - 60
     assert len(threat.evidence["sources"]) == 12  # with one of earlier days
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from detect_traffic import ACK, RST, SYN, T0, Watch, datagram, flow, flows, many, refused, talk, watch
 
@@ -58,6 +59,26 @@ def test_many_strangers_with_a_port_or_two_each_are_one_note_that_lists_them(sou
 )
 def test_many_strangers_who_look_for_the_same_or_for_little_are_no_scan(rows: list[dict[str, Any]]) -> None:
     assert minute(watch(PortScan), rows) == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "ports", "flood", "found"),
+    [(40, 52, 0, False), (80, 160, 0, True), (80, 160, 600, True), (12, 30, 600, False), (12, 30, 3000, False)],
+)
+def test_where_a_batch_ends_changes_no_verdict(sources: int, ports: int, flood: int, found: bool) -> None:
+    start = T0 - T0 % 60 + 60  # a minute of the clock
+    rows = [{**row, "first": start + 50 * n / ports} for n, row in enumerate(shared(sources, ports))]
+    forged = many(flood, "203.0.112.0/20")
+    rows += [flow(one, THEIRS, 9 * n + 5, first=start + 20.3 + n / 500) for n, one in enumerate(forged)]
+    rows.sort(key=lambda row: row["first"])
+    for interval in (1.0, 10.0, 60.0):
+        engine, threats = Engine(), []
+        for at in np.arange(start, start + 60, interval).tolist():
+            batch = flows(row for row in rows if at <= row["first"] < at + interval)
+            threats += [one.threat for one in engine.feed(batch, at + interval, interval)]
+        threats += [one.threat for one in engine.finish(start + 60)]
+        noted = {(one.src_ip, one.dst_ip, one.severity) for one in threats if one.detector == "port_scan"}
+        assert noted == ({(None, THEIRS, Severity.LOW)} if found else set()), interval
 
 
 def test_a_flood_over_random_ports_is_no_scan() -> None:

@@ -140,6 +140,14 @@ class Grouped:
         """The sum of `values` (numbers or bools, a row each) over each group, float64."""
         return np.bincount(self.of, weights=values, minlength=len(self.keys))
 
+    def running(self, values: Column) -> Column:
+        """The sum of `values` over the rows of the same group up to each row, int64."""
+        ordered = values[self._order]
+        sums = np.cumsum(ordered, dtype=np.int64)
+        of = np.empty_like(sums)
+        of[self._order] = sums - (sums - ordered)[self._starts][self.of[self._order]]
+        return of
+
     def max(self, values: Column) -> Column:
         return np.maximum.reduceat(values[self._order], self._starts) if len(values) else values
 
@@ -248,8 +256,12 @@ def mark(maps: Column, slots: Column, things: Column, marks: Column | None = Non
 
 def estimate(maps: Column) -> Column:
     """The number of distinct things marked in each map: linear counting (Whang et al., ACM TODS 1990)."""
-    width = maps.shape[-1]
-    unmarked = np.maximum(width - np.count_nonzero(maps, axis=-1), 0.5)
+    return estimate_of(np.count_nonzero(maps, axis=-1), maps.shape[-1])
+
+
+def estimate_of(marked: Column | int, width: int) -> Column:
+    """The same from the number of places marked."""
+    unmarked = np.maximum(width - marked, 0.5)
     counted: Column = np.rint(-width * np.log(unmarked / width)).astype(np.int64)
     return counted
 

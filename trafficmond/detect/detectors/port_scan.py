@@ -13,7 +13,17 @@ from trafficmond.detect.attempts import Kind, Outcome, proven, with_resets
 from trafficmond.detect.base import SAMPLES, Detection, DetectorInput, address, approx
 from trafficmond.detect.distributed import DistributedDetector, Service, by_service
 from trafficmond.detect.grouped import Entities
-from trafficmond.detect.windows import NOWHERE, BoundedTable, Columns, Grouped, estimate, mark, members, mix
+from trafficmond.detect.windows import (
+    NOWHERE,
+    BoundedTable,
+    Columns,
+    Grouped,
+    estimate,
+    estimate_of,
+    mark,
+    members,
+    mix,
+)
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
 from trafficmond.protocols import SYN
@@ -25,6 +35,7 @@ _TEMPORARY = 32768  # Linux takes ports of connections from here on (ip_local_po
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
 # bound: minutes of targets, of which strangers try few ports each | the one with the fewest and oldest is forgotten
 _CROWDS = 1024
+_CROWD = 256  # places to count ports in
 _FLOOD_PER_S = 200  # unfinished connections to random ports: from here on `syn_flood` reports them
 _PART = 5  # failed ports within the window that make a source one of many: strangers look for one service or two
 _MANY, _MANY_PORTS_FACTOR = 3, 3  # such sources, and times the ports of one scanner that they tried together
@@ -59,7 +70,7 @@ class PortScan(DistributedDetector[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, settings.window)  # the lists are by target: sources that are one of many
-        self._crowds = BoundedTable([("map", "u1", 256)], _CROWDS, self.evidence_bonus_s)
+        self._crowds = BoundedTable([("flood", "f8"), ("map", "u1", _CROWD)], _CROWDS, self.evidence_bonus_s)
         # Of the present input: tick, source, target; the map of the ports it tried, its dials, the first, the last.
         self._parts: list[tuple[int, str, str, Column, int, float, float]] = []
         self._sure = np.zeros(0, bool)  # by entity: something failed that is no answer to a forged SYN
@@ -129,15 +140,20 @@ class PortScan(DistributedDetector[Settings]):
         """A mask of sources with few ports at a target of which such lost many ports within a minute."""
         few &= found.watched & _PROBES[found.rows["kind"][found.by.first]]
         at = np.flatnonzero(few[found.by.of] & (found.rows["outcome"] != Outcome.ANSWERED))
+        # In order of time, so that it does not matter which of them share a batch.
+        at = at[np.lexsort((found.rows["at"][at], found.rows["tick"][at]))]
         rows, table = found.rows.take(at), self._crowds
         by = Grouped(mix(rows["dst"], rows["at"] // _AT_ONCE_S))
-        last = by.max(rows["at"])
-        slots = table.admit(by.keys, by.counts, last, np.inf)
-        mark(table.rows["map"], slots[by.of], mix(rows["dport"]))
-        many = (slots != NOWHERE) & (by.counts < _FLOOD_PER_S * (last - by.min(rows["at"]) + 1))
-        many &= estimate(table.rows["map"][slots]) >= _MANY_PORTS_FACTOR * self.settings.ports
+        slots = table.admit(by.keys, by.counts, by.max(rows["at"]), np.inf)
+        before = np.count_nonzero(table.rows["map"][slots], axis=1)
+        fresh = mark(table.rows["map"], slots[by.of], mix(rows["dport"])) == 0
+        slot, flood, ended = slots[by.of], _are_flood(rows), table.rows["flood"]
+        many = (slot != NOWHERE) & ~flood & (np.abs(rows["at"] - ended[slot]) >= 1)  # its end may come a batch later
+        flood &= slot != NOWHERE
+        np.maximum.at(ended, slot[flood], rows["at"][flood])
+        many &= estimate_of(before[by.of] + by.running(fresh), _CROWD) >= _MANY_PORTS_FACTOR * self.settings.ports
         few[:] = False
-        few[found.by.of[at[many[by.of]]]] = True
+        few[found.by.of[at[many]]] = True
         return few
 
     def _note_parts(self, found: Entities, some: Column) -> None:
@@ -237,3 +253,17 @@ class PortScan(DistributedDetector[Settings]):
             times=(min(state["since"], mine["at"].min()), mine["at"][mine["outcome"] != Outcome.ANSWERED].max()),
             count=state["dials"],
         )
+
+
+def _are_flood(rows: Columns) -> Column:
+    """A mask of attempts of which more than _FLOOD_PER_S at one host in one tick come within a second."""
+    order = np.lexsort((rows["at"], rows["tick"], rows["dst"]))
+    at, place = rows["at"][order], mix(rows["dst"], rows["tick"])[order]
+    first, last = slice(None, max(len(at) - _FLOOD_PER_S, 0)), slice(_FLOOD_PER_S, None)
+    begins = np.flatnonzero((at[last] - at[first] < 1) & (place[last] == place[first]))
+    edges = np.zeros(len(at) + 1, np.int64)
+    edges[begins] += 1
+    edges[begins + _FLOOD_PER_S + 1] -= 1
+    flood = np.zeros(len(at), bool)
+    flood[order] = np.cumsum(edges[:-1]) > 0
+    return flood
