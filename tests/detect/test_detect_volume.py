@@ -42,6 +42,20 @@ def test_one_way_floods_name_the_victim(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([ping(A, V, packets=3000, bytes=294000, reply_packets=3000, reply_bytes=294000)], "3,000 pings"),
+        ([ping(A, V, packets=3000, bytes=294000)], "3,000 unanswered packets"),
+        ([ping(A, V, packets=900, reply_packets=900), stream(2000)], "2,900 unanswered packets and pings"),
+        ([stream(9000, 1358)], "9,000 unanswered packets"),  # each counts a fifth
+    ],
+)
+def test_the_summary_says_how_many_there_were_and_whether_they_were_answered(rows: list[Any], what: str) -> None:
+    (threat,) = watch(Volume).see(rows)
+    assert threat.summary.startswith(f"about {what} a second to {V} ")
+
+
+@pytest.mark.parametrize(
     "rows",
     [
         [talk(flow(A, V, 443), packets=50000, bytes=70_000_000, reply_packets=20000, tcp_flags=ACK)],

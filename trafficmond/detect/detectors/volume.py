@@ -191,9 +191,11 @@ class Volume(FloodDetector[Settings]):
         low = packets[reports & found.seen.ours.side(mine, "dst")].sum() > 0.5 * packets.sum() or noted
         low |= unheard and not loud
         rate = state["rate" if noted else "peak"]
+        heard = packets[mine["heard"]].sum()  # pings, which count also if they are answered
+        what = "pings" if heard > 0.5 * packets.sum() else "unanswered packets" + " and pings" * bool(heard)
         threat = self.found(
             Severity.LOW if low else Severity.HIGH if loud else Severity.MEDIUM,
-            f"about {rate:,.0f} unanswered packets a second to {dst} "
+            f"about {rate * packets.sum() / (mine['odd'] * packets).sum():,.0f} {what} a second to {dst} "
             f"from {src or format_sources(sources, state['map'])}",
             {
                 "unit": "packets",
@@ -272,6 +274,8 @@ def _one_way(seen: DetectorInput) -> Columns:
     odd[streams & ~paced] /= _MEDIA_FACTOR
     odd[udp & ONE_WAY_PORTS[rows["dport"]] | paced | quic] /= _ONE_WAY_FACTOR
     rows.put("media", streams)
+    rows.put("heard", ~one_way[at])
+    rows.put("odd", odd)
     rows.put("weight", odd * rows["packets"] / seen.span[at])
     rows.put("mean", odd * rows["packets"] / np.maximum(seen.widths[rows["tick"]], seen.span[at]))
     rows.put("poured", np.minimum(odd, 1) * rows["packets"] * np.minimum(seen.widths[rows["tick"]] / seen.span[at], 1))
