@@ -140,6 +140,18 @@ def test_a_few_strangers_a_day_never_add_up() -> None:
     assert told(book) == []
 
 
+@pytest.mark.parametrize("guessers", [1, 40])
+def test_those_who_try_most_are_named_beside_the_many(guessers: int) -> None:
+    book, who = Book(1), np.repeat(Book(2).public(12), 4)
+    refusals(book, np.sort(book.rng.uniform(0, HOUR, len(who))), who, np.full(len(who), WEB))
+    for one in (host("81.2.3.0") + np.arange(guessers)).tolist():
+        refusals(book, HOUR + np.cumsum(book.rng.uniform(150, 210, 20)), one, np.full(20, WEB))
+    (many,), alone = ([threat for threat in told(book) if (threat.src_ip is None) == gathered] for gathered in (1, 0))
+    assert many.severity == Severity.MEDIUM
+    assert 1 <= len(alone) <= 8
+    assert {threat.severity for threat in alone} == {Severity.HIGH}
+
+
 # ---- RPC, MQTT ----
 
 

@@ -258,15 +258,12 @@ class BruteForce(DistributedDetector[Settings]):
 
     def examine(self, rows: Columns, seen: DetectorInput) -> list[Detection]:
         by_many = self._distributed(seen)
-        # Many at once are one threat; some are a note, which hides only notes.
-        most = Severity.LOW, max(Severity)
-        hides = {
-            (tick, one.dst_ip, *one.evidence["ports"]): most[one.evidence["hosts"] >= _MANY] for tick, one in by_many
-        }
+        # Many at once are one threat; some are a note, which hides only notes. The few that try most are named as well.
+        hides = {(tick, one.dst_ip, *one.evidence["ports"]): one for tick, one in by_many}
         alone = [
             Detection(tick, one)
             for tick, one in super().examine(rows, seen)
-            if one.evidence["quick"] or one.severity > hides.get((tick, one.dst_ip, *one.evidence["ports"]), 0)
+            if one.evidence["quick"] or not _hidden(one, hides.get((tick, one.dst_ip, *one.evidence["ports"])))
         ]
         return alone + by_many + self._sprayed(seen) + self._at_forms(rows, seen)
 
@@ -355,6 +352,15 @@ def _logins(done: Columns) -> Columns:
     held_back = lasts >= np.where(_MAILBOXES[ports], _HELD_BACK_S, _AT_ONCE_S)
     done.put("refused", refused & (~_OPEN_TO_MANY[ports] | held_back) & ~sessions.let_in(done))
     return done.take(_PRIVATE_PORTS[ports] | _OPEN_TO_MANY[ports] | _greeted(done) & ~_VISITED[ports])
+
+
+def _hidden(one: Threat, many: Threat | None) -> bool:
+    """Whether the threat of many guessers is enough: for weaker ones, and for those of whom many try as often."""
+    if many is None:
+        return False
+    tries = {each["src_ip"]: each["count"] for each in many.evidence["sources"]}
+    worst = sum(count >= tries.get(one.src_ip, 0) for count in tries.values()) <= _SOME
+    return one.severity <= many.severity or (many.evidence["hosts"] >= _MANY and not worst)
 
 
 def _are_many(known: Service) -> bool:
