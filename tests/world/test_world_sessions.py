@@ -70,6 +70,29 @@ def test_fifteen_connections_of_six_refusals_each_are_enough_although_they_took_
     assert guesses(ssh(at[:14], STRANGER, REFUSALS["hydra, six passwords"])) == [Severity.LOW]
 
 
+WORK = {
+    "a slow command": (3733, 3577, 24, 21, 10.0, 13),
+    "a slower one": (3733, 3577, 24, 21, 45.0, 13),
+    "some words typed": (4300, 4800, 50, 46, 60.0, 28),
+}
+
+
+@pytest.mark.parametrize("what", WORK)
+def test_an_administrator_outside_who_works_by_ssh_is_not_banned(what: str) -> None:
+    gaps = np.random.default_rng(1).uniform(120, 500, 60)
+    for at, most in ((np.cumsum(gaps), Severity.MEDIUM), (np.arange(60) * 300.0, Severity.LOW)):
+        found = guesses(ssh(at, STRANGER, WORK[what]))
+        assert max(found, default=Severity.LOW) <= (most if what == "a slow command" else Severity.LOW)
+
+
+def test_as_many_messages_as_a_login_has_are_a_guesser_if_they_follow_each_other() -> None:
+    for pause, severity in ((300.0, Severity.MEDIUM), (25.0, Severity.HIGH)):
+        at = np.cumsum(np.random.default_rng(1).uniform(0.5, 1.5, 40) * pause)
+        rows = ssh(at, STRANGER, REFUSALS["hydra, six passwords"])
+        rows["packets"] = 24
+        assert guesses(rows) == [severity]
+
+
 @pytest.mark.parametrize("pause", [1.0, 200.0])
 def test_eight_refusals_of_a_stranger_are_a_note_and_two_people_who_mistype_are_not(pause: float) -> None:
     at = np.cumsum(np.random.default_rng(1).uniform(0.5, 1.5, 9) * pause)

@@ -10,6 +10,9 @@ PORTS = members(22, 2222)
 # request, a probe without proof, the proof and the end (RFC 4252, RFC 4253). After a login it also opens a channel,
 # requests something in it and closes it (RFC 4254).
 _REFUSED_MESSAGES, _LET_IN_MESSAGES = 8, 10
+# sshd allows six tries a connection (MaxAuthTries), of two messages each at most (RFC 4256). PAM delays each by 4 s
+# where it is told to (pam_faildelay), plus a quarter.
+_MOST_MESSAGES, _TRY_S = 7 + 6 * 2, 5.0
 # By FTP a refusal takes USER, PASS and QUIT, each further guess two of them. A client that stores or fetches a file
 # also sends at least TYPE, PASV and STOR or RETR (RFC 959).
 _FTP, _FTP_REFUSED_MESSAGES, _FTP_LET_IN_MESSAGES, _FTP_GUESS_MESSAGES = 21, 3, 6, 2
@@ -23,16 +26,31 @@ _SEGMENT = 1448  # payload of a full segment; exactly as many packets as this ne
 
 
 def let_in(rows: Columns) -> Column:
-    """A mask of such connections with more messages than a refusal takes, too quick for so many refusals."""
-    packets = rows["payload_packets"].astype(float)
-    counted = packets > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
-    # If only packets were counted, half of them are taken to have payload: the others acknowledge the server's.
-    packets[~counted] = rows["packets"][~counted] / 2
-    ftp, smb, mqtt = rows["dport"] == _FTP, _SMB[rows["dport"]], counted & (rows["dport"] == _MQTT)
-    more = packets - np.select([smb, mqtt], [_SMB_REFUSED_MESSAGES, _MQTT_REFUSED_MESSAGES], _REFUSED_MESSAGES)
-    more = np.where(ftp, (packets - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, more)
-    few = [_FTP_LET_IN_MESSAGES, _SMB_LET_IN_MESSAGES, _MQTT_LET_IN_MESSAGES]
-    enough = packets >= np.select([ftp, smb, mqtt], few, _LET_IN_MESSAGES)
-    quick = rows["last"] - rows["first"] < _HELD_BACK_S * more
-    found: Column = (PORTS[rows["dport"]] | ftp | smb | mqtt) & (rows["reply_packets"] > 0) & enough & quick
+    """A mask of such connections with more messages than a refusal takes, too quick or too long for as many."""
+    messages = _messages(rows)
+    ftp, smb, mqtt, ssh = rows["dport"] == _FTP, _SMB[rows["dport"]], rows["dport"] == _MQTT, PORTS[rows["dport"]]
+    more = messages - np.select([smb, mqtt], [_SMB_REFUSED_MESSAGES, _MQTT_REFUSED_MESSAGES], _REFUSED_MESSAGES)
+    more = np.where(ftp, (messages - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, more)
+    lasts = rows["last"] - rows["first"]
+    long = ssh & ((messages > _MOST_MESSAGES) | (lasts > _TRY_S * (more + 2)))
+    found: Column = talkative(rows) & ((lasts < _HELD_BACK_S * more) | long)
     return found
+
+
+def talkative(rows: Columns) -> Column:
+    """A mask of such connections with as many messages as a login has; several refusals have as many."""
+    messages, ports = _messages(rows), rows["dport"]
+    ftp, smb, mqtt = ports == _FTP, _SMB[ports], ports == _MQTT
+    few = [_FTP_LET_IN_MESSAGES, _SMB_LET_IN_MESSAGES, _MQTT_LET_IN_MESSAGES]
+    least = np.select([ftp, smb, mqtt], few, _LET_IN_MESSAGES)
+    found: Column = (PORTS[ports] | ftp | smb | mqtt) & (rows["reply_packets"] > 0) & (messages >= least)
+    return found
+
+
+def _messages(rows: Columns) -> Column:
+    messages, half = rows["payload_packets"].astype(float), rows["packets"] / 2
+    # If only packets were counted, half of them are taken to have payload: the others acknowledge the server's. (What
+    # these tell of MQTT is too little.) Of a long SSH record, the estimate is a few.
+    counted = messages > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
+    half[rows["dport"] == _MQTT] = 0
+    return np.where(counted, np.where(PORTS[rows["dport"]], np.maximum(messages, half), messages), half)

@@ -52,7 +52,7 @@ _SHORT_S, _SMALL_BYTES = 120.0, 65536
 _GONE = 0.5  # exchanges left of earlier ones: a threat does not begin with them
 _SURE = 99  # exchanges: more of them are of high severity, whoever makes them
 _SPRAY = 10  # refusals: of low severity below the threshold
-_SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "sent", "sent2", "got", "got2", "lasted")
+_SUMS = ("slow", "tickets", "mute", "total", "greeted", "let_in", "talks", "sent", "sent2", "got", "got2", "lasted")
 _FADING = (*_SUMS, *clockwork.FADING)
 _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the exchanges' sizes
 _REFUSED_ALIKE = 0.15  # of a database, which refuses each name in the same words; short queries of programs vary more
@@ -185,7 +185,7 @@ class BruteForce(DistributedDetector[Settings]):
         rows["quick"][known] = np.maximum(rows["quick"][known], 0)
         found.add(tickets=flows["ticket"], mute=flows["mute"], let_in=tries - refused)
         found.add(sent=refused * sent, sent2=refused * sent * sent, got=refused * got, got2=refused * got * got)
-        found.add(lasted=refused * (flows["last"] - flows["first"]))
+        found.add(lasted=refused * (flows["last"] - flows["first"]), talks=refused * sessions.talkative(flows))
         clockwork.note(self.table, found.slot, flows["first"])
         over = np.zeros(len(found.slots), bool)
         first = found.by.first[found.watched]
@@ -216,6 +216,9 @@ class BruteForce(DistributedDetector[Settings]):
         # Users who log in from the same address mistype too: beside them, as many refusals as without them are needed.
         sure = ~inside & tries & ((states["let_in"] < 1) | (total >= settings.connections))
         sure |= alike & (states["total"] > _SURE)
+        # Several refusals have as many messages as a login that runs a slow command, but follow each other.
+        talks = (states["talks"] > 0.5 * total) & ~quick & (states["steady"] < settings.slow_connections)
+        sure &= ~talks
         clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
         office = (ports == _SIP) & datagrams | _MAILBOXES[ports] & (lasted < _HELD_BACK_S)
         few = (datagrams | office) & (states["quick"] < np.where(office, _OFFICE, 1) * settings.connections)
@@ -234,7 +237,7 @@ class BruteForce(DistributedDetector[Settings]):
         # A program of ours that logs in each minute sends as little; at SSH and FTP the number of messages shows it.
         severity[inside & ~quick & ~sessions.PORTS[ports] & ~datagrams] = Severity.LOW
         # A client that waits for its timer, not for a delayed reply, checks whether the service is up, or fetches.
-        looks = clock & (lasted < np.minimum(_AT_ONCE_S, 0.5 * states["gap"]))
+        looks = clock & (lasted < np.where(talks, np.inf, _AT_ONCE_S)) & (lasted < 0.5 * states["gap"])
         # So does a client of a database that waits for its users most of the time. A guesser waits for the server only.
         watched_s = np.minimum(settings.window, states["at"] - states["since"])
         looks |= busy & ~inside & (states["quick"] * lasted < 0.5 * watched_s)
