@@ -133,6 +133,20 @@ def test_never_more_open_threats_than_a_bound() -> None:
     assert MOST_OPEN <= len(engine.threats()) <= MOST_OPEN + 1
 
 
+def test_the_weakest_threat_ends_for_a_more_severe_one_if_there_is_no_room() -> None:
+    before, engine = Engine(), Engine()
+    before.feed(scan(1, 30), T0 + 5)
+    (one,) = before.threats()
+    assert one.severity is Severity.MEDIUM
+    filled = [replace(one, src_ip=f"203.0.{n >> 8}.{n & 255}", last_seen=T0 + 5 + n / 1000) for n in range(MOST_OPEN)]
+    engine.resume(filled, T0 + 6)
+    late = [update for update in engine.feed(scan(1, 30, "198.51.100.8"), T0 + 7) if update.state == OPENED]
+    assert [update.threat.src_ip for update in late] == [None]  # as severe as the others: counted
+    updates = engine.feed(scan(1, 300, "198.51.100.7"), T0 + 8)
+    assert [(each.state, each.threat.src_ip) for each in updates] == [(CLOSED, "203.0.0.0"), (OPENED, "198.51.100.7")]
+    assert len(engine.threats()) == MOST_OPEN + 1
+
+
 @pytest.mark.parametrize(
     ("reflectors", "expected"),
     [

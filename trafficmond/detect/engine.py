@@ -38,7 +38,7 @@ OPENED, UPDATED, CLOSED, CONTINUED = "opened", "updated", "closed", "continued"
 
 PART_ROWS = 20480
 """Rows processed together, which limits the memory of working copies in a flood."""
-# bound: open threats | one further threat counts the rest
+# bound: open threats | the weakest ends for a more severe one; else one further threat counts the rest
 MOST_OPEN = 512
 # bound: new threats of a detector within a minute, and as many notes | one further threat counts the rest
 MOST_NEW = 10  # of one detector ...
@@ -232,7 +232,12 @@ class Engine:
         if entry is None and self._explained(detector, threat):
             self._counts["redundant"] += 1
             return []
-        if entry is None and self._too_many(detector.name, threat.severity > Severity.LOW, now):
+        ended: list[ThreatUpdate] | None = []
+        if entry is None:
+            many = self._too_many(detector.name, threat.severity > Severity.LOW, now)
+            ended = None if many else self._make_room(threat.severity)
+        if ended is None:
+            ended = []
             self._counts["overflowed"] += 1
             key = _many_key(detector.name)
             threat = self._overflow_threat(detector, threat)
@@ -245,13 +250,13 @@ class Engine:
             merge(known, threat, detector.dedup_key)
             waits_s = max(detector.idle_timeout_s, min(_PAUSES * abs(now - last_evidence), _RETURNS_S))
             self._open[key] = Open(known, now, known.count, waits_s)
-            return [ThreatUpdate(UPDATED, copied(known))]
+            return [*ended, ThreatUpdate(UPDATED, copied(known))]
         if entry is None:
             # The same id for the same situation live and offline.
             threat.id = blake2s("|".join((*key, f"{threat.first_seen:.0f}")).encode(), digest_size=6).hexdigest()
             self._open[key] = Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
-            return [ThreatUpdate(OPENED, copied(threat))]
+            return [*ended, ThreatUpdate(OPENED, copied(threat))]
         proven, named = bool(threat.evidence.get("proven")), entry.threat.src_ip
         addresses = entry.threat.evidence.get(ADDRESSES, [])
         several = "src_ip" in detector.dedup_key and (bool(addresses) or threat.src_ip != named)
@@ -300,10 +305,18 @@ class Engine:
         """Whether another new threat of this detector would exceed the limit of new ones; counts it if not. Notes have
         a limit of their own."""
         newest = self._newest.setdefault((name, worse), deque(maxlen=MOST_NEW))
-        if len(self._open) >= MOST_OPEN or (len(newest) == MOST_NEW and abs(now - newest[0]) < NEW_WITHIN_S):
+        if len(newest) == MOST_NEW and abs(now - newest[0]) < NEW_WITHIN_S:
             return True
         newest.append(now)
         return False
+
+    def _make_room(self, severity: Severity) -> list[ThreatUpdate] | None:
+        """Ends the weakest open threat, of those the one without evidence for the longest time, if there is no room for
+        one of this severity; None if all are as severe."""
+        if len(self._open) < MOST_OPEN:
+            return []
+        weakest = min(self._open, key=lambda key: (self._open[key].threat.severity, self._open[key].last_evidence))
+        return [self._end(weakest)] if self._open[weakest].threat.severity < severity else None
 
     @staticmethod
     def _overflow_threat(detector: Detector, threat: Threat) -> Threat:
@@ -329,13 +342,14 @@ class Engine:
     def _close(self, now: float) -> list[ThreatUpdate]:
         # After the clock was set back no threat stays open forever.
         quiet = [key for key, entry in self._open.items() if abs(now - entry.last_evidence) > entry.idle_timeout_s]
-        closed = []
-        for key in quiet:
-            entry = self._open.pop(key)
-            self._over[key] = (entry.threat, entry.last_evidence)
-            closed.append(ThreatUpdate(CLOSED, copied(entry.threat)))
+        closed = [self._end(key) for key in quiet]
         self._forget()
         return closed
+
+    def _end(self, key: tuple[str, ...]) -> ThreatUpdate:
+        entry = self._open.pop(key)
+        self._over[key] = (entry.threat, entry.last_evidence)
+        return ThreatUpdate(CLOSED, copied(entry.threat))
 
     def _forget(self) -> None:
         while len(self._over) > MOST_OPEN:
