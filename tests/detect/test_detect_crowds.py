@@ -199,8 +199,9 @@ def test_a_scan_by_sctp_is_found_from_any_port() -> None:
 
 
 def swept(engine: Engine, at: float, src: str, hosts: int, proven: bool = False) -> list[ThreatUpdate]:
-    rows = [flow(src, f"2a02:88::{n:x}", 22, first=at) for n in range(hosts)]
-    updates = engine.feed(flows([*rows, *[talk(flow(src, "2a02:88::80", 22, first=at))] * proven]), at + 0.5)
+    rows = [flow(src, f"2a02:88:{at - T0:.0f}::{n:x}", 22, first=at) for n in range(hosts)]
+    greeted = [talk(flow(src, f"2a02:88::80:{n}", 22, first=at), 0) for n in range(20 * proven)]
+    updates = engine.feed(flows([*rows, *greeted]), at + 0.5)
     return updates + engine.feed(empty(flows([]).dtype), at + 2)
 
 
@@ -225,10 +226,10 @@ def test_a_scanner_that_moves_within_its_64_is_one_threat_and_hosts_of_ours_are_
 @pytest.mark.parametrize("meanwhile", ["nothing", "closed", "restart"])
 def test_an_address_is_not_proven_because_its_neighbour_is(meanwhile: str, proven: int) -> None:
     engine, net = Engine(), "2a01:4f8:77:1::"
-    updates = swept(engine, T0, f"{net}1", 20, proven == 1)
+    updates = swept(engine, T0, f"{net}1", 80, proven == 1)
     stored, at = engine.threats(), T0 + (HostSweep.idle_timeout_s + 60 if meanwhile == "closed" else 10)
     engine = Engine() if meanwhile == "restart" else engine
-    updates += [*engine.feed(flows([]), at), *swept(engine, at, f"{net}2", 25, proven == 2)]
+    updates += [*engine.feed(flows([]), at), *swept(engine, at, f"{net}2", 95, proven == 2)]
     engine.resume(stored if meanwhile == "restart" else [], at + 4)
     seen = [(each.threat.src_ip, each.threat.evidence["proven"]) for each in updates if each.state != CLOSED]
     assert seen == [(f"{net}1", proven == 1), (f"{net}2", proven == 2)]
@@ -240,10 +241,10 @@ def test_an_address_is_not_proven_because_its_neighbour_is(meanwhile: str, prove
 def test_every_proven_address_of_a_64_is_reported_even_beyond_those_listed_but_not_in_turns_forever() -> None:
     engine, net = Engine(), "2a01:4f8:77:1::"
     sources = [f"{net}{n + 1:x}" for n in range(20)]
-    once = [swept(engine, T0 + 10 * n, src, 20, proven=True) for n, src in enumerate(sources)]
+    once = [swept(engine, T0 + 10 * n, src, 80, proven=True) for n, src in enumerate(sources)]
     assert [{each.threat.src_ip for each in updates} for updates in once] == [{src} for src in sources]
     at = T0 + 300
-    turns = [swept(engine, at + 2.5 * n, src, 20, proven=True) for n, src in enumerate(sources[16:18] * 10)]
+    turns = [swept(engine, at + 2.5 * n, src, 80, proven=True) for n, src in enumerate(sources[16:18] * 10)]
     assert 0 < sum(map(len, turns)) <= 10  # in 50 seconds
 
 
@@ -262,10 +263,10 @@ class Banned:
 
 def test_a_ban_of_an_address_returns_only_if_this_address_goes_on() -> None:
     daemon, (one, other, third) = Banned(), (f"2a01:4f8:77:1::{n}" for n in (1, 2, 3))
-    assert daemon.swept(T0, one, 120) == [one]
-    assert daemon.swept(T0 + 10, other, 120) == [other]
+    assert daemon.swept(T0, one, 180) == [one]
+    assert daemon.swept(T0 + 10, other, 180) == [other]
     assert daemon.swept(T0 + 100, one, 3) == [one]
-    assert daemon.swept(T0 + 110, third, 120, proven=False) == []
+    assert daemon.swept(T0 + 110, third, 180, proven=False) == []
     assert daemon.swept(T0 + 120, other, 3) == [other]
     assert daemon.swept(T0 + 400, third, 3, proven=False) == []  # the threat named a banned one, whose ban has ended
     assert daemon.swept(T0 + 410, other, 3) == [other]
@@ -273,13 +274,13 @@ def test_a_ban_of_an_address_returns_only_if_this_address_goes_on() -> None:
 
 def test_an_address_is_not_banned_because_its_neighbour_was_worse() -> None:
     daemon, (one, other, third) = Banned(), (f"2a01:4f8:77:1::{n}" for n in (1, 2, 3))
-    assert daemon.swept(T0, one, 120) == [one]
-    assert [daemon.swept(T0 + 10 * n, each, 20) for n, each in ((1, other), (2, third))] == [[], []]
+    assert daemon.swept(T0, one, 180) == [one]
+    assert [daemon.swept(T0 + 10 * n, each, 80) for n, each in ((1, other), (2, third))] == [[], []]
     (threat,) = daemon.engine.threats()
     assert (threat.severity, threat.evidence["address_severity"]) == (Severity.HIGH, "medium")
     assert daemon.response.why_not(threat).startswith("below min_severity")
-    assert daemon.swept(T0 + 50, third, 22) == []
-    assert daemon.swept(T0 + 60, other, 120) == [other]  # now it is as bad itself
+    assert daemon.swept(T0 + 50, third, 5) == []
+    assert daemon.swept(T0 + 60, other, 180) == [other]  # now it is as bad itself
 
 
 def test_of_strangers_that_sweep_for_the_same_service_the_third_and_more_are_one_threat() -> None:

@@ -30,6 +30,22 @@ def test_every_manner_of_sweep_is_found_and_names_the_scanner(probe: Any) -> Non
     assert abs(found[0].evidence["hosts"] - 60) <= 3
 
 
+@pytest.mark.parametrize(
+    ("port", "sent", "hosts", "proven"),
+    [
+        (443, 700, 1, False),  # a customer, whose address is forged in the sweep
+        (443, 700, 30, False),  # a crawler
+        (22, 0, 14, False),
+        (22, 0, 20, True),  # collects greetings
+    ],
+)
+def test_a_sweep_is_proven_by_what_alone_shows_a_scanner(port: int, sent: int, hosts: int, proven: bool) -> None:
+    sweep = [flow(A, host, port) for host in many(120)]
+    visits = [talk(flow(A, host, port), sent, 100) for host in many(hosts, "10.1.0.0/16")]
+    found = watch(HostSweep).see([*sweep, *visits])
+    assert [(each.severity, each.evidence["proven"]) for each in found] == [(Severity.HIGH, proven)]
+
+
 def test_ipv6() -> None:
     assert watch(HostSweep).see(flow("2001:db8::9", f"2001:db8:1::{host:x}", 22) for host in range(1, 40))
 

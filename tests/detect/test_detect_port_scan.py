@@ -86,10 +86,30 @@ def test_the_victim_that_resets_is_never_blamed() -> None:
     assert {threat.src_ip for threat in found} == {A}
 
 
-def test_proof_needs_a_server_that_spoke() -> None:
-    scan = [flow(A, B, port) for port in range(1, 50)]
-    assert watch(PortScan).see(scan)[0].evidence["proven"] is False
-    assert watch(PortScan).see([*scan, talk(flow(A, B, 22))])[0].evidence["proven"] is True
+@pytest.mark.parametrize(
+    ("visits", "proven"),
+    [
+        ([], False),
+        ([443] * 100, False),  # of a customer, whose address is forged in the scan
+        (range(50000, 50200), False),  # of a client of FTP
+        (range(1000, 1014), False),
+        (range(1000, 1020), True),
+    ],
+)
+def test_a_scan_is_proven_by_what_alone_shows_a_scanner(visits: list[int], proven: bool) -> None:
+    scan = [refused(flow(A, B, port)) for port in range(1, 301)]
+    found = watch(PortScan).see([*scan, *(talk(flow(A, B, port)) for port in visits)])
+    assert [(each.severity, each.evidence["proven"]) for each in found] == [(Severity.HIGH, proven)]
+
+
+def test_a_scanner_is_proven_when_it_returns_to_the_ports_that_it_found_open() -> None:
+    scan, ports = watch(PortScan), range(400, 420)
+    answer = {"tcp_flags": SYN | RST, "packets": 2, "reply_packets": 1, "reply_tcp_flags": SYN | ACK}
+    half_open = [flow(A, B, port, **answer) for port in ports]
+    (threat,) = scan.see([*(refused(flow(A, B, port)) for port in range(1, 301)), *half_open])
+    assert threat.evidence["proven"] is False
+    visits = [talk(flow(A, B, port, sport=50000, first=scan.now)) for port in ports]
+    assert scan.see([*visits, refused(flow(A, B, 500, first=scan.now))])[0].evidence["proven"] is True
 
 
 def test_visits_to_what_was_found_prolong_no_scan() -> None:

@@ -26,19 +26,20 @@ ban_time = "3s"
 format = "jsonl"
 path = "{{home}}/traffic.jsonl"
 """
-# One door is open and says a word, the others are shut: what a scanner finds. A source is proven by what it hears once
-# it is watched, which begins with its first failure.
+# Some doors are open and say a word, the others are shut: what a scanner finds. A source is proven by what it hears
+# once it is watched, which begins with its first failure.
 SERVE = """
-import socket
-with socket.create_server((\"{address}\", 8080)) as server:
-    while True:
+import select, socket
+servers = [socket.create_server((\"{address}\", port)) for port in range(900, 930)]
+while True:
+    for server in select.select(servers, [], [])[0]:
         peer, _ = server.accept()
         with peer:
             peer.sendall(b"hello\\n")
 """
 SCAN = """
 import socket
-for port in (*range(2000, 2100), 8080, *range(2100, 2200)):
+for port in (*range(2000, 2100), *range(900, 930), *range(2100, 2200)):
     with socket.socket() as s:
         s.settimeout(0.2)
         try:

@@ -67,7 +67,7 @@ class Settings:
         8, min=3, max=1000, help="This many failed hosts make a threat of low severity, if no host answers."
     )
     window: float = duration("2h", min="10s", max="7d", help="How long a source's attempts at a port are added up.")
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.6 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Sources and ports watched at once; 0.8 kB each.")
 
 
 class HostSweep(GroupedDetector[Settings]):
@@ -77,8 +77,9 @@ class HostSweep(GroupedDetector[Settings]):
     idle_timeout_s = 7200.0
     bannable = True
     fields = (
-        *((name, "f4") for name in ("dials", "failed", "answered", "proven", "shortest", "longest", "peer", "back")),
+        *((name, "f4") for name in ("dials", "failed", "answered", "shortest", "longest", "peer", "back")),
         ("map", "u1", _MAP),  # for each host 0, or the tick of the last attempt
+        ("spoke", "u1", 256),  # of the hosts that greeted a source that said nothing
     )
     evidence_bonus_s = 30.0
 
@@ -251,8 +252,10 @@ class HostSweep(GroupedDetector[Settings]):
             failed=fresh & _FAILED[attempts["outcome"]],
             answered=fresh & (attempts["outcome"] == Outcome.ANSWERED),
             peer=(attempts["sport"] == attempts["dport"]) & (attempts["kind"] == Kind.DATAGRAM),
-            proven=proven(attempts),
         )
+        # Crawlers, mail servers and administrators visit many hosts too, but they have something to say.
+        spoke = proven(attempts) & (attempts["payload_bytes"] == 0)
+        mark(rows["spoke"], found.slot[spoke], attempts["dst"][spoke])
         slots, lengths = found.known, found.rows["first_len"]
         least, most = found.by.min(lengths)[found.watched], found.by.max(lengths)[found.watched]
         shortest = rows["shortest"][slots]
@@ -340,7 +343,7 @@ class HostSweep(GroupedDetector[Settings]):
                 "hosts": hosts,
                 "failed": int(state["failed"]),
                 "answered": int(state["answered"]),
-                "proven": bool(state["proven"]),
+                "proven": bool(estimate(state["spoke"]) >= self.settings.hosts),
                 "services": [service],
                 "targets": addresses(mine, "dst"),
             },

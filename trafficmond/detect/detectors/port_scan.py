@@ -31,6 +31,7 @@ from trafficmond.protocols import SYN
 _KINDS = members(Kind.SYN, Kind.STEALTH, Kind.STRAY, Kind.DATAGRAM, Kind.PROTOCOL, size=256)
 _PROBES = members(Kind.SYN, Kind.STEALTH, size=256)  # no client has several that fail, or several empty datagrams
 _MOST_TRIES = 11  # datagrams that a probe of one port takes: nmap's --max-retries is 10 unless said otherwise
+_AGREED = 1024  # a client of FTP or RPC visits many ports from here on, which its server names
 _TEMPORARY = 32768  # Linux takes ports of connections from here on (ip_local_port_range)
 _AT_ONCE, _AT_ONCE_S = 8, 60.0
 # bound: minutes of targets, of which strangers try few ports each | the one with the fewest and oldest is forgotten
@@ -52,7 +53,7 @@ class Settings:
     failed_share: float = setting(
         0.5, min=0.0, max=1.0, help="At least this share of the ports tried must have failed."
     )
-    capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 1.1 kB each.")
+    capacity: int = setting(4096, min=64, max=1 << 20, help="Pairs of hosts watched at once; 1.3 kB each.")
 
 
 class PortScan(DistributedDetector[Settings]):
@@ -62,9 +63,10 @@ class PortScan(DistributedDetector[Settings]):
     idle_timeout_s = 7200.0
     bannable = True
     fields = (
-        *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "proven", "lately")),
+        *((name, "f4") for name in ("dials", "failed", "wordless", "answered", "lately")),
         ("begun", "f8"),  # of those tried lately
         ("map", "u1", 1024),
+        ("spoke", "u1", 256),  # of the ports at which the source is not forged
     )
     evidence_bonus_s = 30.0
 
@@ -105,8 +107,9 @@ class PortScan(DistributedDetector[Settings]):
             answered=fresh & was_answered,
             wordless=fresh & was_wordless,
             failed=fresh & ~was_answered & ~was_wordless,
-            proven=proven(attempts),
         )
+        spoke = proven(attempts) & (attempts["dport"] < _AGREED)
+        mark(self.table.rows["spoke"], found.slot[spoke], mix(attempts["dport"][spoke]))
         failed, wordless = found.states("failed"), found.states("wordless")
         tried = np.maximum(failed + wordless + found.states("answered"), 1)
         over = (failed >= settings.ports) & (failed >= settings.failed_share * tried)
@@ -243,7 +246,7 @@ class PortScan(DistributedDetector[Settings]):
                 "failed": int(state["failed"]),
                 "opened_without_a_word": int(state["wordless"]),
                 "answered": int(state["answered"]),
-                "proven": bool(state["proven"]),
+                "proven": bool(estimate(state["spoke"]) >= settings.ports),
                 "manner": sorted({Kind(kind).name.lower() for kind in np.unique(probes["kind"])}),
                 "sample": [int(port) for port in np.unique(sample)],
                 "targets": [dst],
