@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from detect_traffic import SPOKE_FIRST, T0, Watch, flow, many, refused, talk, watch
+from detect_traffic import FIRST_PAYLOAD, SPOKE_FIRST, T0, Watch, datagram, flow, many, refused, talk, watch
 
 from trafficmond.detect.detectors.brute_force import BruteForce
 from trafficmond.detect.distributed import SOURCES, SourceLists
@@ -23,6 +23,27 @@ def test_guessing_at_services_that_ask_for_a_password(port: int, count: int) -> 
     assert (threat.src_ip, threat.dst_ip, threat.technique) == (A, B, "T1110")
     assert threat.severity == Severity.HIGH
     assert threat.evidence["proven"] is True
+
+
+@pytest.mark.parametrize(("port", "size"), [(5060, 402), (88, 200)])
+def test_exchanges_over_tcp_prove_no_datagrams(port: int, size: int) -> None:
+    asked = {"bits": FIRST_PAYLOAD, "d_packets": 1, "d_reply_packets": 1}
+    forged = [
+        {**talk(datagram(A, B, port, sport=20000 + n), size, size), "packets": 1, "reply_packets": 1, **asked}
+        for n in range(300)
+    ]
+    found = watch(BruteForce).see([*logins(4, port, sent=size, got=size), *forged])
+    assert [(each.severity, each.evidence["proven"]) for each in found] == [(Severity.HIGH, False)]
+
+
+@pytest.mark.parametrize("forged", [0, 150])
+def test_an_answered_login_proves_no_unanswered_ones_at_other_hosts(forged: int) -> None:
+    logins = [talk(flow(A, host, 22, first=T0 - 2), 2000, 2500, last=T0) for host in many(160)]
+    for row in logins[:forged]:
+        row |= {name: 0 for name in row if name.startswith("reply_")}
+    severity = Severity.LOW if forged else Severity.MEDIUM
+    (threat,) = watch(BruteForce).see(logins)
+    assert (threat.technique, threat.severity, threat.evidence["proven"]) == ("T1110.003", severity, not forged)
 
 
 def test_one_of_our_own_hosts_is_looked_at_first() -> None:

@@ -27,7 +27,7 @@ class Sprays(GroupedDetector[Any]):
 
     name = "brute_force"
     technique = "T1110.003"
-    fields = (("tries", "f4"), ("others", "f4"), ("map", "u1", 256))
+    fields = (("tries", "f4"), ("others", "f4"), ("mute", "f4"), ("map", "u1", 256))
     evidence_bonus_s = 60.0
     capacity = _CAPACITY
 
@@ -43,7 +43,7 @@ class Sprays(GroupedDetector[Any]):
 
     def judge(self, found: Entities) -> tuple[Column, Column]:
         refused = found.kept["refused"]
-        found.add(tries=refused, others=~refused)
+        found.add(tries=refused, others=~refused, mute=found.kept["reply_packets"] == 0)
         mark(self.table.rows["map"], found.slot[refused], found.kept["dst"][refused])
         tries, others = found.states("tries"), found.states("others")
         over = (tries >= _TRIES) & (others <= _LET_IN_SHARE * (tries + others))
@@ -59,7 +59,7 @@ class Sprays(GroupedDetector[Any]):
         hosts = int(estimate(state["map"]))
         inside = found.seen.ours.side(found.rows, "src")[found.by.first[entity]]
         src, what = address(one, "src"), f"short connections to port {one['dport']}"
-        proven = bool((found.all(entity)["reply_packets"] > 0).any())  # both sides spoke over TCP
+        proven = bool(state["mute"] == 0)  # both sides spoke over TCP each time
         return self.found(
             Severity.MEDIUM if hosts >= _MANY_HOSTS and proven and not inside else Severity.LOW,
             f"{src} made {state['tries']:,.0f} {what} of {approx(hosts)} hosts",

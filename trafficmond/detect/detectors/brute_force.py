@@ -163,7 +163,9 @@ class BruteForce(DistributedDetector[Settings]):
         return rows
 
     def key(self, rows: Columns) -> Column:
-        return mix(rows["src"], rows["dst"], rows["dport"])
+        # A client of Kerberos that is refused by datagram gets its ticket over TCP.
+        proto = np.where(rows["dport"] == _KERBEROS, 0, rows["proto"])
+        return mix(rows["src"], rows["dst"], rows["dport"], proto)
 
     def weight(self, rows: Columns, by: Grouped) -> Column:
         ports = rows["dport"][by.first]
@@ -335,7 +337,8 @@ class BruteForce(DistributedDetector[Settings]):
                 "unit": "questions" if datagrams else "connections",
                 "ports": [int(one["dport"])],
                 "quick": bool(state["quick"] >= self.settings.connections),
-                "proven": bool(not datagrams and state["mute"] == 0),  # both sides spoke over TCP
+                # Both sides spoke over TCP each time; of Kerberos, the refused datagrams may be forged.
+                "proven": bool(not datagrams and state["mute"] == 0 and one["dport"] != _KERBEROS),
                 "server_speaks_first_share": round(float(state["greeted"] / total), 2),
                 "mean_sent_bytes": int(state["sent"] / total),
                 "mean_received_bytes": int(state["got"] / total),
