@@ -314,6 +314,28 @@ def test_each_stranger_of_a_crowd_is_banned_only_for_what_it_did_itself() -> Non
     assert daemon.swept(T0 + 130, sources[4], 3) == [sources[4]]
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "closed", "restart", "neighbours"])
+def test_what_an_address_did_does_not_prove_what_is_worse(meanwhile: str) -> None:
+    daemon, (one, other) = Banned(), ("2a01:4f8:77:1::1", "2a01:4f8:77:1::2")
+    daemon.engine.feed(flows(flow(one, f"2a02:99::{n:x}", 23) for n in range(180)), T0 + 5)  # forged
+    (forged,) = daemon.engine.threats()
+    assert (forged.severity, forged.evidence["proven"]) == (Severity.HIGH, False)
+    at = T0 + (HostSweep.idle_timeout_s + 60 if meanwhile == "closed" else 10)
+    daemon.engine = Engine() if meanwhile == "restart" else daemon.engine
+    daemon.engine.feed(flows([]), at)
+    if meanwhile == "neighbours":
+        assert daemon.swept(at, other, 80) == []
+    assert daemon.swept(at + 10, one, 80) == []
+    daemon.engine.resume([forged] if meanwhile == "restart" else [], at + 14)
+    assert daemon.swept(at + 20, one, 10) == []
+    (threat,) = daemon.engine.threats()
+    assert (threat.severity, threat.evidence["proven"]) == (Severity.HIGH, meanwhile == "neighbours")
+    assert daemon.response.why_not(threat).startswith(
+        "below min_severity" if meanwhile == "neighbours" else "source not proven"
+    )
+    assert daemon.swept(at + 30, one, 180) == [one]
+
+
 @pytest.mark.parametrize("prefix", ["64:ff9b::", "64:ff9b:1:2::"])
 def test_strangers_behind_nat64_are_told_apart_as_in_ipv4(prefix: str) -> None:
     engine = Engine()

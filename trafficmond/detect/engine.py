@@ -20,11 +20,13 @@ from trafficmond.detect.opened import (
     ADDRESSES,
     MOST_LISTED,
     OWN_SEVERITY,
+    PROVEN,
     Open,
     about_the_same,
     copied,
     merge,
     of_network,
+    worst_of,
 )
 from trafficmond.detect.ours import Ours
 from trafficmond.detect.registry import DETECTORS, make_detectors
@@ -257,16 +259,16 @@ class Engine:
             self._open[key] = Open(threat, now, threat.count, detector.idle_timeout_s)
             self._opened[detector.name] += 1
             return [*ended, ThreatUpdate(OPENED, copied(threat))]
-        proven, named = bool(threat.evidence.get("proven")), entry.threat.src_ip
+        named, source = entry.threat.src_ip, threat.src_ip
         addresses = entry.threat.evidence.get(ADDRESSES, [])
-        several = "src_ip" in detector.dedup_key and (bool(addresses) or threat.src_ip != named)
-        before = entry.worst.get(threat.src_ip, threat.severity) if several else entry.threat.severity
-        reported = threat.severity > before or threat.count >= _REPORT_FACTOR * entry.reported
-        reported |= proven and not entry.threat.evidence.get("proven")
-        if several and threat.src_ip not in (named, *addresses):
+        several = "src_ip" in detector.dedup_key and (bool(addresses) or source != named)
+        before = entry.worst.get(source, worst_of(threat)) if several else worst_of(entry.threat)
+        own, proven = worst = entry.add(threat, now) if "src_ip" in detector.dedup_key else worst_of(threat)
+        reported = worst > before or threat.count >= _REPORT_FACTOR * entry.reported
+        reported |= several and proven and not entry.threat.evidence.get(PROVEN)
+        if several and source not in (named, *addresses):
             reported |= len(addresses) < MOST_LISTED or (proven and not self._too_many(ADDRESSES + key[0], True, now))
-        own = entry.add(threat, now) if "src_ip" in detector.dedup_key else threat.severity
-        if several and (reported or threat.src_ip == named):
+        if several and (reported or source == named):
             threat.evidence[OWN_SEVERITY] = str(own)
         merge(entry.threat, threat, detector.dedup_key, reported)
         entry.last_evidence = now

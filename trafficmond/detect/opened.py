@@ -7,6 +7,7 @@ from trafficmond.model import Severity, Threat
 
 MOST_LISTED = 16  # items of a list in the evidence
 _SOURCES, ADDRESSES = "sources", "addresses"
+PROVEN = "proven"  # in the evidence: whether the source is
 OWN_SEVERITY = "address_severity"  # in the evidence: that of what the named one of several addresses did itself
 
 
@@ -18,28 +19,37 @@ class Open:
     last_evidence: float  # when there was last evidence
     reported: int  # the count last reported
     idle_timeout_s: float
-    # Of a network's addresses: what they did in the tick of the last evidence, and the worst that each did, the latest.
+    # Of a network's addresses: what they did in the tick of the last evidence, and the worst that each did, the latest,
+    # and whether that is proven.
     latest: list[Threat] = field(default_factory=list)
-    worst: dict[str | None, Severity] = field(default_factory=dict)
+    worst: dict[str | None, tuple[Severity, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if ADDRESSES not in self.threat.evidence:
-            self.worst[self.threat.src_ip] = self.threat.severity
+            self.worst[self.threat.src_ip] = worst_of(self.threat)
 
-    def add(self, latest: Threat, now: float) -> Severity:
-        """Record what one address of several does; return the worst severity of what it did itself."""
-        own = max(latest.severity, self.worst.pop(latest.src_ip, latest.severity))
-        self.worst[latest.src_ip] = own
+    def add(self, latest: Threat, now: float) -> tuple[Severity, bool]:
+        """Record what one address of several does; return the worst that it did itself."""
+        does = worst_of(latest)
+        own, proven = self.worst[latest.src_ip] = max(does, self.worst.pop(latest.src_ip, does))
+        if PROVEN in latest.evidence:
+            latest.evidence[PROVEN] = proven
         if len(self.worst) > 2 * MOST_LISTED:
             del self.worst[next(iter(self.worst))]
         self.latest = self.latest if self.last_evidence == now else []
         self.latest.append(replace(latest, id=self.threat.id, severity=own))
-        return own
+        return own, proven
 
 
 def copied(threat: Threat) -> Threat:
     evidence = {name: list(value) if isinstance(value, list) else value for name, value in threat.evidence.items()}
     return replace(threat, evidence=evidence)
+
+
+def worst_of(threat: Threat) -> tuple[Severity, bool]:
+    """The severity of what the named source did itself, and whether that is proven."""
+    own = Severity.parse(threat.evidence.get(OWN_SEVERITY, str(threat.severity)))
+    return own, bool(threat.evidence.get(PROVEN))
 
 
 def about_the_same(one: Threat, other: Threat) -> bool:
@@ -64,9 +74,11 @@ def merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...], named: bool
         known.evidence.setdefault(ADDRESSES, [known.src_ip])
         latest.evidence.setdefault(ADDRESSES, [latest.src_ip])
         if named:
-            known.src_ip, known.summary, known.evidence["proven"] = latest.src_ip, latest.summary, False
-            latest.evidence.setdefault(OWN_SEVERITY, str(latest.severity))
+            known.src_ip, known.summary, known.evidence[PROVEN] = latest.src_ip, latest.summary, False
+            known.evidence[OWN_SEVERITY] = latest.evidence.setdefault(OWN_SEVERITY, str(latest.severity))
         latest.summary = known.summary
+    # What is proven must not be less than the severity: the worse of both says it.
+    proven = max(worst_of(known), worst_of(latest))[1] if known.src_ip == latest.src_ip else known.evidence.get(PROVEN)
     # A restarted detector has lower numbers, which must not replace the known ones.
     says_more = latest.count >= known.count and latest.severity >= known.severity
     # A note about another source takes no name from a threat, and gives it none.
@@ -82,6 +94,8 @@ def merge(known: Threat, latest: Threat, dedup_key: tuple[str, ...], named: bool
         before = known.evidence.get(name)
         if name == _SOURCES:
             known.evidence[name] = value  # bounded, and the latest, by the detector
+        elif name == PROVEN:
+            known.evidence[name] = proven
         elif isinstance(value, list) and isinstance(before, list):
             known.evidence[name] = (before + [item for item in value if item not in before])[:MOST_LISTED]
         elif isinstance(value, (int, float)) and isinstance(before, (int, float)):

@@ -15,7 +15,7 @@ from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
-from trafficmond.detect.opened import OWN_SEVERITY
+from trafficmond.detect.opened import PROVEN, worst_of
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
@@ -100,7 +100,7 @@ class Response:
         threat, settings, again = update.threat, self._settings, update.state == CONTINUED
         if update.state == CLOSED or self._unfit(threat) or threat.src_ip is None:
             return []
-        if not threat.evidence.get("proven"):
+        if not threat.evidence.get(PROVEN):
             self.forgeable_spared += not again
             return []
         records = self._of(threat.src_ip)
@@ -132,7 +132,7 @@ class Response:
         reason = self._unfit(threat)
         if reason or threat.src_ip is None:
             return reason
-        if not threat.evidence.get("proven"):
+        if not threat.evidence.get(PROVEN):
             return "source not proven yet: its address may be forged"
         if self._protected(str(networks.parse(threat.src_ip))):
             return "guarded: the guard or the allowlist protects its source"
@@ -148,8 +148,7 @@ class Response:
         detector = DETECTORS.get(threat.detector)
         if detector is None or not detector.bannable or threat.src_ip is None:
             return f"no ban follows from {threat.detector}: its source may be forged, or is not an attacker"
-        severity = Severity.parse(threat.evidence.get(OWN_SEVERITY, str(threat.severity)))
-        if severity < Severity[settings.min_severity.upper()]:
+        if worst_of(threat)[0] < Severity[settings.min_severity.upper()]:
             return f"below min_severity {settings.min_severity}"
         return ""
 
