@@ -60,6 +60,24 @@ def test_four_guessers_at_once_with_several_guesses_a_connection() -> None:
     assert found[0].count < 35
 
 
+@pytest.mark.parametrize(
+    ("messages", "packets", "lasts", "pause"),
+    [
+        (12, 17, 34.7, 1),  # hydra -c 6 at a server with PAM
+        (12, 17, 13.8, 45),
+        (10, 16, 9.0, 70),
+        (8, 20, 2.3, 180),  # a guess a connection, each segment acknowledged by itself
+    ],
+)
+def test_guessers_who_take_their_time_are_no_logins(messages: int, packets: int, lasts: float, pause: int) -> None:
+    rng, guesser, found = random.Random(1), watch(BruteForce), []
+    for turn in range(140):
+        times = {"first": guesser.now + 0.5, "last": guesser.now + 0.5 + lasts * rng.uniform(0.9, 1.1)}
+        row = talk(flow(A, B, 22, sport=20000 + turn, **times), 1300, 1900, payload_packets=messages, packets=packets)
+        found += guesser.see([row], after=lasts + pause * rng.uniform(0.7, 1.3))
+    assert max(threat.severity for threat in found) is Severity.HIGH
+
+
 def test_a_program_that_fetches_each_minute_guesses_nothing() -> None:
     fetch = watch(BruteForce)
     for turn in range(240):
@@ -224,7 +242,7 @@ def test_answers_of_a_database_vary_unless_they_are_refusals(spread: int, severi
 @pytest.mark.parametrize(("messages", "found"), [(1, {Severity.LOW}), (3, set())])
 def test_a_client_that_publishes_by_mqtt_was_not_refused(messages: int, found: set[Severity]) -> None:
     rng, client, told = random.Random(1), watch(BruteForce), []
-    for turn in range(90):
+    for turn in range(140):
         row = flow(A, B, 1883, sport=20000 + turn, first=client.now, last=client.now + 0.1)
         told += client.see([talk(row, 44 * messages, 4, payload_packets=messages)], after=rng.uniform(0.3, 0.7))
     assert {threat.severity for threat in told} == found

@@ -10,9 +10,9 @@ PORTS = members(22, 2222)
 # request, a probe without proof, the proof and the end (RFC 4252, RFC 4253). After a login it also opens a channel,
 # requests something in it and closes it (RFC 4254).
 _REFUSED_MESSAGES, _LET_IN_MESSAGES = 8, 10
-# sshd allows six tries a connection (MaxAuthTries), of two messages each at most (RFC 4256). PAM delays each by 4 s
-# where it is told to (pam_faildelay), plus a quarter.
-_MOST_MESSAGES, _TRY_S = 7 + 6 * 2, 5.0
+# sshd allows six tries a connection (MaxAuthTries), of two messages each at most (RFC 4256), within two minutes
+# (LoginGraceTime). A client that neither probes nor takes leave sends two messages less than the usual refusal.
+_MOST_MESSAGES, _FEWEST_MESSAGES, _GRACE_S = 7 + 6 * 2, 6, 120.0
 # By FTP a refusal takes USER, PASS and QUIT, each further guess two of them. A client that stores or fetches a file
 # also sends at least TYPE, PASV and STOR or RETR (RFC 959).
 _FTP, _FTP_REFUSED_MESSAGES, _FTP_LET_IN_MESSAGES, _FTP_GUESS_MESSAGES = 21, 3, 6, 2
@@ -32,7 +32,7 @@ def let_in(rows: Columns) -> Column:
     more = messages - np.select([smb, mqtt], [_SMB_REFUSED_MESSAGES, _MQTT_REFUSED_MESSAGES], _REFUSED_MESSAGES)
     more = np.where(ftp, (messages - _FTP_REFUSED_MESSAGES) / _FTP_GUESS_MESSAGES, more)
     lasts = rows["last"] - rows["first"]
-    long = ssh & ((messages > _MOST_MESSAGES) | (lasts > _TRY_S * (more + 2)))
+    long = ssh & ((messages > _MOST_MESSAGES) | (lasts > _GRACE_S))
     found: Column = talkative(rows) & ((lasts < _HELD_BACK_S * more) | long)
     return found
 
@@ -53,4 +53,5 @@ def _messages(rows: Columns) -> Column:
     # these tell of MQTT is too little.) Of a long SSH record, the estimate is a few.
     counted = messages > -(-rows["payload_bytes"].astype(float) // _SEGMENT)
     half[rows["dport"] == _MQTT] = 0
-    return np.where(counted, np.where(PORTS[rows["dport"]], np.maximum(messages, half), messages), half)
+    doubtful = PORTS[rows["dport"]] & ((messages < _FEWEST_MESSAGES) | (half > _MOST_MESSAGES))
+    return np.where(counted, np.where(doubtful, np.maximum(messages, half), messages), half)

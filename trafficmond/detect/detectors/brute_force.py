@@ -58,6 +58,7 @@ _ALIKE, _ALIKE_BYTES = 0.25, 2000  # variation coefficient and mean of the excha
 _REFUSED_ALIKE = 0.15  # of a database, which refuses each name in the same words; short queries of programs vary more
 _TRY_BYTES = 6000  # each way: OpenSSH's greeting, its keys and six refusals stay below
 _STEADY, _STEADY_S = 25, 600.0  # alike exchanges in this time; four guessers at once, which sshd allows, make as many
+_TALKS_FACTOR = 4  # no administrator runs 60 slow commands in two hours, each in a connection of its own
 _OWN_FACTOR = 10  # a program of ours that fetches by SSH each minute makes as many alike sessions
 _NOTED = 8  # refusals of a stranger: two people who mistyped a password are asked three times each (ssh_config(5))
 # Services that strangers have no reason to log in to, unlike mailboxes and anonymous FTP.
@@ -220,6 +221,7 @@ class BruteForce(DistributedDetector[Settings]):
         sure |= alike & (states["total"] > _SURE)
         # Several refusals have as many messages as a login that runs a slow command, but follow each other.
         talks = (states["talks"] > 0.5 * total) & ~quick & (states["steady"] < settings.slow_connections)
+        talks &= np.ceil(states["slow"]) < _TALKS_FACTOR * settings.slow_connections
         sure &= ~talks
         clock, lasted = clockwork.is_clock(states) & alike & ~datagrams, states["lasted"] / total
         office = (ports == _SIP) & datagrams | _MAILBOXES[ports] & (lasted < _HELD_BACK_S)
@@ -301,13 +303,14 @@ class BruteForce(DistributedDetector[Settings]):
         for one, count in zip(others.rows(by.first[most]), by.counts[most].tolist(), strict=True):
             self._lists.other((address(one, "dst"), int(one["dport"])), int(count), float(one["last"]))
         by = Grouped(mix(tries["src"], tries["dst"], tries["dport"]))
-        strangers, threats = tries.take(by.first), []
+        order = np.argsort(tries["last"][by.first], kind="stable")
+        strangers, counts, threats = tries.take(by.first[order]), by.counts[order], []
         for counted, listed in by_service(mix(strangers["dst"], strangers["dport"])):
             rows = strangers.rows(listed)
             dst, port = address(rows[0], "dst"), int(rows[0]["dport"])
-            for one, count in zip(rows, by.counts[listed].tolist(), strict=True):
+            for one, count in zip(rows, counts[listed].tolist(), strict=True):
                 known = self._lists.add((dst, port), address(one, "src"), int(count), float(one["last"]))
-            known.tries += by.counts[counted].sum()
+            known.tries += counts[counted].sum()
             if _are_many(known):
                 sure = not _OPEN_TO_MANY[port] and bool((rows["reply_packets"] > 0).any())
                 threats.append(self._distributed_threat(dst, port, known, sure=sure))
