@@ -272,6 +272,20 @@ def test_a_ban_of_an_address_returns_only_if_this_address_goes_on() -> None:
     assert daemon.swept(T0 + 410, other, 3) == [other]
 
 
+@pytest.mark.parametrize("net", ["2a01:4f8:77:1::", "2a01:4f8:{}::"], ids=["a network", "a crowd"])
+def test_who_was_let_go_again_is_not_banned_for_what_others_do_but_if_he_does_more(net: str) -> None:
+    daemon, sources = Banned(), [f"{net.format(n)}{n:x}" for n in range(1, 24)]
+    for number, source in enumerate(sources[:4]):
+        assert daemon.swept(T0 + 5 * number, source, 150) == [source]
+    mine = sources[3]
+    daemon.response.lifted(f"{mine}/128")
+    assert daemon.swept(T0 + 30, mine, 3, proven=False) == []
+    for number, source in enumerate(sources[4:]):
+        daemon.swept(T0 + 40 + number, source, 150, proven=False)
+        assert daemon.swept(T0 + 40.5 + number, mine, 3, proven=False) == []
+    assert daemon.swept(T0 + 80, mine, 400) == [mine]  # twice as much
+
+
 def test_an_address_is_not_banned_because_its_neighbour_was_worse() -> None:
     daemon, (one, other, third) = Banned(), (f"2a01:4f8:77:1::{n}" for n in (1, 2, 3))
     assert daemon.swept(T0, one, 180) == [one]
@@ -307,7 +321,7 @@ def test_hosts_of_ours_that_sweep_for_the_same_service_are_reported_one_by_one()
 
 def test_each_stranger_of_a_crowd_is_banned_only_for_what_it_did_itself() -> None:
     daemon, sources = Banned(), STRANGERS[:6]
-    bans = [daemon.swept(T0 + 10 * n, source, 120, proven=n % 2 == 0) for n, source in enumerate(sources)]
+    bans = [daemon.swept(T0 + 10 * n, source, 150, proven=n % 2 == 0) for n, source in enumerate(sources)]
     assert bans == [[sources[0]], [], [sources[2]], [], [sources[4]], []]
     assert daemon.swept(T0 + 70, sources[3], 3, proven=False) == []
     assert daemon.swept(T0 + 80, sources[4], 3) == []  # banned already

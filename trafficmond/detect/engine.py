@@ -261,12 +261,14 @@ class Engine:
             return [*ended, ThreatUpdate(OPENED, copied(threat))]
         named, source = entry.threat.src_ip, threat.src_ip
         addresses = entry.threat.evidence.get(ADDRESSES, [])
-        several = "src_ip" in detector.dedup_key and (bool(addresses) or source != named)
+        several, met = "src_ip" in detector.dedup_key and (bool(addresses) or source != named), source in entry.worst
+        if several:
+            threat.evidence.setdefault(ADDRESSES, [source])
         before = entry.worst.get(source, worst_of(threat)) if several else worst_of(entry.threat)
         own, proven = worst = entry.add(threat, now) if "src_ip" in detector.dedup_key else worst_of(threat)
         reported = worst > before or threat.count >= _REPORT_FACTOR * entry.reported
-        reported |= several and proven and not entry.threat.evidence.get(PROVEN)
-        if several and source not in (named, *addresses):
+        reported |= several and not met and proven and not entry.threat.evidence.get(PROVEN)
+        if several and not met and source not in (named, *addresses):
             reported |= len(addresses) < MOST_LISTED or (proven and not self._too_many(ADDRESSES + key[0], True, now))
         if several and (reported or source == named):
             threat.evidence[OWN_SEVERITY] = str(own)

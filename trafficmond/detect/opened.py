@@ -6,6 +6,7 @@ from trafficmond.detect.carpet import network_of
 from trafficmond.model import Severity, Threat
 
 MOST_LISTED = 16  # items of a list in the evidence
+_KNOWN = 256  # addresses of one threat, of which it is known what they did
 _SOURCES, ADDRESSES = "sources", "addresses"
 PROVEN = "proven"  # in the evidence: whether the source is
 OWN_SEVERITY = "address_severity"  # in the evidence: that of what the named one of several addresses did itself
@@ -34,7 +35,7 @@ class Open:
         own, proven = self.worst[latest.src_ip] = max(does, self.worst.pop(latest.src_ip, does))
         if PROVEN in latest.evidence:
             latest.evidence[PROVEN] = proven
-        if len(self.worst) > 2 * MOST_LISTED:
+        if len(self.worst) > _KNOWN:
             del self.worst[next(iter(self.worst))]
         self.latest = self.latest if self.last_evidence == now else []
         self.latest.append(replace(latest, id=self.threat.id, severity=own))

@@ -15,7 +15,7 @@ from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.carpet import network_of
 from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
-from trafficmond.detect.opened import PROVEN, worst_of
+from trafficmond.detect.opened import ADDRESSES, PROVEN, worst_of
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.flows.batch import Column
 from trafficmond.model import Severity, Threat
@@ -45,6 +45,7 @@ class _Record:
     count: int  # 0: it was lifted
     until: float
     ttl_s: float
+    did: tuple[Severity, int] | None = None  # what one of several addresses did when it came back after that
 
 
 class Response:
@@ -106,8 +107,8 @@ class Response:
         records = self._of(threat.src_ip)
         if any(now < record.until for record in records):
             return []
-        if again and records and not records[0].count:
-            return []  # its ban was lifted: it must get worse
+        if records and not records[0].count and not _is_worse(records[0], update):
+            return []  # its ban was lifted
         source, network = networks.known(threat.src_ip), networks.known(network_of(threat.src_ip))
         if self._protected(str(source)):
             self.protected_spared += not again
@@ -181,3 +182,15 @@ class Response:
         self._records[prefix] = record
         if len(self._records) > _REMEMBERED:
             self._records.popitem(last=False)
+
+
+def _is_worse(lifted: _Record, update: ThreatUpdate) -> bool:
+    """Whether a source does more than when its ban was lifted."""
+    threat, again = update.threat, update.state == CONTINUED
+    if ADDRESSES not in threat.evidence:
+        return not again
+    if not again:
+        return False  # another address may have; what this one does comes as CONTINUED
+    severity, count = worst_of(threat)[0], threat.count
+    lifted.did = lifted.did or (severity, count)
+    return severity > lifted.did[0] or count >= 2 * lifted.did[1]

@@ -208,6 +208,8 @@ class Bans(Handler):
                     parts.responder.lifted(str(network))
             await asyncio.sleep(0)
         await parts.rulebook.force_bans(parts.bans.forced())
+        if any(ban.owner == RESPONSE for ban in lifted):
+            await parts.learned.keep(now=True)  # a daemon that is killed knows it at the next start
         return lifted, held
 
 
