@@ -51,7 +51,7 @@ _RETURNS_S = 14400.0  # a situation that returns so soon after its threat was cl
 REMEMBERED_S = _RETURNS_S + max(detector.idle_timeout_s for detector in DETECTORS.values())
 """How long threats are of use after their last evidence."""
 _PAUSES = 2  # ... and stays open for so many times its last pause
-_REPORT_FACTOR = 2  # growth of a count that gives an update
+REPORT_FACTOR = 2  # growth of a count that gives an update
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class Engine:
             threat.evidence.setdefault(ADDRESSES, [source])
         before = entry.worst.get(source, worst_of(threat)) if several else worst_of(entry.threat)
         own, proven = worst = entry.add(threat, now) if "src_ip" in detector.dedup_key else worst_of(threat)
-        reported = worst > before or threat.count >= _REPORT_FACTOR * entry.reported
+        reported = worst > before or threat.count >= REPORT_FACTOR * entry.reported
         reported |= several and not met and proven and not entry.threat.evidence.get(PROVEN)
         if several and not met and source not in (named, *addresses):
             reported |= len(addresses) < MOST_LISTED or (proven and not self._too_many(ADDRESSES + key[0], True, now))

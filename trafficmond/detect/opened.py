@@ -6,7 +6,8 @@ from trafficmond.detect.carpet import network_of
 from trafficmond.model import Severity, Threat
 
 MOST_LISTED = 16  # items of a list in the evidence
-_KNOWN = 256  # addresses of one threat, of which it is known what they did
+# bound: addresses of one threat, of which it is known what they did | the one seen longest ago is forgotten
+_KNOWN = 256
 _SOURCES, ADDRESSES = "sources", "addresses"
 PROVEN = "proven"  # in the evidence: whether the source is
 OWN_SEVERITY = "address_severity"  # in the evidence: that of what the named one of several addresses did itself

@@ -14,7 +14,7 @@ from trafficmond import networks
 from trafficmond.config.settings import Response as Settings
 from trafficmond.dataclass import dataclass
 from trafficmond.detect.carpet import network_of
-from trafficmond.detect.engine import CLOSED, CONTINUED, ThreatUpdate
+from trafficmond.detect.engine import CLOSED, CONTINUED, REPORT_FACTOR, ThreatUpdate
 from trafficmond.detect.opened import ADDRESSES, PROVEN, worst_of
 from trafficmond.detect.registry import DETECTORS
 from trafficmond.flows.batch import Column
@@ -193,4 +193,4 @@ def _is_worse(lifted: _Record, update: ThreatUpdate) -> bool:
         return False  # another address may have; what this one does comes as CONTINUED
     severity, count = worst_of(threat)[0], threat.count
     lifted.did = lifted.did or (severity, count)
-    return severity > lifted.did[0] or count >= 2 * lifted.did[1]
+    return severity > lifted.did[0] or count >= REPORT_FACTOR * lifted.did[1]
